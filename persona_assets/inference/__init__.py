@@ -1,0 +1,28 @@
+"""Models: token ids in; token ids, log-probabilities and hidden states out. Imports no Dagster.
+
+`LoadedModel` is a checkpoint in memory. A `Generator` writes responses, a `Scorer` teacher-forces them, and
+`last_token_states` reads the residual stream at the end of a prompt.
+"""
+
+from persona_assets.inference.chat import Chat
+from persona_assets.inference.generation import Generator, Response, TransformersGenerator
+from persona_assets.inference.hidden_states import last_token_states
+from persona_assets.inference.loading import Hardware, LoadedModel, choose_hardware, load_model
+from persona_assets.inference.measuring import Measurement, measured
+from persona_assets.inference.scoring import PrefixScorer, Scorer
+
+__all__ = [
+    "Chat",
+    "Generator",
+    "Hardware",
+    "LoadedModel",
+    "Measurement",
+    "PrefixScorer",
+    "Response",
+    "Scorer",
+    "TransformersGenerator",
+    "choose_hardware",
+    "last_token_states",
+    "load_model",
+    "measured",
+]

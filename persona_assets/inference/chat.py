@@ -1,0 +1,59 @@
+"""Prompts as token ids, always through the tokenizer's own chat template."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from persona_assets.checkpoint import CheckpointError
+
+# Stands where a text goes while the template is looked at; no template contains it.
+_PLACEHOLDER = "\u2063placeholder\u2063"
+
+
+class Chat:
+    """A tokenizer's chat template, system role included.
+
+    Raises:
+        CheckpointError: the template drops the system prompt, so that personas would all be the same.
+    """
+
+    def __init__(self, tokenizer: Any, model: str) -> None:
+        self.tokenizer = tokenizer
+        self.model = model
+        self._turn_end = self._find_turn_end()
+
+    def prompt_ids(self, system: str, user: str) -> list[int]:
+        """Token ids of system prompt, question, and the opening of the assistant's turn."""
+        return self._encode(self._render(system, user, add_generation_prompt=True))
+
+    def scored_ids(self, response: Sequence[int], scored_slice: str) -> list[int]:
+        """The token ids of a response that are teacher-forced.
+
+        `response` is what the model emitted. `response_and_turn_end` adds what the template writes after a response
+        (for Qwen2.5 the end-of-turn token and a newline), of which the model may have emitted the start.
+        """
+        if scored_slice == "response":
+            return list(response)
+        emitted = next((n for n in range(len(self._turn_end), 0, -1) if list(response[-n:]) == self._turn_end[:n]), 0)
+        return [*response, *self._turn_end[emitted:]]
+
+    def _find_turn_end(self) -> list[int]:
+        system = f"{_PLACEHOLDER}system"
+        try:
+            text = self._render(system, "question", assistant=_PLACEHOLDER)
+        except Exception as error:  # templates raise what they like, jinja2's errors among it
+            raise CheckpointError(f"{self.model}: the chat template refuses a system prompt: {error}") from error
+        if system not in text:
+            raise CheckpointError(f"{self.model}: the chat template drops the system prompt; a persona has no place in it")
+        return self._encode(text.rpartition(_PLACEHOLDER)[2])
+
+    def _render(self, system: str, user: str, assistant: str | None = None, add_generation_prompt: bool = False) -> str:
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        if assistant is not None:
+            messages.append({"role": "assistant", "content": assistant})
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        # The template writes the special tokens itself.
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

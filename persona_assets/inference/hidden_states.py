@@ -1,0 +1,47 @@
+"""The residual stream at the end of a prompt: what a centroid is the mean of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from persona_assets.inference.loading import LoadedModel
+
+
+@torch.inference_mode()
+def last_token_states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Sequence[int]) -> Tensor:
+    """Outputs of decoder blocks at each prompt's last token, without keeping any other layer or position.
+
+    Layer N is the output of block N (`hidden_states[N + 1]`). Transformers' last hidden state has passed the final
+    norm; the output of the last block, given here, has not.
+
+    Args:
+        prompts: token ids, the opening of the assistant's turn included.
+        blocks: numbers of decoder blocks.
+
+    Returns:
+        Shape (prompts, blocks, hidden), float32, on the CPU.
+    """
+    decoder = loaded.model.get_decoder()
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=loaded.device)
+    longest = int(lengths.max())
+    padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=loaded.device)
+    rows = torch.arange(len(prompts), device=loaded.device)
+    caught: dict[int, Tensor] = {}
+
+    def catch(block: int) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            states = output[0] if isinstance(output, tuple) else output
+            caught[block] = states[rows, lengths - 1].float().cpu()
+
+        return hook
+
+    handles = [decoder.layers[block].register_forward_hook(catch(block)) for block in blocks]
+    try:
+        mask = (torch.arange(longest, device=loaded.device) < lengths[:, None]).long()
+        decoder(input_ids=padded, attention_mask=mask, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack([caught[block] for block in blocks], dim=1)

@@ -1,0 +1,122 @@
+"""A checkpoint in memory, on the hardware that the study chose or that is there."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.inference.chat import Chat
+from persona_assets.study import Inference
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and in what arithmetic a model runs: chosen before anything is loaded."""
+
+    device: str
+    device_name: str
+    dtype: str
+    attention: str
+
+    def environment(self) -> dict[str, str]:
+        """What a number depends on beside its inputs; part of every fingerprint."""
+        return {
+            "device": self.device_name,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            **{library: version(library) for library in ("torch", "transformers")},
+        }
+
+
+def choose_hardware(inference: Inference) -> Hardware:
+    """CUDA in bfloat16 where there is a card, else the CPU in float32, unless the study says otherwise.
+
+    Raises:
+        RuntimeError: the study asks for CUDA and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if inference.device == "cuda" and not has_cuda:
+        raise RuntimeError("study: inference.device: found 'cuda', but PyTorch sees no CUDA device; expected 'auto' or 'cpu'")
+    device = "cuda" if has_cuda and inference.device != "cpu" else "cpu"
+    dtype = inference.dtype if inference.dtype != "auto" else {"cuda": "bfloat16", "cpu": "float32"}[device]
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    return Hardware(device, name, dtype, inference.attention)
+
+
+def cpu_name() -> str:
+    """The processor's model name, as its maker writes it where the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in memory, its tokenizer's chat template, and where it runs."""
+
+    model: Any
+    chat: Chat
+    hardware: Hardware
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.hardware.device)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end a turn: the generation config's, and the tokenizer's own."""
+        configured = self.model.generation_config.eos_token_id
+        ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
+        return sorted({*ids, self.chat.tokenizer.eos_token_id} - {None})
+
+    def tokens_at_once(self, sequences: int, vocabulary_bytes: int = 12) -> int:
+        """Positions whose full-vocabulary distributions of `sequences` scorers fit a tenth of the memory that is free.
+
+        `vocabulary_bytes` are the bytes that one vocabulary entry costs while it is compared.
+        """
+        free = torch.cuda.mem_get_info()[0] if self.hardware.device == "cuda" else _free_memory()
+        budget = min(free // 10, 2 << 30 if self.hardware.device == "cuda" else 512 << 20)
+        return max(1, budget // (sequences * self.model.config.get_text_config().vocab_size * vocabulary_bytes))
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], None] = print) -> LoadedModel:
+    """Loads weights (safetensors only, no code of the checkpoint's) and merges the adapter where there is one.
+
+    Raises:
+        CheckpointError: Transformers cannot load it, or its chat template has no place for a persona.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    directory = checkpoint.directory()
+    say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=getattr(torch, hardware.dtype),
+            attn_implementation=hardware.attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
+    if checkpoint.adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(checkpoint.adapter), use_safetensors=True).merge_and_unload()
+    model = model.to(hardware.device).eval().requires_grad_(False)
+    return LoadedModel(model, Chat(tokenizer, checkpoint.name), hardware)
