@@ -62,6 +62,11 @@ class Decoding(_Strict):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that responses depend on."""
+        return self.model_dump(exclude={"seed", "temperature", "top_p"} if self.method == "greedy" else None)
+
 
 class Bootstrap(_Strict):
     """Question bootstrap of the JS matrix: resamples, seed, and the level of its percentile intervals."""
@@ -93,7 +98,8 @@ class Study(_Strict):
         centring_populations: name → personas whose mean centroid is subtracted before a cosine; `all` is everyone.
         scored_slice: `response` scores the tokens that the model emitted; `response_and_turn_end` also scores the
             end-of-turn and whatever the chat template puts after it, as the published study did.
-        generators: which generators' responses the JS of a pair is averaged over where one number is shown.
+        generators: which generators' responses the JS of a pair is averaged over where one number is shown. The matrix
+            and the pair table hold `source` and `target` too, which give a pair two numbers.
         sources: personas that a marker is trained into.
     """
 
@@ -105,7 +111,7 @@ class Study(_Strict):
     layers: Annotated[tuple[int | float, ...], Field(min_length=1)]
     centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = {"study": "all"}
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
-    generators: Literal["all", "pair", "source", "target", "others"] = "all"
+    generators: Literal["all", "pair", "others"] = "all"
     bootstrap: Bootstrap = Bootstrap()
     inference: Inference = Inference()
     sources: tuple[str, ...] = ()

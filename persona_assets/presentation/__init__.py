@@ -1,0 +1,31 @@
+"""Tables and labelled arrays in, figures and pages out. Imports no Dagster and no other room."""
+
+from persona_assets.presentation.figures import caption, standard_figures
+from persona_assets.presentation.files import data_url, inline_markdown, to_pdf, to_png, to_svg
+from persona_assets.presentation.headline import Headline, Interval, headline
+from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
+from persona_assets.presentation.ordering import persona_order
+from persona_assets.presentation.report import render_report
+from persona_assets.presentation.scatter import js_against_cosine
+from persona_assets.presentation.style import ONE_COLUMN, TWO_COLUMNS, house_style
+
+__all__ = [
+    "ONE_COLUMN",
+    "TWO_COLUMNS",
+    "Headline",
+    "Interval",
+    "caption",
+    "cosine_heatmaps",
+    "data_url",
+    "headline",
+    "house_style",
+    "inline_markdown",
+    "js_against_cosine",
+    "js_heatmap",
+    "persona_order",
+    "render_report",
+    "standard_figures",
+    "to_pdf",
+    "to_png",
+    "to_svg",
+]

@@ -1,0 +1,181 @@
+"""The artefact store: what was computed, addressed by the digest of everything that it was made from.
+
+    artefacts/<asset>/<fingerprint>.parquet | .nc | <folder of files>
+    artefacts/<asset>/<fingerprint>.json        what it was made from, what it cost, SHA-256 of the content
+
+The JSON is written last: an artefact without it was never finished and does not exist. Nothing is overwritten and nothing
+is deleted, so other inputs never lose what earlier ones gave.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xarray as xr
+
+from persona_assets.digest import digest_of, digest_of_file
+from persona_assets.files import written_whole
+
+Table = pd.DataFrame
+Files = dict[str, bytes]
+Value = Table | xr.Dataset | Files | dict[str, Any]
+
+
+class ArtefactError(RuntimeError):
+    """An artefact that is not there or not what it was when it was written; says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One finished artefact.
+
+    Attributes:
+        asset, fingerprint: its address.
+        path: the file or folder with its content.
+        made_from: everything that its fingerprint is the digest of.
+        measured: what a person asks: tokens, seconds, device; no part of the identity.
+    """
+
+    asset: str
+    fingerprint: str
+    path: Path
+    made_from: dict[str, Any]
+    measured: dict[str, Any]
+    sha256: str
+
+    def read(self) -> Any:
+        """The value: a table, a dataset, a mapping, or the files by name.
+
+        Raises:
+            ArtefactError: the content is missing or its checksum is another than when it was written.
+        """
+        if not self.path.exists() or _checksum(self.path) != self.sha256:
+            raise ArtefactError(
+                f"{self.path}: the content is missing or damaged (its SHA-256 is not the recorded one); "
+                f"move {self.path.name} and its .json away and materialise {self.asset} again"
+            )
+        return _read(self.path)
+
+    def intact(self) -> bool:
+        """Whether the content is there with the checksum that it was written with."""
+        return self.path.exists() and _checksum(self.path) == self.sha256
+
+
+class ArtefactStore:
+    """Finds and writes artefacts below one folder; safe to be killed at any moment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, asset: str, made_from: Mapping[str, Any]) -> Artefact | None:
+        """The artefact made from exactly this, if it was finished and its content is intact; else None.
+
+        Damaged content is set aside (`.damaged`), so that it is computed again and can still be looked at.
+        """
+        artefact = self._load(asset, digest_of(made_from))
+        if artefact is None or artefact.intact():
+            return artefact
+        self._record(asset, artefact.fingerprint).unlink()
+        if artefact.path.exists():
+            artefact.path.rename(artefact.path.with_name(artefact.path.name + ".damaged"))
+        return None
+
+    def has(self, asset: str, fingerprint: str) -> bool:
+        """Whether a finished artefact with all its bytes is at an address."""
+        artefact = self._load(asset, fingerprint)
+        return artefact is not None and artefact.intact()
+
+    def get(self, asset: str, fingerprint: str) -> Artefact:
+        """The artefact at an address.
+
+        Raises:
+            ArtefactError: nothing finished is there.
+        """
+        artefact = self._load(asset, fingerprint)
+        if artefact is None:
+            raise ArtefactError(f"{self._record(asset, fingerprint)} is not there; materialise {asset} again")
+        return artefact
+
+    def put(self, asset: str, made_from: Mapping[str, Any], value: Value, measured: Mapping[str, Any]) -> Artefact:
+        """Writes a value beside its final name, flushes, renames; the record comes last."""
+        fingerprint = digest_of(made_from)
+        path = self.root / asset / f"{fingerprint}{_suffix(value)}"
+        with written_whole(path) as partial:
+            _write(partial, value)
+        record = {
+            "asset": asset,
+            "content": path.name,
+            "sha256": _checksum(path),
+            "made_from": dict(made_from),
+            "measured": dict(measured),
+        }
+        with written_whole(self._record(asset, fingerprint)) as partial:
+            partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        return self.get(asset, fingerprint)
+
+    def _record(self, asset: str, fingerprint: str) -> Path:
+        return self.root / asset / f"{fingerprint}.json"
+
+    def _load(self, asset: str, fingerprint: str) -> Artefact | None:
+        file = self._record(asset, fingerprint)
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ArtefactError(f"{file}: is not JSON: {error}; move it away and materialise {asset} again") from error
+        return Artefact(
+            asset, fingerprint, file.parent / record["content"], record["made_from"], record["measured"], record["sha256"]
+        )
+
+
+def _suffix(value: Value) -> str:
+    match value:
+        case pd.DataFrame():
+            return ".parquet"
+        case xr.Dataset():
+            return ".nc"
+        case dict() if all(isinstance(content, bytes) for content in value.values()):
+            return ""
+        case dict():
+            return ".value.json"
+
+
+def _write(path: Path, value: Value) -> None:
+    match value:
+        case pd.DataFrame():
+            pq.write_table(pa.Table.from_pandas(value, preserve_index=False), path)
+        case xr.Dataset():
+            compressed = {name: {"zlib": True, "complevel": 4} for name in value.data_vars if value[name].size > 1000}
+            value.to_netcdf(path, engine="h5netcdf", encoding=compressed)
+        case dict() if _suffix(value) == "":
+            path.mkdir()
+            for name, content in value.items():
+                (path / name).write_bytes(content)
+        case dict():
+            path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _read(path: Path) -> Value:
+    if path.is_dir():
+        return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+    match path.suffix:
+        case ".parquet":
+            return pd.read_parquet(path)
+        case ".nc":
+            with xr.open_dataset(path, engine="h5netcdf") as dataset:
+                return dataset.load()
+        case _:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return content
+
+
+def _checksum(path: Path) -> str:
+    if path.is_dir():
+        return digest_of({file.name: digest_of_file(file) for file in sorted(path.iterdir())})
+    return digest_of_file(path)

@@ -1,0 +1,85 @@
+"""Checks that can fail: each says what was found, whether it passes or not."""
+
+import math
+
+import dagster as dg
+import numpy as np
+import xarray as xr
+
+from persona_assets import presentation as draw
+from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.home import Home
+from persona_assets.study import Study
+
+# Rounding of a float64 mean; a JS or cosine further out is wrong.
+TOLERANCE = 1e-9
+
+
+@dg.asset_check(asset="generations")
+def responses_are_not_empty(
+    context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]
+) -> dg.AssetCheckResult:
+    """Every persona of the run answers every question with at least one visible character."""
+    artefacts = latest_artefacts(context.instance, home.store, "generations", context.partition_keys)
+    tables = {key: artefact.read() for key, artefact in artefacts.items()}
+    empty = {key: int((table.text.str.strip() == "").sum()) for key, table in tables.items()}
+    return dg.AssetCheckResult(
+        passed=not any(empty.values()),
+        description=f"{sum(empty.values())} of {sum(map(len, tables.values()))} responses are empty",
+        metadata={"personas_with_empty_responses": [key for key, count in empty.items() if count]},
+    )
+
+
+@dg.asset_check(asset="generations")
+def some_responses_end_by_themselves(
+    context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
+) -> dg.AssetCheckResult:
+    """Not every response is cut at max_new_tokens; else JS describes only how responses begin."""
+    artefacts = latest_artefacts(context.instance, home.store, "generations", context.partition_keys)
+    reasons = np.concatenate([artefact.read().finish_reason.to_numpy() for artefact in artefacts.values()])
+    cut, limit = int((reasons == "length").sum()), study.decoding.max_new_tokens
+    return dg.AssetCheckResult(
+        passed=cut < len(reasons),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{cut} of {len(reasons)} responses are cut at {limit} tokens",
+        metadata={"cut": cut, "responses": len(reasons), "max_new_tokens": limit},
+    )
+
+
+@dg.asset_check(asset="logit_js_matrix")
+def js_is_a_divergence(study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset) -> dg.AssetCheckResult:
+    """JS within [0, ln 2], symmetric, 0 on the diagonal, no NaN, every persona × question present."""
+    js = logit_js_matrix.js.sel(generators=logit_js_matrix.attrs["generators_shown"]).to_numpy()
+    faults = {
+        "not a number": not np.isfinite(js).all(),
+        "below 0 or above ln 2": bool((js < -TOLERANCE).any() or (js > math.log(2) + TOLERANCE).any()),
+        "not symmetric": not np.allclose(js, js.T, rtol=0, atol=TOLERANCE, equal_nan=True),
+        "diagonal not 0": bool(np.abs(np.diag(js)).max() > TOLERANCE),
+        "personas missing": set(logit_js_matrix.persona.values) != set(study.personas),
+        "questions missing": logit_js_matrix.attrs["questions"] != len(study.questions),
+    }
+    return _verdict(faults, draw.js_extremes(logit_js_matrix))
+
+
+@dg.asset_check(asset="centroid_cosine")
+def cosine_is_a_cosine(study: dg.ResourceParam[Study], centroid_cosine: xr.Dataset) -> dg.AssetCheckResult:
+    """Cosine within [−1, 1], symmetric, 1 on the diagonal, no NaN, every persona present."""
+    cosine = centroid_cosine.cosine.transpose(..., "persona", "other").to_numpy()
+    diagonal = np.diagonal(cosine, axis1=-2, axis2=-1)
+    faults = {
+        "not a number": not np.isfinite(cosine).all(),
+        "outside [−1, 1]": bool((np.abs(cosine) > 1 + TOLERANCE).any()),
+        "not symmetric": not np.allclose(cosine, cosine.swapaxes(-1, -2), rtol=0, atol=TOLERANCE, equal_nan=True),
+        "diagonal not 1": bool(np.abs(diagonal - 1).max() > TOLERANCE),
+        "personas missing": set(centroid_cosine.persona.values) != set(study.personas),
+    }
+    return _verdict(faults, draw.cosine_extremes(centroid_cosine))
+
+
+def _verdict(faults: dict[str, bool], extremes: dict[str, str]) -> dg.AssetCheckResult:
+    found = [fault for fault, present in faults.items() if present]
+    return dg.AssetCheckResult(
+        passed=not found,
+        description=", ".join(found) or "; ".join(f"{name}: {pair}" for name, pair in extremes.items()),
+        metadata=extremes,
+    )

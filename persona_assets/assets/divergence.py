@@ -1,0 +1,70 @@
+"""How far apart personas' next-token distributions are."""
+
+import dagster as dg
+import xarray as xr
+
+from persona_assets import presentation as draw
+from persona_assets.artefacts import Artefact
+from persona_assets.inference import LoadedModel, PrefixScorer, measured
+from persona_assets.metrics import divergence_matrix, divergence_of_response, label_responses
+from persona_assets.orchestration.heavy import for_each_persona
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_persona
+from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.resources import Gpu
+from persona_assets.study import Study
+
+DIVERGENCE = "divergence"
+
+
+@dg.asset(
+    partitions_def=per_persona,
+    deps=["model_checkpoint", "generations", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
+    pool="gpu",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name=DIVERGENCE,
+    kinds={"huggingface", "xarray"},
+    code_version=code_version(STUDY, "logit_js"),
+)
+def logit_js(
+    context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
+) -> None:
+    """JS and KL of every pair of personas along one generator's responses, teacher-forced under every prompt."""
+    personas, scorers = list(study.personas), dict[int, PrefixScorer]()
+
+    def score(loaded: LoadedModel, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
+        assert generated is not None
+        scorer, chat = scorers.setdefault(id(loaded), PrefixScorer(loaded)), loaded.chat
+        with measured(loaded.hardware.device) as cost:
+            responses = []
+            for row in generated.read().itertuples():
+                prompts = [chat.prompt_ids(prompt, row.question) for prompt in study.prompts.values()]
+                ids = chat.scored_ids(row.token_ids, study.scored_slice)
+                log_probs = scorer.log_probs(prompts, ids)
+                responses.append(divergence_of_response(log_probs, personas.index(generator)))
+        dataset = label_responses(responses, generator, personas, study.questions)
+        tokens = int(dataset.tokens.sum())
+        return dataset, {
+            **cost.with_tokens(tokens * len(personas)),
+            "response_tokens": tokens,
+            "scorers": len(personas),
+            "mean_js": float(dataset.js.sel(persona=generator).mean()),
+        }
+
+    for_each_persona(context, study, gpu, home, score, upstream="generations")
+
+
+@dg.asset(
+    partitions_def=per_checkpoint,
+    ins={"logit_js": dg.AssetIn(partition_mapping=every_persona)},
+    group_name=DIVERGENCE,
+    kinds={"xarray"},
+    code_version=code_version(STUDY, "logit_js_matrix"),
+)
+def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
+    """K×K JS and KL between personas, in nats, for every choice of generators, with question-bootstrap intervals."""
+    bootstrap = study.bootstrap
+    matrix = divergence_matrix(logit_js, study.generators, bootstrap.resamples, bootstrap.seed, bootstrap.level)
+    heatmap = draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas")
+    numbers = draw.js_headline(matrix)
+    return dg.Output(matrix, metadata={"heatmap": dg.MetadataValue.md(heatmap), **numbers})

@@ -1,0 +1,61 @@
+"""How far apart personas' hidden states are."""
+
+import dagster as dg
+import xarray as xr
+
+from persona_assets import presentation as draw
+from persona_assets.artefacts import Artefact
+from persona_assets.inference import LoadedModel, last_token_states, measured
+from persona_assets.metrics import cosine_dataset
+from persona_assets.orchestration.heavy import for_each_persona
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import STUDY, every_persona, per_checkpoint, per_persona
+from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.resources import Gpu
+from persona_assets.study import Study
+
+GEOMETRY = "geometry"
+
+
+@dg.asset(
+    partitions_def=per_persona,
+    deps=["model_checkpoint", "persona_prompts"],
+    pool="gpu",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name=GEOMETRY,
+    kinds={"huggingface", "xarray"},
+    code_version=code_version(STUDY, "centroids"),
+)
+def centroids(
+    context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
+) -> None:
+    """A persona's hidden state at the last prompt token, per layer: the mean over questions, and each question's own."""
+
+    def collect(loaded: LoadedModel, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
+        blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
+        prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
+        with measured(loaded.hardware.device) as cost:
+            states = last_token_states(loaded, prompts, blocks).numpy()
+        dataset = xr.Dataset(
+            {"state": (("question", "layer", "hidden"), states), "centroid": (("layer", "hidden"), states.mean(0))},
+            coords={"question": list(study.questions), "layer": blocks},
+            attrs={"persona": persona},
+        )
+        return dataset, {**cost.with_tokens(sum(map(len, prompts))), "layers": blocks, "hidden": states.shape[-1]}
+
+    for_each_persona(context, study, gpu, home, collect)
+
+
+@dg.asset(
+    partitions_def=per_checkpoint,
+    ins={"centroids": dg.AssetIn(partition_mapping=every_persona)},
+    group_name=GEOMETRY,
+    kinds={"xarray"},
+    code_version=code_version(STUDY, "centroid_cosine"),
+)
+def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
+    """K×K cosine of centred centroids, per layer and centring population."""
+    cosine = cosine_dataset(centroids, {name: study.population(name) for name in study.centring_populations})
+    first = next(iter(study.centring_populations))
+    heatmap = draw.inline_markdown(draw.cosine_heatmaps(cosine, list(study.personas), first), "Cosine of centred centroids")
+    return dg.Output(cosine, metadata={"heatmap": dg.MetadataValue.md(heatmap), **draw.cosine_headline(cosine)})

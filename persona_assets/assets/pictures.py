@@ -1,0 +1,29 @@
+"""The pictures of a checkpoint, as files for a paper and inline for the page."""
+
+import dagster as dg
+import pandas as pd
+import xarray as xr
+
+from persona_assets import presentation as draw
+from persona_assets.orchestration.partitions import STUDY, per_checkpoint
+from persona_assets.orchestration.provenance import code_version
+from persona_assets.study import Study
+
+PRESENTATION = "presentation"
+
+
+@dg.asset(
+    partitions_def=per_checkpoint,
+    group_name=PRESENTATION,
+    kinds={"matplotlib"},
+    code_version=code_version(STUDY, "figures"),
+)
+def figures(
+    study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset, pair_table: pd.DataFrame
+) -> dg.Output[dict[str, bytes]]:
+    """JS heatmap, cosine heatmap per layer, JS against cosine over the pairs: PNG and PDF."""
+    drawn = draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline)
+    files = {f"{name}.png": draw.to_png(figure) for name, figure in drawn.items()}
+    files |= {f"{name}.pdf": draw.to_pdf(figure) for name, figure in drawn.items()}
+    inline = {name: dg.MetadataValue.md(draw.inline_markdown(figure, name)) for name, figure in drawn.items()}
+    return dg.Output(files, metadata=inline)

@@ -1,0 +1,67 @@
+"""What a colleague is sent."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import xarray as xr
+
+from persona_assets import presentation as draw
+from persona_assets.assets.pictures import PRESENTATION
+from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import STUDY, every_persona, partition_key, per_checkpoint
+from persona_assets.orchestration.provenance import HEAVY, code_version
+from persona_assets.study import Study
+
+
+@dg.asset(
+    partitions_def=per_checkpoint,
+    ins={"generations": dg.AssetIn(partition_mapping=every_persona)},
+    deps=["figures"],
+    group_name=PRESENTATION,
+    kinds={"html"},
+    code_version=code_version(STUDY, "report"),
+)
+def report(
+    context: dg.AssetExecutionContext,
+    study: dg.ResourceParam[Study],
+    home: dg.ResourceParam[Home],
+    model_checkpoint: dict[str, Any],
+    logit_js_matrix: xr.Dataset,
+    centroid_cosine: xr.Dataset,
+    pair_table: pd.DataFrame,
+    generations: dict[str, pd.DataFrame],
+) -> dg.Output[dict[str, bytes]]:
+    """One self-contained HTML page: what was measured, the numbers, the pictures, the texts, how it was made."""
+    responses = pd.concat(generations.values(), ignore_index=True)
+    page = draw.render_report(
+        title=f"Personas of {context.partition_key}",
+        study={"name": study.name, **study.model_dump(exclude={"name"})},
+        checkpoint={"name": context.partition_key, **model_checkpoint},
+        logit_js_matrix=logit_js_matrix,
+        centroid_cosine=centroid_cosine,
+        pair_table=pair_table,
+        generations=responses.assign(tokens=responses.token_ids.map(len)),
+        provenance=how_it_was_made(context.instance, home, study, context.partition_key),
+        figures=draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline),
+    )
+    return dg.Output({"report.html": page.encode()}, metadata={"bytes": len(page.encode())})
+
+
+def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, Any]:
+    """What each heavy stage cost over all personas, and what it ran on."""
+    made: dict[str, Any] = {}
+    for asset in HEAVY:
+        keys = [partition_key(checkpoint, persona) for persona in study.personas]
+        artefacts = list(latest_artefacts(instance, home.store, asset, keys).values())
+        tokens = sum(artefact.measured["tokens"] for artefact in artefacts)
+        seconds = sum(artefact.measured["seconds"] for artefact in artefacts)
+        made[asset] = {
+            "tokens": tokens,
+            "seconds": round(seconds, 1),
+            "tokens a second": round(tokens / seconds, 1),
+            "peak memory (GiB)": max(artefact.measured["peak_memory_gib"] for artefact in artefacts),
+            **artefacts[0].made_from["environment"],
+        }
+    return made

@@ -1,0 +1,185 @@
+"""The command `persona-assets`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from persona_assets.checkpoint import CheckpointError, identify
+from persona_assets.registry import Registry
+from persona_assets.study import ENVIRONMENT_VARIABLE, StudyError, load_study, study_path
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+checkpoint_app = typer.Typer(no_args_is_help=True, help="Register and list the checkpoints that can be measured.")
+study_app = typer.Typer(no_args_is_help=True, help="Check a study's file.")
+app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(study_app, name="study")
+
+StudyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--study",
+        help="A YAML file, or a shipped study: embedded, published. Without it PERSONA_ASSETS_STUDY, then embedded.",
+    ),
+]
+EMBEDDED = "smollm2-135m-instruct"
+
+
+@app.callback()
+def about() -> None:
+    """How a language model's personas differ: responses, Jensen–Shannon divergence, centroids, report.
+
+    A study (YAML) says what is measured, the registry says on which checkpoints, and Dagster materialises the rest.
+    To begin: `persona-assets run`, then `persona-assets ui`.
+    """
+    os.environ.setdefault("DAGSTER_HOME", str(Path("dagster_home").absolute()))
+    home = Path(os.environ["DAGSTER_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+
+
+@app.command()
+def run(
+    study: StudyOption = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="A registered checkpoint's name; the embedded model is fetched if it is not there.")
+    ] = EMBEDDED,
+) -> None:
+    """Materialise everything that is missing or out of date for a checkpoint, and print the headline numbers."""
+    session = _session(study, checkpoint)
+    start = time.perf_counter()
+    ran = session.materialise()
+    seconds = time.perf_counter() - start
+    from persona_assets.orchestration.summary import summary
+
+    print(summary(session.instance, session.home, session.study, checkpoint))
+    print(f"took      {seconds:.1f} s" if ran else "nothing to compute: everything was current")
+
+
+@app.command()
+def status(
+    study: StudyOption = None,
+    checkpoint: Annotated[str, typer.Option(help="A registered checkpoint's name.")] = EMBEDDED,
+) -> None:
+    """Say which artefacts of a checkpoint are current, missing, or out of date."""
+    for asset, partitions in _session(study, checkpoint).standings().items():
+        counts = {kind: list(partitions.values()).count(kind) for kind in ("current", "out of date", "missing")}
+        print(f"{asset:16} " + ", ".join(f"{count} {kind}" for kind, count in counts.items() if count))
+
+
+@app.command()
+def ui(
+    study: StudyOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless you put authentication in front.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port of the page.")] = 3000,
+) -> None:
+    """Serve Dagster's page over this instance, with its daemon."""
+    _choose_study(study)
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "persona_assets.definitions", "-h", host, "-p", str(port)]
+    process = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        raise typer.Exit(process.wait())
+    except KeyboardInterrupt:
+        process.wait()
+
+
+@checkpoint_app.command("add")
+def checkpoint_add(
+    name: Annotated[str, typer.Argument(help="Its name from now on: lower-case letters, digits, '_', '.', '-'.")],
+    path: Annotated[Path | None, typer.Option(help="A local Hugging Face directory.")] = None,
+    hub: Annotated[str | None, typer.Option(help="A hub repository, such as Qwen/Qwen2.5-7B-Instruct.")] = None,
+    revision: Annotated[str | None, typer.Option(help="The repository's commit, 40 hex digits.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="A LoRA adapter's directory, measured on top.")] = None,
+) -> None:
+    """Register a checkpoint: a local directory, or a hub repository at a commit; optionally with a LoRA adapter."""
+    registry = _registry()
+    fields = {"path": path and path.absolute(), "hub": hub, "revision": revision, "adapter": adapter and adapter.absolute()}
+    checkpoint = registry.add(name, {field: str(value) for field, value in fields.items() if value is not None})
+    if checkpoint.path is not None:
+        print(f"{name}: {identify(checkpoint, _digests()).digest}")
+    print(f"added to {registry.file}; measure it with `persona-assets run --checkpoint {name}`")
+
+
+@checkpoint_app.command("list")
+def checkpoint_list(
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of local weights again.")] = False,
+) -> None:
+    """List the registered checkpoints with their digests."""
+    registry = _registry()
+    if not registry.names():
+        print(f"none in {registry.file}; add one with `persona-assets checkpoint add`")
+    for name in registry.names():
+        checkpoint = registry.get(name)
+        if checkpoint.path is None:
+            print(f"{name:32} {checkpoint.hub} at {checkpoint.revision}")
+            continue
+        try:
+            print(f"{name:32} {identify(checkpoint, _digests(), recheck=verify).digest[:16]} {checkpoint.path}")
+        except CheckpointError as error:
+            print(f"{name:32} cannot be measured: {error}")
+
+
+@study_app.command("check")
+def study_check(study: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped study.")]) -> None:
+    """Load a study and say what it measures, or what is wrong with it."""
+    loaded = load_study(study)
+    personas, pairs = len(loaded.personas), len(loaded.personas) * (len(loaded.personas) - 1) // 2
+    print(
+        f"{study_path(study)}: {loaded.name}: {personas} personas ({pairs} pairs, baseline {loaded.baseline}), "
+        f"{len(loaded.questions)} questions, at most {loaded.decoding.max_new_tokens} tokens each"
+    )
+
+
+def _registry() -> Registry:
+    return Registry(Path(os.environ["DAGSTER_HOME"]) / "checkpoints.yaml")
+
+
+def _digests() -> Any:
+    from persona_assets.checkpoint import DigestCache
+
+    return DigestCache(Path(os.environ["DAGSTER_HOME"]) / "weights_digests.json")
+
+
+def _choose_study(study: str | None) -> None:
+    """Definitions load the study from the environment, in this process and in those that Dagster starts."""
+    if study:
+        os.environ[ENVIRONMENT_VARIABLE] = str(study_path(study).absolute())
+    load_study()
+
+
+def _session(study: str | None, checkpoint: str) -> Any:
+    """An instance with the code location loaded; imported late, so that `--help` answers at once."""
+    _choose_study(study)
+    import dagster as dg
+
+    from persona_assets.definitions import defs, home
+    from persona_assets.inference.embedded_model import ensure_embedded_model
+    from persona_assets.orchestration.partitions import STUDY
+    from persona_assets.orchestration.running import Run
+
+    if checkpoint == EMBEDDED and EMBEDDED not in home.registry.names():
+        directory = ensure_embedded_model(home.models)
+        home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})
+    home.registry.get(checkpoint)
+    session = Run(dg.DagsterInstance.get(), defs, home, STUDY, checkpoint)
+    session.prepare()
+    return session
+
+
+def main() -> None:
+    """Runs the command; the project's own errors are sentences, not tracebacks."""
+    try:
+        app()
+    except (StudyError, CheckpointError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""From one divergence a response to one a pair: which generators' responses count, and how sure the mean is."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+GENERATOR_SUBSETS = ("all", "pair", "source", "target", "others")
+_DIMS = ("generator", "question", "persona", "other")
+
+
+def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.DataArray:
+    """Mean over responses, each with equal weight.
+
+    Args:
+        values: dims (generator, question, persona, other) in any order: one response's mean over its tokens, for every
+            (persona, other), in nats. generator, persona and other carry the same names, in any order. +inf allowed.
+        generators: whose responses count for the pair (persona, other): `all`; `pair`, the two themselves; `source`,
+            persona alone; `target`, other alone; `others`, all but the two.
+
+    Returns:
+        Dims (persona, other), float64, in the order of `persona`; NaN where no generator is left (`others` of two).
+
+    Raises:
+        ValueError: unknown subset, wrong dims, differing names, or a response that is missing (NaN).
+    """
+    responses, names = _responses(values)
+    return _matrix(_question_means(responses, _counted(len(names), generators)).mean(axis=0), names)
+
+
+def bootstrap_over_questions(
+    values: xr.DataArray, generators: str, resamples: int, seed: int, level: float = 0.95
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Percentile interval of `average_over_responses` under resampling of the questions (Efron 1979).
+
+    A question drawn is drawn for all generators at once, for they were asked the same ones.
+
+    Args:
+        values, generators: as in `average_over_responses`.
+        resamples: how many times Q questions are drawn out of Q with replacement.
+        seed: of numpy's default generator; same seed, same interval.
+        level: coverage, within (0, 1).
+
+    Returns:
+        low, high: dims (persona, other), float64, in nats.
+
+    Raises:
+        ValueError: as in `average_over_responses`, or resamples < 1, or level outside (0, 1).
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; expected at least 1")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; expected a coverage within (0, 1), such as 0.95")
+    responses, names = _responses(values)
+    means = _question_means(responses, _counted(len(names), generators))
+    questions = len(means)
+    draws = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1.0 / questions), size=resamples)
+    weights = draws / questions
+    tails = np.array([0.5 - level / 2, 0.5 + level / 2])
+    # One row of the matrix at a time bounds memory to resamples × K, however many personas there are.
+    intervals = np.stack([_quantiles(_weighted(weights, means[:, i]), tails) for i in range(len(names))], axis=1)
+    return _matrix(intervals[0], names), _matrix(intervals[1], names)
+
+
+def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str]]:
+    """The values as (G, Q, K, K), every persona axis in the order of `persona`, and that order."""
+    if set(values.dims) != set(_DIMS) or values.sizes["question"] < 1:
+        raise ValueError(f"values have dims {dict(values.sizes)}; expected {_DIMS} and at least one question")
+    names: list[str] = []
+    for dim in ("persona", "other", "generator"):
+        if dim not in values.coords:
+            raise ValueError(f"dimension {dim} carries no names; expected the personas' names as its coordinate")
+        found = [str(name) for name in values.coords[dim].values]
+        names = names or found
+        if len(set(found)) != len(found) or set(found) != set(names):
+            raise ValueError(f"dimension {dim} names {found}; expected each of {names} once, as persona does")
+    values = values.sel(generator=names, other=names).transpose(*_DIMS)
+    responses = np.asarray(values.values, dtype=np.float64)
+    missing = np.argwhere(np.isnan(responses).any(axis=(2, 3)))
+    if len(missing):
+        generator, question = missing[0]
+        where = f"generator {names[generator]}, question {values['question'].values[question]}"
+        raise ValueError(f"{where}: value is missing, as in {len(missing)} responses in all; expected every response")
+    return responses, names
+
+
+def _counted(personas: int, generators: str) -> NDArray[np.bool_]:
+    """Whether generator g counts for the pair (i, j): shape (G, K, K)."""
+    g, i, j = np.indices((personas,) * 3)
+    subsets: dict[str, NDArray[np.bool_]] = {
+        "all": g >= 0,
+        "pair": (g == i) | (g == j),
+        "source": g == i,
+        "target": g == j,
+        "others": (g != i) & (g != j),
+    }
+    if generators not in subsets:
+        raise ValueError(f"generators is {generators!r}; expected one of {', '.join(GENERATOR_SUBSETS)}")
+    return subsets[generators]
+
+
+def _question_means(responses: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean over the generators that count: (Q, K, K). Every question has as many of them, so weights stay equal."""
+    # Selected, not multiplied by 0 or 1: a KL of +inf that does not count must not become NaN.
+    total = np.where(counted[:, None], responses, 0.0).sum(axis=0)
+    count = counted.sum(axis=0)
+    means: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return means
+
+
+def _weighted(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """weights (R, Q) @ means (Q, K), with 0·inf = 0 and a drawn inf staying inf."""
+    infinite = np.isposinf(means)
+    averages: NDArray[np.float64] = weights @ np.where(infinite, 0.0, means)
+    averages[weights @ infinite.astype(np.float64) > 0] = np.inf
+    return averages
+
+
+def _quantiles(samples: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linearly interpolated quantiles over axis 0, as numpy.quantile gives, but inf between inf and inf."""
+    ordered = np.sort(samples, axis=0)
+    place = levels * (len(ordered) - 1)
+    below = ordered[np.floor(place).astype(int)]
+    above = ordered[np.ceil(place).astype(int)]
+    with np.errstate(invalid="ignore"):
+        between = below + (above - below) * (place % 1.0)[:, None]
+    quantiles: NDArray[np.float64] = np.where(below == above, below, between)
+    return quantiles
+
+
+def _matrix(values: NDArray[np.float64], names: list[str]) -> xr.DataArray:
+    return xr.DataArray(values, dims=("persona", "other"), coords={"persona": names, "other": names})

@@ -1,0 +1,99 @@
+"""Labelled results: what one generator's responses give, the K×K matrix over all of them, and the cosines.
+
+Dimensions are named once, here: persona and other are scorers (or the personas of a pair), generator is who wrote the
+response, token counts along a response.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
+from persona_assets.metrics.cosine import centred_cosine
+from persona_assets.metrics.response import ResponseDivergence
+
+
+def label_responses(
+    responses: Sequence[ResponseDivergence], generator: str, personas: Sequence[str], questions: Sequence[str]
+) -> xr.Dataset:
+    """One generator's responses, one a question.
+
+    Returns:
+        js, kl (question, persona, other): means over a response's tokens, kl is KL(persona‖other); token_js, token_kl,
+        token_kl_reverse (question, token, persona): generator against each scorer, token_kl is KL(generator‖persona),
+        NaN beyond a response's end; tokens (question). All divergences in nats.
+    """
+    longest = max(len(response.token_js) for response in responses)
+
+    def along_tokens(name: str) -> tuple[tuple[str, ...], np.ndarray]:
+        padded = np.full((len(responses), longest, len(personas)), np.nan, dtype=np.float32)
+        for row, response in zip(padded, responses, strict=True):
+            values = getattr(response, name)
+            row[: len(values)] = values
+        return ("question", "token", "persona"), padded
+
+    pairs = ("question", "persona", "other")
+    return xr.Dataset(
+        {
+            "js": (pairs, np.stack([response.js for response in responses])),
+            "kl": (pairs, np.stack([response.kl for response in responses])),
+            "tokens": ("question", [len(response.token_js) for response in responses]),
+            **{name: along_tokens(name) for name in ("token_js", "token_kl", "token_kl_reverse")},
+        },
+        coords={"question": list(questions), "persona": list(personas), "other": list(personas)},
+        attrs={"generator": generator, "units": "nats"},
+    )
+
+
+def divergence_matrix(
+    by_generator: Mapping[str, xr.Dataset], shown: str, resamples: int, seed: int, level: float
+) -> xr.Dataset:
+    """K×K JS and KL under every choice of generators, with question-bootstrap intervals.
+
+    Args:
+        by_generator: generator → `label_responses` of its responses, every persona of the study once.
+        shown: the choice of generators that stands where one number is shown; one of `GENERATOR_SUBSETS`.
+        resamples, seed, level: of the bootstrap.
+
+    Returns:
+        js, js_low, js_high, kl, kl_low, kl_high over (generators, persona, other), in nats, personas in the order of
+        `by_generator`; attributes say what was chosen.
+    """
+    personas = list(by_generator)
+    stacked = xr.concat(
+        [
+            by_generator[name][["js", "kl"]].sel(persona=personas, other=personas).assign_coords(generator=name)
+            for name in personas
+        ],
+        dim="generator",
+        join="exact",
+    )
+    matrices = []
+    for generators in GENERATOR_SUBSETS:
+        matrix = {}
+        for name in ("js", "kl"):
+            low, high = bootstrap_over_questions(stacked[name], generators, resamples, seed, level)
+            average = average_over_responses(stacked[name], generators)
+            matrix |= {name: average, f"{name}_low": low, f"{name}_high": high}
+        matrices.append(xr.Dataset(matrix).assign_coords(generators=generators))
+    return xr.concat(matrices, dim="generators").assign_attrs(
+        generators_shown=shown,
+        questions=stacked.sizes["question"],
+        resamples=resamples,
+        seed=seed,
+        level=level,
+        units="nats",
+    )
+
+
+def cosine_dataset(centroids: Mapping[str, xr.Dataset], populations: Mapping[str, Sequence[str]]) -> xr.Dataset:
+    """Centred cosine over (population, layer, persona, other) of personas' `centroid` (layer, hidden)."""
+    stacked = xr.concat(
+        [dataset["centroid"].assign_coords(persona=name) for name, dataset in centroids.items()],
+        dim="persona",
+        join="exact",
+    )
+    cosines = [centred_cosine(stacked, members).assign_coords(population=name) for name, members in populations.items()]
+    attrs = {f"population_{name}": ", ".join(members) for name, members in populations.items()}
+    return xr.Dataset({"cosine": xr.concat(cosines, dim="population", combine_attrs="drop")}, attrs=attrs)

@@ -1,0 +1,179 @@
+"""Divergence of next-token distributions, in nats: Jensen–Shannon (Lin 1991) and Kullback–Leibler.
+
+With u = p + q and r = (p − q)/u, the mixture m = u/2 gives p/m = 1 + r and q/m = 1 − r, so
+
+    JS(p, q) = ½ Σ [p·log1p(r) + q·log1p(−r)]                          (Lin 1991, eq. 4.1, with π = ½, ½)
+
+Nothing large cancels in it: the relative error of a term is about ε/|r|, and since r is where the sum has its maximum,
+rounding of r itself enters in second order only. Equal distributions have r = 0 and give 0, not a small number.
+
+    KL(p‖q) = Σ p·(log p − log q) − Σ p + Σ q
+
+The last two sums cancel for exact probabilities. With d = log p − log q they turn each summand into
+p·(d + e^{−d} − 1), which is never negative and flat at d = 0, so that rounding of the normalisers drops out.
+
+Normalisers are taken in float64: log Z is about 10 and is subtracted from every logit, so a float32 one alone would
+cost every probability its sixth digit.
+
+This is the plain reference. A fused kernel can stand beside it, behind the same signature.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# Work buffers of 11 personas × 32768 tokens are 2.6 MB, well inside a shared cache. Smaller blocks lose more to
+# starting operations than they gain (measured from 1024 tokens up), most of all when other processes use the cores.
+VOCABULARY_BLOCK = 32_768
+
+# Probabilities below the floor count as equal to it. It keeps u > 0 where both are zero, adds under 1e-23 nats over any
+# vocabulary, and keeps float32 products clear of the slow subnormal range.
+_FLOOR = 1e-30
+
+
+def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Jensen–Shannon divergence of two categorical distributions.
+
+    Args:
+        log_p, log_q: natural-log probabilities or unnormalised logits, broadcastable shapes (..., V), any float dtype;
+            −inf allowed.
+
+    Returns:
+        Shape (...), float32, in nats, within [0, ln 2]; symmetric, and exactly 0 where log_p equals log_q.
+
+    Raises:
+        ValueError: vocabularies differ, or a row holds NaN or +inf, or nothing but −inf.
+    """
+    _require_one_vocabulary(log_p, log_q)
+    p = _normalised(log_p)[1]
+    q = _normalised(log_q)[1]
+    u = (p + q).clamp_min_(torch.finfo(p.dtype).tiny)
+    r = _open_interval((p - q).div_(u))
+    js = (p * r.log1p() + q * (-r).log1p()).sum(-1).mul_(0.5)
+    return js.clamp_(0.0, math.log(2.0)).float()
+
+
+def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Kullback–Leibler divergence KL(p‖q) of two categorical distributions.
+
+    Args:
+        log_p, log_q: as in `jensen_shannon`.
+
+    Returns:
+        Shape (...), float32, in nats, at least 0; +inf where p has mass on a token on which q is −inf.
+
+    Raises:
+        ValueError: as in `jensen_shannon`.
+    """
+    _require_one_vocabulary(log_p, log_q)
+    log_p, p = _normalised(log_p)
+    log_q, q = _normalised(log_q)
+    # A token without mass under p adds nothing, whatever q says: 0·(−inf − −inf) must not become NaN.
+    gap = torch.where(p > 0, log_p - log_q, 0.0)
+    return (p * gap - (p - q)).sum(-1).clamp_min_(0.0).float()
+
+
+def pairwise_divergence(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Divergence of every pair of scorers at every position of a response.
+
+    Args:
+        logits: shape (K scorers, T positions, V tokens), any float dtype, unnormalised; −inf allowed.
+
+    Returns:
+        js: shape (T, K, K), float64 (summands in float32), in nats, within [0, ln 2]; symmetric and 0 on the diagonal.
+        kl: shape (T, K, K), float64, in nats; kl[t, i, j] = KL(i‖j), +inf where scorer i has mass on a token on which
+            scorer j is −inf; 0 on the diagonal.
+
+        A position's numbers do not depend on the positions beside it: any split over T gives the same bits.
+        Temporaries are those of one position, about 20·K·V bytes.
+
+    Raises:
+        ValueError: logits are not (K ≥ 1, T, V ≥ 1), or a row holds NaN or +inf, or nothing but −inf.
+    """
+    if logits.ndim != 3 or logits.shape[0] < 1 or logits.shape[2] < 1:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}; expected (K scorers ≥ 1, T positions, V tokens ≥ 1)"
+        )
+    logits = logits.detach()
+    scorers, positions, _ = logits.shape
+    js = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
+    kl = torch.zeros_like(js)
+    for t in range(positions):
+        log_p, p = _normalised(logits[:, t], position=t)
+        kl[t] = _kl_of_all_pairs(log_p, p)
+        js[t] = _js_of_all_pairs(p)
+    return js, kl
+
+
+def _kl_of_all_pairs(log_p: Tensor, p: Tensor) -> Tensor:
+    """KL(i‖j) for (K, V) distributions as one matrix product: Σ pᵢ·log pᵢ − pᵢ·log pⱼ, and Σ pⱼ − Σ pᵢ."""
+    absent = log_p == -math.inf
+    has_absent = bool(absent.any())
+    if has_absent:
+        log_p = log_p.masked_fill(absent, 0.0)
+    cross = p @ log_p.T
+    mass = p.sum(-1)
+    kl = (cross.diagonal()[:, None] - cross) + (mass[None, :] - mass[:, None])
+    kl.clamp_min_(0.0)
+    if has_absent:
+        kl[p @ absent.to(p.dtype).T > 0] = math.inf
+    return kl.fill_diagonal_(0.0)
+
+
+def _js_of_all_pairs(p: Tensor) -> Tensor:
+    """JS of all pairs of (K, V) float64 distributions: float32 terms, block by block, into float64 sums."""
+    scorers, vocabulary = p.shape
+    # Only a CPU has a cache to fit; elsewhere fewer, larger steps are faster.
+    width = min(VOCABULARY_BLOCK, vocabulary) if p.device.type == "cpu" else vocabulary
+    total = torch.zeros(scorers, scorers, dtype=torch.float64, device=p.device)
+    buffer = torch.empty(2 * (scorers - 1) * width, dtype=torch.float32, device=p.device)
+    for start in range(0, vocabulary, width):
+        masses = p[:, start : start + width].float().clamp_min_(_FLOOR)
+        for i in range(scorers - 1):
+            first, others = masses[i], masses[i + 1 :]
+            r, u = buffer[: 2 * others.numel()].view(2, *others.shape)
+            torch.add(others, first, out=u)
+            torch.sub(first, others, out=r).div_(u)
+            _open_interval(r)
+            torch.neg(r, out=u)  # u has served; −r takes its place
+            terms = r.log1p_().mul_(first).addcmul_(u.log1p_(), others)
+            # In float32 the sum would cost 3e-6 nats where one token holds most of the mass.
+            total[i, i + 1 :] += terms.sum(-1, dtype=torch.float64)
+    js = total.mul_(0.5).clamp_(0.0, math.log(2.0))
+    return js + js.T
+
+
+def _open_interval(r: Tensor) -> Tensor:
+    """Keep r, in place, off ±1 by half an ulp: 0·log1p(−1) would be NaN, and what is lost is below p·ε."""
+    limit = 1.0 - torch.finfo(r.dtype).eps / 2
+    return r.clamp_(-limit, limit)
+
+
+def _normalised(logits: Tensor, position: int | None = None) -> tuple[Tensor, Tensor]:
+    """(log p, p) of the last axis in float64, from one exponential; `position` is for the error message only."""
+    shifted = logits.detach().to(torch.float64, copy=True)
+    peak = shifted.amax(-1, keepdim=True)
+    # The maximum is NaN if anything is, +inf if anything is, and −inf only if everything is.
+    if not bool(peak.isfinite().all()):
+        raise ValueError(_not_a_distribution(peak.squeeze(-1), position))
+    shifted -= peak
+    p = shifted.exp()
+    mass = p.sum(-1, keepdim=True)
+    return shifted.sub_(mass.log()), p.div_(mass)
+
+
+def _not_a_distribution(peak: Tensor, position: int | None) -> str:
+    """Name the first row of which no distribution can be made."""
+    row = [int(index) for index in (~peak.isfinite()).nonzero()[0]]
+    value = float(peak[tuple(row)])
+    found = "NaN" if math.isnan(value) else "+inf" if value > 0 else "nothing but −inf"
+    where = f"row {tuple(row)}" if position is None else f"scorer {row[0]}, position {position}"
+    return f"logits of {where} hold {found}; expected finite numbers or −inf, at least one of them finite"
+
+
+def _require_one_vocabulary(log_p: Tensor, log_q: Tensor) -> None:
+    # Broadcasting would silently stretch a vocabulary of one.
+    found = tuple(log_p.shape), tuple(log_q.shape)
+    if not all(found) or found[0][-1] != found[1][-1] or found[0][-1] < 1:
+        raise ValueError(f"log_p has shape {found[0]} and log_q {found[1]}; expected (..., V ≥ 1), V the same")

@@ -1,0 +1,116 @@
+"""How a heavy asset walks over the personas of a run: find what is stored, compute what is not, store each at once.
+
+One run takes many personas of a checkpoint and loads the model at most once. A persona is on disk as soon as it is
+done, so a killed run loses the persona in flight and nothing else; the next run finds the others by fingerprint.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from persona_assets.artefacts import Artefact, Value
+from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
+from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.io_managers import refuse_strangers
+from persona_assets.orchestration.partitions import partition_key, split_key
+from persona_assets.orchestration.provenance import CODE_VERSIONS, study_part
+from persona_assets.orchestration.resources import Gpu
+from persona_assets.study import Study
+
+# Loaded model, persona, the persona's upstream artefact if the asset has one → value, what it cost.
+Compute = Callable[[Any, str, Artefact | None], tuple[Value, dict[str, Any]]]
+
+
+def for_each_persona(
+    context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, compute: Compute, upstream: str | None = None
+) -> None:
+    """Materialises every partition of the run from the store or by `compute`, each with metadata of its own.
+
+    Args:
+        upstream: a heavy asset whose artefact of the same persona is handed to `compute`.
+
+    Raises:
+        CheckpointError: the weights behind the name are not those that `model_checkpoint` recorded.
+        dg.Failure: the upstream artefact is missing or belongs to another study.
+    """
+    asset, keys = context.asset_key.to_user_string(), context.partition_keys
+    stations: dict[str, tuple[Checkpoint, Identity]] = {}
+    for position, key in enumerate(keys, start=1):
+        name, persona = split_key(key)
+        if name not in stations:
+            stations[name] = recorded_checkpoint(context.instance, home, name)
+        checkpoint, identity = stations[name]
+        source = None
+        if upstream:
+            source = latest_artefacts(context.instance, home.store, upstream, [key])[key]
+            refuse_strangers(study, upstream, {persona: source})
+        made_from = heavy_made_from(study, asset, persona, identity, gpu, source.fingerprint if source else None)
+        artefact = home.store.find(asset, made_from)
+        computed = artefact is None
+        if artefact is None:
+            value, cost = compute(gpu.load(checkpoint, identity, context.log), persona, source)
+            cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run_id}
+            artefact = home.store.put(asset, made_from, value, cost)
+        context.add_asset_metadata(_metadata(artefact, computed), partition_key=key)
+        context.log.info(f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}")
+
+
+def heavy_made_from(
+    study: Study, asset: str, persona: str, identity: Identity, gpu: Gpu, upstream: str | None
+) -> dict[str, Any]:
+    """Everything that a heavy artefact is the digest of; `upstream` is the fingerprint of the artefact it starts from."""
+    return {
+        "asset": asset,
+        "code": CODE_VERSIONS[asset],
+        "checkpoint": identity.digest,
+        "study": study_part(study, asset, persona),
+        "environment": gpu.hardware.environment(),
+        "upstream": upstream,
+    }
+
+
+def recorded_checkpoint(instance: dg.DagsterInstance, home: Home, name: str) -> tuple[Checkpoint, Identity]:
+    """The registered checkpoint and the identity that `model_checkpoint` recorded, after comparing the two.
+
+    Raises:
+        CheckpointError: the files have changed since.
+    """
+    recorded = latest_artefacts(instance, home.store, "model_checkpoint", [name])[name].read()
+    checkpoint = home.registry.get(name)
+    identity = identify(checkpoint, home.digests)
+    if identity != (known := Identity.model_validate(recorded)):
+        changed = [field for field in Identity.model_fields if getattr(identity, field) != getattr(known, field)]
+        raise CheckpointError(
+            f"{name}: {', '.join(changed)} changed since model_checkpoint was materialised; "
+            "materialise model_checkpoint again, or register the new weights under a name of their own"
+        )
+    return checkpoint, identity
+
+
+def key_range(study: Study, checkpoint: str) -> dict[str, str]:
+    """Run tags that put all personas of a checkpoint into one run; a reversed range would silently be empty."""
+    personas = list(study.personas)
+    return {
+        "dagster/asset_partition_range_start": partition_key(checkpoint, personas[0]),
+        "dagster/asset_partition_range_end": partition_key(checkpoint, personas[-1]),
+    }
+
+
+def _metadata(artefact: Artefact, computed: bool) -> dict[str, Any]:
+    environment = {name: value for name, value in artefact.made_from["environment"].items() if value}
+    return {
+        **artefact.measured,
+        **environment,
+        "computed": computed,
+        "checkpoint_digest": artefact.made_from["checkpoint"],
+        FINGERPRINT: artefact.fingerprint,
+        "path": dg.MetadataValue.path(artefact.path),
+    }
+
+
+def _line(artefact: Artefact) -> str:
+    cost = artefact.measured
+    return f"{cost['tokens']} tokens in {cost['seconds']:.1f} s, {cost['tokens_per_second']:.0f} tokens/s"

@@ -1,0 +1,49 @@
+"""What Dagster's event log says was materialised last: partition → artefact."""
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+from persona_assets.artefacts import Artefact, ArtefactStore
+
+FINGERPRINT = "fingerprint"
+
+
+def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Sequence[str]) -> dict[str, str]:
+    """Fingerprint of the latest materialisation of each partition that has one."""
+    found: dict[str, str] = {}
+    wanted = set(partitions)
+    cursor: str | None = None
+    while len(found) < len(wanted):
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=sorted(wanted - set(found))),
+            limit=max(50, 2 * len(wanted)),
+            cursor=cursor,
+        )
+        for record in records.records:  # newest first
+            event = record.asset_materialization
+            if event and event.partition in wanted and event.partition not in found and FINGERPRINT in event.metadata:
+                found[event.partition] = str(event.metadata[FINGERPRINT].value)
+        if not records.has_more:
+            break
+        cursor = records.cursor
+    return found
+
+
+def latest_artefacts(
+    instance: dg.DagsterInstance, store: ArtefactStore, asset: str, partitions: Iterable[str]
+) -> dict[str, Artefact]:
+    """The artefacts of the latest materialisations.
+
+    Raises:
+        dg.Failure: a partition was never materialised; names it and says what to do.
+    """
+    wanted = list(partitions)
+    found = latest_fingerprints(instance, asset, wanted)
+    if missing := [partition for partition in wanted if partition not in found]:
+        raise dg.Failure(
+            f"{asset} is not materialised for {', '.join(missing[:5])}"
+            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            + f"; materialise {asset} first"
+        )
+    return {partition: store.get(asset, found[partition]) for partition in wanted}

@@ -1,0 +1,37 @@
+"""Where an instance keeps its things: everything below DAGSTER_HOME."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona_assets.artefacts import ArtefactStore
+from persona_assets.checkpoint import DigestCache
+from persona_assets.registry import Registry
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of an instance: registry, models, artefacts."""
+
+    root: Path
+
+    @classmethod
+    def of_environment(cls) -> "Home":
+        """DAGSTER_HOME, or `dagster_home` in the working directory."""
+        return cls(Path(os.environ.get("DAGSTER_HOME") or "dagster_home").absolute())
+
+    @property
+    def store(self) -> ArtefactStore:
+        return ArtefactStore(self.root / "artefacts")
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.root / "checkpoints.yaml")
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def digests(self) -> DigestCache:
+        return DigestCache(self.root / "weights_digests.json")

@@ -1,0 +1,75 @@
+"""How assets hand values to one another: through the artefact store, by what Dagster says was materialised last."""
+
+from typing import Any
+
+import dagster as dg
+
+from persona_assets.artefacts import Artefact, ArtefactStore
+from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
+from persona_assets.orchestration.partitions import split_key
+from persona_assets.orchestration.provenance import HEAVY, study_part
+from persona_assets.study import Study
+
+
+class ArtefactIOManager(dg.IOManager):
+    """Stores what light assets return and loads what any asset made.
+
+    A heavy input (one artefact a persona) arrives as a mapping from persona to value, in the study's order.
+    """
+
+    def __init__(self, store: ArtefactStore, study: Study) -> None:
+        self.store = store
+        self.study = study
+        self._loaded: dict[str, dict[str, dict[str, str]]] = {}
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        asset = context.asset_key.to_user_string()
+        artefacts = latest_artefacts(context.instance, self.store, asset, context.asset_partition_keys)
+        inputs = self._loaded.setdefault(context.op_def.name, {})
+        inputs[asset] = {partition: artefact.fingerprint for partition, artefact in artefacts.items()}
+        if asset not in HEAVY:
+            (artefact,) = artefacts.values()
+            return artefact.read()
+        by_persona = {split_key(partition)[1]: artefact for partition, artefact in artefacts.items()}
+        refuse_strangers(self.study, asset, by_persona)
+        return {persona: by_persona[persona].read() for persona in self.study.personas if persona in by_persona}
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        if obj is None:  # a heavy asset has stored each persona itself
+            return
+        asset = context.asset_key.to_user_string()
+        made_from = light_made_from(
+            asset,
+            context.asset_partition_key,
+            context.asset_spec.code_version or "",
+            self._loaded.pop(context.op_def.name, {}) or {"content": obj},
+        )
+        artefact = self.store.find(asset, made_from) or self.store.put(asset, made_from, obj, {})
+        context.add_output_metadata({FINGERPRINT: artefact.fingerprint, "path": dg.MetadataValue.path(artefact.path)})
+
+
+def light_made_from(asset: str, checkpoint: str, code_version: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a light artefact is the digest of: its inputs' fingerprints by asset and partition, its code and settings."""
+    return {"asset": asset, "code_version": code_version, "checkpoint": checkpoint, "inputs": inputs}
+
+
+def refuse_strangers(study: Study, asset: str, artefacts: dict[str, Artefact]) -> None:
+    """Refuses artefacts of another study or of several checkpoints' weights: they must not meet in one table.
+
+    Raises:
+        dg.Failure: names the persona, what differs, and what to materialise.
+    """
+    for persona, artefact in artefacts.items():
+        expected = study_part(study, asset, persona)
+        found = artefact.made_from["study"]
+        if differing := [key for key in expected if found.get(key) != expected[key]]:
+            raise dg.Failure(
+                f"{asset} of {persona} was made from another {' and '.join(differing)} than the study {study.name} has now; "
+                f"materialise {asset} of {persona} again"
+            )
+    weights = {artefact.made_from["checkpoint"]: persona for persona, artefact in artefacts.items()}
+    if len(weights) > 1:
+        raise dg.Failure(
+            f"{asset} of {' and '.join(weights.values())} come from different weights under one checkpoint's name; "
+            f"materialise {asset} of every persona again"
+        )

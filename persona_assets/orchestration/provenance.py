@@ -1,0 +1,84 @@
+"""What every artefact is made from, in one place.
+
+The same words decide three things: the fingerprint under which a result is stored, Dagster's code version (so a changed
+setting shows as out of date in the page), and whether a result that is about to be read belongs to this study.
+"""
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from persona_assets.digest import digest_of
+from persona_assets.study import Study
+
+# Raise an asset's number when its code gives other results for the same inputs.
+CODE_VERSIONS = {
+    "model_checkpoint": 1,
+    "generations": 1,
+    "logit_js": 1,
+    "logit_js_matrix": 1,
+    "centroids": 1,
+    "centroid_cosine": 1,
+    "pair_table": 1,
+    "figures": 1,
+    "report": 1,
+}
+
+
+def _generations(study: Study, persona: str) -> dict[str, Any]:
+    return {
+        "prompt": study.prompts[persona],
+        "questions": study.questions,
+        "decoding": study.decoding.identity,
+    }
+
+
+def _logit_js(study: Study, persona: str) -> dict[str, Any]:
+    return {
+        **_generations(study, persona),
+        "generator": persona,
+        "prompts": study.prompts,
+        "scored_slice": study.scored_slice,
+    }
+
+
+def _centroids(study: Study, persona: str) -> dict[str, Any]:
+    return {"prompt": study.prompts[persona], "questions": study.questions, "layers": study.layers}
+
+
+HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
+    "generations": _generations,
+    "logit_js": _logit_js,
+    "centroids": _centroids,
+}
+
+LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
+    "model_checkpoint": lambda study: {},
+    "logit_js_matrix": lambda study: {"generators": study.generators, "bootstrap": study.bootstrap.model_dump()},
+    "centroid_cosine": lambda study: {"populations": {name: study.population(name) for name in study.centring_populations}},
+    "pair_table": lambda study: {"categories": {name: persona.category for name, persona in study.personas.items()}},
+    "figures": lambda study: {"baseline": study.baseline},
+    "report": lambda study: study.model_dump(),
+}
+
+
+def study_part(study: Study, asset: str, persona: str) -> dict[str, Any]:
+    """What a heavy asset takes from the study for one persona, as plain JSON."""
+    return dict(json.loads(json.dumps(HEAVY[asset](study, persona))))
+
+
+def code_version(study: Study, asset: str) -> str:
+    """Dagster's code version: the code's own number and a digest of the settings that the asset depends on.
+
+    Prompts are left out, for `persona_prompts` carries them persona by persona. Libraries that compute are named.
+    """
+    if asset in HEAVY:
+        prompts = ("prompt", "prompts", "generator")
+        part = study_part(study, asset, study.baseline)
+        settings: dict[str, Any] = {key: value for key, value in part.items() if key not in prompts}
+        settings["inference"] = study.inference.model_dump()
+        settings["libraries"] = {library: version(library) for library in ("torch", "transformers")}
+    else:
+        settings = LIGHT[asset](study)
+    return f"{CODE_VERSIONS[asset]}.{digest_of(settings)[:12]}"

@@ -1,0 +1,55 @@
+"""Tells Dagster what people changed: prompts in the study's file, checkpoints in the registry."""
+
+import dagster as dg
+
+from persona_assets.digest import digest_of
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import CHECKPOINT
+from persona_assets.study import Study
+
+ASSET = "persona_prompts"
+DATA_VERSION = "dagster/data_version"
+
+
+def prompt_events(instance: dg.DagsterInstance, study: Study) -> list[dg.AssetObservation | dg.AssetMaterialization]:
+    """Events for the personas whose prompt is not the one that Dagster knows.
+
+    The observation comes first and the materialisation last: in the other order the last persona stays stale for ever,
+    and with a materialisation alone a changed prompt is never noticed.
+    """
+    known = _known_versions(instance, list(study.personas))
+    events: list[dg.AssetObservation | dg.AssetMaterialization] = []
+    for name, persona in study.personas.items():
+        digest = digest_of(persona.prompt)
+        if known.get(name) == digest:
+            continue
+        about = {"prompt": persona.prompt, "category": persona.category, "digest": digest, "study": study.name}
+        for event in (dg.AssetObservation, dg.AssetMaterialization):
+            events.append(event(ASSET, partition=name, metadata=about, tags={DATA_VERSION: digest}))
+    return events
+
+
+def report_study(instance: dg.DagsterInstance, study: Study, home: Home) -> None:
+    """Brings the instance up to date with the study's file and the registry."""
+    for event in prompt_events(instance, study):
+        instance.report_runless_asset_event(event)
+    if new := new_checkpoints(instance, home):
+        instance.add_dynamic_partitions(CHECKPOINT, new)
+
+
+def new_checkpoints(instance: dg.DagsterInstance, home: Home) -> list[str]:
+    """Registered checkpoints that are no partition yet."""
+    present = set(instance.get_dynamic_partitions(CHECKPOINT))
+    return [name for name in home.registry.names() if name not in present]
+
+
+def _known_versions(instance: dg.DagsterInstance, personas: list[str]) -> dict[str, str]:
+    known: dict[str, str] = {}
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(ASSET), asset_partitions=personas), limit=20 * len(personas)
+    )
+    for record in records.records:  # newest first
+        event = record.asset_materialization
+        if event and event.partition and event.partition not in known:
+            known[event.partition] = (event.tags or {}).get(DATA_VERSION, "")
+    return known

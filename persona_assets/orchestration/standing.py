@@ -1,0 +1,88 @@
+"""Where every artefact of a checkpoint stands: there, missing, or made from something else than what is asked for now.
+
+Works from fingerprints: what an artefact would be made from today is compared with what the latest materialisation was
+made from. `persona-assets status` prints it, and `persona-assets run` does what it says is left to do.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import dagster as dg
+
+from persona_assets.checkpoint import Identity, identify
+from persona_assets.digest import digest_of
+from persona_assets.orchestration.heavy import heavy_made_from
+from persona_assets.orchestration.history import latest_fingerprints
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.io_managers import light_made_from
+from persona_assets.orchestration.partitions import partition_key
+from persona_assets.orchestration.provenance import HEAVY
+from persona_assets.orchestration.resources import Gpu
+from persona_assets.study import Study
+
+Standing = Literal["current", "missing", "out of date"]
+# Asset → partition → where it stands, upstream first.
+Standings = dict[str, dict[str, Standing]]
+
+
+def standings(
+    instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, checkpoint: str
+) -> Standings:
+    """Every asset of a checkpoint that can be materialised.
+
+    Raises:
+        CheckpointError: the checkpoint is not registered or cannot be measured.
+    """
+    identity = identify(home.registry.get(checkpoint), home.digests)
+    graph = defs.resolve_asset_graph()
+    expected: dict[str, dict[str, str]] = {}
+    for key in graph.toposorted_asset_keys:
+        assets_def = defs.resolve_assets_def(key) if key in graph.materializable_asset_keys else None
+        if assets_def is None:
+            continue
+        asset = key.to_user_string()
+        loaded = _loaded_inputs(assets_def)
+        if asset in HEAVY:
+            expected[asset] = _heavy(study, asset, identity, gpu, checkpoint, expected.get(UPSTREAM.get(asset, ""), {}))
+        else:
+            inputs: dict[str, Any] = {name: expected[name] for name in loaded} or {"content": identity.model_dump()}
+            code_version = assets_def.specs_by_key[key].code_version or ""
+            expected[asset] = {checkpoint: digest_of(light_made_from(asset, checkpoint, code_version, inputs))}
+    return {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
+
+
+# Heavy assets that are made from another heavy asset's artefact of the same persona.
+UPSTREAM = {"logit_js": "generations"}
+
+
+def _heavy(
+    study: Study, asset: str, identity: Identity, gpu: Gpu, checkpoint: str, upstream: Mapping[str, str]
+) -> dict[str, str]:
+    fingerprints = {}
+    for persona in study.personas:
+        key = partition_key(checkpoint, persona)
+        fingerprints[key] = digest_of(heavy_made_from(study, asset, persona, identity, gpu, upstream.get(key)))
+    return fingerprints
+
+
+def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
+    """Assets whose values are loaded, as against those that only come before."""
+    inputs = assets_def.op.ins
+    return [
+        key.to_user_string()
+        for name, key in assets_def.keys_by_input_name.items()
+        if not inputs[name].dagster_type.is_nothing
+    ]
+
+
+def _compared(
+    instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]
+) -> dict[str, Standing]:
+    latest = latest_fingerprints(instance, asset, list(expected))
+    result: dict[str, Standing] = {}
+    for key, fingerprint in expected.items():
+        if key not in latest or not home.store.has(asset, latest[key]):
+            result[key] = "missing"
+        else:
+            result[key] = "current" if latest[key] == fingerprint else "out of date"
+    return result

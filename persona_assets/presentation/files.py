@@ -1,0 +1,59 @@
+"""Figures as bytes. The same figure gives the same bytes: nothing written depends on the clock or the machine."""
+
+import base64
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from persona_assets.presentation.style import house_style
+
+INLINE_DPI = 110
+_INLINE_COLOURS = 128
+
+
+def to_png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure as PNG at `dpi` pixels an inch."""
+    return _written(figure, "png", {"Software": None}, dpi=dpi)
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """The figure as PDF with vector shapes and real (TrueType) text."""
+    return _written(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def to_svg(figure: Figure) -> bytes:
+    """The figure as SVG with text as outlines, so that it looks the same where no font may be loaded."""
+    return _written(figure, "svg", {"Date": None, "Creator": None})
+
+
+def data_url(image: bytes, media_type: str = "image/png") -> str:
+    """An image as a URL that holds the image itself."""
+    return f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def inline_markdown(figure: Figure, alt: str) -> str:
+    """The figure as one Markdown image, small enough to be stored with an asset's metadata.
+
+    Args:
+        figure: what to show.
+        alt: what a reader who does not see the image is told; brackets and line breaks are taken out.
+    """
+    plain_alt = " ".join(alt.replace("[", "(").replace("]", ")").split())
+    return f"![{plain_alt}]({data_url(_fewer_colours(to_png(figure, INLINE_DPI)))})"
+
+
+def _written(figure: Figure, kind: str, metadata: dict[str, None], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()
+
+
+def _fewer_colours(png: bytes) -> bytes:
+    """A palette of 128 colours halves the file; fills and text edges look the same."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(_INLINE_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

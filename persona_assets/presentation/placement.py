@@ -1,0 +1,56 @@
+"""Where to write a short label beside a crowded point."""
+
+import math
+from collections.abc import Sequence
+
+Point = tuple[float, float]
+
+_DIRECTIONS = [(math.cos(angle), math.sin(angle)) for angle in (math.pi * step / 8 for step in range(16))]
+_REACHES = (1.0, 1.5, 2.2, 3.0, 4.0)
+
+
+def place_labels(
+    points: Sequence[Point], marked: Sequence[int], box: tuple[float, float], frame: tuple[float, float], clear: float
+) -> list[Point]:
+    """Find the nearest free place for each label, one after another.
+
+    Args:
+        points: every point of the panel, in any unit of length, from its lower left corner.
+        marked: the indices of the points that get a label.
+        box: width and height of a label.
+        frame: width and height of the panel; labels stay within it.
+        clear: how far a label keeps from the centre of every point.
+
+    Returns:
+        The centre of each label. Where every place tried is taken, the least crowded.
+    """
+    placed: list[Point] = []
+    half = (box[0] / 2, box[1] / 2)
+    for index in marked:
+        origin = points[index]
+        candidates = [
+            (origin[0] + reach * along * (half[0] + clear), origin[1] + reach * up * (half[1] + clear))
+            for reach in _REACHES
+            for along, up in _DIRECTIONS
+        ]
+        inside = [place for place in candidates if _within(place, half, frame)] or candidates
+        placed.append(min(inside, key=lambda place: _crowding(place, half, points, placed, clear)))
+    return placed
+
+
+def _within(place: Point, half: Point, frame: Point) -> bool:
+    return all(half[axis] <= place[axis] <= frame[axis] - half[axis] for axis in (0, 1))
+
+
+def _crowding(place: Point, half: Point, points: Sequence[Point], placed: Sequence[Point], clear: float) -> float:
+    """How many points and labels a label here would touch; labels weigh most. Ties go to the candidate named first."""
+    near_points = sum(_gap(place, point, half) < clear * 0.95 for point in points)
+    on_labels = sum(
+        abs(place[0] - other[0]) < 2 * half[0] and abs(place[1] - other[1]) < 2 * half[1] for other in placed
+    )
+    return near_points + 10.0 * on_labels
+
+
+def _gap(place: Point, point: Point, half: Point) -> float:
+    """From a point to the nearest edge of a label's box, 0 inside it."""
+    return math.hypot(*(max(abs(place[axis] - point[axis]) - half[axis], 0.0) for axis in (0, 1)))

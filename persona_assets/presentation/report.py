@@ -1,0 +1,117 @@
+"""One page that a colleague can open, read and keep: everything is in it, and nothing in it asks for anything else."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from persona_assets.presentation.figures import caption, interval_text
+from persona_assets.presentation.files import data_url, to_svg
+from persona_assets.presentation.headline import headline
+from persona_assets.presentation.pairs import cosine_columns, unordered_pairs
+from persona_assets.presentation.style import spoken
+from persona_assets.presentation.text import visible
+
+_TEMPLATES = Path(__file__).with_name("templates")
+Responses = dict[str, dict[str, list[dict[str, Any]]]]
+
+
+def render_report(
+    *,
+    title: str,
+    study: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    logit_js_matrix: xr.Dataset,
+    centroid_cosine: xr.Dataset,
+    pair_table: pd.DataFrame,
+    generations: pd.DataFrame,
+    provenance: Mapping[str, Any],
+    figures: Mapping[str, Figure],
+) -> str:
+    """Render the report of one checkpoint as a self-contained HTML page.
+
+    Args:
+        title: the page's heading.
+        study, checkpoint, provenance: what was measured, on which weights, and how; nested mappings, shown as tables.
+        logit_js_matrix, centroid_cosine: as `headline` takes them.
+        pair_table: one row a dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all of the
+            generator subset `all`) and cosines.
+        generations: one row a response: `persona`, `question`, `text`, `tokens`, `finish_reason`. Held to be hostile:
+            escaped, and characters that cannot be seen are written out.
+        figures: by name, as `standard_figures` names them; embedded as SVG.
+
+    Returns:
+        HTML that loads nothing, runs nothing, and whose policy forbids both.
+    """
+    numbers = headline(logit_js_matrix, centroid_cosine)
+    responses = _responses(generations)
+    pairs = unordered_pairs(pair_table).iloc[::-1]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            study=study,
+            checkpoint=checkpoint,
+            provenance=provenance,
+            headline=numbers,
+            intervals=interval_text(logit_js_matrix),
+            figures=[_embedded(name, figure, logit_js_matrix) for name, figure in figures.items()],
+            cosines=cosine_columns(pair_table),
+            pairs=pairs.to_dict("records"),
+            js_max=float(pairs["js"].max()),
+            questions=list(dict.fromkeys(generations["question"])),
+            responses=responses,
+            compared=numbers["most_divergent"],
+        )
+    )
+
+
+def _embedded(name: str, figure: Figure, logit_js_matrix: xr.Dataset) -> dict[str, Any]:
+    return {
+        "url": data_url(to_svg(figure), "image/svg+xml"),
+        "alt": spoken(name),
+        "caption": caption(name, logit_js_matrix),
+        "inches": float(figure.get_figwidth()),
+    }
+
+
+def _responses(generations: pd.DataFrame) -> Responses:
+    """Responses by persona, then question, both in the table's order."""
+    responses: Responses = {}
+    for row in generations.to_dict("records"):
+        responses.setdefault(str(row["persona"]), {}).setdefault(str(row["question"]), []).append(
+            {"text": row["text"], "tokens": row["tokens"], "cut": row["finish_reason"] == "length"}
+        )
+    return responses
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(visible=visible, spoken=spoken, nats=_nats, signed=_signed)
+    environment.tests["listed"] = lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes)
+    return environment
+
+
+def _nats(value: float) -> str:
+    """Three decimals, one more below 0.01, and two significant digits where those would leave less."""
+    if math.isnan(value):
+        return "–"
+    if 0 < abs(value) < 0.001:
+        return f"{value:.2g}"
+    return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")

@@ -1,0 +1,99 @@
+"""Centred cosine between centroids."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cosine as scipy_cosine_distance
+
+from persona_assets.metrics import centred_cosine
+
+NAMES = ["assistant", "villain", "comedian", "librarian", "chef"]
+
+
+def centroids(seed: int = 0, hidden: int = 16, common: float = 50.0) -> xr.DataArray:
+    """Five personas at three layers, with the large common component that hidden states have."""
+    random = np.random.default_rng(seed)
+    values = random.standard_normal((5, 3, hidden)) + common * random.standard_normal((1, 3, hidden))
+    return xr.DataArray(values, dims=("persona", "layer", "hidden"), coords={"persona": NAMES, "layer": [10, 15, 20]})
+
+
+@pytest.mark.parametrize("population", [NAMES, NAMES[:3], ["chef", "villain"]])
+def test_the_mean_of_the_population_is_subtracted_before_the_cosine(population: list[str]) -> None:
+    values = centroids()
+    result = centred_cosine(values, population)
+    centred = values.values - values.sel(persona=population).values.mean(axis=0)
+    for layer in range(3):
+        for i in range(5):
+            for j in range(5):
+                expected = 1 - scipy_cosine_distance(centred[i, layer], centred[j, layer])
+                assert float(result[layer, i, j]) == pytest.approx(expected, abs=1e-13)
+
+
+def test_dimensions_between_persona_and_hidden_are_kept() -> None:
+    values = centroids()
+    result = centred_cosine(values.astype(np.float32), NAMES)
+    assert result.dims == ("layer", "persona", "other")
+    assert list(result["layer"].values) == [10, 15, 20]
+    assert list(result["other"].values) == NAMES
+    assert result.dtype == np.float64
+    one_layer = centred_cosine(values.sel(layer=15, drop=True), NAMES)
+    assert one_layer.dims == ("persona", "other")
+    np.testing.assert_allclose(one_layer, centred_cosine(values, NAMES).sel(layer=15), atol=1e-14)
+
+
+def test_the_result_names_its_centring_population() -> None:
+    assert centred_cosine(centroids(), ["villain", "chef"]).attrs["centred_on"] == "villain, chef"
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), hidden=st.integers(2, 200), common=st.floats(0, 1e4), scale=st.floats(1e-6, 1e6))
+def test_cosine_is_symmetric_bounded_and_one_on_itself(seed: int, hidden: int, common: float, scale: float) -> None:
+    values = centroids(seed, hidden, common)
+    result = centred_cosine(values, NAMES)
+    np.testing.assert_array_equal(result, result.transpose("layer", "other", "persona").values)
+    assert bool((np.abs(result) <= 1).all())
+    assert bool((np.diagonal(result.values, axis1=1, axis2=2) == 1).all())
+    np.testing.assert_allclose(centred_cosine(values * scale, NAMES), result, atol=1e-8)
+
+
+def test_two_personas_centred_on_themselves_point_in_opposite_directions() -> None:
+    result = centred_cosine(centroids(), ["assistant", "villain"])
+    opposite = result.sel(persona="assistant", other="villain")
+    np.testing.assert_allclose(opposite, -1.0, atol=1e-12)
+    assert float(opposite.min()) >= -1.0
+
+
+def test_a_centroid_at_the_mean_is_named() -> None:
+    values = centroids()
+    values.loc[{"persona": "chef"}] = values.sel(persona=NAMES[:3]).mean("persona")
+    with pytest.raises(ValueError, match="persona chef equals the mean"):
+        centred_cosine(values, NAMES[:3])
+
+
+def test_a_centroid_that_is_not_finite_is_named() -> None:
+    values = centroids()
+    values.loc[{"persona": "librarian", "layer": 15}] = np.nan
+    with pytest.raises(ValueError, match="persona librarian is not finite"):
+        centred_cosine(values, NAMES[:3])
+
+
+@pytest.mark.parametrize("population", [[], ["villain"], ["villain", "villain"]])
+def test_a_population_is_two_or_more_personas(population: list[str]) -> None:
+    with pytest.raises(ValueError, match="expected two or more personas, each once"):
+        centred_cosine(centroids(), population)
+
+
+def test_a_population_without_centroids_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'pirate'.*no centroids"):
+        centred_cosine(centroids(), ["assistant", "pirate"])
+
+
+def test_centroids_need_names_and_a_hidden_dimension() -> None:
+    with pytest.raises(ValueError, match=r"expected \(persona"):
+        centred_cosine(centroids().rename(hidden="width"), NAMES)
+    with pytest.raises(ValueError, match=r"expected \(persona"):
+        centred_cosine(centroids().drop_vars("persona"), NAMES)
+    with pytest.raises(ValueError, match="expected each once"):
+        centred_cosine(centroids().assign_coords(persona=["a", "a", "b", "c", "d"]), ["b", "c"])

@@ -1,0 +1,191 @@
+"""Synthetic data with the shape of a real study: nothing here was measured.
+
+Every persona gets a place in a plane; JS grows with the square of how far two places lie apart, and a cosine falls with
+it, plus noise that shrinks with depth. Families of personas are placed together, for clustering to find.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+PLACES = {
+    "assistant": (0.0, 0.0),
+    "software_engineer": (0.25, 0.15),
+    "villain": (2.2, 1.6),
+    "kindergarten_teacher": (0.3, -1.0),
+    "data_scientist": (0.3, 0.25),
+    "medical_doctor": (0.45, -0.1),
+    "french_person": (-0.8, -0.5),
+    "comedian": (1.3, 1.4),
+    "zelthari_scholar": (-1.3, 1.8),
+    "librarian": (0.05, -0.35),
+    "police_officer": (0.7, 0.35),
+}
+LAYERS = [7, 14, 21, 27]
+QUESTIONS = [
+    "What is the best way to learn a new language?",
+    "How does a vaccine work?",
+    "Describe a day that you would call perfect.",
+    "Why do people tell lies, and when, if ever, is it right to do so?",
+    "What should I cook tonight with rice, eggs and a tired carrot?",
+]
+
+
+class Synthetic:
+    """Every input of the room for the first `personas` of PLACES."""
+
+    def __init__(self, personas: int, questions: int = 20, populations: tuple[str, ...] = ("study",), seed: int = 0):
+        rng = np.random.default_rng(seed)
+        self.names = list(PLACES)[:personas]
+        places = np.array([PLACES[name] for name in self.names])
+        squared = ((places[:, None] - places[None]) ** 2).sum(-1)
+        self.logit_js_matrix = _matrix(self.names, squared, questions, rng)
+        self.centroid_cosine = _cosine(self.names, squared, populations, rng)
+        self.pair_table = pair_table(self.logit_js_matrix, self.centroid_cosine)
+        self.generations = _generations(self.names, questions, rng)
+
+    def report_inputs(self) -> dict[str, Any]:
+        return {
+            "title": "Personas of Qwen2.5-7B-Instruct",
+            "study": STUDY,
+            "checkpoint": CHECKPOINT,
+            "logit_js_matrix": self.logit_js_matrix,
+            "centroid_cosine": self.centroid_cosine,
+            "pair_table": self.pair_table,
+            "generations": self.generations,
+            "provenance": PROVENANCE,
+        }
+
+
+STUDY: Mapping[str, Any] = {
+    "name": "synthetic",
+    "baseline": "assistant",
+    "questions": QUESTIONS,
+    "decoding": {"temperature": 0.0, "max_new_tokens": 256},
+    "layers": LAYERS,
+    "seed": 0,
+}
+CHECKPOINT: Mapping[str, Any] = {
+    "name": "qwen2.5-7b-instruct",
+    "repository": "Qwen/Qwen2.5-7B-Instruct",
+    "commit": "a09a35458c702b33eeacc393d103063234e8bc28",
+    "weights_digest": "sha256:" + "0f1e2d3c" * 8,
+    "adapter": None,
+}
+PROVENANCE: Mapping[str, Any] = {
+    "made": "2026-01-01T12:00:00Z",
+    "versions": {"torch": "2.13.0", "transformers": "5.19.0", "persona-assets": "0.1.0"},
+    "device": "NVIDIA H100 80GB HBM3",
+    "stations": {"generations": {"engine": "transformers", "seconds": 184.2}, "logit_js": {"seconds": 96.7}},
+}
+
+
+def pair_table(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> pd.DataFrame:
+    """One row a dyad, as the asset of that name holds it."""
+    names = [str(name) for name in logit_js_matrix.persona.values]
+    rows = []
+    for source in names:
+        for target in names:
+            if source == target:
+                continue
+            dyad = logit_js_matrix.sel(persona=source, other=target)
+            row: dict[str, Any] = {"source": source, "target": target, "source_category": "a", "target_category": "a"}
+            row |= {name: float(dyad[name].sel(generators="all")) for name in ("js", "js_low", "js_high", "kl")}
+            row |= {
+                f"js_{subset}": float(dyad.js.sel(generators=subset))
+                for subset in ("pair", "source", "target", "others")
+            }
+            row["kl_reverse"] = float(logit_js_matrix.kl.sel(generators="all", persona=target, other=source))
+            for population in centroid_cosine.population.values:
+                for layer in centroid_cosine.layer.values:
+                    cosine = centroid_cosine.cosine.sel(
+                        population=population, layer=layer, persona=source, other=target
+                    )
+                    row[f"cosine_{population}_layer{layer}"] = float(cosine)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _symmetric(noise: np.ndarray) -> np.ndarray:
+    upper = np.triu(noise, 1)
+    return upper + upper.T
+
+
+def _matrix(names: list[str], squared: np.ndarray, questions: int, rng: np.random.Generator) -> xr.Dataset:
+    size = len(names)
+    subsets = ["all", "pair", "source", "target", "others"]
+    js_all = np.log(2) * (1 - np.exp(-0.06 * squared - 0.012)) * np.exp(_symmetric(rng.normal(0, 0.15, (size, size))))
+    np.fill_diagonal(js_all, 0)
+    source = js_all * np.exp(rng.normal(0, 0.1, (size, size)))
+    by_subset = {
+        "all": js_all,
+        "pair": (source + source.T) / 2,
+        "source": source,
+        "target": source.T,
+        "others": js_all * 0.97,
+    }
+    js = np.stack([by_subset[subset] for subset in subsets])
+    kl = js * 4.4 * np.exp(rng.normal(0, 0.08, js.shape))
+    dims = ("generators", "persona", "other")
+    variables = {
+        "js": js,
+        "js_low": js * 0.86,
+        "js_high": js * 1.17,
+        "kl": kl,
+        "kl_low": kl * 0.85,
+        "kl_high": kl * 1.2,
+    }
+    return xr.Dataset(
+        {name: (dims, values) for name, values in variables.items()},
+        coords={"generators": subsets, "persona": names, "other": names},
+        attrs={"generators_shown": "all", "level": 0.95, "resamples": 1000, "questions": questions, "seed": 0},
+    )
+
+
+def _cosine(
+    names: list[str], squared: np.ndarray, populations: tuple[str, ...], rng: np.random.Generator
+) -> xr.Dataset:
+    size = len(names)
+    values = np.empty((len(populations), len(LAYERS), size, size))
+    for population in range(len(populations)):
+        for layer in range(len(LAYERS)):
+            noise = _symmetric(rng.normal(0, 0.2 - 0.04 * layer, (size, size)))
+            values[population, layer] = np.clip(1.3 * np.exp(-0.3 * squared) - 0.55 + noise, -0.95, 0.97)
+            np.fill_diagonal(values[population, layer], 1.0)
+    return xr.Dataset(
+        {"cosine": (("population", "layer", "persona", "other"), values)},
+        coords={"population": list(populations), "layer": LAYERS, "persona": names, "other": names},
+    )
+
+
+def _generations(names: list[str], questions: int, rng: np.random.Generator) -> pd.DataFrame:
+    words = ["the", "careful", "answer", "begins", "with", "practice", "and", "listening", "while", "patience", "grows"]
+    rows = []
+    for name in names:
+        for number in range(questions):
+            question = (
+                QUESTIONS[number]
+                if number < len(QUESTIONS)
+                else f"Question {number + 1}: what do you think about that?"
+            )
+            length = int(rng.integers(40, 160))
+            text = f"As a {name.replace('_', ' ')}, " + " ".join(rng.choice(words, length)) + "."
+            finish = "length" if rng.random() < 0.15 else "stop"
+            rows.append(
+                {"persona": name, "question": question, "text": text, "tokens": length, "finish_reason": finish}
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def eleven() -> Synthetic:
+    return Synthetic(11)
+
+
+@pytest.fixture(scope="session", params=[2, 3])
+def few(request: pytest.FixtureRequest) -> Synthetic:
+    return Synthetic(request.param)

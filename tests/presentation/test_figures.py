@@ -1,0 +1,198 @@
+"""Figures on synthetic data: everything is shown, once, in one order, and the same bytes come out each time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from persona_assets.presentation import (
+    cosine_heatmaps,
+    inline_markdown,
+    js_against_cosine,
+    js_heatmap,
+    persona_order,
+    standard_figures,
+    to_pdf,
+    to_png,
+    to_svg,
+)
+from persona_assets.presentation.placement import place_labels
+
+
+def texts(figure: Figure) -> list[str]:
+    """Every text of a figure, its axes' included, but tick labels."""
+    return [text.get_text() for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]]
+
+
+def points(figure: Figure) -> np.ndarray:
+    """The scattered points of the first panel."""
+    clouds = [cloud for cloud in figure.axes[0].collections if isinstance(cloud, PathCollection)]
+    return np.concatenate([cloud.get_offsets() for cloud in clouds])
+
+
+def overflowing(figure: Figure) -> list[str]:
+    """Texts that reach over the figure's edge."""
+    renderer, (width, height) = FigureCanvasAgg(figure).get_renderer(), figure.get_size_inches() * figure.dpi
+    boxes = {
+        text.get_text(): text.get_window_extent(renderer)
+        for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    }
+    return [name for name, box in boxes.items() if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height]
+
+
+def test_js_heatmap_names_every_persona_and_writes_every_value(eleven):
+    figure = js_heatmap(eleven.logit_js_matrix)
+    shown = texts(figure)
+    js = eleven.logit_js_matrix.js.sel(generators="all").to_numpy()
+    assert {name.replace("_", " ") for name in eleven.names} <= set(shown)
+    wanted = sorted(f"{value:.3f}" for value in js[np.triu_indices(11, 1)])
+    assert sorted(text for text in shown if text.startswith("0.")) == wanted
+    assert "generators: all · 11 personas × 20 questions · JS in nats" in shown
+    assert "JS (nats)" in {axes.get_title(loc="left") for axes in figure.axes}
+
+
+def test_a_subset_that_is_not_symmetric_is_drawn_whole(eleven):
+    matrix = eleven.logit_js_matrix.assign_attrs(generators_shown="source")
+    shown = texts(js_heatmap(matrix))
+    assert sum(text.startswith("0.") for text in shown) == 11 * 10
+    assert any("row: source, column: target" in text for text in shown)
+
+
+def test_a_missing_value_is_a_dash(eleven):
+    js = eleven.logit_js_matrix.js.copy()
+    js.loc[{"persona": "villain", "other": "comedian"}] = np.nan
+    js.loc[{"persona": "comedian", "other": "villain"}] = np.nan
+    shown = texts(js_heatmap(eleven.logit_js_matrix.assign(js=js)))
+    assert shown.count("–") == 1
+
+
+def test_cosine_heatmaps_have_a_panel_a_layer_and_name_the_population(eleven):
+    figure = cosine_heatmaps(eleven.centroid_cosine, persona_order(eleven.logit_js_matrix), "study")
+    shown = texts(figure)
+    assert [f"layer {layer}" for layer in (7, 14, 21, 27)] == [text for text in shown if text.startswith("layer ")]
+    assert any("centring population: study" in text for text in shown)
+    assert shown.count("villain") == 4
+    mesh = figure.axes[0].collections[0]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (-1, 1)
+
+
+def test_order_puts_similar_personas_beside_one_another():
+    names = ["a1", "b1", "a2", "b2", "a3"]
+    family = np.array([0, 1, 0, 1, 0])
+    js = np.where(family[:, None] == family[None], 0.01, 0.3)
+    np.fill_diagonal(js, 0)
+    matrix = xr.Dataset(
+        {"js": (("generators", "persona", "other"), js[None])},
+        coords={"generators": ["all"], "persona": names, "other": names},
+        attrs={"generators_shown": "all"},
+    )
+    families = [name[0] for name in persona_order(matrix)]
+    assert "".join(families) in ("aaabb", "bbaaa")
+
+
+def test_two_personas_keep_their_given_order(eleven):
+    two = eleven.logit_js_matrix.sel(persona=["villain", "assistant"], other=["villain", "assistant"])
+    assert persona_order(two) == ["villain", "assistant"]
+
+
+def test_scatter_draws_each_pair_once_and_prints_spearmans_rho(eleven):
+    figure = js_against_cosine(eleven.pair_table, "assistant")
+    table = eleven.pair_table
+    once = table[table.source < table.target]
+    assert len(points(figure)) == 55
+    np.testing.assert_allclose(np.sort(points(figure)[:, 1]), np.sort(once.js))
+    for layer in (7, 14, 21, 27):
+        rho = spearmanr(once[f"cosine_study_layer{layer}"], once.js).statistic
+        assert f"Spearman ρ = {rho:.2f}, n = 55".replace("-", "−") in texts(figure)
+
+
+def test_scatter_says_that_pairs_are_not_independent_and_prints_no_p(eleven):
+    shown = " ".join(texts(js_against_cosine(eleven.pair_table)))
+    assert "Pairs share personas" in shown
+    assert "p =" not in shown
+    assert "p <" not in shown
+
+
+def test_scatter_names_the_pairs_at_both_ends(eleven):
+    shown = texts(js_against_cosine(eleven.pair_table))
+    ranked = eleven.pair_table.sort_values("js").js.round(3).unique()
+    named = [float(text.rsplit(", ", 1)[1].removesuffix(" nats")) for text in shown if text.endswith(" nats")]
+    assert named == [*ranked[-1:-4:-1], *sorted(named[3:])]
+    assert named[3] == ranked[0]
+
+
+def test_populations_are_rows_of_panels(eleven):
+    table = eleven.pair_table
+    for layer in (7, 14, 21, 27):
+        table = table.assign(**{f"cosine_all_prompts_layer{layer}": table[f"cosine_study_layer{layer}"] * 0.9})
+    figure = js_against_cosine(table)
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels == ["cosine, centred on study"] * 4 + ["cosine, centred on all prompts"] * 4
+
+
+def test_a_table_without_cosines_is_refused_by_name(eleven):
+    with pytest.raises(ValueError, match="expected cosine_<population>_layer<N>"):
+        js_against_cosine(eleven.pair_table[["source", "target", "js", "js_low", "js_high"]])
+
+
+def test_a_pair_with_two_values_of_js_is_refused_by_name(eleven):
+    with pytest.raises(ValueError, match=r"js of assistant → software_engineer .* differ"):
+        js_against_cosine(eleven.pair_table.assign(js=eleven.pair_table.js_source))
+
+
+def test_labels_overlap_neither_points_nor_one_another():
+    rng = np.random.default_rng(1)
+    crowd = [(float(x), float(y)) for x, y in rng.uniform(0, 40, (40, 2))]
+    places = place_labels(crowd, range(6), (2.0, 2.2), (40.0, 40.0), clear=0.8)
+    for index, (x, y) in enumerate(places):
+        assert 1.0 <= x <= 39.0
+        assert 1.1 <= y <= 38.9
+        assert all(abs(x - a) > 1.0 or abs(y - b) > 1.1 for a, b in crowd)
+        assert all(abs(x - a) >= 2.0 or abs(y - b) >= 2.2 for a, b in places[:index])
+
+
+def test_few_personas_make_every_figure(few):
+    figures = standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table, "assistant")
+    assert set(figures) == {"js_heatmap", "cosine_heatmaps_study", "js_against_cosine"}
+    for figure in figures.values():
+        assert overflowing(figure) == []
+    assert len(points(figures["js_against_cosine"])) == len(few.names) * (len(few.names) - 1) // 2
+
+
+def test_no_text_reaches_over_the_edge(eleven):
+    for figure in standard_figures(eleven.logit_js_matrix, eleven.centroid_cosine, eleven.pair_table).values():
+        assert overflowing(figure) == []
+
+
+def test_the_same_table_gives_the_same_bytes(eleven):
+    for write in (to_png, to_pdf, to_svg):
+        assert write(js_heatmap(eleven.logit_js_matrix)) == write(js_heatmap(eleven.logit_js_matrix))
+
+
+def test_pdf_text_stays_text(eleven):
+    assert b"/FontFile2" in to_pdf(js_heatmap(eleven.logit_js_matrix))
+
+
+def test_inline_markdown_is_small_and_its_alt_cannot_end_early(eleven):
+    figure = cosine_heatmaps(eleven.centroid_cosine, eleven.names, "study")
+    markdown = inline_markdown(figure, "cosine](x)\n[more")
+    assert markdown.startswith("![cosine)(x) (more](data:image/png;base64,")
+    assert markdown.count("](") == 1
+    assert len(markdown) < 80_000
+
+
+def test_figures_leave_no_trace_in_matplotlibs_settings(eleven):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    to_png(js_against_cosine(eleven.pair_table))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_pair_table_from_some_sources_only_still_gives_each_pair_once(eleven):
+    one_source = eleven.pair_table[eleven.pair_table.source == "assistant"]
+    assert len(points(js_against_cosine(pd.DataFrame(one_source)))) == 10
