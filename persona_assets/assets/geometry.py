@@ -56,6 +56,9 @@ def centroids(
 def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
     """K×K cosine of centred centroids, per layer and centring population."""
     cosine = cosine_dataset(centroids, {name: study.population(name) for name in study.centring_populations})
-    first = next(iter(study.centring_populations))
-    heatmap = draw.inline_markdown(draw.cosine_heatmaps(cosine, list(study.personas), first), "Cosine of centred centroids")
-    return dg.Output(cosine, metadata={"heatmap": dg.MetadataValue.md(heatmap), **draw.cosine_headline(cosine)})
+    heatmaps = {
+        f"heatmap centred on {name}": draw.inline_markdown(draw.cosine_heatmaps(cosine, list(study.personas), name), name)
+        for name in study.centring_populations
+    }
+    inline = {name: dg.MetadataValue.md(heatmap) for name, heatmap in heatmaps.items()}
+    return dg.Output(cosine, metadata={**inline, **draw.cosine_extremes(cosine)})

@@ -21,9 +21,9 @@ PRESENTATION = "presentation"
 def figures(
     study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset, pair_table: pd.DataFrame
 ) -> dg.Output[dict[str, bytes]]:
-    """JS heatmap, cosine heatmap per layer, JS against cosine over the pairs: PNG and PDF."""
+    """JS heatmap, cosine heatmap per layer, JS against cosine over the pairs: PNG, PDF and SVG."""
     drawn = draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline)
-    files = {f"{name}.png": draw.to_png(figure) for name, figure in drawn.items()}
-    files |= {f"{name}.pdf": draw.to_pdf(figure) for name, figure in drawn.items()}
+    writers = {"png": draw.to_png, "pdf": draw.to_pdf, "svg": draw.to_svg}
+    files = {f"{name}.{kind}": write(figure) for name, figure in drawn.items() for kind, write in writers.items()}
     inline = {name: dg.MetadataValue.md(draw.inline_markdown(figure, name)) for name, figure in drawn.items()}
     return dg.Output(files, metadata=inline)

@@ -1,5 +1,6 @@
 """What a colleague is sent."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,6 @@ from persona_assets.study import Study
 @dg.asset(
     partitions_def=per_checkpoint,
     ins={"generations": dg.AssetIn(partition_mapping=every_persona)},
-    deps=["figures"],
     group_name=PRESENTATION,
     kinds={"html"},
     code_version=code_version(STUDY, "report"),
@@ -31,6 +31,7 @@ def report(
     logit_js_matrix: xr.Dataset,
     centroid_cosine: xr.Dataset,
     pair_table: pd.DataFrame,
+    figures: dict[str, bytes],
     generations: dict[str, pd.DataFrame],
 ) -> dg.Output[dict[str, bytes]]:
     """One self-contained HTML page: what was measured, the numbers, the pictures, the texts, how it was made."""
@@ -44,7 +45,7 @@ def report(
         pair_table=pair_table,
         generations=responses.assign(tokens=responses.token_ids.map(len)),
         provenance=how_it_was_made(context.instance, home, study, context.partition_key),
-        figures=draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline),
+        figures={Path(name).stem: file for name, file in figures.items() if name.endswith(".svg")},
     )
     return dg.Output({"report.html": page.encode()}, metadata={"bytes": len(page.encode())})
 

@@ -57,6 +57,7 @@ class Run:
             heavy = name == "measure_personas"
             job.execute_in_process(
                 instance=self.instance,
+                run_config={"loggers": {"console": {"config": {}}}},  # the code location's own, not Dagster's default
                 partition_key=None if heavy else self.checkpoint,
                 tags={**(key_range(self.study, self.checkpoint) if heavy else {}), **_this_process()},
             )

@@ -2,17 +2,32 @@
 
 import dagster as dg
 
+from persona_assets.artefacts import Artefact
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
-from persona_assets.presentation import headline
-from persona_assets.study import Study
+from persona_assets.presentation import Interval, headline
 
 
-def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> str:
+def summary(instance: dg.DagsterInstance, home: Home, checkpoint: str) -> str:
     """JS range, the pairs at its ends with their cosines, and where the report is."""
 
-    def latest(asset: str) -> dg.Any:
+    def latest(asset: str) -> Artefact:
         return latest_artefacts(instance, home.store, asset, [checkpoint])[checkpoint]
 
     numbers = headline(latest("logit_js_matrix").read(), latest("centroid_cosine").read())
-    return str(numbers)
+
+    def end(pair: tuple[str, str], js: Interval, cosines: dict[str, dict[int, float]]) -> str:
+        layers = ", ".join(
+            f"layer {layer} {cosine:+.2f}" for by_layer in cosines.values() for layer, cosine in by_layer.items()
+        )
+        return f"{' – '.join(pair)}: JS {js['js']:.4f} [{js['js_low']:.4f}, {js['js_high']:.4f}], cosine {layers}"
+
+    lines = {
+        "measured": f"{checkpoint}: {numbers['personas']} personas × {numbers['questions']} questions",
+        "JS": f"{numbers['js_min']:.4f} to {numbers['js_max']:.4f} nats over {numbers['pairs']} pairs, "
+        f"mean {numbers['js_mean']:.4f}",
+        "closest": end(numbers["most_similar"], numbers["most_similar_js"], numbers["most_similar_cosine"]),
+        "furthest": end(numbers["most_divergent"], numbers["most_divergent_js"], numbers["most_divergent_cosine"]),
+        "report": str(latest("report").path / "report.html"),
+    }
+    return "\n".join(f"{name:10}{text}" for name, text in lines.items())

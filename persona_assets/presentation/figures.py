@@ -48,11 +48,10 @@ def caption(name: str, logit_js_matrix: xr.Dataset) -> str:
     order = "Personas are ordered by average-linkage clustering of JS."
     stair = "A persona is named where its row ends and its column begins."
     if name == "js_heatmap":
-        shown = str(attrs["generators_shown"])
         return (
             "Jensen–Shannon divergence (JS, in nats: 0 for equal distributions, ln 2 ≈ 0.693 at most) between two "
             "personas’ next-token distributions on the same response, averaged over its tokens, then equally over the "
-            f"responses of {_RESPONSES_OF.get(shown, shown)} to {attrs['questions']} questions. {order} {stair}"
+            f"responses of {averaged_over(logit_js_matrix)} to {attrs['questions']} questions. {order} {stair}"
         )
     if name.startswith(_COSINES):
         population = spoken(name.removeprefix(_COSINES))
@@ -63,11 +62,16 @@ def caption(name: str, logit_js_matrix: xr.Dataset) -> str:
         )
     if name == "js_against_cosine":
         return (
-            "JS over every generator’s responses against the cosine of the two centroids, one point a pair, one panel "
+            f"JS over the responses of {averaged_over(logit_js_matrix)} against the cosine of the two centroids, one point a pair, one panel "
             f"a layer. Bars: {interval_text(logit_js_matrix)}. "
             f"Letters name the most divergent and the most similar pairs. {NOT_INDEPENDENT}"
         )
     return spoken(name)
+
+
+def averaged_over(logit_js_matrix: xr.Dataset) -> str:
+    """Whose responses the JS that is shown is averaged over, in words."""
+    return _RESPONSES_OF[str(logit_js_matrix.attrs["generators_shown"])]
 
 
 def interval_text(logit_js_matrix: xr.Dataset) -> str:

@@ -5,6 +5,8 @@ from typing import TypedDict
 import numpy as np
 import xarray as xr
 
+from persona_assets.presentation.extremes import ends
+
 
 class Interval(TypedDict):
     """A JS and its question-bootstrap interval, in nats."""
@@ -48,22 +50,20 @@ def headline(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> Headli
     shown = str(logit_js_matrix.attrs["generators_shown"])
     generators = "pair" if shown in ("source", "target") else shown
     matrix = logit_js_matrix.sel(generators=generators).transpose("persona", "other")
-    names = [str(name) for name in matrix["persona"].values]
-    rows, columns = np.triu_indices(len(names), k=1)
-    js = matrix["js"].sel(other=names).to_numpy().astype(float)[rows, columns]
-    if not np.isfinite(js).any():
-        raise ValueError(f"logit_js_matrix: generators={generators!r}: no pair of {len(names)} personas has a JS")
-    nearest, farthest = int(np.nanargmin(js)), int(np.nanargmax(js))
-    similar = names[rows[nearest]], names[columns[nearest]]
-    divergent = names[rows[farthest]], names[columns[farthest]]
+    try:
+        similar, divergent = ends(matrix["js"])
+    except ValueError as error:
+        raise ValueError(f"logit_js_matrix: generators={generators!r}: {error}") from error
+    names = list(matrix["persona"].values)
+    js = matrix["js"].sel(other=names).to_numpy().astype(float)[np.triu_indices(len(names), k=1)]
     return Headline(
         generators=generators,
         level=float(logit_js_matrix.attrs["level"]),
         personas=len(names),
         questions=int(logit_js_matrix.attrs["questions"]),
         pairs=len(js),
-        js_min=float(js[nearest]),
-        js_max=float(js[farthest]),
+        js_min=float(np.nanmin(js)),
+        js_max=float(np.nanmax(js)),
         js_mean=float(np.nanmean(js)),
         most_similar=similar,
         most_similar_js=_interval(matrix, similar),

@@ -1,6 +1,7 @@
 """One page that a colleague can open, read and keep: everything is in it, and nothing in it asks for anything else."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,15 @@ from typing import Any
 import jinja2
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 
-from persona_assets.presentation.figures import caption, interval_text
-from persona_assets.presentation.files import data_url, to_svg
+from persona_assets.presentation.figures import averaged_over, caption, interval_text
+from persona_assets.presentation.files import data_url
 from persona_assets.presentation.headline import headline
 from persona_assets.presentation.pairs import cosine_columns, unordered_pairs
 from persona_assets.presentation.style import spoken
 from persona_assets.presentation.text import visible
 
+_SVG_WIDTH = re.compile(rb'<svg[^>]* width="([0-9.]+)pt"')
 _TEMPLATES = Path(__file__).with_name("templates")
 Responses = dict[str, dict[str, list[dict[str, Any]]]]
 
@@ -31,7 +32,7 @@ def render_report(
     pair_table: pd.DataFrame,
     generations: pd.DataFrame,
     provenance: Mapping[str, Any],
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, bytes],
 ) -> str:
     """Render the report of one checkpoint as a self-contained HTML page.
 
@@ -43,7 +44,7 @@ def render_report(
             generator subset `all`) and cosines.
         generations: one row a response: `persona`, `question`, `text`, `tokens`, `finish_reason`. Held to be hostile:
             escaped, and characters that cannot be seen are written out.
-        figures: by name, as `standard_figures` names them; embedded as SVG.
+        figures: SVG files by name, as `standard_figures` names them.
 
     Returns:
         HTML that loads nothing, runs nothing, and whose policy forbids both.
@@ -61,6 +62,7 @@ def render_report(
             provenance=provenance,
             headline=numbers,
             intervals=interval_text(logit_js_matrix),
+            averaged_over=averaged_over(logit_js_matrix),
             figures=[_embedded(name, figure, logit_js_matrix) for name, figure in figures.items()],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
@@ -72,12 +74,15 @@ def render_report(
     )
 
 
-def _embedded(name: str, figure: Figure, logit_js_matrix: xr.Dataset) -> dict[str, Any]:
+def _embedded(name: str, svg: bytes, logit_js_matrix: xr.Dataset) -> dict[str, Any]:
+    width = _SVG_WIDTH.search(svg)
+    if width is None:
+        raise ValueError(f"figure {name}: no width in points in its SVG; expected a file as `to_svg` writes it")
     return {
-        "url": data_url(to_svg(figure), "image/svg+xml"),
+        "url": data_url(svg, "image/svg+xml"),
         "alt": spoken(name),
         "caption": caption(name, logit_js_matrix),
-        "inches": float(figure.get_figwidth()),
+        "inches": float(width[1]) / 72,
     }
 
 

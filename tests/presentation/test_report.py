@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from persona_assets.presentation import headline, render_report, standard_figures
+from persona_assets.presentation import headline, render_report, standard_figures, to_svg
 
 
 def hand_made(js_ab: float, js_ac: float, js_bc: float) -> tuple[xr.Dataset, xr.Dataset]:
@@ -29,7 +29,7 @@ def hand_made(js_ab: float, js_ac: float, js_bc: float) -> tuple[xr.Dataset, xr.
 
 @pytest.fixture(scope="module")
 def figures(eleven):
-    return standard_figures(eleven.logit_js_matrix, eleven.centroid_cosine, eleven.pair_table, "assistant")
+    return as_svg(standard_figures(eleven.logit_js_matrix, eleven.centroid_cosine, eleven.pair_table, "assistant"))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,6 @@ def test_how_it_was_made_is_on_the_page(page):
 
 
 def test_few_personas_and_no_responses_make_a_page(few):
-    figures = standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table)
+    figures = as_svg(standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table))
     inputs = few.report_inputs() | {"generations": few.generations.iloc[:0], "study": {}, "checkpoint": {}}
     assert "made without responses" in render_report(**inputs, figures=figures)

@@ -1,0 +1,44 @@
+"""Which pairs stand at the two ends, in words and numbers, for an asset's page and its checks."""
+
+import numpy as np
+import xarray as xr
+
+Pair = tuple[str, str]
+
+
+def ends(matrix: xr.DataArray) -> tuple[Pair, Pair]:
+    """The unordered pairs with the lowest and the highest value of a symmetric (persona, other) matrix.
+
+    Raises:
+        ValueError: no pair has a value.
+    """
+    names = [str(name) for name in matrix["persona"].values]
+    rows, columns = np.triu_indices(len(names), k=1)
+    values = matrix.transpose("persona", "other").sel(other=names).to_numpy().astype(float)[rows, columns]
+    if not np.isfinite(values).any():
+        raise ValueError(f"no pair of {len(names)} personas has a value")
+    lowest, highest = (int(find(values)) for find in (np.nanargmin, np.nanargmax))
+    return (names[rows[lowest]], names[columns[lowest]]), (names[rows[highest]], names[columns[highest]])
+
+
+def js_extremes(logit_js_matrix: xr.Dataset) -> dict[str, str]:
+    """Most similar and most divergent pair by JS, named with their values."""
+    js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
+    similar, divergent = ends(js)
+    return {"most similar": _named(js, similar, "nats"), "most divergent": _named(js, divergent, "nats")}
+
+
+def cosine_extremes(centroid_cosine: xr.Dataset) -> dict[str, str]:
+    """Highest and lowest cosine of every centring population and layer, named with their values."""
+    found = {}
+    for population in centroid_cosine["population"].values:
+        for layer in centroid_cosine["layer"].values:
+            cosine = centroid_cosine["cosine"].sel(population=population, layer=layer)
+            lowest, highest = ends(cosine)
+            found[f"{population} layer {layer}"] = f"{_named(cosine, highest)} to {_named(cosine, lowest)}"
+    return found
+
+
+def _named(matrix: xr.DataArray, pair: Pair, unit: str = "") -> str:
+    value = float(matrix.sel(persona=pair[0], other=pair[1]))
+    return f"{pair[0]} – {pair[1]} {value:.4f} {unit}".rstrip()
