@@ -11,6 +11,7 @@ import torch
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.inference.chat import Chat
+from persona_assets.inference.cpu import has_onednn, use_onednn
 from persona_assets.study import Inference
 
 
@@ -22,6 +23,7 @@ class Hardware:
     device_name: str
     dtype: str
     attention: str
+    matmul: str
 
     def environment(self) -> dict[str, str]:
         """What a number depends on beside its inputs; part of every fingerprint."""
@@ -29,6 +31,7 @@ class Hardware:
             "device": self.device_name,
             "dtype": self.dtype,
             "attention": self.attention,
+            "matmul": self.matmul,
             **{library: version(library) for library in ("torch", "transformers")},
         }
 
@@ -45,7 +48,8 @@ def choose_hardware(inference: Inference) -> Hardware:
     device = "cuda" if has_cuda and inference.device != "cpu" else "cpu"
     dtype = inference.dtype if inference.dtype != "auto" else {"cuda": "bfloat16", "cpu": "float32"}[device]
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    return Hardware(device, name, dtype, inference.attention)
+    matmul = "onednn" if device == "cpu" and dtype == "float32" and has_onednn() else "torch"
+    return Hardware(device, name, dtype, inference.attention, matmul)
 
 
 def cpu_name() -> str:
@@ -100,7 +104,9 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
         CheckpointError: Transformers cannot load it, or its chat template has no place for a persona.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # loading is said in one line
     directory = checkpoint.directory()
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
     try:
@@ -119,4 +125,6 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
 
         model = PeftModel.from_pretrained(model, str(checkpoint.adapter), use_safetensors=True).merge_and_unload()
     model = model.to(hardware.device).eval().requires_grad_(False)
+    if hardware.matmul == "onednn":
+        use_onednn(model)
     return LoadedModel(model, Chat(tokenizer, checkpoint.name), hardware)
