@@ -3,13 +3,14 @@
     artefacts/<asset>/<fingerprint>.parquet | .nc | <folder of files>
     artefacts/<asset>/<fingerprint>.json        what it was made from, what it cost, SHA-256 of the content
 
-The JSON is written last: an artefact without it was never finished and does not exist. Nothing is overwritten and nothing
-is deleted, so other inputs never lose what earlier ones gave.
+The JSON is written last: an artefact without it was never finished and does not exist. Nothing is overwritten and
+nothing is deleted, so other inputs never lose what earlier ones gave.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class ArtefactStore:
             return artefact
         self._record(asset, artefact.fingerprint).unlink()
         if artefact.path.exists():
-            artefact.path.rename(artefact.path.with_name(artefact.path.name + ".damaged"))
+            artefact.path.rename(_unused(artefact.path.with_name(artefact.path.name + ".damaged")))
         return None
 
     def has(self, asset: str, fingerprint: str) -> bool:
@@ -130,8 +131,19 @@ class ArtefactStore:
         except ValueError as error:
             raise ArtefactError(f"{file}: is not JSON: {error}; move it away and materialise {asset} again") from error
         return Artefact(
-            asset, fingerprint, file.parent / record["content"], record["made_from"], record["measured"], record["sha256"]
+            asset,
+            fingerprint,
+            file.parent / record["content"],
+            record["made_from"],
+            record["measured"],
+            record["sha256"],
         )
+
+
+def _unused(path: Path) -> Path:
+    """The path, or the first of path.2, path.3, … that is not there."""
+    candidates = chain([path], (path.with_name(f"{path.name}.{number}") for number in count(2)))
+    return next(candidate for candidate in candidates if not candidate.exists())
 
 
 def _suffix(value: Value) -> str:

@@ -56,12 +56,12 @@ class Checkpoint(BaseModel):
         if self.path is not None:
             return self.path
         from huggingface_hub import snapshot_download  # imported late: local checkpoints never need it
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         assert self.hub is not None
         try:
             return Path(snapshot_download(self.hub, revision=self.revision, allow_patterns=list(SAFE_FILES)))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise CheckpointError(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}") from error
 
 
@@ -106,9 +106,11 @@ class DigestCache:
 
     def _read(self) -> dict[str, list[Any]]:
         try:
-            return dict(json.loads(self.file.read_text()))
+            content = json.loads(self.file.read_text())
         except (FileNotFoundError, ValueError):  # a cache: whatever is wrong with it, the bytes are read again
             return {}
+        entries = content.items() if isinstance(content, dict) else ()
+        return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
 
 
 def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = False) -> Identity:
@@ -177,7 +179,9 @@ def _whole(file: Path) -> None:
         with safe_open(file, framework="numpy"):
             pass
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is not a whole safetensors file: {error}; it is still being written or was cut") from error
+        raise CheckpointError(
+            f"{file} is not a whole safetensors file: {error}; it is still being written or was cut"
+        ) from error
 
 
 def chat_template(directory: Path) -> str:
@@ -231,7 +235,9 @@ def _json(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{file} is not there; the checkpoint is incomplete") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}; it is still being written or is damaged") from error
+        raise CheckpointError(
+            f"{file} cannot be read as JSON: {error}; it is still being written or is damaged"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: found {type(content).__name__}; expected a JSON object")
     return content

@@ -1,8 +1,6 @@
 """The command `persona-assets`."""
 
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from persona_assets.checkpoint import CheckpointError, identify
+from persona_assets.artefacts import ArtefactError
+from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.registry import Registry
 from persona_assets.study import ENVIRONMENT_VARIABLE, StudyError, load_study, study_path
 
@@ -74,20 +73,15 @@ def status(
 @app.command()
 def ui(
     study: StudyOption = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless you put authentication in front.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; loopback unless you put authentication in front.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="Port of the page.")] = 3000,
 ) -> None:
     """Serve Dagster's page over this instance, with its daemon."""
     _choose_study(study)
     command = [sys.executable, "-m", "dagster", "dev", "-m", "persona_assets.definitions", "-h", host, "-p", str(port)]
-    process = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        raise typer.Exit(process.wait())
-    except KeyboardInterrupt:
-        process.wait()
+    os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
 
 
 @checkpoint_app.command("add")
@@ -100,7 +94,12 @@ def checkpoint_add(
 ) -> None:
     """Register a checkpoint: a local directory, or a hub repository at a commit; optionally with a LoRA adapter."""
     registry = _registry()
-    fields = {"path": path and path.absolute(), "hub": hub, "revision": revision, "adapter": adapter and adapter.absolute()}
+    fields = {
+        "path": path and path.absolute(),
+        "hub": hub,
+        "revision": revision,
+        "adapter": adapter and adapter.absolute(),
+    }
     checkpoint = registry.add(name, {field: str(value) for field, value in fields.items() if value is not None})
     if checkpoint.path is not None:
         print(f"{name}: {identify(checkpoint, _digests()).digest}")
@@ -141,9 +140,7 @@ def _registry() -> Registry:
     return Registry(Path(os.environ["DAGSTER_HOME"]) / "checkpoints.yaml")
 
 
-def _digests() -> Any:
-    from persona_assets.checkpoint import DigestCache
-
+def _digests() -> DigestCache:
     return DigestCache(Path(os.environ["DAGSTER_HOME"]) / "weights_digests.json")
 
 
@@ -177,7 +174,7 @@ def main() -> None:
     """Runs the command; the project's own errors are sentences, not tracebacks."""
     try:
         app()
-    except (StudyError, CheckpointError) as error:
+    except (StudyError, CheckpointError, ArtefactError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

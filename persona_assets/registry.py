@@ -1,11 +1,11 @@
 """The registry of checkpoints: a YAML file that people read and edit.
 
-    qwen2.5-7b-instruct:
-      hub: Qwen/Qwen2.5-7B-Instruct
-      revision: a09a35458c702b33eeacc393d103063234e8bc28
-    villain-step-500:
-      path: /data/run-7/base          # relative paths start at this file's folder
-      adapter: /data/run-7/checkpoint-500
+qwen2.5-7b-instruct:
+  hub: Qwen/Qwen2.5-7B-Instruct
+  revision: a09a35458c702b33eeacc393d103063234e8bc28
+villain-step-500:
+  path: /data/run-7/base          # relative paths start at this file's folder
+  adapter: /data/run-7/checkpoint-500
 """
 
 import re
@@ -42,7 +42,8 @@ class Registry:
         entries = self._entries()
         if name not in entries:
             raise CheckpointError(
-                f"{self.file}: no checkpoint {name!r}; found {list(entries)}; add it with `persona-assets checkpoint add`"
+                f"{self.file}: no checkpoint {name!r}; found {list(entries)}; "
+                "add it with `persona-assets checkpoint add`"
             )
         return self._parse(name, entries[name])
 
@@ -55,13 +56,20 @@ class Registry:
         entries, checkpoint = self._entries(), self._parse(name, entry)
         if name in entries:
             if self._parse(name, entries[name]) != checkpoint:
-                raise CheckpointError(f"{self.file}: {name} is there already, as {entries[name]}; expected another name")
+                raise CheckpointError(
+                    f"{self.file}: {name} is there already, as {entries[name]}; expected another name"
+                )
             return checkpoint
         text = self.file.read_text(encoding="utf-8") if self.file.is_file() else HEADER
         if not text.endswith("\n"):
             text += "\n"
+        text += yaml.safe_dump({name: entry}, sort_keys=False, allow_unicode=True)
+        if not _holds(text, {**entries, name: entry}):
+            raise CheckpointError(
+                f"{self.file}: {name} cannot be added at its end; expected names at the start of a line, not in braces"
+            )
         with written_whole(self.file) as partial:
-            partial.write_text(text + yaml.safe_dump({name: entry}, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
         return checkpoint
 
     def _entries(self) -> dict[str, Any]:
@@ -84,11 +92,12 @@ class Registry:
             raise CheckpointError(f"{place}: {describe_errors(error)}") from None
         except ValueError as error:
             raise CheckpointError(f"{self.file}: {error}") from None
-        if (checkpoint.path is None) == (checkpoint.hub is None):
+        if (checkpoint.path is None) == (checkpoint.hub is None) or (checkpoint.path and checkpoint.revision):
             raise CheckpointError(f"{place}: expected either path, or hub and revision")
         if checkpoint.hub and not COMMIT.fullmatch(checkpoint.revision or ""):
             raise CheckpointError(
-                f"{place}: revision: found {checkpoint.revision!r}; expected a commit, 40 hex digits, since a branch moves"
+                f"{place}: revision: found {checkpoint.revision!r}; "
+                "expected a commit, 40 hex digits, since a branch moves"
             )
         here = self.file.parent
         return checkpoint.model_copy(
@@ -97,3 +106,11 @@ class Registry:
                 "adapter": here / checkpoint.adapter.expanduser() if checkpoint.adapter else None,
             }
         )
+
+
+def _holds(text: str, entries: dict[str, Any]) -> bool:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(content, dict) and {str(name): entry for name, entry in content.items()} == entries

@@ -31,7 +31,9 @@ def checked_name(name: str) -> str:
         ValueError: says what was found and expected.
     """
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name; expected lower-case letters, digits, '_', '.', '-', such as 'villain'")
+        raise ValueError(
+            f"{name!r} is not a name; expected lower-case letters, digits, '_', '.', '-', such as 'villain'"
+        )
     return name
 
 
@@ -109,7 +111,7 @@ class Study(_Strict):
     questions: tuple[str, ...]
     decoding: Decoding
     layers: Annotated[tuple[int | float, ...], Field(min_length=1)]
-    centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = {"study": "all"}
+    centring_populations: Annotated[dict[str, Literal["all"] | tuple[str, ...]], Field(min_length=1)] = {"study": "all"}
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
     generators: Literal["all", "pair", "others"] = "all"
     bootstrap: Bootstrap = Bootstrap()
@@ -146,29 +148,35 @@ class Study(_Strict):
     @classmethod
     def _layers(cls, layers: tuple[int | float, ...]) -> tuple[int | float, ...]:
         for layer in layers:
-            if layer < 0 or (isinstance(layer, float) and layer > 1):
+            if not (layer >= 0 and (isinstance(layer, int) or layer <= 1)):  # so that NaN is refused too
                 raise ValueError(f"{layer} is neither a block's number (0, 1, 2, …) nor a depth between 0.0 and 1.0")
-        if len(set(layers)) < len(layers):
+        if len({(type(layer), layer) for layer in layers}) < len(layers):  # 1 is the second block, 1.0 the last
             raise ValueError(f"{list(layers)} names a layer twice; expected each once")
         return layers
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Study":
         if self.baseline not in self.personas:
-            raise ValueError(f"baseline: {self.baseline!r} is not among the personas; expected one of {list(self.personas)}")
+            raise ValueError(
+                f"baseline: {self.baseline!r} is not among the personas; expected one of {list(self.personas)}"
+            )
         for field, names in {
             "sources": self.sources,
             **{f"centring_populations.{name}": self.population(name) for name in self.centring_populations},
         }.items():
             for position, name in enumerate(names):
                 if name not in self.personas:
-                    raise ValueError(f"{field}: {name!r} is not among the personas; expected one of {list(self.personas)}")
+                    raise ValueError(
+                        f"{field}: {name!r} is not among the personas; expected one of {list(self.personas)}"
+                    )
                 if name in names[:position]:
                     raise ValueError(f"{field}: {name!r} stands twice; expected each persona once")
         for name in self.centring_populations:
             checked_name(name)
-            if len(self.population(name)) < 2:
-                raise ValueError(f"centring_populations.{name}: one persona; expected at least two, or nothing is centred")
+            if (members := len(self.population(name))) < 2:
+                raise ValueError(
+                    f"centring_populations.{name}: {members} persona(s); expected at least two, or nothing is centred"
+                )
         return self
 
     def population(self, name: str) -> tuple[str, ...]:
@@ -197,7 +205,9 @@ class Study(_Strict):
                     f"expected at most {n_blocks - 1} (it has {n_blocks} blocks)"
                 )
         if len(set(blocks)) < len(blocks):
-            raise StudyError(f"study {self.name}: layers: {list(self.layers)} are blocks {blocks}; expected each block once")
+            raise StudyError(
+                f"study {self.name}: layers: {list(self.layers)} are blocks {blocks}; expected each block once"
+            )
         return blocks
 
 
@@ -207,9 +217,11 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key!r} stands twice; expected it once", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key!r} stands twice; expected it once", problem_mark=key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -240,7 +252,9 @@ def describe_errors(error: ValidationError) -> str:
 
 
 def _describe(found: Any) -> str:
-    field = ".".join(str(part) for part in found["loc"] if part not in ("int", "float", "literal['all']", "tuple[str, ...]"))
+    field = ".".join(
+        str(part) for part in found["loc"] if part not in ("int", "float", "literal['all']", "tuple[str, ...]")
+    )
     match found["type"]:
         case "missing":
             problem = "is missing; expected it to be given"
@@ -267,7 +281,9 @@ def load_study(name_or_path: str | Path | None = None) -> Study:
     try:
         content = read_yaml(path)
         if not isinstance(content, dict):
-            raise ValueError(f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …")
+            raise ValueError(
+                f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …"
+            )
         return Study.model_validate(content)
     except ValidationError as error:
         raise StudyError(f"{path}: {describe_errors(error)}") from None

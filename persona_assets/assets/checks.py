@@ -4,24 +4,35 @@ import math
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from persona_assets import presentation as draw
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import per_checkpoint
 from persona_assets.study import Study
 
 # Rounding of a float64 mean; a JS or cosine further out is wrong.
 TOLERANCE = 1e-9
 
 
+def _responses(context: dg.AssetCheckExecutionContext, home: Home) -> dict[str, pd.DataFrame]:
+    """Responses by partition: those of the run, or all that there are where a person executes the check by itself."""
+    in_run = context.has_partition_key or context.has_partition_key_range
+    keys = (
+        context.partition_keys if in_run else context.instance.get_materialized_partitions(dg.AssetKey("generations"))
+    )
+    artefacts = latest_artefacts(context.instance, home.store, "generations", sorted(keys))
+    return {key: artefact.read() for key, artefact in artefacts.items()}
+
+
 @dg.asset_check(asset="generations")
 def responses_are_not_empty(
     context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]
 ) -> dg.AssetCheckResult:
-    """Every persona of the run answers every question with at least one visible character."""
-    artefacts = latest_artefacts(context.instance, home.store, "generations", context.partition_keys)
-    tables = {key: artefact.read() for key, artefact in artefacts.items()}
+    """Every response has at least one visible character."""
+    tables = _responses(context, home)
     empty = {key: int((table.text.str.strip() == "").sum()) for key, table in tables.items()}
     return dg.AssetCheckResult(
         passed=not any(empty.values()),
@@ -35,8 +46,7 @@ def some_responses_end_by_themselves(
     context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.AssetCheckResult:
     """Not every response is cut at max_new_tokens; else JS describes only how responses begin."""
-    artefacts = latest_artefacts(context.instance, home.store, "generations", context.partition_keys)
-    reasons = np.concatenate([artefact.read().finish_reason.to_numpy() for artefact in artefacts.values()])
+    reasons = pd.concat(_responses(context, home).values()).finish_reason
     cut, limit = int((reasons == "length").sum()), study.decoding.max_new_tokens
     return dg.AssetCheckResult(
         passed=cut < len(reasons),
@@ -46,7 +56,22 @@ def some_responses_end_by_themselves(
     )
 
 
-@dg.asset_check(asset="logit_js_matrix")
+@dg.asset_check(asset="generations")
+def every_question_is_answered(
+    context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
+) -> dg.AssetCheckResult:
+    """Every persona has one response to each question of the study."""
+    tables = _responses(context, home)
+    lacking = {key: sorted(set(study.questions) - set(table.question)) for key, table in tables.items()}
+    missing = {key: questions for key, questions in lacking.items() if questions}
+    return dg.AssetCheckResult(
+        passed=not missing and all(len(table) == len(study.questions) for table in tables.values()),
+        description=f"{len(tables) - len(missing)} of {len(tables)} personas answer {len(study.questions)} questions",
+        metadata={"missing": missing},
+    )
+
+
+@dg.asset_check(asset="logit_js_matrix", partitions_def=per_checkpoint)
 def js_is_a_divergence(study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset) -> dg.AssetCheckResult:
     """JS within [0, ln 2], symmetric, 0 on the diagonal, no NaN, every persona × question present."""
     js = logit_js_matrix.js.sel(generators=logit_js_matrix.attrs["generators_shown"]).to_numpy()
@@ -61,7 +86,7 @@ def js_is_a_divergence(study: dg.ResourceParam[Study], logit_js_matrix: xr.Datas
     return _verdict(faults, draw.js_extremes(logit_js_matrix))
 
 
-@dg.asset_check(asset="centroid_cosine")
+@dg.asset_check(asset="centroid_cosine", partitions_def=per_checkpoint)
 def cosine_is_a_cosine(study: dg.ResourceParam[Study], centroid_cosine: xr.Dataset) -> dg.AssetCheckResult:
     """Cosine within [−1, 1], symmetric, 1 on the diagonal, no NaN, every persona present."""
     cosine = centroid_cosine.cosine.transpose(..., "persona", "other").to_numpy()

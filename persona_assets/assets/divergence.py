@@ -66,4 +66,7 @@ def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Datas
     bootstrap = study.bootstrap
     matrix = divergence_matrix(logit_js, study.generators, bootstrap.resamples, bootstrap.seed, bootstrap.level)
     heatmap = draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas")
-    return dg.Output(matrix, metadata={"heatmap": dg.MetadataValue.md(heatmap), **draw.js_extremes(matrix)})
+    return dg.Output(
+        matrix,
+        metadata={"heatmap": dg.MetadataValue.md(heatmap), **draw.js_range(matrix), **draw.js_extremes(matrix)},
+    )

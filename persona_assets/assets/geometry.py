@@ -29,7 +29,7 @@ GEOMETRY = "geometry"
 def centroids(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
-    """A persona's hidden state at the last prompt token, per layer: the mean over questions, and each question's own."""
+    """A persona's hidden state at the last prompt token per layer: each question's, and the mean over questions."""
 
     def collect(loaded: LoadedModel, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
         blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
@@ -57,7 +57,9 @@ def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Data
     """K×K cosine of centred centroids, per layer and centring population."""
     cosine = cosine_dataset(centroids, {name: study.population(name) for name in study.centring_populations})
     heatmaps = {
-        f"heatmap centred on {name}": draw.inline_markdown(draw.cosine_heatmaps(cosine, list(study.personas), name), name)
+        f"heatmap centred on {name}": draw.inline_markdown(
+            draw.cosine_heatmaps(cosine, list(study.personas), name), name
+        )
         for name in study.centring_populations
     }
     inline = {name: dg.MetadataValue.md(heatmap) for name, heatmap in heatmaps.items()}

@@ -10,5 +10,5 @@ persona_prompts = dg.AssetSpec(
     partitions_def=per_prompt,
     group_name="study",
     kinds={"yaml"},
-    description="System prompt of each persona, as the study's file has it. Its data version is the digest of the prompt.",
+    description="System prompt of each persona, as the study's file has it; the data version is its digest.",
 )

@@ -43,7 +43,9 @@ class Chat:
         except Exception as error:  # templates raise what they like, jinja2's errors among it
             raise CheckpointError(f"{self.model}: the chat template refuses a system prompt: {error}") from error
         if system not in text:
-            raise CheckpointError(f"{self.model}: the chat template drops the system prompt; a persona has no place in it")
+            raise CheckpointError(
+                f"{self.model}: the chat template drops the system prompt; a persona has no place in it"
+            )
         return self._encode(text.rpartition(_PLACEHOLDER)[2])
 
     def _render(self, system: str, user: str, assistant: str | None = None, add_generation_prompt: bool = False) -> str:

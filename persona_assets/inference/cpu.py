@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def has_onednn() -> bool:
     """Whether this build of PyTorch carries oneDNN and the operator that reaches it."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def use_onednn(model: nn.Module) -> None:

@@ -45,12 +45,12 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
-        """See `Generator`. Sampling draws from one random stream a prompt, so a batch's composition has no say in it."""
+        """See `Generator`. Sampling draws from one random stream a row, whatever rows are beside it."""
         from transformers import GenerationConfig, LogitsProcessorList
 
         loaded, longest = self.loaded, max(map(len, prompts))
         stop = loaded.stop_ids
-        # A configuration of our own: a checkpoint's may carry a repetition penalty or a temperature (Qwen2.5's does).
+        # A configuration of our own; what it leaves open comes from the model's, which `load_model` has emptied.
         configuration = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop[0]
         )
@@ -60,7 +60,9 @@ class TransformersGenerator:
             torch.tensor(rows, device=loaded.device),
             attention_mask=torch.tensor(mask, device=loaded.device),
             generation_config=configuration,
-            logits_processor=LogitsProcessorList([_Sampler(decoding, len(prompts))] if decoding.method == "sampled" else []),
+            logits_processor=LogitsProcessorList(
+                [_Sampler(decoding, len(prompts))] if decoding.method == "sampled" else []
+            ),
         )
         return [self._response(row, stop) for row in output[:, longest:].tolist()]
 

@@ -12,7 +12,7 @@ import torch
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, use_onednn
-from persona_assets.study import Inference
+from persona_assets.study import Inference, StudyError
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ def choose_hardware(inference: Inference) -> Hardware:
     """CUDA in bfloat16 where there is a card, else the CPU in float32, unless the study says otherwise.
 
     Raises:
-        RuntimeError: the study asks for CUDA and there is none.
+        StudyError: the study asks for CUDA and there is none.
     """
     has_cuda = torch.cuda.is_available()
     if inference.device == "cuda" and not has_cuda:
-        raise RuntimeError("study: inference.device: found 'cuda', but PyTorch sees no CUDA device; expected 'auto' or 'cpu'")
+        raise StudyError(
+            "study: inference.device: found 'cuda', but PyTorch sees no CUDA device; expected 'auto' or 'cpu'"
+        )
     device = "cuda" if has_cuda and inference.device != "cpu" else "cpu"
     dtype = inference.dtype if inference.dtype != "auto" else {"cuda": "bfloat16", "cpu": "float32"}[device]
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
@@ -88,7 +90,8 @@ class LoadedModel:
         """
         free = torch.cuda.mem_get_info()[0] if self.hardware.device == "cuda" else _free_memory()
         budget = min(free // 10, 2 << 30 if self.hardware.device == "cuda" else 512 << 20)
-        return max(1, budget // (sequences * self.model.config.get_text_config().vocab_size * vocabulary_bytes))
+        vocabulary = int(self.model.config.get_text_config().vocab_size)
+        return max(1, budget // (sequences * vocabulary * vocabulary_bytes))
 
 
 def _free_memory() -> int:
@@ -103,7 +106,7 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
     Raises:
         CheckpointError: Transformers cannot load it, or its chat template has no place for a persona.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # loading is said in one line
@@ -111,15 +114,24 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, hardware.dtype),
             attn_implementation=hardware.attention,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
+    if missing := sorted(found["missing_keys"]):  # Transformers would make them up at random
+        raise CheckpointError(
+            f"{checkpoint.name}: {directory} has no weights for {missing[0]}, as for {len(missing)} in all; "
+            "expected every weight that config.json asks for"
+        )
+    # generate() takes from here whatever a caller leaves open, and decoding is the study's: Qwen2.5's own configuration
+    # carries a repetition penalty.
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     if checkpoint.adapter:
         from peft import PeftModel
 

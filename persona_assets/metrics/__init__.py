@@ -6,8 +6,8 @@ cosine: between centroids. Torch, numpy and xarray only: the folder can be taken
 
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
 from persona_assets.metrics.cosine import centred_cosine
-from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
+from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence
 from persona_assets.metrics.pairs import build_pair_table
 from persona_assets.metrics.response import ResponseDivergence, divergence_of_response
 

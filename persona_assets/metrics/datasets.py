@@ -71,7 +71,7 @@ def divergence_matrix(
     )
     matrices = []
     for generators in GENERATOR_SUBSETS:
-        matrix = {}
+        matrix: dict[str, xr.DataArray] = {}
         for name in ("js", "kl"):
             low, high = bootstrap_over_questions(stacked[name], generators, resamples, seed, level)
             average = average_over_responses(stacked[name], generators)

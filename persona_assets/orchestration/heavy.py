@@ -34,7 +34,7 @@ def for_each_persona(
 
     Raises:
         CheckpointError: the weights behind the name are not those that `model_checkpoint` recorded.
-        dg.Failure: the upstream artefact is missing or belongs to another study.
+        ArtefactError: the upstream artefact is missing or belongs to another study.
     """
     asset, keys = context.asset_key.to_user_string(), context.partition_keys
     stations: dict[str, tuple[Checkpoint, Identity]] = {}
@@ -55,13 +55,15 @@ def for_each_persona(
             cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run_id}
             artefact = home.store.put(asset, made_from, value, cost)
         context.add_asset_metadata(_metadata(artefact, computed), partition_key=key)
-        context.log.info(f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}")
+        context.log.info(
+            f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}"
+        )
 
 
 def heavy_made_from(
     study: Study, asset: str, persona: str, identity: Identity, gpu: Gpu, upstream: str | None
 ) -> dict[str, Any]:
-    """Everything that a heavy artefact is the digest of; `upstream` is the fingerprint of the artefact it starts from."""
+    """Everything that a heavy artefact is the digest of; `upstream`: fingerprint of what it starts from."""
     return {
         "asset": asset,
         "code": CODE_VERSIONS[asset],

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact, ArtefactStore
+from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
 
 FINGERPRINT = "fingerprint"
 
@@ -36,12 +36,12 @@ def latest_artefacts(
     """The artefacts of the latest materialisations.
 
     Raises:
-        dg.Failure: a partition was never materialised; names it and says what to do.
+        ArtefactError: a partition was never materialised; names it and says what to do.
     """
     wanted = list(partitions)
     found = latest_fingerprints(instance, asset, wanted)
     if missing := [partition for partition in wanted if partition not in found]:
-        raise dg.Failure(
+        raise ArtefactError(
             f"{asset} is not materialised for {', '.join(missing[:5])}"
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             + f"; materialise {asset} first"

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact, ArtefactStore
+from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
 from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.provenance import HEAVY, study_part
@@ -49,7 +49,7 @@ class ArtefactIOManager(dg.IOManager):
 
 
 def light_made_from(asset: str, checkpoint: str, code_version: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a light artefact is the digest of: its inputs' fingerprints by asset and partition, its code and settings."""
+    """What a light artefact is the digest of: its inputs' fingerprints, its code and its settings."""
     return {"asset": asset, "code_version": code_version, "checkpoint": checkpoint, "inputs": inputs}
 
 
@@ -57,19 +57,19 @@ def refuse_strangers(study: Study, asset: str, artefacts: dict[str, Artefact]) -
     """Refuses artefacts of another study or of several checkpoints' weights: they must not meet in one table.
 
     Raises:
-        dg.Failure: names the persona, what differs, and what to materialise.
+        ArtefactError: names the persona, what differs, and what to materialise.
     """
     for persona, artefact in artefacts.items():
         expected = study_part(study, asset, persona)
         found = artefact.made_from["study"]
         if differing := [key for key in expected if found.get(key) != expected[key]]:
-            raise dg.Failure(
-                f"{asset} of {persona} was made from another {' and '.join(differing)} than the study {study.name} has now; "
+            raise ArtefactError(
+                f"{asset} of {persona} was made from another {' and '.join(differing)} than study {study.name} has; "
                 f"materialise {asset} of {persona} again"
             )
     weights = {artefact.made_from["checkpoint"]: persona for persona, artefact in artefacts.items()}
     if len(weights) > 1:
-        raise dg.Failure(
+        raise ArtefactError(
             f"{asset} of {' and '.join(weights.values())} come from different weights under one checkpoint's name; "
             f"materialise {asset} of every persona again"
         )

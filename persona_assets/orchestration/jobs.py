@@ -13,8 +13,8 @@ identify_checkpoint = dg.define_asset_job(
 measure_personas = dg.define_asset_job(
     "measure_personas",
     selection=list(HEAVY_ASSETS),
-    description="Model work: responses, divergence and centroids of every persona. Choose one checkpoint and all personas: "
-    "one run loads the model once.",
+    description="Model work: responses, divergence and centroids. "
+    "Choose one checkpoint and all personas: one run loads the model once.",
 )
 compare_personas = dg.define_asset_job(
     "compare_personas",

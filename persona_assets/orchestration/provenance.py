@@ -56,7 +56,9 @@ HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
 LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "model_checkpoint": lambda study: {},
     "logit_js_matrix": lambda study: {"generators": study.generators, "bootstrap": study.bootstrap.model_dump()},
-    "centroid_cosine": lambda study: {"populations": {name: study.population(name) for name in study.centring_populations}},
+    "centroid_cosine": lambda study: {
+        "populations": {name: study.population(name) for name in study.centring_populations}
+    },
     "pair_table": lambda study: {"categories": {name: persona.category for name, persona in study.personas.items()}},
     "figures": lambda study: {"baseline": study.baseline},
     "report": lambda study: study.model_dump(),

@@ -24,8 +24,8 @@ def prompt_events(instance: dg.DagsterInstance, study: Study) -> list[dg.AssetOb
         if known.get(name) == digest:
             continue
         about = {"prompt": persona.prompt, "category": persona.category, "digest": digest, "study": study.name}
-        for event in (dg.AssetObservation, dg.AssetMaterialization):
-            events.append(event(ASSET, partition=name, metadata=about, tags={DATA_VERSION: digest}))
+        kinds = (dg.AssetObservation, dg.AssetMaterialization)
+        events += [kind(ASSET, partition=name, metadata=about, tags={DATA_VERSION: digest}) for kind in kinds]
     return events
 
 

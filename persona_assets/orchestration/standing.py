@@ -67,7 +67,7 @@ def _heavy(
 
 def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
     """Assets whose values are loaded, as against those that only come before."""
-    inputs = assets_def.op.ins
+    inputs = assets_def.op.input_dict
     return [
         key.to_user_string()
         for name, key in assets_def.keys_by_input_name.items()
@@ -75,9 +75,7 @@ def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
     ]
 
 
-def _compared(
-    instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]
-) -> dict[str, Standing]:
+def _compared(instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]) -> dict[str, Standing]:
     latest = latest_fingerprints(instance, asset, list(expected))
     result: dict[str, Standing] = {}
     for key, fingerprint in expected.items():

@@ -1,6 +1,6 @@
 """Tables and labelled arrays in, figures and pages out. Imports no Dagster and no other room."""
 
-from persona_assets.presentation.extremes import cosine_extremes, js_extremes
+from persona_assets.presentation.extremes import cosine_extremes, js_extremes, js_range
 from persona_assets.presentation.figures import caption, standard_figures
 from persona_assets.presentation.files import data_url, inline_markdown, to_pdf, to_png, to_svg
 from persona_assets.presentation.headline import Headline, Interval, headline
@@ -25,6 +25,7 @@ __all__ = [
     "js_against_cosine",
     "js_extremes",
     "js_heatmap",
+    "js_range",
     "persona_order",
     "render_report",
     "standard_figures",

@@ -28,6 +28,13 @@ def js_extremes(logit_js_matrix: xr.Dataset) -> dict[str, str]:
     return {"most similar": _named(js, similar, "nats"), "most divergent": _named(js, divergent, "nats")}
 
 
+def js_range(logit_js_matrix: xr.Dataset) -> dict[str, float]:
+    """Lowest, mean and highest JS over unordered pairs, in nats."""
+    js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
+    pairs = js.transpose("persona", "other").to_numpy()[np.triu_indices(js.sizes["persona"], k=1)]
+    return {"js_min": float(pairs.min()), "js_mean": float(pairs.mean()), "js_max": float(pairs.max())}
+
+
 def cosine_extremes(centroid_cosine: xr.Dataset) -> dict[str, str]:
     """Highest and lowest cosine of every centring population and layer, named with their values."""
     found = {}

@@ -62,7 +62,8 @@ def caption(name: str, logit_js_matrix: xr.Dataset) -> str:
         )
     if name == "js_against_cosine":
         return (
-            f"JS over the responses of {averaged_over(logit_js_matrix)} against the cosine of the two centroids, one point a pair, one panel "
+            f"JS over the responses of {averaged_over(logit_js_matrix)} against the cosine of the two centroids, "
+            "one point a pair, one panel "
             f"a layer. Bars: {interval_text(logit_js_matrix)}. "
             f"Letters name the most divergent and the most similar pairs. {NOT_INDEPENDENT}"
         )

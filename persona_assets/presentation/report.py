@@ -52,6 +52,7 @@ def render_report(
     numbers = headline(logit_js_matrix, centroid_cosine)
     responses = _responses(generations)
     pairs = unordered_pairs(pair_table).iloc[::-1]
+    ordered = sorted(figures.items(), key=lambda figure: figure[0] != "js_heatmap")  # what the headline is about, first
     return (
         _environment()
         .get_template("report.html.j2")
@@ -63,7 +64,7 @@ def render_report(
             headline=numbers,
             intervals=interval_text(logit_js_matrix),
             averaged_over=averaged_over(logit_js_matrix),
-            figures=[_embedded(name, figure, logit_js_matrix) for name, figure in figures.items()],
+            figures=[_embedded(name, figure, logit_js_matrix) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
             js_max=float(pairs["js"].max()),
