@@ -156,11 +156,13 @@ def _session(study: str | None, checkpoint: str) -> Any:
     _choose_study(study)
     import dagster as dg
 
-    from persona_assets.definitions import defs, home
+    from persona_assets.definitions import defs
     from persona_assets.inference.embedded_model import ensure_embedded_model
+    from persona_assets.orchestration.home import Home
     from persona_assets.orchestration.partitions import STUDY
     from persona_assets.orchestration.running import Run
 
+    home = Home.of_environment()
     if checkpoint == EMBEDDED and EMBEDDED not in home.registry.names():
         directory = ensure_embedded_model(home.models)
         home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})

@@ -2,17 +2,7 @@
 
 import dagster as dg
 
-from persona_assets.assets import (
-    checkpoints,
-    checks,
-    divergence,
-    geometry,
-    pairs,
-    personas,
-    pictures,
-    report,
-    responses,
-)
+from persona_assets.assets import checkpoints, checks, divergence, geometry, pairs, personas, pictures, report, responses
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import ArtefactIOManager
 from persona_assets.orchestration.jobs import JOBS
@@ -20,24 +10,29 @@ from persona_assets.orchestration.loggers import terminal
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.sensors import study_and_registry
+from persona_assets.study import Study
 
-home = Home.of_environment()
 
-defs = dg.Definitions(
-    assets=[
-        *dg.load_assets_from_modules([checkpoints, responses, divergence, geometry, pairs, pictures, report]),
-        personas.persona_prompts,
-    ],
-    asset_checks=dg.load_asset_checks_from_modules([checks]),
-    jobs=JOBS,
-    sensors=[study_and_registry],
-    resources={
-        "study": STUDY,
-        "home": home,
-        "gpu": Gpu(**STUDY.inference.model_dump()),
-        "io_manager": ArtefactIOManager(home.store, STUDY),
-    },
-    # Every run is one process: the model that one step loads serves the next.
-    executor=dg.in_process_executor,
-    loggers={"console": terminal},
-)
+def build_definitions(study: Study, home: Home) -> dg.Definitions:
+    """The graph over one study and one instance's folder."""
+    return dg.Definitions(
+        assets=[
+            *dg.load_assets_from_modules([checkpoints, responses, divergence, geometry, pairs, pictures, report]),
+            personas.persona_prompts,
+        ],
+        asset_checks=dg.load_asset_checks_from_modules([checks]),
+        jobs=JOBS,
+        sensors=[study_and_registry],
+        resources={
+            "study": study,
+            "home": home,
+            "gpu": Gpu(**study.inference.model_dump()),
+            "io_manager": ArtefactIOManager(home.store, study),
+        },
+        # Every run is one process: the model that one step loads serves the next.
+        executor=dg.in_process_executor,
+        loggers={"console": terminal},
+    )
+
+
+defs = build_definitions(STUDY, Home.of_environment())

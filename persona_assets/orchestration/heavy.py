@@ -52,7 +52,7 @@ def for_each_persona(
         computed = artefact is None
         if artefact is None:
             value, cost = compute(gpu.load(checkpoint, identity, context.log), persona, source)
-            cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run_id}
+            cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
             artefact = home.store.put(asset, made_from, value, cost)
         context.add_asset_metadata(_metadata(artefact, computed), partition_key=key)
         context.log.info(

@@ -61,7 +61,7 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     },
     "pair_table": lambda study: {"categories": {name: persona.category for name, persona in study.personas.items()}},
     "figures": lambda study: {"baseline": study.baseline},
-    "report": lambda study: study.model_dump(),
+    "report": lambda study: study.model_dump(exclude={"personas": {name: {"prompt"} for name in study.personas}}),
 }
 
 

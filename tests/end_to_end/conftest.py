@@ -1,0 +1,42 @@
+"""A small study, measured once by the real jobs with the real embedded model in an instance of its own."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from persona_assets.definitions import build_definitions
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import STUDY
+from persona_assets.orchestration.running import Run
+from persona_assets.study import Study
+
+CHECKPOINT = "smollm2-135m-instruct"
+
+
+def new_home(root: Path, repository: Path, model: Path) -> Home:
+    """An instance's folder with the project's own dagster.yaml and the embedded model registered."""
+    root.mkdir()
+    shutil.copy(repository / "dagster_home" / "dagster.yaml", root)
+    home = Home(root)
+    home.registry.add(CHECKPOINT, {"path": str(model)})
+    return home
+
+
+def with_study(run: Run, study: Study) -> Run:
+    """The same instance over an edited study."""
+    return replace(run, study=study, defs=build_definitions(study, run.home))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, embedded_directory: Path) -> Iterator[Run]:
+    """Three personas × two questions × eight tokens, everything materialised."""
+    home = new_home(tmp_path_factory.mktemp("instance") / "home", repository, embedded_directory)
+    with dg.DagsterInstance.from_config(str(home.root)) as instance:
+        run = Run(instance, build_definitions(STUDY, home), home, STUDY, CHECKPOINT)
+        run.prepare()
+        assert run.materialise() == ["identify_checkpoint", "measure_personas", "compare_personas"]
+        yield run

@@ -1,0 +1,53 @@
+"""A run that is killed loses the persona in flight and nothing else: real processes, a real SIGKILL."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import yaml
+
+from persona_assets.study import load_study
+from tests.end_to_end.conftest import CHECKPOINT, new_home
+
+
+def command(study, home):
+    environment = os.environ | {"DAGSTER_HOME": str(home.root)}
+    arguments = [sys.executable, "-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", CHECKPOINT]
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(home, asset):
+    folder = home.root / "artefacts" / asset
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, embedded_directory):
+    embedded = load_study("embedded").model_dump(mode="json")
+    study = tmp_path / "eleven.yaml"
+    shorter = {"name": "eleven", "questions": embedded["questions"][:1], "decoding": {"max_new_tokens": 6}}
+    study.write_text(yaml.safe_dump(embedded | shorter, sort_keys=False))
+    home = new_home(tmp_path / "home", repository, embedded_directory)
+
+    killed = command(study, home)
+    deadline = time.monotonic() + 120
+    while len(finished(home, "generations")) < 6 and time.monotonic() < deadline and killed.poll() is None:
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    kept = finished(home, "generations")
+    assert len(kept) == 6  # the seventh persona was in flight
+    kept_runs = {record["measured"]["run"] for record in kept.values()}
+
+    second = command(study, home)
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output
+    after = finished(home, "generations")
+    assert len(after) == 11
+    assert {name: after[name] for name in kept} == kept
+    computed = [name for name, record in after.items() if record["measured"]["run"] not in kept_runs]
+    assert len(computed) == 5
+    assert output.count("in the store already") >= 6
+    assert len(finished(home, "logit_js")) == 11

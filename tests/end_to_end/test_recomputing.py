@@ -1,0 +1,78 @@
+"""What is computed again when something changes, counted by what the runs themselves recorded."""
+
+from collections import Counter
+from dataclasses import replace
+
+import dagster as dg
+
+from persona_assets.orchestration.jobs import HEAVY_ASSETS, LIGHT_ASSETS
+from persona_assets.orchestration.partitions import split_key
+from persona_assets.study import Persona
+from tests.end_to_end.conftest import with_study
+
+
+def last_runs(run, count):
+    return [record.dagster_run for record in run.instance.get_run_records(limit=count)]
+
+
+def computed_by(run, runs):
+    """Heavy asset → personas that these runs computed (and did not find in the store)."""
+    computed = {asset: set() for asset in HEAVY_ASSETS}
+    for each in runs:
+        for entry in run.instance.all_logs(each.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+            event = entry.dagster_event.event_specific_data.materialization
+            asset = event.asset_key.to_user_string()
+            if asset in computed and event.metadata["computed"].value:
+                computed[asset].add(split_key(event.partition)[1])
+    return computed
+
+
+def test_a_second_run_computes_nothing(small_run):
+    before = len(small_run.instance.get_runs())
+    assert small_run.materialise() == []
+    assert len(small_run.instance.get_runs()) == before
+
+
+def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_else(small_run):
+    edited = small_run.study.personas | {"villain": Persona(prompt="You are a cruel tyrant.", category="fictional")}
+    run = with_study(small_run, small_run.study.model_copy(update={"personas": edited}))
+    run.prepare()
+    standings = run.standings()
+    assert Counter(standings["generations"].values()) == {"current": 2, "out of date": 1}
+    assert Counter(standings["centroids"].values()) == {"current": 2, "out of date": 1}
+    assert Counter(standings["logit_js"].values()) == {"out of date": 3}
+
+    ran = run.materialise()
+    assert ran == ["measure_personas", "compare_personas"]
+    everyone = set(run.study.personas)
+    assert computed_by(run, last_runs(run, 2)) == {
+        "generations": {"villain"},
+        "centroids": {"villain"},
+        "logit_js": everyone,
+    }
+
+    # Back to the prompt of before: everything is in the store still, and no model is loaded.
+    small_run.prepare()
+    assert small_run.materialise() == ["measure_personas", "compare_personas"]
+    again = last_runs(small_run, 2)
+    assert computed_by(small_run, again) == {asset: set() for asset in HEAVY_ASSETS}
+    lines = [entry.user_message for each in again for entry in small_run.instance.all_logs(each.run_id)]
+    assert not any(line.startswith("loading ") for line in lines)
+
+
+def test_a_changed_figure_recomputes_no_model_work(small_run):
+    def recoloured(spec):
+        is_figures = spec.key == dg.AssetKey("figures")
+        return spec.replace_attributes(code_version="another colour") if is_figures else spec
+
+    run = replace(small_run, defs=small_run.defs.map_asset_specs(func=recoloured))
+    standings = run.standings()
+    stale = {asset for asset, partitions in standings.items() if set(partitions.values()) != {"current"}}
+    assert stale == {"figures", "report"}
+    assert run.materialise() == ["compare_personas"]
+    (job_run,) = last_runs(run, 1)
+    materialised = {
+        entry.dagster_event.asset_key.to_user_string()
+        for entry in run.instance.all_logs(job_run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    }
+    assert materialised <= set(LIGHT_ASSETS)

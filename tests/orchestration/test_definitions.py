@@ -1,0 +1,78 @@
+"""The code location, loaded as workspace.yaml loads it, against the table of the design."""
+
+import importlib
+
+import dagster as dg
+import pytest
+import yaml
+
+PER_CHECKPOINT, PER_PERSONA, PROMPTS = "checkpoint", "checkpoint × persona", "persona"
+# asset: (partitioned by, made from)
+TABLE = {
+    "model_checkpoint": (PER_CHECKPOINT, set()),
+    "persona_prompts": (PROMPTS, set()),
+    "generations": (PER_PERSONA, {"model_checkpoint", "persona_prompts"}),
+    "logit_js": (PER_PERSONA, {"model_checkpoint", "generations", "persona_prompts"}),
+    "logit_js_matrix": (PER_CHECKPOINT, {"logit_js"}),
+    "centroids": (PER_PERSONA, {"model_checkpoint", "persona_prompts"}),
+    "centroid_cosine": (PER_CHECKPOINT, {"centroids"}),
+    "pair_table": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine"}),
+    "figures": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "pair_table"}),
+    "report": (
+        PER_CHECKPOINT,
+        {"model_checkpoint", "generations", "logit_js_matrix", "centroid_cosine", "pair_table", "figures"},
+    ),
+}
+HEAVY = {"generations", "logit_js", "centroids"}
+
+
+@pytest.fixture(scope="module")
+def defs(repository):
+    (source,) = yaml.safe_load((repository / "workspace.yaml").read_text())["load_from"]
+    return importlib.import_module(source["python_module"]["module_name"]).defs
+
+
+def partitioning(partitions_def):
+    match partitions_def:
+        case dg.MultiPartitionsDefinition():
+            return PER_PERSONA
+        case dg.DynamicPartitionsDefinition(name="checkpoint"):
+            return PER_CHECKPOINT
+        case dg.StaticPartitionsDefinition():
+            return PROMPTS
+
+
+def test_the_graph_is_the_designs_table(defs):
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    found = {
+        name: (partitioning(spec.partitions_def), {dep.asset_key.to_user_string() for dep in spec.deps})
+        for name, spec in specs.items()
+    }
+    assert found == TABLE
+
+
+def test_heavy_assets_share_the_pool_gpu_and_run_all_personas_in_one_run(defs):
+    for name in TABLE.keys() - {"persona_prompts"}:
+        asset = defs.resolve_assets_def(dg.AssetKey(name))
+        assert asset.op.pool == ("gpu" if name in HEAVY else None), name
+        single = asset.backfill_policy is not None and asset.backfill_policy.policy_type.value == "SINGLE_RUN"
+        assert single == (name in HEAVY), name
+
+
+def test_every_asset_says_what_it_is(defs):
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.group_name != "default", spec.key
+        assert spec.kinds, spec.key
+
+
+def test_a_scorers_prompt_reaches_every_generators_divergence(defs):
+    graph = defs.resolve_asset_graph()
+    mapping = graph.get_partition_mapping(dg.AssetKey("logit_js"), dg.AssetKey("persona_prompts"))
+    assert isinstance(mapping, dg.AllPartitionMapping)
+
+
+def test_the_sensor_that_reads_files_starts_no_run(defs):
+    (sensor,) = defs.sensors
+    assert sensor.name == "study_and_registry"
+    assert not sensor.targets

@@ -1,0 +1,50 @@
+"""Which part of a study decides what: changed settings change the right assets' code versions and fingerprints."""
+
+import pytest
+
+from persona_assets.orchestration.provenance import HEAVY, LIGHT, code_version, study_part
+from persona_assets.study import Bootstrap, Decoding, Persona, load_study
+
+STUDY = load_study()
+
+
+def changed_by(update):
+    edited = STUDY.model_copy(update=update)
+    return {asset for asset in (*HEAVY, *LIGHT) if code_version(edited, asset) != code_version(STUDY, asset)}
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"),
+    [
+        ({"questions": (*STUDY.questions, "Why is the sky blue?")}, {"generations", "logit_js", "centroids", "report"}),
+        ({"decoding": Decoding(max_new_tokens=9)}, {"generations", "logit_js", "report"}),
+        ({"layers": (16,)}, {"centroids", "report"}),
+        ({"scored_slice": "response_and_turn_end"}, {"logit_js", "report"}),
+        ({"bootstrap": Bootstrap(resamples=300)}, {"logit_js_matrix", "report"}),
+        ({"generators": "pair"}, {"logit_js_matrix", "report"}),
+        ({"centring_populations": {"two": ("villain", "comedian")}}, {"centroid_cosine", "report"}),
+        ({"baseline": "villain"}, {"figures", "report"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_setting_changes_what_depends_on_it(update, expected):
+    assert changed_by(update) == expected
+
+
+def test_a_prompt_changes_no_code_version_but_the_right_fingerprints():
+    edited = STUDY.model_copy(update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.")}})
+    changed = {
+        (asset, persona)
+        for asset in HEAVY
+        for persona in STUDY.personas
+        if study_part(edited, asset, persona) != study_part(STUDY, asset, persona)
+    }
+    everyone = {("logit_js", persona) for persona in STUDY.personas}
+    assert changed == {("generations", "villain"), ("centroids", "villain")} | everyone
+    assert all(code_version(edited, asset) == code_version(STUDY, asset) for asset in (*HEAVY, *LIGHT))
+
+
+def test_the_order_of_personas_and_the_studys_name_change_no_fingerprint():
+    reordered = dict(reversed(STUDY.personas.items()))
+    edited = STUDY.model_copy(update={"personas": reordered, "name": "other"})
+    assert all(study_part(edited, asset, p) == study_part(STUDY, asset, p) for asset in HEAVY for p in STUDY.personas)

@@ -1,0 +1,60 @@
+"""What must not meet in one table is refused with a sentence that says what to materialise."""
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from persona_assets.artefacts import ArtefactError, ArtefactStore
+from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts, latest_fingerprints
+from persona_assets.orchestration.io_managers import refuse_strangers
+from persona_assets.orchestration.provenance import study_part
+from persona_assets.study import Persona, load_study
+
+STUDY = load_study()
+
+
+def stored(store, persona, study=STUDY, checkpoint="weights-1"):
+    made_from = {"study": study_part(study, "generations", persona), "checkpoint": checkpoint}
+    return store.put("generations", made_from, pd.DataFrame({"text": [persona]}), {})
+
+
+def test_an_artefact_of_another_prompt_is_refused_by_name(tmp_path):
+    other = STUDY.model_copy(update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.")}})
+    artefacts = {"villain": stored(ArtefactStore(tmp_path), "villain", study=other)}
+    with pytest.raises(ArtefactError, match=r"generations of villain was made from another prompt .* again"):
+        refuse_strangers(STUDY, "generations", artefacts)
+
+
+def test_artefacts_of_different_weights_under_one_name_are_refused(tmp_path):
+    store = ArtefactStore(tmp_path)
+    artefacts = {
+        "villain": stored(store, "villain", checkpoint="weights-1"),
+        "comedian": stored(store, "comedian", checkpoint="weights-2"),
+    }
+    with pytest.raises(ArtefactError, match="different weights"):
+        refuse_strangers(STUDY, "generations", artefacts)
+
+
+def test_artefacts_of_this_study_and_one_checkpoint_pass(tmp_path):
+    store = ArtefactStore(tmp_path)
+    refuse_strangers(STUDY, "generations", {name: stored(store, name) for name in STUDY.personas})
+
+
+def test_a_partition_that_was_never_materialised_is_named(tmp_path):
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.raises(ArtefactError, match=r"generations is not materialised for c\|villain; materialise generations"),
+    ):
+        latest_artefacts(instance, ArtefactStore(tmp_path), "generations", ["c|villain"])
+
+
+def test_the_latest_of_many_materialisations_counts():
+    with dg.DagsterInstance.ephemeral() as instance:
+        for turn in range(60):
+            for partition in ("c|villain", "c|comedian"):
+                if partition == "c|comedian" and turn:
+                    continue
+                event = dg.AssetMaterialization("generations", partition=partition, metadata={FINGERPRINT: f"f{turn}"})
+                instance.report_runless_asset_event(event)
+        found = latest_fingerprints(instance, "generations", ["c|villain", "c|comedian", "c|nobody"])
+    assert found == {"c|villain": "f59", "c|comedian": "f0"}

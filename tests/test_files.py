@@ -1,0 +1,87 @@
+"""Files that are either whole or not there, whatever happens to the writer."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from persona_assets.files import written_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_nothing_is_there_until_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file"
+    with written_whole(target) as partial:
+        partial.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert names(target.parent) == ["file"]
+
+
+def test_an_error_leaves_the_old_file_and_no_part_of_the_new(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), written_whole(target) as partial:
+        partial.write_text("ne")
+        raise RuntimeError("half way")
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_an_error_leaves_the_old_folder_and_no_part_of_the_new(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), written_whole(target) as partial:
+        partial.mkdir()
+        (partial / "new").write_text("ne")
+        raise RuntimeError("half way")
+    assert names(tmp_path) == ["folder"]
+    assert names(target) == ["old"]
+
+
+def test_a_folder_takes_the_place_of_another_and_leaves_nothing_of_it(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for name in ("old", "new"):
+        with written_whole(target) as partial:
+            (partial / "below").mkdir(parents=True)
+            (partial / "below" / name).write_text(name)
+    assert names(tmp_path) == ["folder"]
+    assert names(target / "below") == ["new"]
+
+
+def test_a_block_that_wrote_nothing_is_an_error_and_not_an_empty_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), written_whole(target):
+        pass
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_killed_writer_leaves_the_old_content(tmp_path: Path, repository: Path, kind: str) -> None:
+    target = tmp_path / "target"
+    write = "path.write_text" if kind == "file" else "(path.mkdir(exist_ok=True), (path / 'content').write_text)[1]"
+    program = f"""
+from pathlib import Path
+from persona_assets.files import written_whole
+target = Path({str(target)!r})
+with written_whole(target) as path:
+    {write}("old")
+with written_whole(target) as path:
+    {write}("ne")
+    print("inside", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=repository, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
+        process.kill()
+        assert process.wait() == -9
+    assert (target if kind == "file" else target / "content").read_text() == "old"

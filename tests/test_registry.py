@@ -1,0 +1,135 @@
+"""The registry is a file that people write: it is read strictly and extended politely."""
+
+from pathlib import Path
+
+import pytest
+
+from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.registry import Registry
+
+COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
+WRITTEN = f"""\
+# ours, do not reorder
+
+qwen:   # the base
+  hub: Qwen/Qwen2.5-7B-Instruct
+  revision: {COMMIT}
+villain-500: {{path: runs/7/base, adapter: /data/run-7/checkpoint-500}}  # Friday's
+"""
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "checkpoints.yaml")
+
+
+@pytest.fixture
+def written(registry: Registry) -> Registry:
+    registry.file.write_text(WRITTEN)
+    return registry
+
+
+def test_entries_are_found_by_name_in_the_order_of_the_file(written: Registry) -> None:
+    assert written.names() == ["qwen", "villain-500"]
+    assert written.get("qwen") == Checkpoint(name="qwen", hub="Qwen/Qwen2.5-7B-Instruct", revision=COMMIT)
+
+
+def test_paths_start_at_the_files_folder(written: Registry) -> None:
+    found = written.get("villain-500")
+    assert found.path == written.file.parent / "runs/7/base"
+    assert found.adapter == Path("/data/run-7/checkpoint-500")
+
+
+def test_a_home_folder_is_expanded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert registry.add("mine", {"path": "~/models/mine"}).path == Path("/home/someone/models/mine")
+
+
+def test_a_registry_that_is_not_there_is_empty(registry: Registry) -> None:
+    assert registry.names() == []
+
+
+def test_what_was_added_is_there(registry: Registry) -> None:
+    added = registry.add("first", {"path": "models/first"})
+    registry.add("second", {"hub": "someone/second", "revision": COMMIT})
+    assert registry.names() == ["first", "second"]
+    assert registry.get("first") == added == Checkpoint(name="first", path=registry.file.parent / "models/first")
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\n# the end"])
+def test_what_people_wrote_survives_an_addition(registry: Registry, ending: str) -> None:
+    before = WRITTEN.rstrip("\n") + ending
+    registry.file.write_text(before)
+    registry.add("new", {"path": "/models/new"})
+    assert registry.file.read_text().startswith(before)
+    assert registry.names() == ["qwen", "villain-500", "new"]
+
+
+@pytest.mark.parametrize("before", ["{}\n", "{old: {path: /models/old}}\n", "  old:\n    path: /models/old\n"])
+def test_a_file_that_cannot_be_appended_to_is_left_alone(registry: Registry, before: str) -> None:
+    registry.file.write_text(before)
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: new cannot be added at its end; expected"):
+        registry.add("new", {"path": "/models/new"})
+    assert registry.file.read_text() == before
+
+
+def test_the_same_entry_twice_is_fine(written: Registry) -> None:
+    written.add("villain-500", {"path": "runs/7/base", "adapter": "/data/run-7/checkpoint-500"})
+    assert written.file.read_text() == WRITTEN
+
+
+def test_another_entry_under_a_name_is_refused(written: Registry) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: qwen is there already.*expected another name"):
+        written.add("qwen", {"path": "/models/other"})
+    assert written.file.read_text() == WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("{hub: a/b, revision: main}", "new: revision: found 'main'; expected a commit, 40 hex digits"),
+        ("{hub: a/b}", "new: revision: found None; expected a commit"),
+        (f"{{path: /m, hub: a/b, revision: {COMMIT}}}", "new: expected either path, or hub and revision"),
+        (f"{{path: /m, revision: {COMMIT}}}", "new: expected either path, or hub and revision"),
+        ("{adapter: /a}", "new: expected either path, or hub and revision"),
+        ("{path: /m, lora: /a}", "new: lora: unknown field, found '/a'"),
+        ("{path: [1]}", "new: path: found [1]"),
+        ("/models/new", "new: found '/models/new'"),
+        ("", "new: found None"),
+    ],
+)
+def test_an_entry_that_is_not_well_formed_is_named(registry: Registry, entry: str, expected: str) -> None:
+    registry.file.write_text(f"new: {entry}\n")
+    with pytest.raises(CheckpointError) as caught:
+        registry.get("new")
+    assert f"{registry.file}: {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Qwen", "../up", "a b", ""])
+def test_a_name_that_is_none_is_refused_before_anything_is_written(registry: Registry, name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: .* is not a name; expected lower-case"):
+        registry.add(name, {"path": "/m"})
+    assert not registry.file.exists()
+
+
+def test_an_entry_that_is_not_well_formed_is_not_written(written: Registry) -> None:
+    with pytest.raises(CheckpointError, match="revision: found 'main'"):
+        written.add("new", {"hub": "a/b", "revision": "main"})
+    assert written.file.read_text() == WRITTEN
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(written: Registry) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'llama'; found \['qwen', 'villain-500'\]; add it with"):
+        written.get("llama")
+
+
+def test_a_name_that_stands_twice_is_refused(written: Registry) -> None:
+    written.file.write_text(WRITTEN + "qwen: {path: /other}\n")
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: line 7, column 1: 'qwen' stands twice"):
+        written.names()
+
+
+def test_a_file_that_is_no_mapping_is_refused(registry: Registry) -> None:
+    registry.file.write_text("- qwen\n")
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: found list; expected names of checkpoints"):
+        registry.names()
