@@ -108,7 +108,8 @@ def test_the_report_holds_every_response(small_run):
 def test_checks_ran_and_say_what_they_found(small_run):
     keys = small_run.defs.resolve_asset_graph().asset_check_keys
     records = {
-        key.name: small_run.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0] for key in keys
+        key.name: small_run.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]
+        for key in keys
     }
     found = {name: record.event.asset_check_evaluation for name, record in records.items()}
     assert found["js_is_a_divergence"].passed

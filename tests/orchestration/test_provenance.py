@@ -32,7 +32,9 @@ def test_a_setting_changes_what_depends_on_it(update, expected):
 
 
 def test_a_prompt_changes_no_code_version_but_the_right_fingerprints():
-    edited = STUDY.model_copy(update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.")}})
+    edited = STUDY.model_copy(
+        update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.", category="fictional")}}
+    )
     changed = {
         (asset, persona)
         for asset in HEAVY

@@ -1,0 +1,153 @@
+"""What is decoded is what the study asks for: not the checkpoint's habits, not the batch's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from persona_assets.checkpoint import Checkpoint
+from persona_assets.inference import LoadedModel, Response, TransformersGenerator, choose_hardware, load_model
+from persona_assets.study import Decoding, Inference, load_study
+
+HABITS: dict[str, Any] = {
+    "repetition_penalty": 5.0,
+    "no_repeat_ngram_size": 1,
+    "do_sample": True,
+    "temperature": 9.0,
+    "top_k": 3,
+    "max_length": 7,
+    "suppress_tokens": list(range(100, 200)),
+}
+
+
+@pytest.fixture(scope="module")
+def prompts(embedded: LoadedModel) -> list[list[int]]:
+    """Three personas, whose prompts are of different lengths."""
+    study = load_study()
+    ids = [embedded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
+    assert len(set(map(len, ids))) > 1
+    return ids
+
+
+def tiny(directory: Path, **generation_config: Any) -> LoadedModel:
+    file = directory / "generation_config.json"
+    file.write_text(json.dumps({"eos_token_id": 2, **generation_config}))
+    return load_model(Checkpoint(name="tiny", path=directory), choose_hardware(Inference(device="cpu")))
+
+
+def ids_of(responses: list[Response]) -> list[tuple[int, ...]]:
+    return [response.token_ids for response in responses]
+
+
+@torch.inference_mode()
+def arg_max_loop(loaded: LoadedModel, prompt: list[int], tokens: int) -> list[int]:
+    ids = list(prompt)
+    for _ in range(tokens):
+        ids.append(int(loaded.model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_greedy_is_the_arg_max_at_every_step(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+    (response,) = TransformersGenerator(embedded).generate(prompts[:1], Decoding(max_new_tokens=6))
+    assert list(response.token_ids) == arg_max_loop(embedded, prompts[0], 6)
+    assert response.finish_reason == "length"
+    assert response.text == embedded.chat.tokenizer.decode(response.token_ids)
+
+
+def test_greedy_ids_do_not_depend_on_the_prompts_beside(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+    generator, decoding = TransformersGenerator(embedded), Decoding(max_new_tokens=8)
+    alone = [ids_of(generator.generate([prompt], decoding))[0] for prompt in prompts]
+    assert ids_of(generator.generate(prompts, decoding)) == alone
+    assert ids_of(generator.generate(prompts[::-1], decoding)) == alone[::-1]
+
+
+def test_the_stop_token_is_part_of_the_ids_and_not_of_the_text(embedded: LoadedModel) -> None:
+    brief = embedded.chat.prompt_ids("Answer with one word.", "Say yes.")
+    wordy = embedded.chat.prompt_ids("You are a helpful assistant.", "What makes a good leader?")
+    stopped, cut = TransformersGenerator(embedded).generate([brief, wordy], Decoding(max_new_tokens=6))
+    assert (stopped.finish_reason, cut.finish_reason) == ("stop", "length")
+    assert embedded.chat.tokenizer.convert_ids_to_tokens(stopped.token_ids[-1]) == "<|im_end|>"
+    assert len(stopped.token_ids) < 6 == len(cut.token_ids)
+    assert "<|im_end|>" not in stopped.text
+    assert not set(cut.token_ids) & set(embedded.stop_ids)
+
+
+def test_a_response_that_stops_with_its_last_token_has_stopped(embedded: LoadedModel) -> None:
+    brief = embedded.chat.prompt_ids("Answer with one word.", "Say yes.")
+    generator = TransformersGenerator(embedded)
+    (whole,) = generator.generate([brief], Decoding(max_new_tokens=12))
+    (exact,) = generator.generate([brief], Decoding(max_new_tokens=len(whole.token_ids)))
+    assert exact == whole
+    assert exact.finish_reason == "stop"
+
+
+def test_every_stop_token_of_the_checkpoint_ends_a_turn(tiny_directory: Path) -> None:
+    prompt = [[10, 20, 30]]
+    (free,) = ids_of(TransformersGenerator(tiny(tiny_directory)).generate(prompt, Decoding(max_new_tokens=12)))
+    other = next(token for token in free if token != free[0])
+    loaded = tiny(tiny_directory, eos_token_id=[2, other])
+    assert loaded.stop_ids == [2, other]
+    (response,) = TransformersGenerator(loaded).generate(prompt, Decoding(max_new_tokens=12))
+    assert response.token_ids == free[: free.index(other) + 1]
+    assert response.finish_reason == "stop"
+
+
+def test_a_checkpoints_own_decoding_is_ignored(tiny_directory: Path) -> None:
+    prompts, decoding = [[10, 20, 30], [40, 50, 60, 70]], Decoding(max_new_tokens=24)
+    plain = ids_of(TransformersGenerator(tiny(tiny_directory)).generate(prompts, decoding))
+    assert ids_of(TransformersGenerator(tiny(tiny_directory, **HABITS)).generate(prompts, decoding)) == plain
+
+
+def test_transformers_fills_in_a_checkpoints_decoding_where_it_can(tiny_directory: Path) -> None:
+    """What `load_model` guards against; if this fails, Transformers has changed its mind and the guard may go."""
+    plain = tiny(tiny_directory)
+    (expected,) = ids_of(TransformersGenerator(plain).generate([[10, 20, 30]], Decoding(max_new_tokens=24)))
+    model = AutoModelForCausalLM.from_pretrained(tiny_directory)
+    model.generation_config = GenerationConfig(eos_token_id=2, repetition_penalty=5.0)
+    ours = GenerationConfig(max_new_tokens=24, do_sample=False, eos_token_id=[2], pad_token_id=2)
+    found = model.generate(torch.tensor([[10, 20, 30]]), generation_config=ours)[0, 3:].tolist()
+    assert found != list(expected)
+
+
+def sampled(seed: int = 1, **more: Any) -> Decoding:
+    return Decoding(method="sampled", max_new_tokens=12, seed=seed, **more)
+
+
+def test_a_seed_decides_what_is_sampled(tiny_directory: Path) -> None:
+    generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30]] * 3
+    first = ids_of(generator.generate(prompts, sampled(seed=1)))
+    assert ids_of(generator.generate(prompts, sampled(seed=1))) == first
+    assert ids_of(generator.generate(prompts, sampled(seed=2))) != first
+    assert len(set(first)) == 3  # the same prompt three times is three samples
+
+
+def test_a_sample_does_not_depend_on_the_rows_beside_it(tiny_directory: Path) -> None:
+    generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30], [40, 50], [60, 70, 80, 90]]
+    three = ids_of(generator.generate(prompts, sampled()))
+    two = ids_of(generator.generate(prompts[:2], sampled()))
+    other = ids_of(generator.generate([[1, 5, 9], prompts[1], [7]], sampled()))
+    assert two == three[:2]
+    assert other[1] == three[1]
+
+
+def test_samples_follow_the_models_distribution(tiny_directory: Path) -> None:
+    loaded, temperature, rows = tiny(tiny_directory), 0.5, 2000
+    prompt = [10, 20, 30]
+    decoding = Decoding(method="sampled", max_new_tokens=1, seed=3, temperature=temperature)
+    emitted = [ids[0] for ids in ids_of(TransformersGenerator(loaded).generate([prompt] * rows, decoding))]
+    with torch.inference_mode():
+        expected = (loaded.model(torch.tensor([prompt])).logits[0, -1] / temperature).softmax(-1)
+    shares = torch.bincount(torch.tensor(emitted), minlength=len(expected)) / rows
+    likely = expected > 0.01
+    errors = (shares - expected) / (expected * (1 - expected) / rows).sqrt()
+    assert likely.sum() >= 3
+    assert errors[likely].abs().max() < 4.5  # standard errors
+
+
+def test_a_nucleus_of_almost_nothing_is_greedy(tiny_directory: Path) -> None:
+    generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30], [40, 50, 60]]
+    greedy = ids_of(generator.generate(prompts, Decoding(max_new_tokens=12)))
+    assert ids_of(generator.generate(prompts, sampled(top_p=1e-6))) == greedy

@@ -1,0 +1,166 @@
+"""What is loaded is the checkpoint, whole and as it is, and none of its code."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.inference import Hardware, LoadedModel, choose_hardware, load_model
+from persona_assets.inference.cpu import has_onednn, use_onednn
+from persona_assets.study import Inference
+
+IDS = torch.tensor([[10, 20, 30, 40, 50]])
+
+
+def load(directory: Path, adapter: Path | None = None) -> LoadedModel:
+    return load_model(Checkpoint(name="mine", path=directory, adapter=adapter), choose_hardware(Inference(device="cpu")))
+
+
+@torch.inference_mode()
+def logits(model: nn.Module) -> Tensor:
+    found: Tensor = model(IDS).logits
+    return found
+
+
+def test_an_adapter_is_merged_into_the_weights(tiny_directory: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_directory), lora).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+
+    loaded = load(tiny_directory, adapter=tmp_path / "adapter")
+    torch.testing.assert_close(logits(loaded.model), logits(adapted), rtol=0, atol=1e-5)
+    assert (logits(loaded.model) - logits(load(tiny_directory).model)).abs().max() > 1e-2
+    assert not [name for name, _ in loaded.model.named_modules() if "lora" in name]
+
+
+def test_an_adapter_of_another_model_is_refused(tiny_directory: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 4)}, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["absent"]}))
+    with pytest.raises(CheckpointError, match=r"mine: adapter .*adapter cannot be put on .*absent"):
+        load(tiny_directory, adapter)
+
+
+def test_weights_that_are_missing_are_refused_and_not_made_up(tiny_directory: Path) -> None:
+    file = tiny_directory / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.1.mlp.up_proj.weight"], tensors["model.norm.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"mine: .*no weights for model\.layers\.1\.mlp\.up_proj\.weight, as for 2"):
+        load(tiny_directory)
+
+
+def test_weights_of_another_shape_are_refused(tiny_directory: Path) -> None:
+    file = tiny_directory / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "intermediate_size": 128}))
+    with pytest.raises(CheckpointError, match=r"mine: .*cannot be loaded"):
+        load(tiny_directory)
+
+
+def test_cuda_where_there_is_none_names_the_field() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(RuntimeError, match=r"study: inference\.device: found 'cuda'.*expected 'auto' or 'cpu'"):
+        choose_hardware(Inference(device="cuda"))
+
+
+def test_a_cpu_computes_in_float32_unless_the_study_says_otherwise() -> None:
+    assert choose_hardware(Inference(device="cpu")).dtype == "float32"
+    chosen = choose_hardware(Inference(device="cpu", dtype="bfloat16", attention="eager"))
+    assert (chosen.device, chosen.dtype, chosen.attention, chosen.matmul) == ("cpu", "bfloat16", "eager", "torch")
+
+
+def test_everything_that_a_number_depends_on_is_in_the_environment() -> None:
+    base = choose_hardware(Inference(device="cpu"))
+    environments = [base.environment()]
+    for change in ({"device_name": "other"}, {"dtype": "float16"}, {"attention": "eager"}, {"matmul": "other"}):
+        environments.append(Hardware(**{**vars(base), **change}).environment())
+    assert len({json.dumps(environment) for environment in environments}) == 5
+    assert environments[0]["torch"] == torch.__version__
+
+
+def test_eager_and_sdpa_attention_agree(tiny_directory: Path) -> None:
+    checkpoint = Checkpoint(name="tiny", path=tiny_directory)
+    eager = load_model(checkpoint, choose_hardware(Inference(device="cpu", attention="eager")))
+    assert eager.model.config._attn_implementation == "eager"
+    torch.testing.assert_close(logits(eager.model), logits(load(tiny_directory).model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 4, 264])
+def test_onednn_multiplies_as_exactly_as_torch(rows: int, bias: bool) -> None:
+    if not has_onednn():
+        pytest.skip("this build of PyTorch carries no oneDNN")
+    random = torch.Generator().manual_seed(0)
+    layer = nn.Linear(576, 1536, bias=bias)
+    nn.init.normal_(layer.weight, std=0.05, generator=random)
+    inputs = torch.randn(2, rows, 576, generator=random)
+    with torch.inference_mode():
+        exact = nn.functional.linear(inputs.double(), layer.weight.double(), layer.bias.double() if bias else None)
+        own = layer(inputs)
+        use_onednn(layer)
+        found = layer(inputs)
+    assert type(layer) is not nn.Linear
+    assert found.shape == own.shape
+    assert (found - exact).abs().max() <= 2 * (own - exact).abs().max()
+
+
+def test_onednn_is_left_to_plain_linear_layers() -> None:
+    class Quantised(nn.Linear):
+        pass
+
+    layers = nn.Sequential(Quantised(4, 4), nn.Linear(4, 4), nn.LayerNorm(4))
+    use_onednn(layers)
+    assert type(layers[0]) is Quantised
+    assert type(layers[1]) is not nn.Linear
+
+
+CODE = """
+from pathlib import Path
+Path({marker!r}).touch()
+from transformers import LlamaConfig as Config, LlamaForCausalLM as Model, PreTrainedTokenizerFast as Tokenizer
+"""
+
+
+@pytest.fixture
+def marker(tiny_directory: Path, tmp_path: Path) -> Path:
+    """What the checkpoint's own code would create if it ever ran."""
+    marker = tmp_path / "code_was_run"
+    (tiny_directory / "own.py").write_text(CODE.format(marker=str(marker)))
+    for name, mapped in {
+        "config.json": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"},
+        "tokenizer_config.json": {"AutoTokenizer": [None, "own.Tokenizer"]},
+    }.items():
+        file = tiny_directory / name
+        file.write_text(json.dumps({**json.loads(file.read_text()), "auto_map": mapped}))
+    return marker
+
+
+def test_a_checkpoints_code_would_run_if_it_were_trusted(tiny_directory: Path, marker: Path) -> None:
+    from transformers import AutoConfig
+
+    AutoConfig.from_pretrained(tiny_directory, trust_remote_code=True)
+    assert marker.exists()  # or the two tests below would prove nothing
+
+
+def test_a_known_architecture_is_loaded_without_the_checkpoints_code(tiny_directory: Path, marker: Path) -> None:
+    found = logits(load(tiny_directory).model)
+    assert found.isfinite().all()
+    assert not marker.exists()
+
+
+def test_an_architecture_that_needs_the_checkpoints_code_is_refused(tiny_directory: Path, marker: Path) -> None:
+    file = tiny_directory / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "own"}))
+    with pytest.raises(CheckpointError, match=r"mine: .*cannot be loaded.*trust_remote_code"):
+        load(tiny_directory)
+    assert not marker.exists()

@@ -1,0 +1,121 @@
+"""Teacher-forcing with reused prefixes, held against the plain forward pass of one prompt at a time."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from persona_assets.inference import LoadedModel, PrefixScorer
+from persona_assets.study import load_study
+
+
+@pytest.fixture(scope="module")
+def prompts(embedded: LoadedModel) -> list[list[int]]:
+    """Three personas, whose prompts are of different lengths."""
+    study = load_study()
+    ids = [embedded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
+    assert len(set(map(len, ids))) > 1
+    return ids
+
+
+@pytest.fixture(scope="module")
+def response(embedded: LoadedModel) -> list[int]:
+    ids: list[int] = embedded.chat.tokenizer("Managing stress is easy once you rule the world.")["input_ids"][:8]
+    return ids
+
+
+@torch.inference_mode()
+def plain(loaded: LoadedModel, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Tensor:
+    """Position t of the response is predicted at position len(prompt) + t − 1."""
+    rows = []
+    for prompt in prompts:
+        logits = loaded.model(torch.tensor([[*prompt, *response]]), use_cache=False).logits[0]
+        rows.append(logits[len(prompt) - 1 : -1].float().log_softmax(-1))
+    return torch.stack(rows)
+
+
+def scored(scorer: PrefixScorer, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Tensor:
+    return torch.cat(list(scorer.log_probs(prompts, response)), dim=1)
+
+
+def largest_gap(found: Tensor, expected: Tensor) -> float:
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max())
+
+
+def test_scores_equal_plain_teacher_forcing(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int]
+) -> None:
+    found = scored(PrefixScorer(embedded), prompts, response)
+    assert found.shape == (3, 8, embedded.model.config.vocab_size)
+    assert found.dtype == torch.float32
+    assert largest_gap(found, plain(embedded, prompts, response)) <= 1e-4
+
+
+def test_rows_are_distributions(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
+    mass = scored(PrefixScorer(embedded), prompts, response).double().exp().sum(-1)
+    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-5)
+
+
+def test_a_response_fed_in_pieces_is_scored_the_same(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scored(PrefixScorer(embedded), prompts, response)
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 3)
+    pieces = list(PrefixScorer(embedded).log_probs(prompts, response))
+    assert [piece.shape[1] for piece in pieces] == [3, 3, 2]
+    assert largest_gap(torch.cat(pieces, dim=1), whole) <= 1e-4
+
+
+def test_a_kept_prefix_is_not_altered_by_use(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int]
+) -> None:
+    scorer = PrefixScorer(embedded)
+    first = scored(scorer, prompts, response)
+    scored(scorer, prompts, response[::-1] * 2)
+    next(scorer.log_probs(prompts, response[3:]))  # a reader that stops half way
+    assert torch.equal(scored(scorer, prompts, response), first)
+
+
+def test_a_prefix_that_was_let_go_is_computed_again(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int]
+) -> None:
+    scorer = PrefixScorer(embedded, prefixes_kept=1)
+    first = scored(scorer, prompts[:2], response)
+    scored(scorer, prompts[1:], response)
+    assert torch.equal(scored(scorer, prompts[:2], response), first)
+
+
+def test_scores_the_ids_that_were_generated(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+    tokenizer = embedded.chat.tokenizer
+    spelled = [tokenizer(letter)["input_ids"][0] for letter in "stress"]
+    assert tokenizer(tokenizer.decode(spelled))["input_ids"] != spelled  # re-tokenised, it would be other ids
+    found = scored(PrefixScorer(embedded), prompts, spelled)
+    assert largest_gap(found, plain(embedded, prompts, spelled)) <= 1e-4
+
+
+def test_every_scorer_gives_its_own_distribution(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int]
+) -> None:
+    found = scored(PrefixScorer(embedded), prompts, response)
+    assert largest_gap(found[1], found[0]) > 0.1
+    assert largest_gap(scored(PrefixScorer(embedded), prompts[::-1], response), found.flip(0)) <= 1e-4
+
+
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 7)], ids=["no prefix", "one without prefix"])
+def test_a_prompt_of_one_token_has_no_prefix(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int], lengths: tuple[int, int]
+) -> None:
+    short = [prompt[:length] for prompt, length in zip(prompts, lengths, strict=False)]
+    found = scored(PrefixScorer(embedded), short, response)
+    assert largest_gap(found, plain(embedded, short, response)) <= 1e-4
+
+
+def test_a_response_of_one_token_is_scored_at_the_prompts_end(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+    assert largest_gap(scored(PrefixScorer(embedded), prompts, [2]), plain(embedded, prompts, [2])) <= 1e-4
+
+
+def test_an_empty_response_is_refused(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="no tokens; expected at least one"):
+        scored(PrefixScorer(embedded), prompts, [])
