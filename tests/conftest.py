@@ -5,10 +5,12 @@ import tempfile
 from pathlib import Path
 
 # Before persona_assets is imported: the study and the instance are read from the environment.
-_HOME = tempfile.TemporaryDirectory(prefix="persona-assets-tests-")
 os.environ["PERSONA_ASSETS_STUDY"] = str(Path(__file__).parent / "small_study.yaml")
-os.environ["DAGSTER_HOME"] = _HOME.name
+os.environ["DAGSTER_HOME"] = tempfile.mkdtemp(prefix="persona-assets-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+import atexit
+import shutil
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
 from persona_assets.study import Inference
+
+atexit.register(shutil.rmtree, os.environ["DAGSTER_HOME"], ignore_errors=True)
 
 TEMPLATE = """\
 {% for message in messages %}{{ '<|im_start|>' + message['role'] + '
@@ -77,6 +81,4 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_directory(_tiny: Path, tmp_path: Path) -> Path:
     """A random Llama of three blocks whose tokenizer reads bytes: a copy of its own for every test."""
-    import shutil
-
     return Path(shutil.copytree(_tiny, tmp_path / "tiny"))

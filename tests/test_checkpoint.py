@@ -56,7 +56,9 @@ def identity(directory: Path, cache: DigestCache, name: str = "tiny", **more: An
     return identify(Checkpoint(name=name, path=directory, **more), cache)
 
 
-def test_identity_depends_on_neither_time_nor_place_nor_name(tiny_directory: Path, adapter: Path, cache: DigestCache) -> None:
+def test_identity_depends_on_neither_time_nor_place_nor_name(
+    tiny_directory: Path, adapter: Path, cache: DigestCache
+) -> None:
     before = identity(tiny_directory, cache, adapter=adapter)
     elsewhere = tiny_directory.with_name("elsewhere")
     shutil.move(tiny_directory, elsewhere)
@@ -80,16 +82,24 @@ def test_identity_says_what_the_model_is(tiny_directory: Path, cache: DigestCach
     [
         pytest.param("weights", lambda d: flip_last_byte(d / "model.safetensors"), id="one byte of the weights"),
         pytest.param(
-            "adapter", lambda d: flip_last_byte(d.with_name("adapter") / "adapter_model.safetensors"), id="of the adapter"
+            "adapter",
+            lambda d: flip_last_byte(d.with_name("adapter") / "adapter_model.safetensors"),
+            id="of the adapter",
         ),
-        pytest.param("adapter", lambda d: change(d.with_name("adapter") / "adapter_config.json", r=4), id="adapter's rank"),
+        pytest.param(
+            "adapter", lambda d: change(d.with_name("adapter") / "adapter_config.json", r=4), id="adapter's rank"
+        ),
         pytest.param("tokenizer", lambda d: change(d / "tokenizer.json", truncation={"max_length": 9}), id="tokenizer"),
-        pytest.param("tokenizer", lambda d: change(d / "special_tokens_map.json", eos_token="a"), id="a tokenizer file more"),
+        pytest.param(
+            "tokenizer", lambda d: change(d / "special_tokens_map.json", eos_token="a"), id="a tokenizer file more"
+        ),
         pytest.param(
             "chat_template", lambda d: (d / "chat_template.jinja").write_text("{{ messages }}"), id="chat template"
         ),
         pytest.param("config", lambda d: change(d / "config.json", rms_norm_eps=1e-4), id="a value of the config"),
-        pytest.param("config", lambda d: change(d / "generation_config.json", eos_token_id=[2, 1]), id="what ends a turn"),
+        pytest.param(
+            "config", lambda d: change(d / "generation_config.json", eos_token_id=[2, 1]), id="what ends a turn"
+        ),
     ],
 )
 def test_identity_changes_in_the_part_that_was_changed(
@@ -103,7 +113,9 @@ def test_identity_changes_in_the_part_that_was_changed(
     assert after.digest != before.digest
 
 
-def test_identity_does_not_depend_on_the_program_that_saved_the_config(tiny_directory: Path, cache: DigestCache) -> None:
+def test_identity_does_not_depend_on_the_program_that_saved_the_config(
+    tiny_directory: Path, cache: DigestCache
+) -> None:
     before = identity(tiny_directory, cache)
     for file in ("config.json", "generation_config.json"):
         change(tiny_directory / file, transformers_version="0.0.1", _name_or_path="/somewhere/else")
@@ -188,9 +200,13 @@ def test_a_chat_template_inside_tokenizer_config_is_found(tiny_directory: Path, 
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "consolidated.00.pth"])
-def test_pickled_weights_are_refused_even_beside_safetensors(tiny_directory: Path, cache: DigestCache, name: str) -> None:
+def test_pickled_weights_are_refused_even_beside_safetensors(
+    tiny_directory: Path, cache: DigestCache, name: str
+) -> None:
     (tiny_directory / name).write_bytes(b"\x80\x04.")
-    with pytest.raises(CheckpointError, match=r"holds pickled weights, which can run code.*expected safetensors only") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"holds pickled weights, which can run code.*expected safetensors only"
+    ) as caught:
         identity(tiny_directory, cache)
     assert str(tiny_directory / name) in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from persona_assets.files import written_whole
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def fail_half_way(target: Path, write: Callable[[Path], object]) -> None:
+    with written_whole(target) as partial:
+        write(partial)
+        raise RuntimeError("half way")
 
 
 def test_nothing_is_there_until_the_block_ends_well(tmp_path: Path) -> None:
@@ -25,9 +32,8 @@ def test_nothing_is_there_until_the_block_ends_well(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_no_part_of_the_new(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), written_whole(target) as partial:
-        partial.write_text("ne")
-        raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(target, lambda partial: partial.write_text("ne"))
     assert target.read_text() == "old"
     assert names(tmp_path) == ["file"]
 
@@ -36,10 +42,8 @@ def test_an_error_leaves_the_old_folder_and_no_part_of_the_new(tmp_path: Path) -
     target = tmp_path / "folder"
     target.mkdir()
     (target / "old").write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), written_whole(target) as partial:
-        partial.mkdir()
-        (partial / "new").write_text("ne")
-        raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(target, lambda partial: (partial.mkdir(), (partial / "new").write_text("ne")))
     assert names(tmp_path) == ["folder"]
     assert names(target) == ["old"]
 

@@ -45,7 +45,9 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
     [
         pytest.param({"temprature": 1}, ["temprature: unknown field", "1"], id="unknown field"),
         pytest.param(
-            {"decoding": {"max_new_tokens": 8, "beams": 4}}, ["decoding.beams: unknown field", "4"], id="unknown in a part"
+            {"decoding": {"max_new_tokens": 8, "beams": 4}},
+            ["decoding.beams: unknown field", "4"],
+            id="unknown in a part",
         ),
         pytest.param({"layers": None}, ["layers", "None"], id="null"),
         pytest.param(
@@ -61,7 +63,9 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
         ),
         pytest.param({"name": "../mine"}, ["name: '../mine' is not a name", "expected lower-case"], id="study's name"),
         pytest.param(
-            {"centring_populations": {"Odd One": "all"}}, ["'Odd One' is not a name", "expected"], id="population's name"
+            {"centring_populations": {"Odd One": "all"}},
+            ["'Odd One' is not a name", "expected"],
+            id="population's name",
         ),
         pytest.param(
             {"personas": {"assistant": {"prompt": "x"}}}, ["personas: 1 persona", "at least two"], id="one persona"
@@ -73,11 +77,17 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
         pytest.param({"layers": [3, 3]}, ["layers: [3, 3]", "twice", "each once"], id="layer twice"),
         pytest.param({"layers": []}, ["layers: found []", "at least 1"], id="no layer"),
         pytest.param({"questions": []}, ["questions: no question", "at least one"], id="no question"),
-        pytest.param({"questions": ["Why?", " "]}, ["questions: question 2 is empty", "expected text"], id="empty question"),
         pytest.param(
-            {"questions": ["Why?", "How?", "Why?"]}, ["questions: question 3", "'Why?'", "each question once"], id="repeated"
+            {"questions": ["Why?", " "]}, ["questions: question 2 is empty", "expected text"], id="empty question"
         ),
-        pytest.param({"sources": ["robot"]}, ["sources: 'robot'", "expected one of ['assistant'"], id="source a stranger"),
+        pytest.param(
+            {"questions": ["Why?", "How?", "Why?"]},
+            ["questions: question 3", "'Why?'", "each question once"],
+            id="repeated",
+        ),
+        pytest.param(
+            {"sources": ["robot"]}, ["sources: 'robot'", "expected one of ['assistant'"], id="source a stranger"
+        ),
         pytest.param({"sources": ["villain"] * 2}, ["sources: 'villain' stands twice"], id="source twice"),
         pytest.param(
             {"centring_populations": {"few": ["assistant", "robot"]}},
@@ -89,9 +99,15 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
             ["centring_populations.few: 1 persona", "at least two"],
             id="population of one",
         ),
-        pytest.param({"centring_populations": {}}, ["centring_populations: found {}", "at least 1"], id="no population"),
-        pytest.param({"decoding": {"max_new_tokens": 0}}, ["decoding.max_new_tokens: found 0", "greater than 0"], id="tokens"),
-        pytest.param({"generators": "mine"}, ["generators: found 'mine'", "'all', 'pair' or 'others'"], id="generators"),
+        pytest.param(
+            {"centring_populations": {}}, ["centring_populations: found {}", "at least 1"], id="no population"
+        ),
+        pytest.param(
+            {"decoding": {"max_new_tokens": 0}}, ["decoding.max_new_tokens: found 0", "greater than 0"], id="tokens"
+        ),
+        pytest.param(
+            {"generators": "mine"}, ["generators: found 'mine'", "'all', 'pair' or 'others'"], id="generators"
+        ),
     ],
 )
 def test_an_error_names_file_field_what_was_found_and_expected(

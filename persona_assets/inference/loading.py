@@ -1,6 +1,7 @@
 """A checkpoint in memory, on the hardware that the study chose or that is there."""
 
 import platform
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -104,7 +105,8 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
     """Loads weights (safetensors only, no code of the checkpoint's) and merges the adapter where there is one.
 
     Raises:
-        CheckpointError: Transformers cannot load it, or its chat template has no place for a persona.
+        CheckpointError: Transformers cannot load it, weights are missing, the adapter belongs to another model, or the
+            chat template has no place for a persona.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.utils import logging
@@ -133,10 +135,20 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
     # carries a repetition penalty.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     if checkpoint.adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(checkpoint.adapter), use_safetensors=True).merge_and_unload()
+        model = _with_adapter(model, checkpoint.adapter, checkpoint.name)
     model = model.to(hardware.device).eval().requires_grad_(False)
     if hardware.matmul == "onednn":
         use_onednn(model)
     return LoadedModel(model, Chat(tokenizer, checkpoint.name), hardware)
+
+
+def _with_adapter(model: Any, adapter: Path, name: str) -> Any:
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            # PEFT only warns, and the base model would be measured as the adapter's.
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            return PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
+        raise CheckpointError(f"{name}: adapter {adapter} cannot be put on this model: {error}") from error

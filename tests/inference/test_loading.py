@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.inference import Hardware, LoadedModel, choose_hardware, load_model
 from persona_assets.inference.cpu import has_onednn, use_onednn
-from persona_assets.study import Inference
+from persona_assets.study import Inference, StudyError
 
 IDS = torch.tensor([[10, 20, 30, 40, 50]])
 
 
 def load(directory: Path, adapter: Path | None = None) -> LoadedModel:
-    return load_model(Checkpoint(name="mine", path=directory, adapter=adapter), choose_hardware(Inference(device="cpu")))
+    return load_model(
+        Checkpoint(name="mine", path=directory, adapter=adapter), choose_hardware(Inference(device="cpu"))
+    )
 
 
 @torch.inference_mode()
@@ -45,8 +47,21 @@ def test_an_adapter_of_another_model_is_refused(tiny_directory: Path, tmp_path: 
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 4)}, adapter / "adapter_model.safetensors")
-    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["absent"]}))
-    with pytest.raises(CheckpointError, match=r"mine: adapter .*adapter cannot be put on .*absent"):
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["absent"]})
+    )
+    with pytest.raises(CheckpointError, match=r"mine: adapter .*adapter cannot be put on this model: .*absent"):
+        load(tiny_directory, adapter)
+
+
+def test_an_adapter_whose_weights_are_missing_is_refused_and_not_ignored(tiny_directory: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file({"elsewhere.q_proj.lora_A.weight": torch.ones(2, 32)}, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]})
+    )
+    with pytest.raises(CheckpointError, match=r"mine: adapter .*cannot be put on this model: .*missing adapter keys"):
         load(tiny_directory, adapter)
 
 
@@ -55,7 +70,9 @@ def test_weights_that_are_missing_are_refused_and_not_made_up(tiny_directory: Pa
     tensors = load_file(file)
     del tensors["model.layers.1.mlp.up_proj.weight"], tensors["model.norm.weight"]
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"mine: .*no weights for model\.layers\.1\.mlp\.up_proj\.weight, as for 2"):
+    with pytest.raises(
+        CheckpointError, match=r"mine: .*no weights for model\.layers\.1\.mlp\.up_proj\.weight, as for 2"
+    ):
         load(tiny_directory)
 
 
@@ -69,7 +86,7 @@ def test_weights_of_another_shape_are_refused(tiny_directory: Path) -> None:
 def test_cuda_where_there_is_none_names_the_field() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    with pytest.raises(RuntimeError, match=r"study: inference\.device: found 'cuda'.*expected 'auto' or 'cpu'"):
+    with pytest.raises(StudyError, match=r"study: inference\.device: found 'cuda'.*expected 'auto' or 'cpu'"):
         choose_hardware(Inference(device="cuda"))
 
 
@@ -81,11 +98,9 @@ def test_a_cpu_computes_in_float32_unless_the_study_says_otherwise() -> None:
 
 def test_everything_that_a_number_depends_on_is_in_the_environment() -> None:
     base = choose_hardware(Inference(device="cpu"))
-    environments = [base.environment()]
     for change in ({"device_name": "other"}, {"dtype": "float16"}, {"attention": "eager"}, {"matmul": "other"}):
-        environments.append(Hardware(**{**vars(base), **change}).environment())
-    assert len({json.dumps(environment) for environment in environments}) == 5
-    assert environments[0]["torch"] == torch.__version__
+        assert Hardware(**{**vars(base), **change}).environment() != base.environment()
+    assert base.environment()["torch"] == torch.__version__
 
 
 def test_eager_and_sdpa_attention_agree(tiny_directory: Path) -> None:
@@ -95,9 +110,13 @@ def test_eager_and_sdpa_attention_agree(tiny_directory: Path) -> None:
     torch.testing.assert_close(logits(eager.model), logits(load(tiny_directory).model), rtol=0, atol=1e-5)
 
 
+def root_mean_square(errors: Tensor) -> float:
+    return float(errors.square().mean().sqrt())
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 4, 264])
-def test_onednn_multiplies_as_exactly_as_torch(rows: int, bias: bool) -> None:
+def test_onednn_multiplies_in_full_float32(rows: int, bias: bool) -> None:
     if not has_onednn():
         pytest.skip("this build of PyTorch carries no oneDNN")
     random = torch.Generator().manual_seed(0)
@@ -111,7 +130,9 @@ def test_onednn_multiplies_as_exactly_as_torch(rows: int, bias: bool) -> None:
         found = layer(inputs)
     assert type(layer) is not nn.Linear
     assert found.shape == own.shape
-    assert (found - exact).abs().max() <= 2 * (own - exact).abs().max()
+    rounding = torch.finfo(torch.float32).eps * (inputs.double().abs() @ layer.weight.double().abs().T)
+    assert ((found - exact).abs() <= 8 * rounding).all()  # bfloat16 passes inside would be a thousand times that
+    assert root_mean_square(found - exact) <= 3 * root_mean_square(own - exact)
 
 
 def test_onednn_is_left_to_plain_linear_layers() -> None:
@@ -161,6 +182,6 @@ def test_a_known_architecture_is_loaded_without_the_checkpoints_code(tiny_direct
 def test_an_architecture_that_needs_the_checkpoints_code_is_refused(tiny_directory: Path, marker: Path) -> None:
     file = tiny_directory / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "own"}))
-    with pytest.raises(CheckpointError, match=r"mine: .*cannot be loaded.*trust_remote_code"):
+    with pytest.raises(CheckpointError, match=r"(?s)mine: .*cannot be loaded.*trust_remote_code"):
         load(tiny_directory)
     assert not marker.exists()

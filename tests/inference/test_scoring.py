@@ -55,7 +55,7 @@ def test_scores_equal_plain_teacher_forcing(
 
 def test_rows_are_distributions(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
     mass = scored(PrefixScorer(embedded), prompts, response).double().exp().sum(-1)
-    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-5)
+    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=5e-5)  # float32
 
 
 def test_a_response_fed_in_pieces_is_scored_the_same(

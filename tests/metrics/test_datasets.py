@@ -1,0 +1,195 @@
+"""Labels: whose response, which persona against which other, averaged over whom."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from persona_assets.metrics import (
+    GENERATOR_SUBSETS,
+    ResponseDivergence,
+    build_pair_table,
+    cosine_dataset,
+    divergence_matrix,
+    label_responses,
+)
+
+PERSONAS = ["villain", "assistant", "comedian"]
+QUESTIONS = ["Why?", "How?"]
+LAYERS = [1, 5]
+HIDDEN = 6
+
+
+def response(seed: int, tokens: int) -> ResponseDivergence:
+    random = np.random.default_rng(seed)
+    js, kl = random.random((2, 3, 3)) * (1 - np.eye(3))
+    token_js, token_kl, token_kl_reverse = random.random((3, tokens, 3))
+    return ResponseDivergence((js + js.T) / 2, kl, token_js, token_kl, token_kl_reverse)
+
+
+@pytest.fixture
+def responses() -> dict[str, list[ResponseDivergence]]:
+    """Two responses of every generator, of different lengths."""
+    return {name: [response(10 * place, 4), response(10 * place + 1, 2)] for place, name in enumerate(PERSONAS)}
+
+
+@pytest.fixture
+def by_generator(responses: dict[str, list[ResponseDivergence]]) -> dict[str, xr.Dataset]:
+    return {name: label_responses(given, name, PERSONAS, QUESTIONS) for name, given in responses.items()}
+
+
+@pytest.fixture
+def matrix(by_generator: dict[str, xr.Dataset]) -> xr.Dataset:
+    return divergence_matrix(by_generator, shown="pair", resamples=200, seed=1, level=0.9)
+
+
+def centroids(personas: Sequence[str] = PERSONAS) -> dict[str, xr.Dataset]:
+    random = np.random.default_rng(3)
+    return {
+        name: xr.Dataset({"centroid": (("layer", "hidden"), random.random((2, HIDDEN)))}, coords={"layer": LAYERS})
+        for name in personas
+    }
+
+
+@pytest.fixture
+def cosine() -> xr.Dataset:
+    return cosine_dataset(centroids(), {"study": PERSONAS, "few": PERSONAS[:2]})
+
+
+def test_a_responses_values_stand_under_its_question_and_the_personas_names(
+    responses: dict[str, list[ResponseDivergence]], by_generator: dict[str, xr.Dataset]
+) -> None:
+    labelled, second = by_generator["assistant"], responses["assistant"][1]
+    at = {"question": "How?", "persona": "comedian", "other": "villain"}
+    assert labelled.js.sel(at) == second.js[2, 0]
+    assert labelled.kl.sel(at) == second.kl[2, 0]
+    assert labelled.attrs == {"generator": "assistant", "units": "nats"}
+    assert labelled.tokens.values.tolist() == [4, 2]
+
+
+def test_tokens_beyond_a_responses_end_are_nan(
+    responses: dict[str, list[ResponseDivergence]], by_generator: dict[str, xr.Dataset]
+) -> None:
+    labelled, second = by_generator["assistant"], responses["assistant"][1]
+    for name in ("token_js", "token_kl", "token_kl_reverse"):
+        found = labelled[name].sel(question="How?").transpose("token", "persona").values
+        np.testing.assert_array_equal(found[:2], getattr(second, name).astype(np.float32))
+        assert np.isnan(found[2:]).all()
+        assert labelled[name].sel(question="Why?").notnull().all()
+
+
+@pytest.mark.parametrize("measure", ["js", "kl"])
+def test_all_is_the_plain_mean_over_generators_and_questions(
+    responses: dict[str, list[ResponseDivergence]], matrix: xr.Dataset, measure: str
+) -> None:
+    by_hand = np.mean([getattr(each, measure) for given in responses.values() for each in given], axis=0)
+    found = matrix[measure].sel(generators="all").transpose("persona", "other")
+    np.testing.assert_allclose(found, by_hand, rtol=1e-14)
+    assert found.persona.values.tolist() == found.other.values.tolist() == PERSONAS
+
+
+@pytest.mark.parametrize("measure", ["js", "kl"])
+def test_source_is_the_first_of_a_pair_and_target_the_second(
+    responses: dict[str, list[ResponseDivergence]], matrix: xr.Dataset, measure: str
+) -> None:
+    for choice, generator in (("source", "villain"), ("target", "comedian")):
+        by_hand = np.mean([getattr(each, measure)[0, 2] for each in responses[generator]])
+        found = matrix[measure].sel(generators=choice, persona="villain", other="comedian")
+        assert found == pytest.approx(by_hand, rel=1e-14)
+
+
+def test_js_by_source_is_the_transpose_of_js_by_target(matrix: xr.Dataset) -> None:
+    source, target = (
+        matrix.js.sel(generators=choice, drop=True).transpose("persona", "other") for choice in ("source", "target")
+    )
+    np.testing.assert_allclose(source, target.values.T, rtol=1e-14)
+    assert not np.allclose(source, target)
+
+
+def test_every_choice_of_generators_has_its_interval(matrix: xr.Dataset) -> None:
+    assert matrix.generators.values.tolist() == list(GENERATOR_SUBSETS)
+    for measure in ("js", "kl"):
+        assert (matrix[f"{measure}_low"] <= matrix[measure] + 1e-12).all()
+        assert (matrix[measure] <= matrix[f"{measure}_high"] + 1e-12).all()
+    assert (matrix.js_low < matrix.js_high).any()
+    assert matrix.attrs == {
+        "generators_shown": "pair", "questions": 2, "resamples": 200, "seed": 1, "level": 0.9, "units": "nats",
+    }  # fmt: skip
+
+
+def test_the_matrix_follows_names_and_not_places(by_generator: dict[str, xr.Dataset], matrix: xr.Dataset) -> None:
+    shuffled = {
+        name: by_generator[name].sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])
+        for name in ("comedian", *PERSONAS[:2])
+    }
+    found = divergence_matrix(shuffled, shown="pair", resamples=200, seed=1, level=0.9)
+    assert found.persona.values.tolist() == ["comedian", "villain", "assistant"]
+    xr.testing.assert_allclose(found.sel(persona=PERSONAS, other=PERSONAS), matrix, rtol=1e-14)
+
+
+def test_cosines_stand_under_population_and_layer(cosine: xr.Dataset) -> None:
+    given = {name: dataset.centroid.values for name, dataset in centroids().items()}
+    for population, members in (("study", PERSONAS), ("few", PERSONAS[:2])):
+        for place, layer in enumerate(LAYERS):
+            mean = np.mean([given[name][place] for name in members], axis=0)
+            a, b = given["villain"][place] - mean, given["comedian"][place] - mean
+            found = cosine.cosine.sel(population=population, layer=layer, persona="villain", other="comedian")
+            assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-12)
+
+
+def test_cosines_say_whose_mean_was_subtracted(cosine: xr.Dataset) -> None:
+    assert cosine.attrs == {
+        "population_study": "villain, assistant, comedian",
+        "population_few": "villain, assistant",
+    }
+
+
+@pytest.fixture
+def pairs(matrix: xr.Dataset, cosine: xr.Dataset) -> pd.DataFrame:
+    reordered = cosine.sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])  # names decide, not places
+    return build_pair_table(
+        matrix, reordered, {"villain": "fictional", "assistant": "baseline", "comedian": "profession"}
+    )
+
+
+def test_the_pair_table_has_every_ordered_pair_once(pairs: pd.DataFrame) -> None:
+    assert list(zip(pairs.source, pairs.target, strict=True)) == [(a, b) for a in PERSONAS for b in PERSONAS if a != b]
+    assert pairs.columns.tolist() == [
+        *("source", "target", "source_category", "target_category", "js", "js_low", "js_high"),
+        *(f"js_{choice}" for choice in GENERATOR_SUBSETS),
+        *("kl", "kl_reverse"),
+        *("cosine_study_layer1", "cosine_study_layer5", "cosine_few_layer1", "cosine_few_layer5"),
+    ]
+
+
+def test_the_pair_tables_values_are_looked_up_by_name(
+    pairs: pd.DataFrame, matrix: xr.Dataset, cosine: xr.Dataset
+) -> None:
+    shown = matrix.sel(generators="pair")
+    for row in pairs.to_dict("records"):
+        at = {"persona": row["source"], "other": row["target"]}
+        for name in ("js", "js_low", "js_high", "kl"):
+            assert row[name] == shown[name].sel(at)
+        for choice in GENERATOR_SUBSETS:
+            np.testing.assert_equal(row[f"js_{choice}"], float(matrix.js.sel(at | {"generators": choice})))
+        for population in ("study", "few"):
+            for layer in LAYERS:
+                expected = cosine.cosine.sel(at | {"population": population, "layer": layer})
+                assert row[f"cosine_{population}_layer{layer}"] == expected
+    assert pairs.set_index("source").source_category.to_dict()["villain"] == "fictional"
+    assert pairs.set_index("target").target_category.to_dict()["comedian"] == "profession"
+
+
+def test_kl_reverse_is_the_kl_of_the_pair_the_other_way_round(pairs: pd.DataFrame) -> None:
+    by_dyad = pairs.set_index(["source", "target"])
+    for source, target in by_dyad.index:
+        assert by_dyad.kl_reverse[source, target] == by_dyad.kl[target, source]
+    assert not np.allclose(pairs.kl, pairs.kl_reverse)
+
+
+def test_matrices_of_different_personas_are_not_joined(matrix: xr.Dataset) -> None:
+    strangers = cosine_dataset(centroids(["villain", "assistant", "librarian"]), {"study": ["villain", "assistant"]})
+    with pytest.raises(ValueError, match=r"centroid_cosine of .*'librarian'.*expected the same personas"):
+        build_pair_table(matrix, strangers, dict.fromkeys(PERSONAS, "persona"))
