@@ -123,7 +123,7 @@ def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = Fals
     if not directory.is_dir():
         raise CheckpointError(f"{checkpoint.name}: {directory} is not there; expected a Hugging Face model directory")
     config = _json(directory / "config.json")
-    text_config = config.get("text_config", config)
+    text_config = config.get("text_config") or config
     shards = weight_files(directory)
     return Identity(
         weights=digest_of([cache.digest(shard, recheck=recheck) for shard in shards]),
@@ -153,9 +153,10 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
             )
     index = directory / f"{stem}.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(_json(index).get("weight_map", {}).values()))
-        if not names:
-            raise CheckpointError(f"{index}: weight_map is missing or empty; expected the names of the shards")
+        shards = _json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise CheckpointError(f"{index}: weight_map: found {shards!r}; expected the names of the shards")
+        names = sorted({str(name) for name in shards.values()})
     else:
         names = [f"{stem}.safetensors"]
     files = [directory / name for name in names]
@@ -191,8 +192,8 @@ def chat_template(directory: Path) -> str:
         CheckpointError: there is none, so a persona's system prompt has no place.
     """
     file = directory / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
+    if file.is_file() and (text := file.read_text(encoding="utf-8")).strip():
+        return text
     config = directory / "tokenizer_config.json"
     template = _json(config).get("chat_template") if config.is_file() else None
     if isinstance(template, list):  # several named templates: the tokenizer takes this one

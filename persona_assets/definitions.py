@@ -2,7 +2,17 @@
 
 import dagster as dg
 
-from persona_assets.assets import checkpoints, checks, divergence, geometry, pairs, personas, pictures, report, responses
+from persona_assets.assets import (
+    checkpoints,
+    checks,
+    divergence,
+    geometry,
+    pairs,
+    personas,
+    pictures,
+    report,
+    responses,
+)
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import ArtefactIOManager
 from persona_assets.orchestration.jobs import JOBS

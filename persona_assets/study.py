@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
@@ -110,7 +119,7 @@ class Study(_Strict):
     personas: dict[str, Persona]
     questions: tuple[str, ...]
     decoding: Decoding
-    layers: Annotated[tuple[int | float, ...], Field(min_length=1)]
+    layers: Annotated[tuple[StrictInt | StrictFloat, ...], Field(min_length=1)]
     centring_populations: Annotated[dict[str, Literal["all"] | tuple[str, ...]], Field(min_length=1)] = {"study": "all"}
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
     generators: Literal["all", "pair", "others"] = "all"

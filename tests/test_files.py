@@ -25,7 +25,9 @@ def test_nothing_is_there_until_the_block_ends_well(tmp_path: Path) -> None:
     with written_whole(target) as partial:
         partial.write_text("new")
         assert not target.exists()
+        written = partial.stat().st_ino
     assert target.read_text() == "new"
+    assert target.stat().st_ino == written  # renamed in one step and not copied
     assert names(target.parent) == ["file"]
 
 

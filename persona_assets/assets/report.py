@@ -47,7 +47,10 @@ def report(
         provenance=how_it_was_made(context.instance, home, study, context.partition_key),
         figures={Path(name).stem: file for name, file in figures.items() if name.endswith(".svg")},
     )
-    return dg.Output({"report.html": page.encode()}, metadata={"bytes": len(page.encode())})
+    return dg.Output(
+        {"report.html": page.encode()},
+        metadata={"bytes": len(page.encode()), **draw.js_range(logit_js_matrix), **draw.js_extremes(logit_js_matrix)},
+    )
 
 
 def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, Any]:

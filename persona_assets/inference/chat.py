@@ -1,12 +1,18 @@
 """Prompts as token ids, always through the tokenizer's own chat template."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from persona_assets.checkpoint import CheckpointError
 
 # Stands where a text goes while the template is looked at; no template contains it.
 _PLACEHOLDER = "\u2063placeholder\u2063"
+
+
+def _fixed_date(form: str) -> str:
+    """Some templates print today's date (Llama 3's); the same study must be the same prompt tomorrow."""
+    return datetime(2025, 1, 1).strftime(form)
 
 
 class Chat:
@@ -53,7 +59,9 @@ class Chat:
         if assistant is not None:
             messages.append({"role": "assistant", "content": assistant})
         return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+            self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt, strftime_now=_fixed_date
+            )
         )
 
     def _encode(self, text: str) -> list[int]:

@@ -139,7 +139,10 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
     model = model.to(hardware.device).eval().requires_grad_(False)
     if hardware.matmul == "onednn":
         use_onednn(model)
-    return LoadedModel(model, Chat(tokenizer, checkpoint.name), hardware)
+    loaded = LoadedModel(model, Chat(tokenizer, checkpoint.name), hardware)
+    if not loaded.stop_ids:
+        raise CheckpointError(f"{checkpoint.name}: {directory} names no end-of-sequence token; no response would end")
+    return loaded
 
 
 def _with_adapter(model: Any, adapter: Path, name: str) -> Any:

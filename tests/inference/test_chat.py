@@ -11,7 +11,7 @@ from persona_assets.inference import Chat, LoadedModel
 
 # What templates in the wild do with a system prompt that they have no place for.
 REFUSES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-DROPS = "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+DROPS = "{% for m in messages if m['role'] != 'system' %}{{ m['role'] + ': ' + m['content'] }}<|im_end|>{% endfor %}"
 
 
 @pytest.fixture
@@ -48,6 +48,14 @@ def test_a_template_without_a_place_for_the_persona_is_refused(
     tokenizer.chat_template = template
     with pytest.raises(CheckpointError, match=expected):
         Chat(tokenizer, "mine")
+
+
+def test_a_template_that_prints_the_date_gives_the_same_prompt_every_day(tokenizer: Any) -> None:
+    tokenizer.chat_template = (
+        "{{ strftime_now('%d %b %Y') }}: {% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    )
+    chat = Chat(tokenizer, "dated")
+    assert tokenizer.decode(chat.prompt_ids("Be brief.", "Why?")).startswith("01 Jan 2025: Be brief.")
 
 
 def test_the_slice_response_is_what_the_model_emitted(embedded: LoadedModel) -> None:
