@@ -27,6 +27,10 @@ def hand_made(js_ab: float, js_ac: float, js_bc: float) -> tuple[xr.Dataset, xr.
     return matrix, cosine
 
 
+def as_svg(figures):
+    return {name: to_svg(figure) for name, figure in figures.items()}
+
+
 @pytest.fixture(scope="module")
 def figures(eleven):
     return as_svg(standard_figures(eleven.logit_js_matrix, eleven.centroid_cosine, eleven.pair_table, "assistant"))
