@@ -58,7 +58,7 @@ def test_headline_of_a_one_sided_subset_takes_the_pair(eleven):
 
 def test_headline_without_any_js_is_refused_by_name():
     matrix, cosine = hand_made(np.nan, np.nan, np.nan)
-    with pytest.raises(ValueError, match="logit_js_matrix: .*no pair of 3 personas has a value"):
+    with pytest.raises(ValueError, match=r"logit_js_matrix: .*no pair of 3 personas has a value"):
         headline(matrix, cosine)
 
 
