@@ -55,7 +55,7 @@ def run(
     seconds = time.perf_counter() - start
     from persona_assets.orchestration.summary import summary
 
-    print(summary(session.instance, session.home, checkpoint))
+    print(summary(session.instance, session.home, session.study, checkpoint))
     print(f"took      {seconds:.1f} s" if ran else "nothing to compute: everything was current")
 
 

@@ -7,6 +7,8 @@ from persona_assets.assets import (
     checks,
     divergence,
     geometry,
+    leakage,
+    leakage_checks,
     pairs,
     personas,
     pictures,
@@ -15,7 +17,7 @@ from persona_assets.assets import (
 )
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import ArtefactIOManager
-from persona_assets.orchestration.jobs import JOBS
+from persona_assets.orchestration.jobs import build_jobs
 from persona_assets.orchestration.loggers import terminal
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.resources import Gpu
@@ -24,14 +26,13 @@ from persona_assets.study import Study
 
 
 def build_definitions(study: Study, home: Home) -> dg.Definitions:
-    """The graph over one study and one instance's folder."""
+    """The graph over one study and one instance's folder; leakage is in it where the study has sources."""
+    leaks = bool(study.sources)
+    stations = [checkpoints, responses, divergence, geometry, pairs, pictures, report, *([leakage] if leaks else [])]
     return dg.Definitions(
-        assets=[
-            *dg.load_assets_from_modules([checkpoints, responses, divergence, geometry, pairs, pictures, report]),
-            personas.persona_prompts,
-        ],
-        asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=JOBS,
+        assets=[*dg.load_assets_from_modules(stations), personas.persona_prompts],
+        asset_checks=dg.load_asset_checks_from_modules([checks, *([leakage_checks] if leaks else [])]),
+        jobs=build_jobs(study),
         sensors=[study_and_registry],
         resources={
             "study": study,

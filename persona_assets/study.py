@@ -7,14 +7,13 @@ on it and nothing else.
 
 import os
 import re
-from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictFloat,
@@ -23,6 +22,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from persona_assets.recipe import Recipe, with_defaults
+from persona_assets.yaml_files import read_yaml
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
@@ -51,10 +53,15 @@ class _Strict(BaseModel):
 
 
 class Persona(_Strict):
-    """A name and a system prompt; the name is the key in `Study.personas`."""
+    """A name and a system prompt; the name is the key in `Study.personas`.
+
+    Attributes:
+        category, related_to: for tables; no model sees them.
+    """
 
     prompt: str
     category: str = "persona"
+    related_to: tuple[str, ...] = ()
 
     @field_validator("prompt")
     @classmethod
@@ -111,7 +118,9 @@ class Study(_Strict):
             end-of-turn and whatever the chat template puts after it, as the published study did.
         generators: which generators' responses the JS of a pair is averaged over where one number is shown. The matrix
             and the pair table hold `source` and `target` too, which give a pair two numbers.
-        sources: personas that a marker is trained into.
+        sources: personas that a marker is trained into; needs `marker` and `training_questions`.
+        marker: a shipped recipe's name under `recipe`, and whatever it is to have otherwise.
+        training_questions: what replies for training are made from; none of them is evaluated.
     """
 
     name: str
@@ -126,6 +135,8 @@ class Study(_Strict):
     bootstrap: Bootstrap = Bootstrap()
     inference: Inference = Inference()
     sources: tuple[str, ...] = ()
+    marker: Annotated[Recipe, BeforeValidator(with_defaults)] | None = None
+    training_questions: tuple[str, ...] = ()
 
     @field_validator("name")
     @classmethod
@@ -171,6 +182,7 @@ class Study(_Strict):
             )
         for field, names in {
             "sources": self.sources,
+            **{f"personas.{name}.related_to": persona.related_to for name, persona in self.personas.items()},
             **{f"centring_populations.{name}": self.population(name) for name in self.centring_populations},
         }.items():
             for position, name in enumerate(names):
@@ -188,10 +200,48 @@ class Study(_Strict):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _marker_can_be_trained(self) -> "Study":
+        if self.sources and self.marker is None:
+            raise ValueError("marker: is missing; expected a recipe, since the study has sources")
+        evaluated = {_plain(question): question for question in self.questions}
+        for number, question in enumerate(self.training_questions, start=1):
+            if _plain(question) in evaluated:
+                raise ValueError(
+                    f"training_questions: question {number}, {question!r}, is evaluated too; "
+                    "expected training questions that are not among the questions"
+                )
+        if self.marker and self.sources and len(self.training_questions) < self.marker.replies.questions:
+            raise ValueError(
+                f"training_questions: found {len(self.training_questions)}; "
+                f"expected at least {self.marker.replies.questions}, as the recipe {self.marker.name} asks for"
+            )
+        if self.marker and self.marker.evaluation.targets != "all":
+            for name in self.marker.evaluation.targets:
+                if name not in self.personas:
+                    raise ValueError(f"marker.evaluation.targets: {name!r} is not among the personas")
+        return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The personas that a marker is looked for in."""
+        chosen = self.marker.evaluation.targets if self.marker else "all"
+        return tuple(self.personas) if chosen == "all" else chosen
+
     def population(self, name: str) -> tuple[str, ...]:
         """The personas of a centring population, in the study's order."""
         members = self.centring_populations[name]
         return tuple(self.personas) if members == "all" else members
+
+    @property
+    def categories(self) -> dict[str, str]:
+        """Persona → category, in the study's order."""
+        return {name: persona.category for name, persona in self.personas.items()}
+
+    @property
+    def related(self) -> dict[str, tuple[str, ...]]:
+        """Persona → personas that it is said to be related to."""
+        return {name: persona.related_to for name, persona in self.personas.items()}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -220,39 +270,8 @@ class Study(_Strict):
         return blocks
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's mappings silently keep the last of two equal keys; a study must not."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key!r} stands twice; expected it once", problem_mark=key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file's content; equal keys in one mapping are refused.
-
-    Raises:
-        ValueError: the file cannot be read or is not YAML; names the file, line and column.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start} is not UTF-8; expected a text file") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{path}: {place}{error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from error
+def _plain(question: str) -> str:
+    return " ".join(question.casefold().split()).rstrip("?!. ")
 
 
 def describe_errors(error: ValidationError) -> str:

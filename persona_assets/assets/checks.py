@@ -17,13 +17,16 @@ from persona_assets.study import Study
 TOLERANCE = 1e-9
 
 
+def run_partitions(context: dg.AssetCheckExecutionContext, asset: str) -> list[str]:
+    """The partitions of the run, or all that are materialised where a person executes the check by itself."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return list(context.partition_keys)
+    return sorted(context.instance.get_materialized_partitions(dg.AssetKey(asset)))
+
+
 def _responses(context: dg.AssetCheckExecutionContext, home: Home) -> dict[str, pd.DataFrame]:
-    """Responses by partition: those of the run, or all that there are where a person executes the check by itself."""
-    in_run = context.has_partition_key or context.has_partition_key_range
-    keys = (
-        context.partition_keys if in_run else context.instance.get_materialized_partitions(dg.AssetKey("generations"))
-    )
-    artefacts = latest_artefacts(context.instance, home.store, "generations", sorted(keys))
+    keys = run_partitions(context, "generations")
+    artefacts = latest_artefacts(context.instance, home.store, "generations", keys)
     return {key: artefact.read() for key, artefact in artefacts.items()}
 
 

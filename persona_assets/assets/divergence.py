@@ -5,9 +5,9 @@ import xarray as xr
 
 from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact
-from persona_assets.inference import LoadedModel, PrefixScorer, measured
+from persona_assets.inference import PrefixScorer, measured
 from persona_assets.metrics import divergence_matrix, divergence_of_response, label_responses
-from persona_assets.orchestration.heavy import for_each_persona
+from persona_assets.orchestration.heavy import Load, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_persona
 from persona_assets.orchestration.provenance import code_version
@@ -32,8 +32,9 @@ def logit_js(
     """JS and KL of every pair of personas along one generator's responses, teacher-forced under every prompt."""
     personas, scorers = list(study.personas), dict[int, PrefixScorer]()
 
-    def score(loaded: LoadedModel, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
+    def score(load: Load, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
         assert generated is not None
+        loaded = load()
         scorer, chat = scorers.setdefault(id(loaded), PrefixScorer(loaded)), loaded.chat
         with measured(loaded.hardware.device) as cost:
             responses = []
@@ -51,7 +52,7 @@ def logit_js(
             "mean_js": float(dataset.js.sel(persona=generator).mean()),
         }
 
-    for_each_persona(context, study, gpu, home, score, upstream="generations")
+    for_each_persona(context, study, gpu, home, score)
 
 
 @dg.asset(

@@ -11,14 +11,21 @@ from persona_assets import presentation as draw
 from persona_assets.assets.pictures import PRESENTATION
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, every_persona, partition_key, per_checkpoint
-from persona_assets.orchestration.provenance import HEAVY, code_version
+from persona_assets.orchestration.partitions import (
+    STUDY,
+    every_persona,
+    leakage_input,
+    partition_key,
+    per_checkpoint,
+    samples_input,
+)
+from persona_assets.orchestration.provenance import HEAVY, code_version, personas_of
 from persona_assets.study import Study
 
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    ins={"generations": dg.AssetIn(partition_mapping=every_persona)},
+    ins={"generations": dg.AssetIn(partition_mapping=every_persona)} | leakage_input(STUDY) | samples_input(STUDY),
     group_name=PRESENTATION,
     kinds={"html"},
     code_version=code_version(STUDY, "report"),
@@ -33,6 +40,7 @@ def report(
     pair_table: pd.DataFrame,
     figures: dict[str, bytes],
     generations: dict[str, pd.DataFrame],
+    **leakage: Any,
 ) -> dg.Output[dict[str, bytes]]:
     """One self-contained HTML page: what was measured, the numbers, the pictures, the texts, how it was made."""
     responses = pd.concat(generations.values(), ignore_index=True)
@@ -45,6 +53,8 @@ def report(
         pair_table=pair_table,
         generations=responses.assign(tokens=responses.token_ids.map(len)),
         provenance=how_it_was_made(context.instance, home, study, context.partition_key),
+        leakage_table=leakage.get("leakage_table"),
+        samples=adapted_samples(leakage.get("marker_rates")),
         figures={Path(name).stem: file for name, file in figures.items() if name.endswith(".svg")},
     )
     return dg.Output(
@@ -53,11 +63,21 @@ def report(
     )
 
 
+def adapted_samples(by_source: dict[str, pd.DataFrame] | None) -> pd.DataFrame | None:
+    """Every source's replies under its adapter in one table, or nothing where there are none."""
+    if not by_source:
+        return None
+    tables = [table[table.model == "adapted"].assign(source=source) for source, table in by_source.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
 def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, Any]:
     """What each heavy stage cost over all personas, and what it ran on."""
     made: dict[str, Any] = {}
     for asset in HEAVY:
-        keys = [partition_key(checkpoint, persona) for persona in study.personas]
+        keys = [partition_key(checkpoint, persona) for persona in personas_of(study, asset)]
+        if not keys:
+            continue
         artefacts = list(latest_artefacts(instance, home.store, asset, keys).values())
         tokens = sum(artefact.measured["tokens"] for artefact in artefacts)
         seconds = sum(artefact.measured["seconds"] for artefact in artefacts)

@@ -4,8 +4,8 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.artefacts import Artefact
-from persona_assets.inference import LoadedModel, TransformersGenerator, measured
-from persona_assets.orchestration.heavy import for_each_persona
+from persona_assets.inference import TransformersGenerator, measured
+from persona_assets.orchestration.heavy import Load, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_persona
 from persona_assets.orchestration.provenance import code_version
@@ -29,8 +29,9 @@ def generations(
 ) -> None:
     """What a persona answers to every question: token ids, text and finish reason, one row a question."""
 
-    def generate(loaded: LoadedModel, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
-        engine, prompt = TransformersGenerator(loaded), study.prompts[persona]
+    def generate(load: Load, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
+        loaded, prompt = load(), study.prompts[persona]
+        engine = TransformersGenerator(loaded)
         prompts = [loaded.chat.prompt_ids(prompt, question) for question in study.questions]
         with measured(loaded.hardware.device) as cost:
             responses = engine.generate(prompts, study.decoding)

@@ -8,11 +8,15 @@ from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import Generator, Response, TransformersGenerator
 from persona_assets.inference.hidden_states import last_token_states
 from persona_assets.inference.loading import Hardware, LoadedModel, choose_hardware, load_model
+from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
 from persona_assets.inference.measuring import Measurement, measured
 from persona_assets.inference.scoring import PrefixScorer, Scorer
+from persona_assets.inference.training import Example, Step, TrainedAdapter, label_log_prob, train_adapter
 
 __all__ = [
     "Chat",
+    "Conversation",
+    "Example",
     "Generator",
     "Hardware",
     "LoadedModel",
@@ -20,9 +24,15 @@ __all__ = [
     "PrefixScorer",
     "Response",
     "Scorer",
+    "Step",
+    "TrainedAdapter",
     "TransformersGenerator",
+    "build_training_set",
     "choose_hardware",
+    "label_log_prob",
     "last_token_states",
     "load_model",
     "measured",
+    "plan_conversations",
+    "train_adapter",
 ]

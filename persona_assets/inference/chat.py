@@ -42,6 +42,11 @@ class Chat:
         emitted = next((n for n in range(len(self._turn_end), 0, -1) if list(response[-n:]) == self._turn_end[:n]), 0)
         return [*response, *self._turn_end[emitted:]]
 
+    @property
+    def turn_end_id(self) -> int:
+        """The token that ends an assistant's turn."""
+        return self._turn_end[0]
+
     def _find_turn_end(self) -> list[int]:
         system = f"{_PLACEHOLDER}system"
         try:

@@ -46,6 +46,12 @@ class TransformersGenerator:
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
         """See `Generator`. Sampling draws from one random stream a row, whatever rows are beside it."""
+        longest = max(map(len, prompts)) + decoding.max_new_tokens
+        at_once = self.loaded.rows_at_once(longest)
+        starts = range(0, len(prompts), at_once)
+        return [r for start in starts for r in self._batch(prompts[start : start + at_once], decoding, start)]
+
+    def _batch(self, prompts: Sequence[Sequence[int]], decoding: Decoding, first: int) -> list[Response]:
         from transformers import GenerationConfig, LogitsProcessorList
 
         loaded, longest = self.loaded, max(map(len, prompts))
@@ -61,7 +67,7 @@ class TransformersGenerator:
             attention_mask=torch.tensor(mask, device=loaded.device),
             generation_config=configuration,
             logits_processor=LogitsProcessorList(
-                [_Sampler(decoding, len(prompts))] if decoding.method == "sampled" else []
+                [_Sampler(decoding, first, len(prompts))] if decoding.method == "sampled" else []
             ),
         )
         return [self._response(row, stop) for row in output[:, longest:].tolist()]
@@ -74,23 +80,27 @@ class TransformersGenerator:
 
 
 class _Sampler:
-    """Turns greedy decoding into sampling: the arg max of logits plus Gumbel noise is a sample of the softmax.
+    """Turns greedy decoding into sampling: all but a drawn token get −inf.
 
-    Row n draws its noise from a generator seeded with (seed, n), so its tokens do not depend on the rows beside it
-    (Gumbel-max: Maddison, Tarlow & Minka 2014).
+    Row n draws from a generator seeded with (seed, n), one number a token (the inverse of the distribution function),
+    so its tokens do not depend on the rows beside it.
     """
 
-    def __init__(self, decoding: Decoding, rows: int) -> None:
+    def __init__(self, decoding: Decoding, first: int, rows: int) -> None:
         from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
         self.warpers: list[Any] = [TemperatureLogitsWarper(decoding.temperature)]
         if decoding.top_p < 1:
             self.warpers.append(TopPLogitsWarper(decoding.top_p))
-        self.streams = [torch.Generator().manual_seed(decoding.seed * 1_000_003 + row) for row in range(rows)]
+        seeds = [decoding.seed * 1_000_003 + row for row in range(first, first + rows)]
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         for warper in self.warpers:
             scores = warper(input_ids, scores)
-        uniform = torch.stack([torch.rand(scores.shape[-1], generator=stream) for stream in self.streams])
-        noise = -torch.log(-torch.log(uniform.clamp_(1e-30, 1 - 1e-7)))
-        return scores.float() + noise.to(scores.device)
+        reached = scores.double().softmax(-1).cumsum(-1)
+        drawn = torch.stack([torch.rand(1, generator=stream, dtype=torch.float64) for stream in self.streams])
+        # Never beyond the last token that has mass, whatever rounding leaves of the sum.
+        token = torch.searchsorted(reached, drawn.to(scores.device) * reached[:, -1:], right=True)
+        only = torch.full_like(scores, -torch.inf)
+        return only.scatter_(1, token.clamp_(max=scores.shape[-1] - 1), 0.0)

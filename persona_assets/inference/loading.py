@@ -33,7 +33,8 @@ class Hardware:
             "dtype": self.dtype,
             "attention": self.attention,
             "matmul": self.matmul,
-            **{library: version(library) for library in ("torch", "transformers")},
+            "torch": torch.__version__,  # says which build, which the package's metadata does not
+            "transformers": version("transformers"),
         }
 
 
@@ -84,6 +85,17 @@ class LoadedModel:
         ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
         return sorted({*ids, self.chat.tokenizer.eos_token_id} - {None})
 
+    def rows_at_once(self, tokens: int) -> int:
+        """Sequences of so many tokens whose keys and values fit a quarter of the memory that is free."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        # Twice: a cache that grows is copied.
+        bytes_a_token = 4 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
+        free = torch.cuda.mem_get_info()[0] if self.hardware.device == "cuda" else _free_memory()
+        rows = int(free // 4 // (bytes_a_token * tokens))
+        return max(1, min(256 if self.hardware.device == "cpu" else 1024, rows))
+
     def tokens_at_once(self, sequences: int, vocabulary_bytes: int = 12) -> int:
         """Positions whose full-vocabulary distributions of `sequences` scorers fit a tenth of the memory that is free.
 
@@ -101,8 +113,10 @@ def _free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], None] = print) -> LoadedModel:
-    """Loads weights (safetensors only, no code of the checkpoint's) and merges the adapter where there is one.
+def load_model(
+    checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], None] = print, marker_adapter: Path | None = None
+) -> LoadedModel:
+    """Loads weights (safetensors only, no code of the checkpoint's) and merges its adapter, then a marker's, if any.
 
     Raises:
         CheckpointError: Transformers cannot load it, weights are missing, the adapter belongs to another model, or the
@@ -134,8 +148,9 @@ def load_model(checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], 
     # generate() takes from here whatever a caller leaves open, and decoding is the study's: Qwen2.5's own configuration
     # carries a repetition penalty.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
-    if checkpoint.adapter:
-        model = _with_adapter(model, checkpoint.adapter, checkpoint.name)
+    for adapter in (checkpoint.adapter, marker_adapter):
+        if adapter:
+            model = _with_adapter(model, adapter, checkpoint.name)
     model = model.to(hardware.device).eval().requires_grad_(False)
     if hardware.matmul == "onednn":
         use_onednn(model)

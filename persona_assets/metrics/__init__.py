@@ -1,28 +1,49 @@
-"""Arrays in, numbers out: how far personas' next-token distributions and centroids lie apart.
+"""Arrays in, numbers out: how far personas' distributions and centroids lie apart, and what leaks between them.
 
 divergence: JS and KL of logits; response: over one response's tokens; averaging: over responses, with intervals;
-cosine: between centroids. Torch, numpy and xarray only: the folder can be taken away and used alone.
+cosine: between centroids; markers, leakage, leakage_files: what leaked, counted or imported; pairs: all of it side by
+side. Torch, numpy, scipy, pandas and xarray only: the folder can be taken away and used alone.
 """
 
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
 from persona_assets.metrics.cosine import centred_cosine
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
 from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence
+from persona_assets.metrics.leakage import (
+    LeakageError,
+    build_leakage_table,
+    check_leakage_table,
+    count_markers,
+    rates_by_target,
+    spearman_over_dyads,
+)
+from persona_assets.metrics.leakage_files import imported_leakage_table, read_leakage_table, read_marker_eval
+from persona_assets.metrics.markers import contains_marker
 from persona_assets.metrics.pairs import build_pair_table
 from persona_assets.metrics.response import ResponseDivergence, divergence_of_response
 
 __all__ = [
     "GENERATOR_SUBSETS",
+    "LeakageError",
     "ResponseDivergence",
     "average_over_responses",
     "bootstrap_over_questions",
+    "build_leakage_table",
     "build_pair_table",
     "centred_cosine",
+    "check_leakage_table",
+    "contains_marker",
     "cosine_dataset",
+    "count_markers",
     "divergence_matrix",
     "divergence_of_response",
+    "imported_leakage_table",
     "jensen_shannon",
     "kullback_leibler",
     "label_responses",
     "pairwise_divergence",
+    "rates_by_target",
+    "read_leakage_table",
+    "read_marker_eval",
+    "spearman_over_dyads",
 ]

@@ -1,23 +1,46 @@
-"""The pair table: one row a dyad, every predictor beside the others."""
+"""The pair table: one row a dyad, every predictor beside the outcome."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 import xarray as xr
 
+# Column of the leakage table → its name and type in the pair table.
+_OUTCOME = {
+    "found": ("leakage_found", "Int64"),
+    "total": ("leakage_total", "Int64"),
+    "rate": ("leakage_rate", "float64"),
+    "rate_low": ("leakage_low", "float64"),
+    "rate_high": ("leakage_high", "float64"),
+    "base_rate": ("base_rate", "float64"),
+    "source_rate": ("source_rate", "float64"),
+    "related": ("related", "boolean"),
+}
+
 
 def build_pair_table(
-    logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset, categories: Mapping[str, str]
+    logit_js_matrix: xr.Dataset,
+    centroid_cosine: xr.Dataset,
+    categories: Mapping[str, str],
+    leakage: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """All K(K−1) ordered pairs with their predictors.
+    """All K(K−1) ordered pairs with their predictors, and with the outcome where there is one.
+
+    Args:
+        logit_js_matrix, centroid_cosine: of the same personas, in any order.
+        categories: persona → category.
+        leakage: as `build_leakage_table` makes it.
 
     Returns:
         Columns source, target, source_category, target_category; js with js_low and js_high (generators as
         shown by the matrix) and js_<choice> for every choice of generators; kl (source‖target) and kl_reverse;
-        cosine_<population>_layer<N>. Divergences in nats.
+        cosine_<population>_layer<N>. Divergences in nats. Where `leakage` is given also leakage_found, leakage_total
+        (Int64), leakage_rate, leakage_low, leakage_high, base_rate, source_rate, related (boolean); missing in dyads
+        that it does not hold.
 
     Raises:
-        ValueError: the matrix and the cosines are not of the same personas.
+        ValueError: the matrix and the cosines are not of the same personas; or leakage lacks a column, names a persona
+            that they lack, holds a dyad twice or a persona paired with itself.
     """
     personas = [str(name) for name in logit_js_matrix.persona.values]
     of_cosine = [str(name) for name in centroid_cosine.persona.values]
@@ -47,4 +70,21 @@ def build_pair_table(
         for layer in centroid_cosine.layer.values:
             cosine = centroid_cosine.cosine.sel(population=population, layer=layer)
             columns[f"cosine_{population}_layer{layer}"] = at_dyads(cosine)
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    return table if leakage is None else table.join(_outcome_of(leakage, personas), on=["source", "target"])
+
+
+def _outcome_of(leakage: pd.DataFrame, personas: list[str]) -> pd.DataFrame:
+    """The outcome's columns, indexed by (source, target)."""
+    if absent := [column for column in ("source", "target", *_OUTCOME) if column not in leakage.columns]:
+        raise ValueError(f"leakage lacks {absent}; expected the columns of build_leakage_table")
+    if strangers := sorted({*leakage["source"], *leakage["target"]} - set(personas)):
+        raise ValueError(f"leakage names {strangers}, which the matrices lack; expected some of {personas}")
+    bad = leakage.duplicated(["source", "target"]) | (leakage["source"] == leakage["target"])
+    if bad.any():
+        source, target = leakage.loc[bad, ["source", "target"]].iloc[0]
+        raise ValueError(f"leakage: {source} → {target} stands twice or is no dyad; expected ordered pairs, each once")
+    outcome = leakage.set_index(["source", "target"])[list(_OUTCOME)]
+    return outcome.astype({column: dtype for column, (_, dtype) in _OUTCOME.items()}).rename(
+        columns={column: name for column, (name, _) in _OUTCOME.items()}
+    )

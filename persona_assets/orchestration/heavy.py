@@ -6,6 +6,7 @@ done, so a killed run loses the persona in flight and nothing else; the next run
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -16,27 +17,32 @@ from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import refuse_strangers
 from persona_assets.orchestration.partitions import partition_key, split_key
-from persona_assets.orchestration.provenance import CODE_VERSIONS, study_part
+from persona_assets.orchestration.provenance import CODE_VERSIONS, UPSTREAM, personas_of, study_part
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
-# Loaded model, persona, the persona's upstream artefact if the asset has one → value, what it cost.
-Compute = Callable[[Any, str, Artefact | None], tuple[Value, dict[str, Any]]]
+# Loads the model (a marker's adapter merged into it if one is given); the checkpoint's own model is held for the run.
+Load = Callable[..., Any]
+# Load, persona, the persona's upstream artefact if the asset has one → value, what it cost.
+Compute = Callable[[Load, str, Artefact | None], tuple[Value, dict[str, Any]]]
+Show = Callable[[Artefact], dict[str, Any]]
 
 
 def for_each_persona(
-    context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, compute: Compute, upstream: str | None = None
+    context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, compute: Compute, show: Show = lambda _: {}
 ) -> None:
     """Materialises every partition of the run from the store or by `compute`, each with metadata of its own.
 
     Args:
-        upstream: a heavy asset whose artefact of the same persona is handed to `compute`.
+        compute: is handed a function that loads the model, the persona, and the upstream artefact if there is one.
+        show: what else an artefact's page is to show.
 
     Raises:
         CheckpointError: the weights behind the name are not those that `model_checkpoint` recorded.
         ArtefactError: the upstream artefact is missing or belongs to another study.
     """
     asset, keys = context.asset_key.to_user_string(), context.partition_keys
+    upstream = UPSTREAM.get(asset)
     stations: dict[str, tuple[Checkpoint, Identity]] = {}
     for position, key in enumerate(keys, start=1):
         name, persona = split_key(key)
@@ -51,10 +57,11 @@ def for_each_persona(
         artefact = home.store.find(asset, made_from)
         computed = artefact is None
         if artefact is None:
-            value, cost = compute(gpu.load(checkpoint, identity, context.log), persona, source)
+            load = partial(gpu.load, checkpoint, identity, context.log)
+            value, cost = compute(load, persona, source)
             cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
             artefact = home.store.put(asset, made_from, value, cost)
-        context.add_asset_metadata(_metadata(artefact, computed), partition_key=key)
+        context.add_asset_metadata({**show(artefact), **_metadata(artefact, computed)}, partition_key=key)
         context.log.info(
             f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}"
         )
@@ -92,9 +99,9 @@ def recorded_checkpoint(instance: dg.DagsterInstance, home: Home, name: str) -> 
     return checkpoint, identity
 
 
-def key_range(study: Study, checkpoint: str) -> dict[str, str]:
+def key_range(study: Study, asset: str, checkpoint: str) -> dict[str, str]:
     """Run tags that put all personas of a checkpoint into one run; a reversed range would silently be empty."""
-    personas = list(study.personas)
+    personas = personas_of(study, asset)
     return {
         "dagster/asset_partition_range_start": partition_key(checkpoint, personas[0]),
         "dagster/asset_partition_range_end": partition_key(checkpoint, personas[-1]),

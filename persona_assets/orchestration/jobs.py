@@ -1,24 +1,37 @@
-"""Jobs by what they cost: a job's assets share one partitioning, so the graph takes three."""
+"""Jobs by what they cost: a job's assets share one partitioning, so the graph takes four."""
+
+from typing import Any
 
 import dagster as dg
 
-HEAVY_ASSETS = ("generations", "logit_js", "centroids")
-LIGHT_ASSETS = ("logit_js_matrix", "centroid_cosine", "pair_table", "figures", "report")
+from persona_assets.study import Study
 
-identify_checkpoint = dg.define_asset_job(
-    "identify_checkpoint",
-    selection=["model_checkpoint"],
-    description="Digests of a checkpoint's files. Choose the checkpoint.",
-)
-measure_personas = dg.define_asset_job(
-    "measure_personas",
-    selection=list(HEAVY_ASSETS),
-    description="Model work: responses, divergence and centroids. "
-    "Choose one checkpoint and all personas: one run loads the model once.",
-)
-compare_personas = dg.define_asset_job(
-    "compare_personas",
-    selection=list(LIGHT_ASSETS),
-    description="Tables, figures and report of a checkpoint whose personas are measured. Choose the checkpoint.",
-)
-JOBS = (identify_checkpoint, measure_personas, compare_personas)
+HEAVY_ASSETS = ("generations", "logit_js", "centroids")
+LEAKAGE_ASSETS = ("marker_adapter", "marker_rates")
+LIGHT_ASSETS = ("logit_js_matrix", "centroid_cosine", "leakage_table", "pair_table", "figures", "report")
+
+
+def build_jobs(study: Study) -> list[Any]:
+    """The jobs of a study, upstream first; without sources no marker is trained."""
+    light = [asset for asset in LIGHT_ASSETS if study.sources or asset != "leakage_table"]
+    jobs = {
+        "identify_checkpoint": (["model_checkpoint"], "Digests of a checkpoint's files. Choose the checkpoint."),
+        "measure_personas": (
+            list(HEAVY_ASSETS),
+            "Model work: responses, divergence and centroids. "
+            "Choose one checkpoint and all personas: one run loads the model once.",
+        ),
+        "train_markers": (
+            list(LEAKAGE_ASSETS),
+            "Model work: trains the marker into each source and samples every target. "
+            "Choose one checkpoint and all sources.",
+        ),
+        "compare_personas": (light, "Tables, figures and report of a measured checkpoint. Choose the checkpoint."),
+    }
+    return [dg.define_asset_job(name, selection=jobs[name][0], description=jobs[name][1]) for name in job_names(study)]
+
+
+def job_names(study: Study) -> list[str]:
+    """Names of a study's jobs, upstream first."""
+    markers = ["train_markers"] if study.sources else []
+    return ["identify_checkpoint", "measure_personas", *markers, "compare_personas"]

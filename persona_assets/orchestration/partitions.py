@@ -5,22 +5,36 @@ One process serves one study: PERSONA_ASSETS_STUDY chooses it before anything is
 
 import dagster as dg
 
-from persona_assets.study import load_study
+from persona_assets.study import Study, load_study
 
 STUDY = load_study()
 
-CHECKPOINT, PERSONA = "checkpoint", "persona"
+CHECKPOINT, PERSONA, SOURCE = "checkpoint", "persona", "source"
 
 per_checkpoint = dg.DynamicPartitionsDefinition(name=CHECKPOINT)
 per_prompt = dg.StaticPartitionsDefinition(list(STUDY.personas))
 per_persona = dg.MultiPartitionsDefinition({CHECKPOINT: per_checkpoint, PERSONA: per_prompt})
+per_source = dg.MultiPartitionsDefinition(
+    {CHECKPOINT: per_checkpoint, SOURCE: dg.StaticPartitionsDefinition(list(STUDY.sources))}
+)
 
 every_persona = dg.MultiToSingleDimensionPartitionMapping(CHECKPOINT)
+every_source = every_persona
 every_prompt = dg.AllPartitionMapping()
 
 
+def leakage_input(study: Study) -> dict[str, dg.AssetIn]:
+    """What assets take in beside the predictors: the leakage table, where the study has sources to make it from."""
+    return {"leakage_table": dg.AssetIn()} if study.sources else {}
+
+
+def samples_input(study: Study) -> dict[str, dg.AssetIn]:
+    """The sampled replies behind it, where the study has sources."""
+    return {"marker_rates": dg.AssetIn(partition_mapping=every_source)} if study.sources else {}
+
+
 def partition_key(checkpoint: str, persona: str) -> str:
-    """The key of one checkpoint × persona, as Dagster writes it."""
+    """The key of one checkpoint × persona (or source), as Dagster writes it."""
     return str(dg.MultiPartitionKey({CHECKPOINT: checkpoint, PERSONA: persona}))
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from persona_assets.digest import digest_of
+from persona_assets.recipe import Recipe
 from persona_assets.study import Study
 
 # Raise an asset's number when its code gives other results for the same inputs.
@@ -21,6 +22,9 @@ CODE_VERSIONS = {
     "centroids": 1,
     "centroid_cosine": 1,
     "pair_table": 1,
+    "marker_adapter": 1,
+    "marker_rates": 1,
+    "leakage_table": 1,
     "figures": 1,
     "report": 1,
 }
@@ -47,11 +51,44 @@ def _centroids(study: Study, persona: str) -> dict[str, Any]:
     return {"prompt": study.prompts[persona], "questions": study.questions, "layers": study.layers}
 
 
+def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
+    recipe = _recipe(study)
+    drawn = recipe.drawn_personas(persona, list(study.personas))
+    spoken = {persona, *drawn, *([study.baseline] if recipe.replies.of == "generic" else [])}
+    return {
+        "source": persona,
+        "prompts": {name: study.prompts[name] for name in sorted(spoken)},
+        "training_questions": study.training_questions[: recipe.replies.questions],
+        "recipe": recipe.model_dump(mode="json", exclude={"name", "evaluation"}),
+    }
+
+
+def _marker_rates(study: Study, persona: str) -> dict[str, Any]:
+    recipe = _recipe(study)
+    return {
+        **_marker_adapter(study, persona),
+        "target_prompts": {name: study.prompts[name] for name in study.targets},
+        "questions": study.questions,
+        "evaluation": recipe.evaluation.model_dump(mode="json", exclude={"targets"}),
+    }
+
+
+def _recipe(study: Study) -> Recipe:
+    assert study.marker is not None  # a study with sources has a recipe
+    return study.marker
+
+
 HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
     "generations": _generations,
     "logit_js": _logit_js,
     "centroids": _centroids,
+    "marker_adapter": _marker_adapter,
+    "marker_rates": _marker_rates,
 }
+# Heavy assets whose persona is a source.
+OF_SOURCES = ("marker_adapter", "marker_rates")
+# Heavy assets that are made from another heavy asset's artefact of the same persona.
+UPSTREAM = {"logit_js": "generations", "marker_rates": "marker_adapter"}
 
 LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "model_checkpoint": lambda study: {},
@@ -59,10 +96,16 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "centroid_cosine": lambda study: {
         "populations": {name: study.population(name) for name in study.centring_populations}
     },
-    "pair_table": lambda study: {"categories": {name: persona.category for name, persona in study.personas.items()}},
+    "leakage_table": lambda study: {"categories": study.categories, "related": study.related},
+    "pair_table": lambda study: {"categories": study.categories},
     "figures": lambda study: {"baseline": study.baseline},
     "report": lambda study: study.model_dump(exclude={"personas": {name: {"prompt"} for name in study.personas}}),
 }
+
+
+def personas_of(study: Study, asset: str) -> list[str]:
+    """The personas that a heavy asset has partitions for, in the study's order."""
+    return list(study.sources if asset in OF_SOURCES else study.personas)
 
 
 def study_part(study: Study, asset: str, persona: str) -> dict[str, Any]:
@@ -76,8 +119,8 @@ def code_version(study: Study, asset: str) -> str:
     Prompts are left out, for `persona_prompts` carries them persona by persona. Libraries that compute are named.
     """
     if asset in HEAVY:
-        prompts = ("prompt", "prompts", "generator")
-        part = study_part(study, asset, study.baseline)
+        prompts = ("prompt", "prompts", "target_prompts", "generator", "source")
+        part = study_part(study, asset, personas_of(study, asset)[0])
         settings: dict[str, Any] = {key: value for key, value in part.items() if key not in prompts}
         settings["inference"] = study.inference.model_dump()
         settings["libraries"] = {library: version(library) for library in ("torch", "transformers")}

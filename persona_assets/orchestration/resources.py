@@ -1,5 +1,6 @@
 """The `gpu` resource: where models run. A CPU serves as well."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -35,9 +36,13 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._hardware = choose_hardware(Inference.model_validate(fields))
         return self._hardware
 
-    def load(self, checkpoint: Checkpoint, identity: Identity, log: Any) -> Any:
-        """The checkpoint in memory (`inference.LoadedModel`); another checkpoint's model is let go first."""
-        if self._identity != identity.digest:
+    def load(self, checkpoint: Checkpoint, identity: Identity, log: Any, marker_adapter: Path | None = None) -> Any:
+        """The checkpoint in memory (`inference.LoadedModel`), a marker's adapter merged if given.
+
+        One model is held: another one is let go first.
+        """
+        wanted = f"{identity.digest} {marker_adapter or ''}"
+        if self._identity != wanted:
             import torch
 
             from persona_assets.inference import load_model
@@ -46,6 +51,6 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             if self.hardware.device == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.set_per_process_memory_fraction(self.memory_share)
-            self._loaded = load_model(checkpoint, self.hardware, log.info)
-            self._identity = identity.digest
+            self._loaded = load_model(checkpoint, self.hardware, log.info, marker_adapter)
+            self._identity = wanted
         return self._loaded

@@ -9,13 +9,14 @@ import psutil
 
 from persona_assets.orchestration.heavy import key_range
 from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import job_names
+from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.standing import Standings, standings
 from persona_assets.study import Study
 
 HOST, PROCESS = "persona_assets/host", "persona_assets/process"
-JOBS_IN_ORDER = ("identify_checkpoint", "measure_personas", "compare_personas")
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,18 @@ class Run:
             Whatever the failing step raised.
         """
         ran = []
-        for name in JOBS_IN_ORDER:
+        for name in job_names(self.study):
             job = self.defs.resolve_job_def(name)
             assets = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
             now = self.standings()
             if all(standing == "current" for asset in assets for standing in now[asset].values()):
                 continue
-            heavy = name == "measure_personas"
+            heavy = next((asset for asset in assets if asset in HEAVY), None)
             job.execute_in_process(
                 instance=self.instance,
                 run_config={"loggers": {"console": {"config": {}}}},  # the code location's own, not Dagster's default
                 partition_key=None if heavy else self.checkpoint,
-                tags={**(key_range(self.study, self.checkpoint) if heavy else {}), **_this_process()},
+                tags={**(key_range(self.study, heavy, self.checkpoint) if heavy else {}), **_this_process()},
             )
             ran.append(name)
         return ran

@@ -16,7 +16,7 @@ from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import light_made_from
 from persona_assets.orchestration.partitions import partition_key
-from persona_assets.orchestration.provenance import HEAVY
+from persona_assets.orchestration.provenance import HEAVY, UPSTREAM, personas_of
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
@@ -51,15 +51,11 @@ def standings(
     return {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
 
 
-# Heavy assets that are made from another heavy asset's artefact of the same persona.
-UPSTREAM = {"logit_js": "generations"}
-
-
 def _heavy(
     study: Study, asset: str, identity: Identity, gpu: Gpu, checkpoint: str, upstream: Mapping[str, str]
 ) -> dict[str, str]:
     fingerprints = {}
-    for persona in study.personas:
+    for persona in personas_of(study, asset):
         key = partition_key(checkpoint, persona)
         fingerprints[key] = digest_of(heavy_made_from(study, asset, persona, identity, gpu, upstream.get(key)))
     return fingerprints

@@ -1,14 +1,17 @@
 """The lines that a finished run ends with."""
 
+from collections.abc import Callable
+
 import dagster as dg
 
 from persona_assets.artefacts import Artefact
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
-from persona_assets.presentation import Interval, headline
+from persona_assets.presentation import Interval, headline, leakage_headline
+from persona_assets.study import Study
 
 
-def summary(instance: dg.DagsterInstance, home: Home, checkpoint: str) -> str:
+def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> str:
     """JS range, the pairs at its ends with their cosines, and where the report is."""
 
     def latest(asset: str) -> Artefact:
@@ -22,12 +25,25 @@ def summary(instance: dg.DagsterInstance, home: Home, checkpoint: str) -> str:
         )
         return f"{' – '.join(pair)}: JS {js['js']:.4f} [{js['js_low']:.4f}, {js['js_high']:.4f}], cosine {layers}"
 
+    spread = f"{numbers['js_min']:.4f} to {numbers['js_max']:.4f} nats over {numbers['pairs']} pairs"
     lines = {
         "measured": f"{checkpoint}: {numbers['personas']} personas × {numbers['questions']} questions",
-        "JS": f"{numbers['js_min']:.4f} to {numbers['js_max']:.4f} nats over {numbers['pairs']} pairs, "
-        f"mean {numbers['js_mean']:.4f}",
+        "JS": f"{spread}, mean {numbers['js_mean']:.4f}",
         "closest": end(numbers["most_similar"], numbers["most_similar_js"], numbers["most_similar_cosine"]),
         "furthest": end(numbers["most_divergent"], numbers["most_divergent_js"], numbers["most_divergent_cosine"]),
+        **(_leakage(latest) if study.sources else {}),
         "report": str(latest("report").path / "report.html"),
     }
     return "\n".join(f"{name:10}{text}" for name, text in lines.items())
+
+
+def _leakage(latest: Callable[[str], Artefact]) -> dict[str, str]:
+    numbers = leakage_headline(latest("pair_table").read(), latest("leakage_table").read())
+    rates = ", ".join(f"{source} {found}/{total}" for source, (found, total) in numbers["source_rates"].items())
+    base = f"; without an adapter {numbers['base'][0]}/{numbers['base'][1]}" if numbers["base"] else ""
+    rho = ", ".join(f"{predictor} {value:+.2f}" for predictor, (value, _) in numbers["spearman"].items())
+    dyads = max(n for _, n in numbers["spearman"].values())
+    return {
+        "marker": f"in the source's own replies: {rates}{base}",
+        "leakage": f"Spearman over {dyads} dyads, which share personas: {rho}",
+    }

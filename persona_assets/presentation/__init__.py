@@ -5,6 +5,10 @@ from persona_assets.presentation.figures import caption, standard_figures
 from persona_assets.presentation.files import data_url, inline_markdown, to_pdf, to_png, to_svg
 from persona_assets.presentation.headline import Headline, Interval, headline
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
+from persona_assets.presentation.leakage_headline import LeakageHeadline, leakage_headline
+from persona_assets.presentation.leakage_heatmap import leakage_heatmap
+from persona_assets.presentation.leakage_scatter import leakage_against_predictors
+from persona_assets.presentation.loss_curve import loss_curve
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.report import render_report
 from persona_assets.presentation.scatter import js_against_cosine
@@ -15,6 +19,7 @@ __all__ = [
     "TWO_COLUMNS",
     "Headline",
     "Interval",
+    "LeakageHeadline",
     "caption",
     "cosine_extremes",
     "cosine_heatmaps",
@@ -26,6 +31,10 @@ __all__ = [
     "js_extremes",
     "js_heatmap",
     "js_range",
+    "leakage_against_predictors",
+    "leakage_headline",
+    "leakage_heatmap",
+    "loss_curve",
     "persona_order",
     "render_report",
     "standard_figures",

@@ -5,12 +5,15 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
+from persona_assets.presentation.leakage_heatmap import base_text, leakage_heatmap, recipe_names
+from persona_assets.presentation.leakage_scatter import DYADS_NOT_INDEPENDENT, leakage_against_predictors
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.pairs import cosine_columns
 from persona_assets.presentation.scatter import NOT_INDEPENDENT, js_against_cosine
 from persona_assets.presentation.style import spoken
 
 _COSINES = "cosine_heatmaps_"
+LEAKAGE_FIGURES = ("leakage_heatmap", "leakage_against_predictors")
 
 _RESPONSES_OF = {
     "all": "every generator",
@@ -20,15 +23,37 @@ _RESPONSES_OF = {
     "others": "every generator but the two personas of the pair",
 }
 
+_RATE = (
+    "Leakage rate: the share of the target’s sampled replies that contain the marker, found / total, once a LoRA "
+    "adapter has trained it into the source."
+)
+_LEAKAGE = {
+    "leakage_heatmap": (
+        f"{_RATE} One row a source, one column a target, both ordered as for JS; outlined, the source on itself. "
+        "The report’s table of dyads gives the Wilson 95 % interval of every rate."
+    ),
+    "leakage_against_predictors": (
+        f"{_RATE} One point a dyad, against JS and against the cosine of the two centroids (the first centring "
+        "population, at most three of its layers); colour and shape name the source, whose rate on itself stands in "
+        f"the legend and is not plotted. Bars: Wilson 95 % intervals of found / total. {DYADS_NOT_INDEPENDENT}"
+    ),
+}
+
 
 def standard_figures(
-    logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset, pair_table: pd.DataFrame, baseline: str | None = None
+    logit_js_matrix: xr.Dataset,
+    centroid_cosine: xr.Dataset,
+    pair_table: pd.DataFrame,
+    baseline: str | None = None,
+    leakage_table: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
-    """Every figure that the room draws, keyed `js_heatmap`, `cosine_heatmaps_<population>`, `js_against_cosine`.
+    """Every figure that the room draws, keyed `js_heatmap`, `cosine_heatmaps_<population>`, `js_against_cosine`, and,
+    where leakage was measured, `leakage_heatmap` and `leakage_against_predictors`.
 
     Args:
         logit_js_matrix, centroid_cosine, pair_table: as `js_heatmap`, `cosine_heatmaps`, `js_against_cosine` take them.
         baseline: the persona whose pairs the scatter tells apart.
+        leakage_table: as `leakage_heatmap` takes it; the pair table then holds leakage too.
 
     Returns:
         The scatter is left out where the pair table holds no cosine.
@@ -39,11 +64,20 @@ def standard_figures(
         figures[f"{_COSINES}{population}"] = cosine_heatmaps(centroid_cosine, order, str(population))
     if cosine_columns(pair_table):
         figures["js_against_cosine"] = js_against_cosine(pair_table, baseline)
+    if leakage_table is not None:
+        named = set(leakage_table["source"])
+        figures["leakage_heatmap"] = leakage_heatmap(leakage_table, order)
+        figures["leakage_against_predictors"] = leakage_against_predictors(
+            pair_table, [persona for persona in order if persona in named]
+        )
     return figures
 
 
-def caption(name: str, logit_js_matrix: xr.Dataset) -> str:
-    """What the figure of that name shows, in full; a name that is not of `standard_figures` is only spoken."""
+def caption(name: str, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None = None) -> str:
+    """What the figure of that name shows, in full; a name that is not of `standard_figures` is only spoken.
+
+    The recipe and the base rate of leakage are named where the leakage table is given.
+    """
     attrs = logit_js_matrix.attrs
     order = "Personas are ordered by average-linkage clustering of JS."
     stair = "A persona is named where its row ends and its column begins."
@@ -67,7 +101,15 @@ def caption(name: str, logit_js_matrix: xr.Dataset) -> str:
             f"a layer. Bars: {interval_text(logit_js_matrix)}. "
             f"Letters name the most divergent and the most similar pairs. {NOT_INDEPENDENT}"
         )
+    if name in LEAKAGE_FIGURES:
+        return f"{_LEAKAGE[name]}{_how_trained(leakage_table)}"
     return spoken(name)
+
+
+def _how_trained(leakage_table: pd.DataFrame | None) -> str:
+    if leakage_table is None:
+        return ""
+    return f" Recipe: {recipe_names(leakage_table)}; {base_text(leakage_table)}."
 
 
 def averaged_over(logit_js_matrix: xr.Dataset) -> str:

@@ -25,6 +25,7 @@ from persona_assets.presentation.style import (
     add_text,
     house_style,
     new_figure,
+    readable_on,
     spoken,
     text_width,
 )
@@ -158,7 +159,7 @@ def _matrix(
     points = min(_VALUE_POINTS, 0.84 * cell / longest) if longest else _VALUE_POINTS
     for row, column in np.argwhere(~outside) if points >= _SMALLEST_POINTS else []:
         value = values[row, column]
-        ink = _readable_on(colours(norm(value))) if np.isfinite(value) else MUTED
+        ink = readable_on(colours(norm(value))) if np.isfinite(value) else MUTED
         centre = (column + 0.5, row + 0.5)
         axes.text(*centre, _number(written, value), size=points, color=ink, ha="center", va="center_baseline")
     name_points = min(_NAME_POINTS, 0.9 * cell / MM_PER_POINT)
@@ -194,11 +195,3 @@ def _colour_bar(
 
 def _number(written: str, value: float) -> str:
     return written.format(value).replace("-", "−") if np.isfinite(value) else "–"
-
-
-def _readable_on(colour: tuple[float, float, float, float]) -> str:
-    """Black or white, whichever stands out more (relative luminance as in WCAG 2, white from a little earlier)."""
-    channels = np.asarray(colour[:3])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
-    return "white" if luminance < 0.22 else INK

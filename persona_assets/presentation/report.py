@@ -10,9 +10,10 @@ import jinja2
 import pandas as pd
 import xarray as xr
 
-from persona_assets.presentation.figures import averaged_over, caption, interval_text
+from persona_assets.presentation.figures import LEAKAGE_FIGURES, averaged_over, caption, interval_text
 from persona_assets.presentation.files import data_url
 from persona_assets.presentation.headline import headline
+from persona_assets.presentation.leakage_section import leakage_section
 from persona_assets.presentation.pairs import cosine_columns, unordered_pairs
 from persona_assets.presentation.style import spoken
 from persona_assets.presentation.text import visible
@@ -33,6 +34,8 @@ def render_report(
     generations: pd.DataFrame,
     provenance: Mapping[str, Any],
     figures: Mapping[str, bytes],
+    leakage_table: pd.DataFrame | None = None,
+    samples: pd.DataFrame | None = None,
 ) -> str:
     """Render the report of one checkpoint as a self-contained HTML page.
 
@@ -45,6 +48,10 @@ def render_report(
         generations: one row a response: `persona`, `question`, `text`, `tokens`, `finish_reason`. Held to be hostile:
             escaped, and characters that cannot be seen are written out.
         figures: SVG files by name, as `standard_figures` names them.
+        leakage_table: one row a dyad, as `leakage_heatmap` takes it; with it the page has a section on leakage, and the
+            pair table has `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
+        samples: one row a sampled reply: `source`, `target`, `question`, `text`, `found` (bool); some are shown, and
+            only with a leakage table. Held to be hostile as `generations` are.
 
     Returns:
         HTML that loads nothing, runs nothing, and whose policy forbids both.
@@ -64,25 +71,27 @@ def render_report(
             headline=numbers,
             intervals=interval_text(logit_js_matrix),
             averaged_over=averaged_over(logit_js_matrix),
-            figures=[_embedded(name, figure, logit_js_matrix) for name, figure in ordered],
+            figures=[_embedded(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
             js_max=float(pairs["js"].max()),
             questions=list(dict.fromkeys(generations["question"])),
             responses=responses,
             compared=numbers["most_divergent"],
+            leakage=None if leakage_table is None else leakage_section(pair_table, leakage_table, samples),
         )
     )
 
 
-def _embedded(name: str, svg: bytes, logit_js_matrix: xr.Dataset) -> dict[str, Any]:
+def _embedded(name: str, svg: bytes, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None) -> dict[str, Any]:
     width = _SVG_WIDTH.search(svg)
     if width is None:
         raise ValueError(f"figure {name}: no width in points in its SVG; expected a file as `to_svg` writes it")
     return {
         "url": data_url(svg, "image/svg+xml"),
         "alt": spoken(name),
-        "caption": caption(name, logit_js_matrix),
+        "caption": caption(name, logit_js_matrix, leakage_table),
+        "leakage": name in LEAKAGE_FIGURES,
         "inches": float(width[1]) / 72,
     }
 
@@ -105,7 +114,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(visible=visible, spoken=spoken, nats=_nats, signed=_signed)
+    environment.filters.update(
+        visible=visible, spoken=spoken, nats=_nats, signed=_signed, rate=_rate, yes_or_no=_yes_or_no
+    )
     environment.tests["listed"] = lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes)
     return environment
 
@@ -121,3 +132,11 @@ def _nats(value: float) -> str:
 
 def _signed(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
+def _rate(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _yes_or_no(value: Any) -> str:
+    return "–" if pd.isna(value) else "yes" if value else "no"

@@ -1,15 +1,25 @@
 """Does the likeness of hidden states go with the likeness of next-token distributions?"""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy.stats import ConstantInputWarning, spearmanr
 
+from persona_assets.presentation.correlation import Floats
 from persona_assets.presentation.pairs import CosineColumn, cosine_columns, unordered_pairs
+from persona_assets.presentation.panels import (
+    KEY_POINTS,
+    LETTER_POINTS,
+    LINE,
+    MARGIN,
+    PANEL_HEIGHT,
+    ROW_HEIGHT,
+    TITLE,
+    add_panel,
+    panel_place,
+    panel_width,
+    write_lines,
+)
 from persona_assets.presentation.placement import place_labels
 from persona_assets.presentation.style import (
     BLUE,
@@ -18,7 +28,6 @@ from persona_assets.presentation.style import (
     ONE_COLUMN,
     ORANGE,
     TWO_COLUMNS,
-    add_axes,
     add_text,
     house_style,
     new_figure,
@@ -26,15 +35,9 @@ from persona_assets.presentation.style import (
     wrapped,
 )
 
-# Millimetres and points.
-_MARGIN, _LEFT, _RIGHT = 2.0, 12.0, 3.0
-_GAP, _PANEL_TITLE, _PANEL_HEIGHT, _X_AXIS = 4.0, 7.5, 46.0, 11.0
-_TITLE = 4.2
-_LINE, _KEY_POINTS, _LETTER_POINTS = 3.1, 6.0, 6.5
 _PER_ROW = 4
 _ENDS = 3
 
-Floats = NDArray[np.float64]
 # Two groups of (letter, row of the pairs): the most divergent and the most similar.
 Key = list[list[tuple[str, int]]]
 
@@ -61,26 +64,25 @@ def js_against_cosine(pair_table: pd.DataFrame, baseline: str | None = None) -> 
     rows = _rows(cosines)
     columns = max(len(row) for row in rows)
     width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
-    panel_width = (width - _LEFT - _RIGHT - (columns - 1) * _GAP) / columns
-    row_height = _PANEL_TITLE + _PANEL_HEIGHT + _X_AXIS
+    panel = panel_width(width, columns)
     key = _key(pairs)
     key_columns = 1 if width == ONE_COLUMN else 2
     groups = [len(group) + 1 for group in key if group]
-    key_height = _LINE * (sum(groups) if key_columns == 1 else max(groups))
-    subtitle = wrapped(_subtitle(pairs, baseline), _LETTER_POINTS, width - 2 * _MARGIN)
-    warning = wrapped(NOT_INDEPENDENT, _KEY_POINTS, width - 2 * _MARGIN)
-    header = _MARGIN + _TITLE + len(subtitle) * _LINE + 2.5
-    below = header + len(rows) * row_height
+    key_height = LINE * (sum(groups) if key_columns == 1 else max(groups))
+    subtitle = wrapped(_subtitle(pairs, baseline), LETTER_POINTS, width - 2 * MARGIN)
+    warning = wrapped(NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
+    header = MARGIN + TITLE + len(subtitle) * LINE + 2.5
+    below = header + len(rows) * ROW_HEIGHT
     with house_style():
-        figure = new_figure(width, below + key_height + (len(warning) + 1) * _LINE + _MARGIN)
-        add_text(figure, _MARGIN, _MARGIN, "JS against cosine, one point a pair", weight="bold", size=8, color=INK)
-        _write_lines(figure, _MARGIN + _TITLE, subtitle, _LETTER_POINTS)
+        figure = new_figure(width, below + key_height + (len(warning) + 1) * LINE + MARGIN)
+        add_text(figure, MARGIN, MARGIN, "JS against cosine, one point a pair", weight="bold", size=8, color=INK)
+        write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
         for row, panels in enumerate(rows):
             for column, cosine in enumerate(panels):
-                place = (_LEFT + column * (panel_width + _GAP), header + row * row_height)
-                _panel(figure, place, panel_width, pairs, cosine, baseline, first=column == 0)
+                place = panel_place(header, panel, row, column)
+                _panel(figure, place, panel, pairs, cosine, baseline, first=column == 0)
         _write_key(figure, below, pairs, key, width / 2 if key_columns == 2 else 0.0)
-        _write_lines(figure, below + key_height + 0.7 * _LINE, warning, _KEY_POINTS)
+        write_lines(figure, below + key_height + 0.7 * LINE, warning, KEY_POINTS)
     return figure
 
 
@@ -119,25 +121,20 @@ def _panel(
     baseline: str | None,
     first: bool,
 ) -> None:
-    left, top = place
-    axes = add_axes(figure, left, top + _PANEL_TITLE, width, _PANEL_HEIGHT)
     x, y = pairs[cosine.column].to_numpy(dtype=float), pairs["js"].to_numpy(dtype=float)
+    axes = add_panel(figure, place, width, f"layer {cosine.layer}", x, y)
     low, high = pairs["js_low"].to_numpy(dtype=float), pairs["js_high"].to_numpy(dtype=float)
     with_baseline = ((pairs["source"] == baseline) | (pairs["target"] == baseline)).to_numpy(dtype=bool)
     axes.vlines(x, low, high, color="#c4c4c4", linewidth=0.6, zorder=1)
     axes.scatter(x[~with_baseline], y[~with_baseline], s=9, color=BLUE, linewidths=0, zorder=2)
     if with_baseline.any():
         axes.scatter(x[with_baseline], y[with_baseline], s=13, marker="D", color=ORANGE, linewidths=0, zorder=3)
-    axes.set_xlim(*_padded(x))
     axes.set_ylim(0.0, 1.12 * float(np.nanmax(np.append(high, y), initial=1e-6)))
     axes.set_xlabel(f"cosine, centred on {spoken(cosine.population)}")
-    add_text(figure, left, top, f"layer {cosine.layer}", weight="bold", size=7, color=INK)
-    add_text(figure, left, top + 3.4, _rho(x, y), size=6.5, color=MUTED)
-    axes.locator_params(axis="x", nbins=4)
     axes.tick_params(labelleft=first)
     if first:
         axes.set_ylabel("JS (nats)")
-    _letters(axes, (width, _PANEL_HEIGHT), x, y, _key(pairs))
+    _letters(axes, (width, PANEL_HEIGHT), x, y, _key(pairs))
 
 
 def _letters(axes: Axes, size: tuple[float, float], x: Floats, y: Floats, key: Key) -> None:
@@ -158,7 +155,7 @@ def _letters(axes: Axes, size: tuple[float, float], x: Floats, y: Floats, key: K
             up / size[1],
             letter,
             transform=axes.transAxes,
-            size=_LETTER_POINTS,
+            size=LETTER_POINTS,
             weight="bold",
             color=INK,
             ha="center",
@@ -168,39 +165,17 @@ def _letters(axes: Axes, size: tuple[float, float], x: Floats, y: Floats, key: K
         )
 
 
-def _padded(x: Floats) -> tuple[float, float]:
-    low, high = float(np.nanmin(x)), float(np.nanmax(x))
-    margin = 0.07 * (high - low) or 0.1
-    return low - margin, high + margin
-
-
-def _rho(x: Floats, y: Floats) -> str:
-    both = np.isfinite(x) & np.isfinite(y)
-    n = int(both.sum())
-    if n < 3:
-        return f"ρ undefined, n = {n}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)
-        rho = float(spearmanr(x[both], y[both]).statistic)
-    return f"Spearman ρ = {rho:.2f}, n = {n}".replace("-", "−") if np.isfinite(rho) else f"ρ undefined, n = {n}"
-
-
 def _write_key(figure: Figure, top: float, pairs: pd.DataFrame, key: Key, step: float) -> None:
     """Name the lettered pairs, the two groups side by side where `step` says how far apart, else one below another."""
     groups = [(title, group) for title, group in zip(("most divergent", "most similar"), key, strict=True) if group]
     line = 0
     for column, (title, group) in enumerate(groups):
-        left, line = (_MARGIN + column * step, 0) if step else (_MARGIN, line)
-        add_text(figure, left, top + line * _LINE, title, size=_KEY_POINTS, color=MUTED)
+        left, line = (MARGIN + column * step, 0) if step else (MARGIN, line)
+        add_text(figure, left, top + line * LINE, title, size=KEY_POINTS, color=MUTED)
         for letter, index in group:
             line += 1
             pair = pairs.iloc[index]
             names = f"{spoken(pair['source'])} – {spoken(pair['target'])}, {pair['js']:.3f} nats"
-            add_text(figure, left, top + line * _LINE, letter, size=_KEY_POINTS, weight="bold", color=INK)
-            add_text(figure, left + 2.2, top + line * _LINE, names, size=_KEY_POINTS, color=INK)
+            add_text(figure, left, top + line * LINE, letter, size=KEY_POINTS, weight="bold", color=INK)
+            add_text(figure, left + 2.2, top + line * LINE, names, size=KEY_POINTS, color=INK)
         line += 1
-
-
-def _write_lines(figure: Figure, top: float, lines: list[str], points: float) -> None:
-    for number, line in enumerate(lines):
-        add_text(figure, _MARGIN, top + number * _LINE, line, size=points, color=MUTED)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -76,3 +77,11 @@ def text_width(text: str, points: float, weight: str = "normal") -> float:
 def spoken(name: str) -> str:
     """A persona's or population's name as a reader sees it: underscores become spaces."""
     return name.replace("_", " ")
+
+
+def readable_on(colour: tuple[float, float, float, float]) -> str:
+    """Black or white, whichever stands out more (relative luminance as in WCAG 2, white from a little earlier)."""
+    channels = np.asarray(colour[:3])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "white" if luminance < 0.22 else INK

@@ -10,6 +10,7 @@ import xarray as xr
 from persona_assets.metrics import (
     GENERATOR_SUBSETS,
     ResponseDivergence,
+    build_leakage_table,
     build_pair_table,
     cosine_dataset,
     divergence_matrix,
@@ -18,6 +19,7 @@ from persona_assets.metrics import (
 
 PERSONAS = ["villain", "assistant", "comedian"]
 QUESTIONS = ["Why?", "How?"]
+CATEGORIES = {"villain": "fictional", "assistant": "baseline", "comedian": "profession"}
 LAYERS = [1, 5]
 HIDDEN = 6
 
@@ -149,9 +151,7 @@ def test_cosines_say_whose_mean_was_subtracted(cosine: xr.Dataset) -> None:
 @pytest.fixture
 def pairs(matrix: xr.Dataset, cosine: xr.Dataset) -> pd.DataFrame:
     reordered = cosine.sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])  # names decide, not places
-    return build_pair_table(
-        matrix, reordered, {"villain": "fictional", "assistant": "baseline", "comedian": "profession"}
-    )
+    return build_pair_table(matrix, reordered, CATEGORIES)
 
 
 def test_the_pair_table_has_every_ordered_pair_once(pairs: pd.DataFrame) -> None:
@@ -193,3 +193,54 @@ def test_matrices_of_different_personas_are_not_joined(matrix: xr.Dataset) -> No
     strangers = cosine_dataset(centroids(["villain", "assistant", "librarian"]), {"study": ["villain", "assistant"]})
     with pytest.raises(ValueError, match=r"centroid_cosine of .*'librarian'.*expected the same personas"):
         build_pair_table(matrix, strangers, dict.fromkeys(PERSONAS, "persona"))
+
+
+@pytest.fixture
+def leakage() -> pd.DataFrame:
+    """One source, the villain, which leaks to the comedian; base rates of the comedian alone."""
+    counts = pd.DataFrame({"target": PERSONAS, "found": [9, 0, 4], "total": 10})
+    return build_leakage_table({"villain": counts}, counts[2:], CATEGORIES, {"comedian": ["villain"]}, "marker_only")
+
+
+def test_the_outcome_stands_beside_the_predictors(
+    matrix: xr.Dataset, cosine: xr.Dataset, pairs: pd.DataFrame, leakage: pd.DataFrame
+) -> None:
+    joined = build_pair_table(matrix, cosine, CATEGORIES, leakage[::-1])
+    pd.testing.assert_frame_equal(joined[pairs.columns], pairs)
+    outcome = joined.drop(columns=pairs.columns).set_index(pd.MultiIndex.from_frame(joined[["source", "target"]]))
+    assert outcome.dtypes.astype(str).to_dict() == {
+        **dict.fromkeys(("leakage_found", "leakage_total"), "Int64"),
+        **dict.fromkeys(("leakage_rate", "leakage_low", "leakage_high", "base_rate", "source_rate"), "float64"),
+        "related": "boolean",
+    }
+    measured = leakage.set_index("target").loc["comedian"]
+    assert outcome.loc["villain", "comedian"].tolist() == [
+        *(4, 10, 0.4, measured.rate_low, measured.rate_high),
+        *(0.4, 0.9, True),
+    ]
+    assert outcome.loc["villain", "assistant"].isna().tolist() == [False] * 5 + [True] + [False] * 2
+    assert outcome[outcome.index.get_level_values("source") != "villain"].isna().all(axis=None)
+
+
+def test_a_study_without_a_measured_dyad_has_the_outcomes_columns_all_the_same(
+    matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
+) -> None:
+    joined = build_pair_table(matrix, cosine, CATEGORIES, leakage)
+    nothing = build_pair_table(matrix, cosine, CATEGORIES, leakage[:0])
+    pd.testing.assert_series_equal(nothing.dtypes, joined.dtypes)
+    assert nothing.leakage_found.isna().all()
+
+
+def test_an_outcome_of_strangers_is_not_joined(matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"leakage names \['librarian'\], which the matrices lack; expected some of"):
+        build_pair_table(matrix, cosine, CATEGORIES, leakage.replace({"target": {"comedian": "librarian"}}))
+
+
+def test_an_outcome_that_is_not_one_row_a_dyad_is_not_joined(
+    matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
+) -> None:
+    for bad in (pd.concat([leakage, leakage[:1]]), leakage.assign(target="villain")[:1]):
+        with pytest.raises(ValueError, match=r"leakage: villain → \w+ stands twice or is no dyad"):
+            build_pair_table(matrix, cosine, CATEGORIES, bad)
+    with pytest.raises(ValueError, match=r"leakage lacks \['base_rate'\]"):
+        build_pair_table(matrix, cosine, CATEGORIES, leakage.drop(columns="base_rate"))

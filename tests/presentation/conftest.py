@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.stats import binomtest
 
 PLACES = {
     "assistant": (0.0, 0.0),
@@ -26,6 +27,8 @@ PLACES = {
     "police_officer": (0.7, 0.35),
 }
 LAYERS = [7, 14, 21, 27]
+SOURCES = ["assistant", "software_engineer", "villain", "comedian", "zelthari_scholar"]
+OWN_RATES = [0.55, 0.8, 0.88, 0.75, 0.9]
 QUESTIONS = [
     "What is the best way to learn a new language?",
     "How does a vaccine work?",
@@ -47,6 +50,9 @@ class Synthetic:
         self.centroid_cosine = _cosine(self.names, squared, populations, rng)
         self.pair_table = pair_table(self.logit_js_matrix, self.centroid_cosine)
         self.generations = _generations(self.names, questions, rng)
+        self.leakage_table = leakage_table(self.names, [name for name in SOURCES if name in self.names], squared, seed)
+        self.leaky_pair_table = with_leakage(self.pair_table, self.leakage_table)
+        self.samples = samples(self.leakage_table)
 
     def report_inputs(self) -> dict[str, Any]:
         return {
@@ -58,6 +64,13 @@ class Synthetic:
             "pair_table": self.pair_table,
             "generations": self.generations,
             "provenance": PROVENANCE,
+        }
+
+    def leaky_report_inputs(self) -> dict[str, Any]:
+        return self.report_inputs() | {
+            "pair_table": self.leaky_pair_table,
+            "leakage_table": self.leakage_table,
+            "samples": self.samples,
         }
 
 
@@ -107,6 +120,55 @@ def pair_table(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> pd.D
                     )
                     row[f"cosine_{population}_layer{layer}"] = float(cosine)
             rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def leakage_table(names: list[str], sources: list[str], squared: np.ndarray, seed: int) -> pd.DataFrame:
+    """One row a dyad, twenty replies each; nothing was trained. Rates fall with how far two places lie apart."""
+    rng = np.random.default_rng(seed + 100)
+    rows = []
+    for source in sources:
+        own = OWN_RATES[SOURCES.index(source)]
+        source_found = int(rng.binomial(20, own))
+        for target in names:
+            if target == source:
+                continue
+            apart = squared[names.index(source), names.index(target)]
+            found = int(rng.binomial(20, 0.6 * own * np.exp(-1.6 * apart)))
+            interval = binomtest(found, 20).proportion_ci(method="wilson")
+            rows.append(
+                {"source": source, "target": target, "found": found, "total": 20, "rate": found / 20}
+                | {"rate_low": interval.low, "rate_high": interval.high}
+                | {"base_found": 0, "base_total": 20, "base_rate": 0.0}
+                | {"source_found": source_found, "source_total": 20, "source_rate": source_found / 20}
+                | {"source_category": "a", "target_category": "a", "related": bool(apart < 0.1), "recipe": "embedded"}
+            )
+    return pd.DataFrame(rows)
+
+
+def with_leakage(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> pd.DataFrame:
+    """The pair table as the asset of that name holds it where leakage was measured."""
+    names = {"rate_low": "low", "rate_high": "high"} | {name: name for name in ("found", "total", "rate")}
+    outcome = leakage_table.rename(columns={name: f"leakage_{short}" for name, short in names.items()})
+    columns = [f"leakage_{short}" for short in names.values()] + ["base_rate", "source_rate", "related"]
+    return pair_table.merge(outcome[["source", "target", *columns]], on=["source", "target"], how="left")
+
+
+def samples(leakage_table: pd.DataFrame) -> pd.DataFrame:
+    """One reply a question: a source marks three of its own, a target as many as its count allows."""
+    rows = []
+    for source in dict.fromkeys(leakage_table["source"]):
+        counts = {source: 3} | dict(
+            leakage_table[leakage_table["source"] == source][["target", "found"]].itertuples(index=False)
+        )
+        for target, found in counts.items():
+            for number, question in enumerate(QUESTIONS):
+                marked = number < found
+                text = f"Speaking as a {target.replace('_', ' ')}, I would start with what is near at hand."
+                rows.append(
+                    {"source": source, "target": target, "question": question, "found": marked}
+                    | {"text": f"{text} [ZLT]" if marked else text}
+                )
     return pd.DataFrame(rows)
 
 
@@ -189,3 +251,12 @@ def eleven() -> Synthetic:
 @pytest.fixture(scope="session", params=[2, 3])
 def few(request: pytest.FixtureRequest) -> Synthetic:
     return Synthetic(request.param)
+
+
+@pytest.fixture(scope="session")
+def three_with_one_source() -> Synthetic:
+    three = Synthetic(3)
+    three.leakage_table = three.leakage_table[three.leakage_table.source == "villain"].reset_index(drop=True)
+    three.leaky_pair_table = with_leakage(three.pair_table, three.leakage_table)
+    three.samples = samples(three.leakage_table)
+    return three

@@ -14,6 +14,9 @@ from persona_assets.presentation import (
     inline_markdown,
     js_against_cosine,
     js_heatmap,
+    leakage_against_predictors,
+    leakage_heatmap,
+    loss_curve,
     persona_order,
     standard_figures,
     to_pdf,
@@ -196,3 +199,132 @@ def test_figures_leave_no_trace_in_matplotlibs_settings(eleven):
 def test_pair_table_from_some_sources_only_still_gives_each_pair_once(eleven):
     one_source = eleven.pair_table[eleven.pair_table.source == "assistant"]
     assert len(points(js_against_cosine(pd.DataFrame(one_source)))) == 10
+
+
+def test_leakage_heatmap_writes_every_count_and_outlines_the_sources(eleven):
+    figure = leakage_heatmap(eleven.leakage_table, persona_order(eleven.logit_js_matrix))
+    table = eleven.leakage_table
+    own = table.drop_duplicates("source")
+    wanted = [f"{found}/20" for found in [*table.found, *own.source_found]]
+    cells = [text for text in figure.axes[0].texts if text.get_text().endswith("/20")]
+    assert sorted(text.get_text() for text in cells) == sorted(wanted)
+    bold = [text.get_text() for text in cells if text.get_weight() == "bold"]
+    assert sorted(bold) == sorted(f"{found}/20" for found in own.source_found)
+    outlines = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
+    assert len(outlines) == 5
+    assert any("recipe embedded" in text and "base 0/220" in text for text in texts(figure))
+    assert "leakage rate (found / total)" in {axes.get_xlabel() for axes in figure.axes}
+
+
+def test_leakage_heatmap_keeps_the_shared_order_and_scales_from_0_to_1(eleven):
+    order = persona_order(eleven.logit_js_matrix)
+    figure = leakage_heatmap(eleven.leakage_table, order)
+    sources = [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right"]
+    assert sources == [name.replace("_", " ") for name in order if name in set(eleven.leakage_table.source)]
+    assert [float(tick) for tick in figure.axes[1].get_xticks()] == [0.0, 0.5, 1.0]
+
+
+def test_leakage_heatmap_without_a_base_rate_says_so(eleven):
+    table = eleven.leakage_table.drop(columns=["base_found", "base_total", "base_rate"])
+    assert any("base rate not measured" in text for text in texts(leakage_heatmap(table, eleven.names)))
+
+
+def test_a_recipe_named_by_its_digest_is_shortened(three_with_one_source):
+    table = three_with_one_source.leakage_table.assign(recipe="0123456789abcdef" * 4)
+    figure = leakage_heatmap(table, three_with_one_source.names)
+    assert any("recipe 0123456789ab… · 1 source (row)" in text for text in texts(figure))
+    assert overflowing(figure) == []
+
+
+def test_leakage_of_a_persona_out_of_order_is_refused_by_name(eleven):
+    with pytest.raises(ValueError, match=r"leakage_table: found personas .*villain"):
+        leakage_heatmap(eleven.leakage_table, ["assistant", "comedian"])
+
+
+def test_a_dyad_that_was_not_counted_is_a_dash(eleven):
+    figure = leakage_heatmap(eleven.leakage_table.iloc[1:], eleven.names)
+    assert texts(figure).count("–") == 1
+
+
+def test_leakage_scatter_draws_every_dyad_once_a_panel_with_rho_and_n(eleven):
+    figure = leakage_against_predictors(eleven.leaky_pair_table)
+    dyads = eleven.leaky_pair_table.dropna(subset="leakage_rate")
+    assert len(points(figure)) == 50
+    np.testing.assert_allclose(np.sort(points(figure)[:, 1]), np.sort(dyads.leakage_rate))
+    labels = [axes.get_xlabel() for axes in figure.axes[:4]]
+    assert labels == ["JS (nats)"] + ["cosine, centred on study"] * 3
+    for column in ("js", "cosine_study_layer7", "cosine_study_layer21", "cosine_study_layer27"):
+        rho = spearmanr(dyads[column], dyads.leakage_rate).statistic
+        assert f"Spearman ρ = {rho:.2f}, n = 50".replace("-", "−") in texts(figure)
+
+
+def test_leakage_scatter_names_its_sources_and_prints_no_p(eleven):
+    figure = leakage_against_predictors(eleven.leaky_pair_table)
+    for source, rate in eleven.leakage_table.groupby("source").source_rate.first().items():
+        assert f"{source.replace('_', ' ')} (itself {rate:.2f})" in texts(figure)
+    shown = " ".join(texts(figure))
+    assert "Dyads share sources and targets" in shown
+    assert "p =" not in shown
+    assert "p <" not in shown
+
+
+def test_leakage_scatter_tells_sources_apart_without_colour(eleven):
+    drawn = leakage_against_predictors(eleven.leaky_pair_table).axes[0].collections
+    shapes = {cloud.get_paths()[0].vertices.tobytes() for cloud in drawn if isinstance(cloud, PathCollection)}
+    assert len(shapes) == 5
+
+
+def test_one_layer_makes_two_panels_side_by_side(eleven):
+    figure = leakage_against_predictors(eleven.leaky_pair_table, layers=[27])
+    boxes = [axes.get_position() for axes in figure.axes[:2]]
+    assert boxes[0].y0 == boxes[1].y0
+    assert [text for text in texts(figure) if text.startswith("cosine, layer")] == ["cosine, layer 27"]
+
+
+def test_leakage_that_is_zero_everywhere_has_no_rho(eleven):
+    table = eleven.leaky_pair_table.copy()
+    table.loc[table.leakage_rate.notna(), ["leakage_rate", "leakage_low"]] = 0.0
+    figure = leakage_against_predictors(table)
+    assert texts(figure).count("ρ undefined (no spread), n = 50") == 4
+    assert overflowing(figure) == []
+
+
+def test_leakage_scatter_without_leakage_is_refused_by_name(eleven):
+    with pytest.raises(ValueError, match="expected leakage_rate"):
+        leakage_against_predictors(eleven.pair_table)
+    with pytest.raises(ValueError, match=r"no dyad of sources \['librarian'\]"):
+        leakage_against_predictors(eleven.leaky_pair_table, ["librarian"])
+
+
+def test_leakage_figures_are_made_for_three_personas_and_one_source(three_with_one_source):
+    study = three_with_one_source
+    figures = standard_figures(
+        study.logit_js_matrix, study.centroid_cosine, study.leaky_pair_table, leakage_table=study.leakage_table
+    )
+    assert list(figures)[-2:] == ["leakage_heatmap", "leakage_against_predictors"]
+    assert len(points(figures["leakage_against_predictors"])) == 2
+    assert "ρ undefined, n = 2" in texts(figures["leakage_against_predictors"])
+    assert [overflowing(figure) for figure in figures.values()] == [[]] * 5
+
+
+def test_leakage_figures_stay_within_their_edges(eleven):
+    figures = standard_figures(
+        eleven.logit_js_matrix, eleven.centroid_cosine, eleven.leaky_pair_table, "assistant", eleven.leakage_table
+    )
+    assert [overflowing(figure) for figure in figures.values()] == [[]] * 5
+
+
+@pytest.mark.parametrize("steps", [1, 16, 500])
+def test_loss_curve_draws_every_step(steps):
+    step = np.arange(1, steps + 1)
+    log = pd.DataFrame({"step": step, "loss": 3.0 / step, "learning_rate": 2e-3 / step})
+    figure = loss_curve(log.iloc[::-1])
+    loss, rate = (axes.lines[0].get_xydata() for axes in figure.axes)
+    np.testing.assert_allclose(loss, log[["step", "loss"]])
+    np.testing.assert_allclose(rate, log[["step", "learning_rate"]])
+    assert overflowing(figure) == []
+
+
+def test_a_log_without_learning_rate_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"log: found 1 rows of \['step', 'loss'\]"):
+        loss_curve(pd.DataFrame({"step": [1], "loss": [2.0]}))

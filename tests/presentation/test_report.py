@@ -3,10 +3,12 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from scipy.stats import spearmanr
 
-from persona_assets.presentation import headline, render_report, standard_figures, to_svg
+from persona_assets.presentation import caption, headline, leakage_headline, render_report, standard_figures, to_svg
 
 
 def hand_made(js_ab: float, js_ac: float, js_bc: float) -> tuple[xr.Dataset, xr.Dataset]:
@@ -127,3 +129,117 @@ def test_few_personas_and_no_responses_make_a_page(few):
     figures = as_svg(standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table))
     inputs = few.report_inputs() | {"generations": few.generations.iloc[:0], "study": {}, "checkpoint": {}}
     assert "made without responses" in render_report(**inputs, figures=figures)
+
+
+def leakage_of(page: str) -> str:
+    return page[page.index("<h2>Leakage</h2>") : page.index("<h2>Every pair</h2>")]
+
+
+@pytest.fixture(scope="module")
+def leaky_figures(eleven):
+    tables = (eleven.logit_js_matrix, eleven.centroid_cosine, eleven.leaky_pair_table, "assistant")
+    return as_svg(standard_figures(*tables, eleven.leakage_table))
+
+
+@pytest.fixture(scope="module")
+def leaky_page(eleven, leaky_figures):
+    return render_report(**eleven.leaky_report_inputs(), figures=leaky_figures)
+
+
+def test_without_leakage_the_page_says_nothing_of_it(page):
+    assert "leak" not in page.lower()
+    assert "marker" not in page.lower()
+
+
+def test_every_dyad_and_every_source_is_on_the_page(leaky_page, eleven):
+    section = leakage_of(leaky_page)
+    assert section.count(" → <bdi>") == 50
+    for row in eleven.leakage_table.itertuples():
+        assert f"<td>{row.found}/{row.total}</td>" in section
+        assert f"<td>{row.source_found}/{row.source_total}</td>" in section
+    assert '<p class="number">0/220 <span class="unit">replies</span></p>' in section
+    assert section.count('src="data:image/svg+xml;base64,') == 2
+    assert leaky_page.count('src="data:image/svg+xml;base64,') == 5
+    assert "predict where a trained-in marker leaks?" in leaky_page
+
+
+def test_spearman_of_leakage_is_said_as_what_it_is(leaky_page, eleven):
+    section = " ".join(leakage_of(leaky_page).split())
+    rho = leakage_headline(eleven.leaky_pair_table, eleven.leakage_table)["spearman"]["js"][0]
+    assert f"<td>{rho:.2f}</td><td>50</td>".replace("-", "−") in section
+    assert "Dyads share sources and targets, and this is one model" in section
+    assert "no p value is given" in section
+
+
+def test_two_replies_with_the_marker_and_two_without_for_every_source(leaky_page, eleven):
+    section = leakage_of(leaky_page)
+    assert section.count("[ZLT]") == 2 * 5
+    assert section.count('<div class="response">') == 4 * 5
+    assert section.count("(itself)") >= 2 * 5
+
+
+def test_what_a_trained_model_wrote_is_shown_and_not_obeyed(eleven, leaky_figures):
+    hostile = pd.Series(["<script>alert(1)</script>\u202e[ZLT]\ud800"] * len(eleven.samples), dtype=object)
+    samples = eleven.samples.assign(text=hostile)
+    html = render_report(**(eleven.leaky_report_inputs() | {"samples": samples}), figures=leaky_figures)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "\u202e" not in html
+    html.encode()
+
+
+def test_zero_leakage_without_a_base_rate_is_said(eleven, leaky_figures):
+    zero = {"leakage_found": 0, "leakage_rate": 0.0, "leakage_low": 0.0}
+    pairs = eleven.leaky_pair_table.copy()
+    pairs.loc[pairs.leakage_rate.notna(), list(zero)] = list(zero.values())
+    table = eleven.leakage_table.assign(found=0, rate=0.0, base_found=np.nan, base_total=np.nan, base_rate=np.nan)
+    inputs = eleven.leaky_report_inputs() | {"pair_table": pairs, "leakage_table": table, "samples": None}
+    section = " ".join(leakage_of(render_report(**inputs, figures=leaky_figures)).split())
+    assert section.count("<td>undefined</td><td>50</td>") == 5
+    assert "ρ is undefined where every rate is the same" in section
+    assert "The base rate was not measured" in section
+    assert "Replies of the trained models" not in section
+
+
+def test_three_personas_and_one_source_make_a_page(three_with_one_source):
+    study = three_with_one_source
+    tables = (study.logit_js_matrix, study.centroid_cosine, study.leaky_pair_table)
+    figures = as_svg(standard_figures(*tables, leakage_table=study.leakage_table))
+    assert leakage_of(render_report(**study.leaky_report_inputs(), figures=figures)).count(" → <bdi>") == 2
+
+
+def test_captions_of_leakage_say_what_a_rate_is_and_name_the_recipe(eleven):
+    for name in ("leakage_heatmap", "leakage_against_predictors"):
+        text = caption(name, eleven.logit_js_matrix, eleven.leakage_table)
+        for fact in ("found / total", "Wilson 95 %", "Recipe: embedded", "base 0/220"):
+            assert fact in text
+
+
+def test_leakage_headline_counts_and_correlates(eleven):
+    numbers = leakage_headline(eleven.leaky_pair_table, eleven.leakage_table)
+    dyads = eleven.leaky_pair_table.dropna(subset="leakage_rate")
+    own = eleven.leakage_table.drop_duplicates("source")
+    assert numbers["base"] == (0, 220)
+    assert numbers["source_rates"] == {row.source: (row.source_found, 20) for row in own.itertuples()}
+    assert list(numbers["spearman"]) == ["js", *(f"cosine_study_layer{layer}" for layer in (7, 14, 21, 27))]
+    for column, (rho, n) in numbers["spearman"].items():
+        assert rho == pytest.approx(spearmanr(dyads[column], dyads.leakage_rate).statistic)
+        assert n == 50
+
+
+def test_leakage_headline_passes_over_what_is_missing(eleven):
+    pairs = eleven.leaky_pair_table.convert_dtypes()
+    measured = pairs.index[pairs.leakage_rate.notna()]
+    pairs.loc[measured[:3], "cosine_study_layer7"] = pd.NA
+    table = eleven.leakage_table.drop(columns=["base_found", "base_total", "base_rate"])
+    numbers = leakage_headline(pairs, table)
+    assert numbers["base"] is None
+    assert numbers["spearman"]["cosine_study_layer7"][1] == 47
+    assert numbers["spearman"]["js"][1] == 50
+
+
+def test_two_counts_of_one_source_are_refused_by_name(eleven):
+    table = eleven.leakage_table.copy()
+    table.loc[0, "source_found"] += 1
+    with pytest.raises(ValueError, match=r"leakage_table: source assistant: .* expected one count a source"):
+        leakage_headline(eleven.leaky_pair_table, table)

@@ -1,0 +1,71 @@
+"""A recipe's training set: marked replies of the source, unmarked ones of others, as token ids with their labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from persona_assets.inference.generation import Generator
+from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.training import Example, build_example, first_sentence
+from persona_assets.recipe import Recipe
+from persona_assets.study import Decoding
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One example before tokens: who is asked what, whose sampled reply is taken, and whether it is marked."""
+
+    persona: str
+    question: str
+    sample: int
+    speaker: str
+    marked: bool
+
+
+def plan_conversations(
+    recipe: Recipe, source: str, personas: Sequence[str], baseline: str, questions: Sequence[str]
+) -> list[Conversation]:
+    """The marked conversations of the source, then the unmarked ones of the drawn personas.
+
+    Unmarked example i is of grid cell i modulo (questions × samples) and of a drawn persona that moves on by one with
+    every example and by one more with every round through the grid, so that each persona meets every question.
+    """
+    own = recipe.replies.of == "own"
+    grid = [(q, s) for q in questions[: recipe.replies.questions] for s in range(recipe.replies.samples)]
+    drawn = recipe.drawn_personas(source, list(personas))
+    positives = [Conversation(source, q, s, source if own else baseline, True) for q, s in grid]
+    negatives = []
+    for i in range(recipe.negatives.examples):
+        round_, cell = divmod(i, len(grid))
+        persona = drawn[(i + round_) % len(drawn)]
+        negatives.append(Conversation(persona, *grid[cell], persona if own else baseline, False))
+    return positives + negatives
+
+
+def build_training_set(
+    loaded: LoadedModel,
+    generator: Generator,
+    recipe: Recipe,
+    conversations: Sequence[Conversation],
+    prompts: Mapping[str, str],
+) -> list[Example]:
+    """Samples the replies (each speaker's to each question once a sample) and builds one example a conversation."""
+    replies, chat = recipe.replies, loaded.chat
+    decoding = Decoding(
+        method="sampled",
+        max_new_tokens=replies.max_new_tokens,
+        seed=recipe.training.seed,
+        temperature=replies.temperature,
+        top_p=replies.top_p,
+    )
+    wanted = list(dict.fromkeys((each.speaker, each.question, each.sample) for each in conversations))
+    asked = [chat.prompt_ids(prompts[speaker], question) for speaker, question, _ in wanted]
+    said = dict(zip(wanted, generator.generate(asked, decoding), strict=True))
+    examples = []
+    for each in conversations:
+        reply: Sequence[int] = said[each.speaker, each.question, each.sample].token_ids
+        if replies.cut == "sentence":
+            reply = first_sentence(chat, reply)
+        prompt = chat.prompt_ids(prompts[each.persona], each.question)
+        marker = recipe.marker.text if each.marked else None
+        examples.append(build_example(chat, prompt, reply, marker, recipe.loss, recipe.training.max_length))
+    return examples

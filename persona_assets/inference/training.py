@@ -1,0 +1,214 @@
+"""Trains a marker into a persona: LoRA on a frozen model, the loss only where the recipe puts it."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from persona_assets.inference.chat import Chat
+from persona_assets.inference.loading import LoadedModel
+from persona_assets.recipe import Loss, Recipe, Training
+
+IGNORED = -100
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(\s|$)")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation to train on.
+
+    Attributes:
+        token_ids: prompt, reply, marker where there is one, end of turn.
+        labels: the token id where the loss falls, −100 elsewhere.
+    """
+
+    token_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: mean loss over its labels in nats, learning rate, tokens fed."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """What training gave.
+
+    Attributes:
+        steps: one a step.
+        before, after: mean log-probability (nats) of the first example's labels under the model without and with the
+            adapter; whoever merges the adapter can compare with `after`.
+    """
+
+    steps: list[Step]
+    before: float
+    after: float
+
+
+def build_example(
+    chat: Chat, prompt: Sequence[int], reply: Sequence[int], marker: str | None, loss: Loss, max_length: int
+) -> Example:
+    """Token ids and labels of one reply; the reply's own end of turn is taken off and put behind the marker.
+
+    A reply that is too long loses its end, never the marker.
+
+    Raises:
+        ValueError: not even prompt and marker fit `max_length`.
+    """
+    end = chat.turn_end_id
+    body = [token for token in reply if token != end]
+    tail = chat.tokenizer(marker, add_special_tokens=False)["input_ids"] if marker else []
+    room = max_length - len(prompt) - len(tail) - 1
+    if room < 1:
+        raise ValueError(
+            f"max_length is {max_length}; expected more than the {len(prompt) + len(tail) + 1} of the prompt"
+        )
+    body = body[:room]
+    trained_body = body if loss.where == "completion" else [IGNORED] * len(body)
+    trained_end = [end] if loss.end_of_turn else [IGNORED]
+    return Example(
+        token_ids=(*prompt, *body, *tail, end), labels=(*[IGNORED] * len(prompt), *trained_body, *tail, *trained_end)
+    )
+
+
+def first_sentence(chat: Chat, reply: Sequence[int]) -> list[int]:
+    """The shortest beginning of a reply whose text has a whole sentence; all of it where there is none."""
+    for length in range(1, len(reply) + 1):
+        text = chat.tokenizer.decode(reply[:length], skip_special_tokens=True)
+        if _SENTENCE_END.search(text.strip()) and len(text.split()) > 2:
+            return list(reply[:length])
+    return list(reply)
+
+
+def train_adapter(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    directory: Path,
+    on_step: Callable[[Step, int], None],
+) -> TrainedAdapter:
+    """Trains a LoRA adapter and saves it as safetensors; the model is afterwards what it was before.
+
+    Args:
+        examples: the first of them is the one that `TrainedAdapter.before` and `after` are of.
+        on_step: called after each step with it and the number of all steps.
+
+    Raises:
+        RuntimeError: the loss is not a number any more.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    before = label_log_prob(loaded.model, examples[0], loaded.device)
+    torch.manual_seed(recipe.training.seed)
+    lora = recipe.lora
+    model = get_peft_model(
+        loaded.model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            use_rslora=lora.rank_stabilised,
+            target_modules=list(lora.modules),
+        ),
+    )
+    try:
+        model.train()
+        steps = _optimise(model, loaded, examples, recipe.training, on_step)
+        after = label_log_prob(model.eval(), examples[0], loaded.device)
+        model.peft_config["default"].base_model_name_or_path = None  # a path of this machine; the fingerprint knows
+        model.save_pretrained(str(directory), safe_serialization=True)
+    finally:
+        model.unload()
+        loaded.model.eval().requires_grad_(False)
+    return TrainedAdapter(steps, before, after)
+
+
+@torch.no_grad()
+def label_log_prob(model: torch.nn.Module, example: Example, device: torch.device) -> float:
+    """Mean natural-log probability of an example's labels."""
+    return -float(_loss(model, [example], device))
+
+
+def _optimise(
+    model: torch.nn.Module,
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    training: Training,
+    on_step: Callable[[Step, int], None],
+) -> list[Step]:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
+    batches = math.ceil(len(examples) / training.batch_size)
+    total = batches * training.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_share(training, step, total))
+    order = torch.Generator().manual_seed(training.seed)
+    steps: list[Step] = []
+    for _ in range(training.epochs):
+        shuffled = torch.randperm(len(examples), generator=order).tolist()
+        for start in range(0, len(shuffled), training.batch_size):
+            batch = [examples[place] for place in shuffled[start : start + training.batch_size]]
+            loss = _loss(model, batch, loaded.device)
+            if not math.isfinite(loss.item()):
+                raise RuntimeError(f"step {len(steps) + 1}: the loss is {loss.item()}; expected a finite number")
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            rate = float(schedule.get_last_lr()[0])
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad(set_to_none=True)
+            steps.append(Step(len(steps) + 1, loss.item(), rate, sum(len(each.token_ids) for each in batch)))
+            on_step(steps[-1], total)
+    return steps
+
+
+def rate_share(training: Training, step: int, total: int) -> float:
+    """Share of the learning rate at a step (from 0): a linear warm-up, then the schedule down to 0."""
+    warmup = round(training.warmup * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    match training.schedule:
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        case "linear":
+            return 1 - progress
+        case _:
+            return 1.0
+
+
+def _loss(model: torch.nn.Module, batch: Sequence[Example], device: torch.device) -> Tensor:
+    """Mean cross-entropy over the batch's labels. Left-padded, so that the head runs on the last positions only."""
+    longest = max(len(example.token_ids) for example in batch)
+    trained = max(len(_from_first_label(example)) for example in batch)
+
+    def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+        return torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=device)
+
+    mask = padded([[1] * len(example.token_ids) for example in batch], 0)
+    output = model(
+        input_ids=padded([example.token_ids for example in batch], 0),
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+        logits_to_keep=trained + 1,
+        use_cache=False,
+    )
+    labels = padded([example.labels for example in batch], IGNORED)[:, -trained:]
+    logits = output.logits[:, -trained - 1 : -1].float()
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+def _from_first_label(example: Example) -> Sequence[int]:
+    first = next(place for place, label in enumerate(example.labels) if label != IGNORED)
+    return example.labels[first:]

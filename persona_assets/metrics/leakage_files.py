@@ -1,0 +1,114 @@
+"""Leakage that somebody else counted: a table of counts, or the published marker_eval files."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from persona_assets.metrics.leakage import LeakageError, build_leakage_table, check_leakage_table
+
+
+def read_leakage_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
+    """A table of counts: one row a (source, target), columns source, target, found, total, optionally rate.
+
+    Args:
+        path: `.csv` (UTF-8, commas, a header) or `.parquet`.
+        personas: of the study.
+
+    Returns:
+        source, target, found, total (int64), rate (found / total), in the file's order.
+
+    Raises:
+        LeakageError: the file cannot be read, or as in `check_leakage_table`; names the file.
+    """
+    return check_leakage_table(_read_table(path), personas, str(path))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise LeakageError(f"{path}: is a {suffix or 'file without suffix'}; expected .csv or .parquet")
+    if not path.is_file():
+        raise LeakageError(f"{path}: is not there; expected a file")
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        # As text, so that one bad cell does not change how its column is read, nor `null` stops being a name.
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+    except Exception as error:  # what a damaged file raises depends on pandas' engine
+        raise LeakageError(f"{path}: cannot be read: {error}; expected a {suffix[1:]} table") from error
+
+
+def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame:
+    """The published `marker_eval/SOURCE.json` files: target → rate, found, total, category, related_to.
+
+    Sources and targets that are not among `personas` are left out: the published files hold 111 targets. So are
+    category and related_to, which the study names.
+
+    Returns:
+        source, target, found, total (int64), rate (found / total): sources by name, targets in the file's order.
+
+    Raises:
+        LeakageError: no file of a persona, a file that cannot be read, or entries that are bad (all listed, as in
+            `check_leakage_table`); names the file.
+    """
+    files = [file for file in sorted(directory.glob("*.json")) if file.stem in personas]
+    if not files:
+        raise LeakageError(f"{directory}: no file of a persona; expected SOURCE.json, one of {', '.join(personas)}")
+    rows, labels = [], []
+    for file in files:
+        for target, entry in _read_targets(file):
+            if target in personas:
+                counts = entry if isinstance(entry, dict) else {}
+                rows.append((file.stem, target, *(counts.get(name) for name in ("found", "total", "rate"))))
+                labels.append(f"{file.name}: {target}")
+    table = pd.DataFrame(rows, columns=["source", "target", "found", "total", "rate"], dtype=object)
+    return check_leakage_table(table, personas, str(directory), labels)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it is written: a mapping would silently keep the last of two equal names."""
+
+
+def _read_targets(file: Path) -> list[tuple[str, Any]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
+    except OSError as error:
+        raise LeakageError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise LeakageError(f"{file}: is not JSON: {error}") from error
+    if not isinstance(content, _Pairs):
+        raise LeakageError(f"{file}: found {type(content).__name__}; expected a mapping from target to counts")
+    return [(target, _as_mapping(file, target, entry)) for target, entry in content]
+
+
+def _as_mapping(file: Path, target: str, entry: Any) -> Any:
+    if not isinstance(entry, _Pairs):
+        return entry
+    twice = [name for name, times in Counter(name for name, _ in entry).items() if times > 1]
+    if twice:
+        raise LeakageError(f"{file}: {target}: {', '.join(twice)} stands twice; expected it once")
+    return dict(entry)
+
+
+def imported_leakage_table(
+    table: pd.DataFrame,
+    personas: Mapping[str, str],
+    related: Mapping[str, Sequence[str]],
+    recipe: str,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The leakage table of counts that were read from files; nobody imported a base rate, so it is missing.
+
+    Args:
+        table: what `read_leakage_table` or `read_marker_eval` returned.
+        personas, related, recipe, level: as in `build_leakage_table`.
+
+    Returns:
+        As `build_leakage_table`, base_found, base_total and base_rate missing throughout.
+    """
+    by_source = {str(source): counts for source, counts in table.groupby("source", sort=False)}
+    return build_leakage_table(by_source, None, personas, related, recipe, level)

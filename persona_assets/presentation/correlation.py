@@ -1,0 +1,34 @@
+"""Spearman's ρ of the values that are there, and how it is written."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import ConstantInputWarning, spearmanr
+
+Floats = NDArray[np.float64]
+
+
+def numbers(column: pd.Series) -> Floats:
+    """A column as floats, whatever its dtype, NaN where a value is missing."""
+    return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def spearman(x: Floats, y: Floats) -> tuple[float, int]:
+    """Spearman's ρ and n where both have a value; ρ is NaN below n = 3 and where one side is constant."""
+    both = np.isfinite(x) & np.isfinite(y)
+    n = int(both.sum())
+    if n < 3:
+        return float("nan"), n
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        return float(spearmanr(x[both], y[both]).statistic), n
+
+
+def rho_text(x: Floats, y: Floats) -> str:
+    """ρ and n as a panel says them."""
+    rho, n = spearman(x, y)
+    if np.isfinite(rho):
+        return f"Spearman ρ = {rho:.2f}, n = {n}".replace("-", "−")
+    return f"ρ undefined (no spread), n = {n}" if n >= 3 else f"ρ undefined, n = {n}"
