@@ -12,7 +12,7 @@ import torch
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.cpu import has_onednn, use_onednn
+from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
 from persona_assets.study import Inference, StudyError
 
 
@@ -127,6 +127,8 @@ def load_model(
 
     logging.disable_progress_bar()  # loading is said in one line
     directory = checkpoint.directory()
+    if hardware.device == "cpu":
+        keep_freed_memory()
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
