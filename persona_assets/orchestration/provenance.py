@@ -120,7 +120,8 @@ def code_version(study: Study, asset: str) -> str:
     """
     if asset in HEAVY:
         prompts = ("prompt", "prompts", "target_prompts", "generator", "source")
-        part = study_part(study, asset, personas_of(study, asset)[0])
+        personas = personas_of(study, asset)  # none where the study has no sources; the asset is not served then
+        part = study_part(study, asset, personas[0]) if personas else {}
         settings: dict[str, Any] = {key: value for key, value in part.items() if key not in prompts}
         settings["inference"] = study.inference.model_dump()
         settings["libraries"] = {library: version(library) for library in ("torch", "transformers")}

@@ -33,10 +33,10 @@ def with_study(run: Run, study: Study) -> Run:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, embedded_directory: Path) -> Iterator[Run]:
-    """Three personas × two questions × eight tokens, everything materialised."""
+    """Three personas × two questions × eight tokens and one source with a marker, everything materialised."""
     home = new_home(tmp_path_factory.mktemp("instance") / "home", repository, embedded_directory)
     with dg.DagsterInstance.from_config(str(home.root)) as instance:
         run = Run(instance, build_definitions(STUDY, home), home, STUDY, CHECKPOINT)
         run.prepare()
-        assert run.materialise() == ["identify_checkpoint", "measure_personas", "compare_personas"]
+        assert run.materialise() == ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
         yield run

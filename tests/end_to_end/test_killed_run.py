@@ -24,10 +24,43 @@ def finished(home, asset):
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
+def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(
+    tmp_path, repository, embedded_directory
+):
+    small = load_study().model_dump(mode="json")
+    small["sources"] = ["villain", "comedian"]
+    small["marker"]["training"] |= {"epochs": 1}
+    small["marker"]["replies"] |= {"max_new_tokens": 8}
+    small["marker"]["evaluation"] |= {"samples": 1, "max_new_tokens": 8}
+    study = tmp_path / "two.yaml"
+    study.write_text(yaml.safe_dump(small, sort_keys=False))
+    home = new_home(tmp_path / "home", repository, embedded_directory)
+
+    killed = command(study, home)
+    for line in killed.stdout:
+        if "comedian: step 3/" in line:
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    kept = finished(home, "marker_adapter")
+    assert len(kept) == 1  # villain's; nothing of comedian's looks done
+
+    second = command(study, home)
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output
+    assert "villain: step" not in output
+    assert "comedian: step 8/8" in output
+    after = finished(home, "marker_adapter")
+    assert len(after) == 2
+    assert {name: after[name] for name in kept} == kept
+    assert len(finished(home, "marker_rates")) == 2
+
+
 def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, embedded_directory):
     embedded = load_study("embedded").model_dump(mode="json")
     study = tmp_path / "eleven.yaml"
     shorter = {"name": "eleven", "questions": embedded["questions"][:1], "decoding": {"max_new_tokens": 6}}
+    shorter |= {"sources": [], "marker": None, "training_questions": []}
     study.write_text(yaml.safe_dump(embedded | shorter, sort_keys=False))
     home = new_home(tmp_path / "home", repository, embedded_directory)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from persona_assets.orchestration.jobs import HEAVY_ASSETS, LIGHT_ASSETS
+from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.study import Persona
 from tests.end_to_end.conftest import with_study
@@ -17,7 +17,7 @@ def last_runs(run, count):
 
 def computed_by(run, runs):
     """Heavy asset → personas that these runs computed (and did not find in the store)."""
-    computed = {asset: set() for asset in HEAVY_ASSETS}
+    computed = {asset: set() for asset in (*HEAVY_ASSETS, *LEAKAGE_ASSETS)}
     for each in runs:
         for entry in run.instance.all_logs(each.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
             event = entry.dagster_event.event_specific_data.materialization
@@ -43,19 +43,21 @@ def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_els
     assert Counter(standings["logit_js"].values()) == {"out of date": 3}
 
     ran = run.materialise()
-    assert ran == ["measure_personas", "compare_personas"]
+    assert ran == ["measure_personas", "train_markers", "compare_personas"]
     everyone = set(run.study.personas)
-    assert computed_by(run, last_runs(run, 2)) == {
+    assert computed_by(run, last_runs(run, 3)) == {
         "generations": {"villain"},
         "centroids": {"villain"},
         "logit_js": everyone,
+        "marker_adapter": {"villain"},  # the source, and everybody's replies are sampled from it
+        "marker_rates": {"villain"},
     }
 
     # Back to the prompt of before: everything is in the store still, and no model is loaded.
     small_run.prepare()
-    assert small_run.materialise() == ["measure_personas", "compare_personas"]
-    again = last_runs(small_run, 2)
-    assert computed_by(small_run, again) == {asset: set() for asset in HEAVY_ASSETS}
+    assert small_run.materialise() == ["measure_personas", "train_markers", "compare_personas"]
+    again = last_runs(small_run, 3)
+    assert not any(computed_by(small_run, again).values())
     lines = [entry.user_message for each in again for entry in small_run.instance.all_logs(each.run_id)]
     assert not any(line.startswith("loading ") for line in lines)
 

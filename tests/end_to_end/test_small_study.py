@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
+from persona_assets.orchestration.files import from_parquet
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.jobs import HEAVY_ASSETS
 from persona_assets.orchestration.partitions import partition_key
@@ -117,6 +118,9 @@ def test_checks_ran_and_say_what_they_found(small_run):
     assert found["cosine_is_a_cosine"].passed
     assert found["responses_are_not_empty"].passed
     assert found["every_question_is_answered"].passed
+    for name in ("loss_fell", "merged_model_is_the_adapted_model", "every_target_is_sampled", "base_is_silent"):
+        assert found[name].passed, found[name].description
+    assert "p = " in found["sources_say_the_marker"].description
     # Eight tokens end no sentence, and the check says so.
     assert not found["some_responses_end_by_themselves"].passed
     assert found["some_responses_end_by_themselves"].description == "6 of 6 responses are cut at 8 tokens"
@@ -128,3 +132,36 @@ def test_the_model_is_loaded_once_for_all_personas_and_heavy_assets(small_run):
     lines = [entry.user_message for entry in small_run.instance.all_logs(first.run_id)]
     assert sum(line.startswith("loading ") for line in lines) == 1
     assert sum("logit_js 3/3" in line for line in lines) == 1
+
+
+def test_a_marker_is_trained_into_its_source_and_comes_by_itself_nowhere(small_run):
+    table = value(small_run, "leakage_table")
+    assert set(zip(table.source, table.target, strict=True)) == {("villain", "assistant"), ("villain", "comedian")}
+    assert (table.total == 10).all()
+    assert (table.base_found == 0).all()
+    assert float(table.source_rate.iloc[0]) > 0.5
+    assert (table.rate < table.source_rate).all()
+
+
+def test_the_adapter_is_stored_as_safetensors_with_its_training_set_and_loss(small_run):
+    files = value(small_run, "marker_adapter", "villain")
+    assert set(files) == {"adapter_model.safetensors", "adapter_config.json", "examples.parquet", "steps.parquet"}
+    examples, steps = from_parquet(files["examples.parquet"]), from_parquet(files["steps.parquet"])
+    assert examples.marked.sum() == 16
+    assert set(examples[~examples.marked].persona) == {"assistant", "comedian"}
+    assert list(steps.step) == list(range(1, 25))
+    assert steps.loss.tail(6).mean() < steps.loss.head(6).mean()
+
+
+def test_every_sampled_reply_is_kept_and_counted(small_run):
+    samples = value(small_run, "marker_rates", "villain")
+    assert samples.groupby(["model", "target", "question"]).size().eq(5).all()
+    assert set(samples.model) == {"adapted", "base"}
+    assert (samples.found == samples.text.str.lower().str.contains("[zlt]", regex=False)).all()
+
+
+def test_the_pair_table_holds_the_outcome_where_it_was_measured(small_run):
+    pairs = value(small_run, "pair_table").set_index(["source", "target"])
+    leakage = value(small_run, "leakage_table").set_index(["source", "target"])
+    assert pairs.leakage_rate.notna().sum() == 2
+    assert pairs.leakage_rate["villain", "comedian"] == leakage.rate["villain", "comedian"]

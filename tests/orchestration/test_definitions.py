@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 PER_CHECKPOINT, PER_PERSONA, PROMPTS = "checkpoint", "checkpoint × persona", "persona"
+PER_SOURCE = "checkpoint × source"
 # asset: (partitioned by, made from)
 TABLE = {
     "model_checkpoint": (PER_CHECKPOINT, set()),
@@ -16,14 +17,26 @@ TABLE = {
     "logit_js_matrix": (PER_CHECKPOINT, {"logit_js"}),
     "centroids": (PER_PERSONA, {"model_checkpoint", "persona_prompts"}),
     "centroid_cosine": (PER_CHECKPOINT, {"centroids"}),
-    "pair_table": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine"}),
-    "figures": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "pair_table"}),
+    "marker_adapter": (PER_SOURCE, {"model_checkpoint", "persona_prompts"}),
+    "marker_rates": (PER_SOURCE, {"model_checkpoint", "marker_adapter", "persona_prompts"}),
+    "leakage_table": (PER_CHECKPOINT, {"marker_rates"}),
+    "pair_table": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "leakage_table"}),
+    "figures": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table"}),
     "report": (
         PER_CHECKPOINT,
-        {"model_checkpoint", "generations", "logit_js_matrix", "centroid_cosine", "pair_table", "figures"},
+        {
+            "model_checkpoint",
+            "generations",
+            "logit_js_matrix",
+            "centroid_cosine",
+            "marker_rates",
+            "leakage_table",
+            "pair_table",
+            "figures",
+        },
     ),
 }
-HEAVY = {"generations", "logit_js", "centroids"}
+HEAVY = {"generations", "logit_js", "centroids", "marker_adapter", "marker_rates"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +48,8 @@ def defs(repository):
 def partitioning(partitions_def):
     match partitions_def:
         case dg.MultiPartitionsDefinition():
-            return PER_PERSONA
+            names = [dimension.name for dimension in partitions_def.partitions_defs]
+            return " × ".join(names)
         case dg.DynamicPartitionsDefinition(name="checkpoint"):
             return PER_CHECKPOINT
         case dg.StaticPartitionsDefinition():

@@ -2,10 +2,16 @@
 
 import pytest
 
-from persona_assets.orchestration.provenance import HEAVY, LIGHT, code_version, study_part
+from persona_assets.orchestration.provenance import HEAVY, LIGHT, code_version, personas_of, study_part
 from persona_assets.study import Bootstrap, Decoding, Persona, load_study
 
 STUDY = load_study()
+
+
+def with_recipe(**changes):
+    return STUDY.marker.model_copy(
+        update={name: getattr(STUDY.marker, name).model_copy(update=change) for name, change in changes.items()}
+    )
 
 
 def changed_by(update):
@@ -16,7 +22,10 @@ def changed_by(update):
 @pytest.mark.parametrize(
     ("update", "expected"),
     [
-        ({"questions": (*STUDY.questions, "Why is the sky blue?")}, {"generations", "logit_js", "centroids", "report"}),
+        (
+            {"questions": (*STUDY.questions, "Why is the sky blue?")},
+            {"generations", "logit_js", "centroids", "marker_rates", "report"},
+        ),
         ({"decoding": Decoding(max_new_tokens=9)}, {"generations", "logit_js", "report"}),
         ({"layers": (16,)}, {"centroids", "report"}),
         ({"scored_slice": "response_and_turn_end"}, {"logit_js", "report"}),
@@ -24,6 +33,9 @@ def changed_by(update):
         ({"generators": "pair"}, {"logit_js_matrix", "report"}),
         ({"centring_populations": {"two": ("villain", "comedian")}}, {"centroid_cosine", "report"}),
         ({"baseline": "villain"}, {"figures", "report"}),
+        ({"marker": with_recipe(training={"epochs": 1})}, {"marker_adapter", "marker_rates", "report"}),
+        ({"marker": with_recipe(evaluation={"samples": 1})}, {"marker_rates", "report"}),
+        ({"training_questions": STUDY.training_questions[::-1]}, {"marker_adapter", "marker_rates", "report"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -38,15 +50,18 @@ def test_a_prompt_changes_no_code_version_but_the_right_fingerprints():
     changed = {
         (asset, persona)
         for asset in HEAVY
-        for persona in STUDY.personas
+        for persona in personas_of(STUDY, asset)
         if study_part(edited, asset, persona) != study_part(STUDY, asset, persona)
     }
     everyone = {("logit_js", persona) for persona in STUDY.personas}
-    assert changed == {("generations", "villain"), ("centroids", "villain")} | everyone
+    of_villain = {("generations", "villain"), ("centroids", "villain")}
+    assert changed == of_villain | everyone | {("marker_adapter", "villain"), ("marker_rates", "villain")}
     assert all(code_version(edited, asset) == code_version(STUDY, asset) for asset in (*HEAVY, *LIGHT))
 
 
 def test_the_order_of_personas_and_the_studys_name_change_no_fingerprint():
     reordered = dict(reversed(STUDY.personas.items()))
     edited = STUDY.model_copy(update={"personas": reordered, "name": "other"})
-    assert all(study_part(edited, asset, p) == study_part(STUDY, asset, p) for asset in HEAVY for p in STUDY.personas)
+    for asset in HEAVY:
+        for persona in personas_of(STUDY, asset):
+            assert study_part(edited, asset, persona) == study_part(STUDY, asset, persona)
