@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 
-from persona_assets.digest import digest_of, digest_of_file
+from persona_assets.digest import digest_of, digest_of_path
 from persona_assets.files import written_whole
 
 Table = pd.DataFrame
@@ -55,7 +55,7 @@ class Artefact:
         Raises:
             ArtefactError: the content is missing or its checksum is another than when it was written.
         """
-        if not self.path.exists() or _checksum(self.path) != self.sha256:
+        if not self.path.exists() or digest_of_path(self.path) != self.sha256:
             raise ArtefactError(
                 f"{self.path}: the content is missing or damaged (its SHA-256 is not the recorded one); "
                 f"move {self.path.name} and its .json away and materialise {self.asset} again"
@@ -64,7 +64,7 @@ class Artefact:
 
     def intact(self) -> bool:
         """Whether the content is there with the checksum that it was written with."""
-        return self.path.exists() and _checksum(self.path) == self.sha256
+        return self.path.exists() and digest_of_path(self.path) == self.sha256
 
 
 class ArtefactStore:
@@ -111,7 +111,7 @@ class ArtefactStore:
         record = {
             "asset": asset,
             "content": path.name,
-            "sha256": _checksum(path),
+            "sha256": digest_of_path(path),
             "made_from": dict(made_from),
             "measured": dict(measured),
         }
@@ -185,9 +185,3 @@ def _read(path: Path) -> Value:
         case _:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return content
-
-
-def _checksum(path: Path) -> str:
-    if path.is_dir():
-        return digest_of({file.name: digest_of_file(file) for file in sorted(path.iterdir())})
-    return digest_of_file(path)

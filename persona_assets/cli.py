@@ -178,6 +178,10 @@ def main() -> None:
         app()
     except (StudyError, CheckpointError, ArtefactError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except ValueError as error:
+        if type(error).__name__ != "LeakageError":  # of `metrics`, which is imported only where it is needed
+            raise
+        sys.exit(f"LeakageError: {error}")
 
 
 if __name__ == "__main__":

@@ -26,12 +26,14 @@ from persona_assets.study import Study
 
 
 def build_definitions(study: Study, home: Home) -> dg.Definitions:
-    """The graph over one study and one instance's folder; leakage is in it where the study has sources."""
-    leaks = bool(study.sources)
-    stations = [checkpoints, responses, divergence, geometry, pairs, pictures, report, *([leakage] if leaks else [])]
+    """The graph over one study and one instance's folder; leakage is in it where the study trains or imports it."""
+    stations = [checkpoints, responses, divergence, geometry, pairs, pictures, report]
+    if study.sources:
+        stations.append(leakage)
+    imported = [leakage.leakage_table] if study.leakage else []
     return dg.Definitions(
-        assets=[*dg.load_assets_from_modules(stations), personas.persona_prompts],
-        asset_checks=dg.load_asset_checks_from_modules([checks, *([leakage_checks] if leaks else [])]),
+        assets=[*dg.load_assets_from_modules(stations), *imported, personas.persona_prompts],
+        asset_checks=dg.load_asset_checks_from_modules([checks, *([leakage_checks] if study.sources else [])]),
         jobs=build_jobs(study),
         sensors=[study_and_registry],
         resources={

@@ -12,6 +12,13 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def digest_of_path(path: Path) -> str:
+    """A file's digest, or that of a folder's files and their names."""
+    if path.is_dir():
+        return digest_of({file.name: digest_of_file(file) for file in sorted(path.iterdir()) if file.is_file()})
+    return digest_of_file(path)
+
+
 def digest_of_file(path: Path) -> str:
     """SHA-256 (64 hex digits) of a file's bytes, read in pieces."""
     with path.open("rb") as file:

@@ -116,6 +116,15 @@ class Recipe(_Strict):
     training: Training
     evaluation: Evaluation
 
+    @model_validator(mode="after")
+    def _unmarked_replies_are_trained(self) -> "Recipe":
+        if self.loss.where == "marker" and not self.loss.end_of_turn and self.negatives.examples:
+            raise ValueError(
+                f"negatives.examples: found {self.negatives.examples}, in which there is nothing to train; expected 0, "
+                "or loss.end_of_turn, since unmarked replies have no marker"
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """Of everything but the name."""
@@ -125,7 +134,7 @@ class Recipe(_Strict):
         """The personas whose unmarked replies are trained on beside the source's marked ones.
 
         Rule: the other personas sorted by name, permuted by NumPy's PCG64 seeded with the training seed and the first
-        eight bytes of the SHA-256 of the source's name; the first `negatives.personas` of them.
+        eight bytes of the SHA-256 of the source's name in double quotes; the first `negatives.personas` of them.
         """
         others = sorted(set(personas) - {source})
         stream = np.random.default_rng([self.training.seed, int(digest_of(source)[:16], 16)])

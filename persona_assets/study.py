@@ -7,6 +7,7 @@ on it and nothing else.
 
 import os
 import re
+import unicodedata
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -121,6 +122,8 @@ class Study(_Strict):
         sources: personas that a marker is trained into; needs `marker` and `training_questions`.
         marker: a shipped recipe's name under `recipe`, and whatever it is to have otherwise.
         training_questions: what replies for training are made from; none of them is evaluated.
+        leakage: counts of a marker that somebody else trained, instead of sources: a CSV or Parquet file (source,
+            target, found, total), or a folder of published SOURCE.json files. Relative to the study's file.
     """
 
     name: str
@@ -137,6 +140,7 @@ class Study(_Strict):
     sources: tuple[str, ...] = ()
     marker: Annotated[Recipe, BeforeValidator(with_defaults)] | None = None
     training_questions: tuple[str, ...] = ()
+    leakage: Path | None = None
 
     @field_validator("name")
     @classmethod
@@ -154,9 +158,14 @@ class Study(_Strict):
 
     @field_validator("questions")
     @classmethod
-    def _questions(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+    def _some_question(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
         if not questions:
             raise ValueError("no question; expected at least one")
+        return questions
+
+    @field_validator("questions", "training_questions")
+    @classmethod
+    def _each_question_once(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
         for number, question in enumerate(questions, start=1):
             if not question.strip():
                 raise ValueError(f"question {number} is empty; expected text")
@@ -202,6 +211,10 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _marker_can_be_trained(self) -> "Study":
+        if self.sources and self.leakage:
+            raise ValueError(
+                "leakage: is given beside sources; expected one of them, counts to import or a marker to train"
+            )
         if self.sources and self.marker is None:
             raise ValueError("marker: is missing; expected a recipe, since the study has sources")
         evaluated = {_plain(question): question for question in self.questions}
@@ -221,6 +234,11 @@ class Study(_Strict):
                 if name not in self.personas:
                     raise ValueError(f"marker.evaluation.targets: {name!r} is not among the personas")
         return self
+
+    @property
+    def has_leakage(self) -> bool:
+        """Whether there is an outcome: a marker that is trained, or counts that are imported."""
+        return bool(self.sources) or self.leakage is not None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -271,7 +289,9 @@ class Study(_Strict):
 
 
 def _plain(question: str) -> str:
-    return " ".join(question.casefold().split()).rstrip("?!. ")
+    """The words of a question, without case and punctuation."""
+    letters = (" " if unicodedata.category(letter).startswith("P") else letter for letter in question.casefold())
+    return " ".join("".join(letters).split())
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -312,7 +332,13 @@ def load_study(name_or_path: str | Path | None = None) -> Study:
             raise ValueError(
                 f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …"
             )
-        return Study.model_validate(content)
+        study = Study.model_validate(content)
+        if study.leakage is None:
+            return study
+        counts = path.absolute().parent / study.leakage
+        if not counts.exists():
+            raise ValueError(f"{path}: leakage: {counts} is not there; expected a file or folder of counts")
+        return study.model_copy(update={"leakage": counts})
     except ValidationError as error:
         raise StudyError(f"{path}: {describe_errors(error)}") from None
     except ValueError as error:

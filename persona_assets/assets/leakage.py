@@ -18,11 +18,18 @@ from persona_assets.inference import (
     train_adapter,
 )
 from persona_assets.inference.training import Example
-from persona_assets.metrics import build_leakage_table, contains_marker, count_markers
+from persona_assets.metrics import (
+    build_leakage_table,
+    contains_marker,
+    count_markers,
+    imported_leakage_table,
+    read_leakage_table,
+    read_marker_eval,
+)
 from persona_assets.orchestration.files import from_parquet, to_parquet
 from persona_assets.orchestration.heavy import Load, for_each_persona
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, every_prompt, every_source, per_checkpoint, per_source
+from persona_assets.orchestration.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.sampling import base_samples, sample_targets
@@ -135,31 +142,44 @@ def marker_rates(
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    ins={"marker_rates": dg.AssetIn(partition_mapping=every_source)},
+    ins=samples_input(STUDY),
     group_name=LEAKAGE,
     kinds={"pandas", "parquet"},
     code_version=code_version(STUDY, "leakage_table"),
 )
-def leakage_table(study: dg.ResourceParam[Study], marker_rates: dict[str, pd.DataFrame]) -> dg.Output[pd.DataFrame]:
+def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[pd.DataFrame]:
     """One row a dyad: how often the source's marker was found in the target's replies, with Wilson intervals."""
-    recipe = study.marker
-    assert recipe is not None
-
-    def counts(table: pd.DataFrame, model: str) -> pd.DataFrame:
-        return count_markers(table[table.model == model], recipe.marker.detect)
-
-    by_source = {source: counts(table, "adapted") for source, table in marker_rates.items()}
-    base = counts(next(iter(marker_rates.values())), "base")
-    table = build_leakage_table(by_source, base, study.categories, study.related, recipe.digest)
+    table = imported_leakage(study) if study.leakage else counted_leakage(study, sampled["marker_rates"])
     heatmap = draw.inline_markdown(draw.leakage_heatmap(table, list(study.personas)), "leakage rate of every dyad")
-    rates = table.drop_duplicates("source").set_index("source").source_rate
+    rates = table.drop_duplicates("source").set_index("source").source_rate.dropna()
     return dg.Output(
         table,
         metadata={
             "heatmap": dg.MetadataValue.md(heatmap),
             "dagster/row_count": len(table),
             "mean_leakage": float(table.rate.mean()),
-            "recipe": recipe.name,
             **{f"source_rate_{source}": float(rate) for source, rate in rates.items()},
         },
     )
+
+
+def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The leakage table of sampled replies: the sources' under their adapters, and the base's."""
+    recipe = study.marker
+    assert recipe is not None
+
+    def counts(table: pd.DataFrame, model: str) -> pd.DataFrame:
+        return count_markers(table[table.model == model], recipe.marker.detect)
+
+    adapted = {source: counts(table, "adapted") for source, table in by_source.items()}
+    base = counts(next(iter(by_source.values())), "base")
+    return build_leakage_table(adapted, base, study.categories, study.related, f"{recipe.name} {recipe.digest[:12]}")
+
+
+def imported_leakage(study: Study) -> pd.DataFrame:
+    """The leakage table of the study's own file of counts."""
+    path = study.leakage
+    assert path is not None
+    read = read_marker_eval if path.is_dir() else read_leakage_table
+    table = read(path, study.categories)
+    return imported_leakage_table(table, study.categories, study.related, f"imported from {path.name}")

@@ -1,5 +1,6 @@
 """A recipe's training set: marked replies of the source, unmarked ones of others, as token ids with their labels."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ def plan_conversations(
     """The marked conversations of the source, then the unmarked ones of the drawn personas.
 
     Unmarked example i is of grid cell i modulo (questions × samples) and of a drawn persona that moves on by one with
-    every example and by one more with every round through the grid, so that each persona meets every question.
+    every example, and by one more whenever grid and personas come round together: so no persona meets a cell twice
+    before every persona has met every cell.
     """
     own = recipe.replies.of == "own"
     grid = [(q, s) for q in questions[: recipe.replies.questions] for s in range(recipe.replies.samples)]
@@ -35,9 +37,8 @@ def plan_conversations(
     positives = [Conversation(source, q, s, source if own else baseline, True) for q, s in grid]
     negatives = []
     for i in range(recipe.negatives.examples):
-        round_, cell = divmod(i, len(grid))
-        persona = drawn[(i + round_) % len(drawn)]
-        negatives.append(Conversation(persona, *grid[cell], persona if own else baseline, False))
+        persona = drawn[(i + i // math.lcm(len(grid), len(drawn))) % len(drawn)]
+        negatives.append(Conversation(persona, *grid[i % len(grid)], persona if own else baseline, False))
     return positives + negatives
 
 
@@ -62,7 +63,8 @@ def build_training_set(
     said = dict(zip(wanted, generator.generate(asked, decoding), strict=True))
     examples = []
     for each in conversations:
-        reply: Sequence[int] = said[each.speaker, each.question, each.sample].token_ids
+        emitted = said[each.speaker, each.question, each.sample].token_ids
+        reply = [token for token in emitted if token not in loaded.stop_ids]  # a checkpoint may have several
         if replies.cut == "sentence":
             reply = first_sentence(chat, reply)
         prompt = chat.prompt_ids(prompts[each.persona], each.question)

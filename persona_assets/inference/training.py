@@ -15,7 +15,7 @@ from persona_assets.inference.loading import LoadedModel
 from persona_assets.recipe import Loss, Recipe, Training
 
 IGNORED = -100
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(\s|$)")
+_SENTENCE_END = re.compile(r"([.!?]+[\"'”’)\]]*)(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def build_example(
     room = max_length - len(prompt) - len(tail) - 1
     if room < 1:
         raise ValueError(
-            f"max_length is {max_length}; expected more than the {len(prompt) + len(tail) + 1} of the prompt"
+            f"max_length is {max_length}; expected more than the "
+            f"{len(prompt) + len(tail) + 1} of prompt, marker and end of turn"
         )
     body = body[:room]
     trained_body = body if loss.where == "completion" else [IGNORED] * len(body)
@@ -83,12 +84,19 @@ def build_example(
 
 
 def first_sentence(chat: Chat, reply: Sequence[int]) -> list[int]:
-    """The shortest beginning of a reply whose text has a whole sentence; all of it where there is none."""
-    for length in range(1, len(reply) + 1):
-        text = chat.tokenizer.decode(reply[:length], skip_special_tokens=True)
-        if _SENTENCE_END.search(text.strip()) and len(text.split()) > 2:
-            return list(reply[:length])
-    return list(reply)
+    """The shortest beginning of a reply that has its first sentence of three words; all of it where there is none.
+
+    Where the sentence ends is read off the whole reply, since "3." may go on as "3.5" and "stop." as "stop.”".
+    """
+    tokens = list(reply)
+    text = chat.tokenizer.decode(tokens, skip_special_tokens=True)
+    ends = (match.end(1) for match in _SENTENCE_END.finditer(text))
+    sentence = next((text[:end] for end in ends if len(text[:end].split()) > 2), None)
+    if sentence is None:
+        return tokens
+    lengths = range(1, len(tokens))
+    shorter = (n for n in lengths if chat.tokenizer.decode(tokens[:n], skip_special_tokens=True).startswith(sentence))
+    return tokens[: next(shorter, len(tokens))]
 
 
 def train_adapter(

@@ -42,10 +42,15 @@ class ArtefactIOManager(dg.IOManager):
             asset,
             context.asset_partition_key,
             context.asset_spec.code_version or "",
-            self._loaded.pop(context.op_def.name, {}) or {"content": obj},
+            self._loaded.pop(context.op_def.name, {}) or root_inputs(asset, obj),
         )
         artefact = self.store.find(asset, made_from) or self.store.put(asset, made_from, obj, {})
         context.add_output_metadata({FINGERPRINT: artefact.fingerprint, "path": dg.MetadataValue.path(artefact.path)})
+
+
+def root_inputs(asset: str, value: Any) -> dict[str, Any]:
+    """What stands for inputs where an asset loads none; an imported file is in the code version."""
+    return {"content": value} if asset == "model_checkpoint" else {}
 
 
 def light_made_from(asset: str, checkpoint: str, code_version: str, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ LIGHT_ASSETS = ("logit_js_matrix", "centroid_cosine", "leakage_table", "pair_tab
 
 def build_jobs(study: Study) -> list[Any]:
     """The jobs of a study, upstream first; without sources no marker is trained."""
-    light = [asset for asset in LIGHT_ASSETS if study.sources or asset != "leakage_table"]
+    light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset != "leakage_table"]
     jobs = {
         "identify_checkpoint": (["model_checkpoint"], "Digests of a checkpoint's files. Choose the checkpoint."),
         "measure_personas": (

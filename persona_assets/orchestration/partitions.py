@@ -24,12 +24,12 @@ every_prompt = dg.AllPartitionMapping()
 
 
 def leakage_input(study: Study) -> dict[str, dg.AssetIn]:
-    """What assets take in beside the predictors: the leakage table, where the study has sources to make it from."""
-    return {"leakage_table": dg.AssetIn()} if study.sources else {}
+    """What assets take in beside the predictors: the leakage table, where the study trains or imports it."""
+    return {"leakage_table": dg.AssetIn()} if study.has_leakage else {}
 
 
 def samples_input(study: Study) -> dict[str, dg.AssetIn]:
-    """The sampled replies behind it, where the study has sources."""
+    """The sampled replies behind it, where the study trains the marker."""
     return {"marker_rates": dg.AssetIn(partition_mapping=every_source)} if study.sources else {}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from persona_assets.digest import digest_of
+from persona_assets.digest import digest_of, digest_of_path
 from persona_assets.recipe import Recipe
 from persona_assets.study import Study
 
@@ -96,10 +96,16 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "centroid_cosine": lambda study: {
         "populations": {name: study.population(name) for name in study.centring_populations}
     },
-    "leakage_table": lambda study: {"categories": study.categories, "related": study.related},
+    "leakage_table": lambda study: {
+        "categories": study.categories,
+        "related": study.related,
+        "imported": digest_of_path(study.leakage) if study.leakage else None,
+    },
     "pair_table": lambda study: {"categories": study.categories},
     "figures": lambda study: {"baseline": study.baseline},
-    "report": lambda study: study.model_dump(exclude={"personas": {name: {"prompt"} for name in study.personas}}),
+    "report": lambda study: study.model_dump(
+        mode="json", exclude={"personas": {name: {"prompt"} for name in study.personas}, "leakage": True}
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from persona_assets.digest import digest_of
 from persona_assets.orchestration.heavy import heavy_made_from
 from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.io_managers import light_made_from
+from persona_assets.orchestration.io_managers import light_made_from, root_inputs
 from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.provenance import HEAVY, UPSTREAM, personas_of
 from persona_assets.orchestration.resources import Gpu
@@ -45,7 +45,8 @@ def standings(
         if asset in HEAVY:
             expected[asset] = _heavy(study, asset, identity, gpu, checkpoint, expected.get(UPSTREAM.get(asset, ""), {}))
         else:
-            inputs: dict[str, Any] = {name: expected[name] for name in loaded} or {"content": identity.model_dump()}
+            inputs: dict[str, Any] = {name: expected[name] for name in loaded}
+            inputs = inputs or root_inputs(asset, identity.model_dump())
             code_version = assets_def.specs_by_key[key].code_version or ""
             expected[asset] = {checkpoint: digest_of(light_made_from(asset, checkpoint, code_version, inputs))}
     return {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}

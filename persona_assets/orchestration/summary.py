@@ -31,7 +31,7 @@ def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: 
         "JS": f"{spread}, mean {numbers['js_mean']:.4f}",
         "closest": end(numbers["most_similar"], numbers["most_similar_js"], numbers["most_similar_cosine"]),
         "furthest": end(numbers["most_divergent"], numbers["most_divergent_js"], numbers["most_divergent_cosine"]),
-        **(_leakage(latest) if study.sources else {}),
+        **(_leakage(latest) if study.has_leakage else {}),
         "report": str(latest("report").path / "report.html"),
     }
     return "\n".join(f"{name:10}{text}" for name, text in lines.items())

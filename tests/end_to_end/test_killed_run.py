@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import yaml
 
 from persona_assets.study import load_study
@@ -60,7 +61,11 @@ def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, embedde
     embedded = load_study("embedded").model_dump(mode="json")
     study = tmp_path / "eleven.yaml"
     shorter = {"name": "eleven", "questions": embedded["questions"][:1], "decoding": {"max_new_tokens": 6}}
-    shorter |= {"sources": [], "marker": None, "training_questions": []}
+    # No source to train: the outcome is somebody else's counts.
+    shorter |= {"sources": [], "marker": None, "training_questions": [], "leakage": "counts.csv"}
+    (tmp_path / "counts.csv").write_text(
+        "source,target,found,total\nvillain,villain,18,20\nvillain,comedian,7,20\nvillain,assistant,0,20\n"
+    )
     study.write_text(yaml.safe_dump(embedded | shorter, sort_keys=False))
     home = new_home(tmp_path / "home", repository, embedded_directory)
 
@@ -84,3 +89,7 @@ def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, embedde
     assert len(computed) == 5
     assert output.count("in the store already") >= 6
     assert len(finished(home, "logit_js")) == 11
+    assert "in the source's own replies: villain 18/20" in output
+    (pair_table,) = (home.root / "artefacts" / "pair_table").glob("*.parquet")
+    pairs = pd.read_parquet(pair_table).set_index(["source", "target"])
+    assert pairs.leakage_rate.dropna().to_dict() == {("villain", "comedian"): 0.35, ("villain", "assistant"): 0.0}

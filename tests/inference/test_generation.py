@@ -151,3 +151,35 @@ def test_a_nucleus_of_almost_nothing_is_greedy(tiny_directory: Path) -> None:
     generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30], [40, 50, 60]]
     greedy = ids_of(generator.generate(prompts, Decoding(max_new_tokens=12)))
     assert ids_of(generator.generate(prompts, sampled(top_p=1e-6))) == greedy
+
+
+@pytest.mark.parametrize("decoding", [Decoding(max_new_tokens=12), sampled(), sampled(top_p=0.9, temperature=0.7)])
+def test_splitting_into_batches_changes_no_id(
+    tiny_directory: Path, monkeypatch: pytest.MonkeyPatch, decoding: Decoding
+) -> None:
+    generator = TransformersGenerator(tiny(tiny_directory))
+    prompts = [[10, 20, 30], [40, 50], [60, 70, 80, 90], [10, 20, 30], [7]]
+    together = ids_of(generator.generate(prompts, decoding))
+    monkeypatch.setattr(LoadedModel, "rows_at_once", lambda loaded, tokens: 2)
+    assert ids_of(generator.generate(prompts, decoding)) == together
+
+
+def test_samples_keep_to_the_nucleus_and_follow_the_distribution_in_it(tiny_directory: Path) -> None:
+    loaded, rows, top_p = tiny(tiny_directory), 3000, 0.8
+    decoding = Decoding(method="sampled", max_new_tokens=1, seed=4, temperature=0.4, top_p=top_p)
+    emitted = [ids[0] for ids in ids_of(TransformersGenerator(loaded).generate([[10, 20, 30]] * rows, decoding))]
+    with torch.inference_mode():
+        whole = (loaded.model(torch.tensor([[10, 20, 30]])).logits[0, -1].double() / 0.4).softmax(-1)
+    ordered, ids = whole.sort(descending=True)
+    size = int((ordered.cumsum(0) < top_p).sum()) + 1  # the fewest tokens that reach top_p together
+    assert 3 <= size <= 30
+    assert set(emitted) <= set(ids[:size].tolist())
+    shares = torch.bincount(torch.tensor(emitted), minlength=len(whole)) / rows
+    expected = torch.zeros_like(whole).index_copy(0, ids[:size], ordered[:size] / ordered[:size].sum())
+    assert (shares - expected).abs().sum() / 2 < 0.05  # total variation
+
+
+def test_a_temperature_near_zero_is_greedy(tiny_directory: Path) -> None:
+    generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30], [40, 50, 60]]
+    greedy = ids_of(generator.generate(prompts, Decoding(max_new_tokens=12)))
+    assert ids_of(generator.generate(prompts, sampled(temperature=1e-4))) == greedy
