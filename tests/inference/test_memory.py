@@ -1,0 +1,45 @@
+"""Where memory is short, training recomputes activations and learns the same."""
+
+import pytest
+
+from persona_assets.checkpoint import Checkpoint
+from persona_assets.inference import Example, LoadedModel, choose_hardware, load_model, train_adapter
+from persona_assets.inference.training import needs_checkpointing
+from persona_assets.recipe import Lora, Recipe, Training
+from persona_assets.study import Inference, load_study
+
+
+@pytest.fixture
+def tiny(tiny_directory):
+    return load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
+
+
+def short_recipe() -> Recipe:
+    recipe = load_study("embedded").marker
+    training = Training(
+        learning_rate=1e-2, schedule="constant", warmup=0, epochs=3, batch_size=2, max_length=64, seed=1
+    )
+    lora = Lora(r=4, alpha=8, dropout=0.0, rank_stabilised=False)
+    return recipe.model_copy(update={"training": training, "lora": lora})
+
+
+EXAMPLES = [Example((5, 6, 7, 8, 9), (-100, -100, 7, 8, 9)), Example((9, 8, 7), (-100, 8, 7))]
+
+
+def test_checkpointing_is_asked_for_when_activations_do_not_fit(tiny, monkeypatch):
+    # 17 × 4 bytes × 32 hidden × 3 blocks × 5 tokens × 2 rows = 65,280 bytes, against half of what is free
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 2 * 65_280)
+    assert not needs_checkpointing(tiny, EXAMPLES, 2)
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 2 * 65_279)
+    assert needs_checkpointing(tiny, EXAMPLES, 2)
+
+
+def test_checkpointing_changes_no_loss(tiny, monkeypatch, tmp_path):
+    losses = {}
+    for free in (1 << 40, 1):
+        monkeypatch.setattr(LoadedModel, "free_memory", lambda self, free=free: free)
+        trained = train_adapter(tiny, EXAMPLES, short_recipe(), tmp_path / str(free), lambda step, total: None)
+        losses[free] = [step.loss for step in trained.steps]
+        assert not tiny.model.is_gradient_checkpointing
+    assert losses[1] == pytest.approx(losses[1 << 40], rel=1e-5)
+    assert losses[1][-1] < losses[1][0]
