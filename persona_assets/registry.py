@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.files import written_whole
-from persona_assets.study import checked_name, describe_errors
-from persona_assets.yaml_files import read_yaml
+from persona_assets.study import checked_name
+from persona_assets.yaml_files import describe_errors, read_yaml
 
 HEADER = "# Checkpoints that can be measured: a name, then path, or hub and revision; optionally adapter.\n"
 COMMIT = re.compile(r"[0-9a-f]{40}")

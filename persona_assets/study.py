@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.yaml_files import read_yaml
+from persona_assets.yaml_files import describe_errors, read_yaml
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
@@ -292,29 +292,6 @@ def _plain(question: str) -> str:
     """The words of a question, without case and punctuation."""
     letters = (" " if unicodedata.category(letter).startswith("P") else letter for letter in question.casefold())
     return " ".join("".join(letters).split())
-
-
-def describe_errors(error: ValidationError) -> str:
-    """Pydantic's findings as `field: what was found; what was expected`, one a line where there are several."""
-    return "\n  ".join(_describe(found) for found in error.errors())
-
-
-def _describe(found: Any) -> str:
-    field = ".".join(
-        str(part) for part in found["loc"] if part not in ("int", "float", "literal['all']", "tuple[str, ...]")
-    )
-    match found["type"]:
-        case "missing":
-            problem = "is missing; expected it to be given"
-        case "extra_forbidden":
-            problem = f"unknown field, found {found['input']!r}; expected one of the documented fields"
-        case "value_error":
-            problem = str(found["ctx"]["error"]).removeprefix(field.rpartition(".")[2] + " ")
-            if field.endswith(".prompt"):
-                field, problem = field.removesuffix(".prompt"), f"prompt {problem}"
-        case _:
-            problem = f"found {found['input']!r}; {found['msg'][0].lower()}{found['msg'][1:]}"
-    return f"{field}: {problem}" if field else problem
 
 
 def load_study(name_or_path: str | Path | None = None) -> Study:

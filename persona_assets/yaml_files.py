@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -40,3 +41,26 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path}: {place}{error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is not YAML: {error}") from error
+
+
+def describe_errors(error: ValidationError) -> str:
+    """Pydantic's findings as `field: what was found; what was expected`, one a line where there are several."""
+    return "\n  ".join(_describe(found) for found in error.errors())
+
+
+def _describe(found: Any) -> str:
+    field = ".".join(
+        str(part) for part in found["loc"] if part not in ("int", "float", "literal['all']", "tuple[str, ...]")
+    )
+    match found["type"]:
+        case "missing":
+            problem = "is missing; expected it to be given"
+        case "extra_forbidden":
+            problem = f"unknown field, found {found['input']!r}; expected one of the documented fields"
+        case "value_error":
+            problem = str(found["ctx"]["error"]).removeprefix(field.rpartition(".")[2] + " ")
+            if field.endswith(".prompt"):
+                field, problem = field.removesuffix(".prompt"), f"prompt {problem}"
+        case _:
+            problem = f"found {found['input']!r}; {found['msg'][0].lower()}{found['msg'][1:]}"
+    return f"{field}: {problem}" if field else problem

@@ -99,7 +99,7 @@ def dyads_are_off_floor_and_ceiling(leakage_table: pd.DataFrame) -> dg.AssetChec
     silent = leakage_table.groupby("source", sort=False).found.sum()
     floor = [str(source) for source, found in silent.items() if found == 0]
     return dg.AssetCheckResult(
-        passed=between.mean() >= INFORMATIVE_SHARE and not floor,
+        passed=bool(between.mean() >= INFORMATIVE_SHARE) and not floor,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{int(between.sum())} of {len(leakage_table)} dyads between floor and ceiling; "
         f"{len(floor)} sources at the floor{': ' + ', '.join(floor) if floor else ''}",

@@ -1,0 +1,150 @@
+"""What the leakage assets do for one source: train its adapter, sample every target, count the marker."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from persona_assets.artefacts import Artefact, ArtefactStore, Files
+from persona_assets.inference import (
+    Example,
+    LoadedModel,
+    Step,
+    TransformersGenerator,
+    build_training_set,
+    label_log_prob,
+    measured,
+    plan_conversations,
+    train_adapter,
+)
+from persona_assets.metrics import build_leakage_table, contains_marker, count_markers
+from persona_assets.orchestration.files import from_parquet, to_parquet
+from persona_assets.orchestration.heavy import Load
+from persona_assets.recipe import Recipe
+from persona_assets.study import Decoding, Study
+
+BASE = "base_samples"
+
+
+def recipe_of(study: Study) -> Recipe:
+    """The recipe of a study that trains a marker; studies without one have no such assets."""
+    if study.marker is None:
+        raise ValueError(f"study {study.name}: marker is missing; expected a recipe")
+    return study.marker
+
+
+def train_source(
+    loaded: LoadedModel, study: Study, source: str, on_step: Callable[[Step, int], None]
+) -> tuple[Files, dict[str, Any]]:
+    """A source's adapter as files (safetensors, its config, training set and steps as Parquet), and what it cost."""
+    recipe = recipe_of(study)
+    plan = plan_conversations(recipe, source, list(study.personas), study.baseline, study.training_questions)
+    examples = build_training_set(loaded, TransformersGenerator(loaded), recipe, plan, study.prompts)
+    with tempfile.TemporaryDirectory() as folder, measured(loaded.hardware.device) as cost:
+        trained = train_adapter(loaded, examples, recipe, Path(folder), on_step)
+        adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
+    table = pd.DataFrame([vars(each) for each in plan]).assign(
+        text=[loaded.chat.tokenizer.decode(example.token_ids) for example in examples],
+        token_ids=pd.Series([list(example.token_ids) for example in examples]),
+        labels=pd.Series([list(example.labels) for example in examples]),
+    )
+    steps = pd.DataFrame([vars(step) for step in trained.steps])
+    quarter = max(1, len(steps) // 4)
+    return {**adapter, "examples.parquet": to_parquet(table), "steps.parquet": to_parquet(steps)}, {
+        **cost.with_tokens(int(steps.tokens.sum())),
+        "steps": len(steps),
+        "examples": len(table),
+        "first_loss": float(steps.loss.head(quarter).mean()),
+        "last_loss": float(steps.loss.tail(quarter).mean()),
+        "label_log_prob_before": trained.before,
+        "label_log_prob_after": trained.after,
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest,
+    }
+
+
+def rate_source(
+    store: ArtefactStore, study: Study, load: Load, adapter: Artefact
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Every target's replies under a source's merged adapter and under none, with whether the marker is in them.
+
+    Returns:
+        Columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found; what it cost
+        and what was found.
+    """
+    base = base_samples(store, study, load, adapter)
+    loaded = load(marker_adapter=adapter.path)
+    with measured(loaded.hardware.device) as cost:
+        samples = sample_targets(loaded, study)
+    table = pd.concat([samples.assign(model="adapted"), base.assign(model="base")], ignore_index=True)
+    table["found"] = [contains_marker(text, recipe_of(study).marker.detect) for text in table.text]
+    by_target = table[table.model == "adapted"].groupby("target", sort=False).found.agg(["sum", "size"])
+    return table, {
+        **cost.with_tokens(int(samples.tokens.sum())),
+        "replies": len(samples),
+        "found_by_target": {str(target): f"{found}/{total}" for target, found, total in by_target.itertuples()},
+        "found_without_adapter": f"{int(table[table.model == 'base'].found.sum())}/{len(base)}",
+        "label_log_prob_base": adapter.measured["label_log_prob_before"],
+        "label_log_prob_adapter": adapter.measured["label_log_prob_after"],
+        "label_log_prob_merged": label_log_prob(loaded.model, _first_example(adapter), loaded.device),
+    }
+
+
+def _first_example(adapter: Artefact) -> Example:
+    row = from_parquet(adapter.read()["examples.parquet"]).iloc[0]
+    return Example(tuple(map(int, row.token_ids)), tuple(map(int, row.labels)))
+
+
+def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The leakage table of sampled replies: the sources' under their adapters, and the base's."""
+    recipe = recipe_of(study)
+
+    def counts(table: pd.DataFrame, model: str) -> pd.DataFrame:
+        return count_markers(table[table.model == model], recipe.marker.detect)
+
+    adapted = {source: counts(table, "adapted") for source, table in by_source.items()}
+    base = counts(next(iter(by_source.values())), "base")
+    return build_leakage_table(adapted, base, study.categories, study.related, f"{recipe.name} {recipe.digest[:12]}")
+
+
+def sample_targets(loaded: LoadedModel, study: Study) -> pd.DataFrame:
+    """Every target × question × sample of the recipe's evaluation.
+
+    Returns:
+        Columns target, question, sample, text, tokens, finish_reason.
+    """
+    evaluation = recipe_of(study).evaluation
+    decoding = Decoding(
+        method="sampled",
+        max_new_tokens=evaluation.max_new_tokens,
+        seed=evaluation.seed,
+        temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+    )
+    rows = [(t, q, n) for t in study.targets for q in study.questions for n in range(evaluation.samples)]
+    prompts = [loaded.chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
+    replies = TransformersGenerator(loaded).generate(prompts, decoding)
+    return pd.DataFrame(rows, columns=["target", "question", "sample"]).assign(
+        text=[reply.text for reply in replies],
+        tokens=[len(reply.token_ids) for reply in replies],
+        finish_reason=[reply.finish_reason for reply in replies],
+    )
+
+
+def base_samples(store: ArtefactStore, study: Study, load: Load, adapter: Artefact) -> pd.DataFrame:
+    """The checkpoint's own replies to the same evaluation, from the store or sampled now: the base rate."""
+    made_from = {
+        "asset": BASE,
+        "checkpoint": adapter.made_from["checkpoint"],
+        "environment": adapter.made_from["environment"],
+        "target_prompts": {target: study.prompts[target] for target in study.targets},
+        "questions": list(study.questions),
+        "evaluation": recipe_of(study).evaluation.model_dump(mode="json", exclude={"targets"}),
+    }
+    artefact = store.find(BASE, made_from)
+    if artefact is None:
+        artefact = store.put(BASE, made_from, sample_targets(load(), study), {})
+    table: pd.DataFrame = artefact.read()
+    return table
