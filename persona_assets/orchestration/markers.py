@@ -22,17 +22,10 @@ from persona_assets.inference import (
 from persona_assets.metrics import build_leakage_table, contains_marker, count_markers
 from persona_assets.orchestration.files import from_parquet, to_parquet
 from persona_assets.orchestration.heavy import Load
-from persona_assets.recipe import Recipe
+from persona_assets.orchestration.provenance import recipe_of
 from persona_assets.study import Decoding, Study
 
 BASE = "base_samples"
-
-
-def recipe_of(study: Study) -> Recipe:
-    """The recipe of a study that trains a marker; studies without one have no such assets."""
-    if study.marker is None:
-        raise ValueError(f"study {study.name}: marker is missing; expected a recipe")
-    return study.marker
 
 
 def train_source(

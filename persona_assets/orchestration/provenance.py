@@ -52,7 +52,7 @@ def _centroids(study: Study, persona: str) -> dict[str, Any]:
 
 
 def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
-    recipe = _recipe(study)
+    recipe = recipe_of(study)
     drawn = recipe.drawn_personas(persona, list(study.personas))
     spoken = {persona, *drawn, *([study.baseline] if recipe.replies.of == "generic" else [])}
     return {
@@ -64,7 +64,7 @@ def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
 
 
 def _marker_rates(study: Study, persona: str) -> dict[str, Any]:
-    recipe = _recipe(study)
+    recipe = recipe_of(study)
     return {
         **_marker_adapter(study, persona),
         "target_prompts": {name: study.prompts[name] for name in study.targets},
@@ -73,8 +73,10 @@ def _marker_rates(study: Study, persona: str) -> dict[str, Any]:
     }
 
 
-def _recipe(study: Study) -> Recipe:
-    assert study.marker is not None  # a study with sources has a recipe
+def recipe_of(study: Study) -> Recipe:
+    """The recipe of a study that trains a marker; studies without one have no such assets."""
+    if study.marker is None:
+        raise ValueError(f"study {study.name}: marker is missing; expected a recipe")
     return study.marker
 
 
