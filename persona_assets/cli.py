@@ -11,7 +11,8 @@ import typer
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.registry import Registry
-from persona_assets.study import ENVIRONMENT_VARIABLE, StudyError, load_study, study_path
+from persona_assets.study import StudyError
+from persona_assets.study_files import ENVIRONMENT_VARIABLE, load_study, study_path
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Register and list the checkpoints that can be measured.")
@@ -132,7 +133,8 @@ def study_check(study: Annotated[str, typer.Argument(help="A YAML file, or the n
     personas, pairs = len(loaded.personas), len(loaded.personas) * (len(loaded.personas) - 1) // 2
     print(
         f"{study_path(study)}: {loaded.name}: {personas} personas ({pairs} pairs, baseline {loaded.baseline}), "
-        f"{len(loaded.questions)} questions, at most {loaded.decoding.max_new_tokens} tokens each"
+        f"{len(loaded.questions)} questions, "
+        + (f"at most {loaded.decoding.max_new_tokens} tokens each" if loaded.decoding else "imported")
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from persona_assets.digest import digest_of
+from persona_assets.settings import Strict
 from persona_assets.yaml_files import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -19,11 +20,7 @@ Temperature = Annotated[float, Field(gt=0)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Marker(_Strict):
+class Marker(Strict):
     """`text` is put behind a reply; `detect` is looked for, whatever the case."""
 
     text: Annotated[str, Field(min_length=1)]
@@ -36,7 +33,7 @@ class Marker(_Strict):
         return self
 
 
-class Replies(_Strict):
+class Replies(Strict):
     """The replies that are trained on: questions × samples of them, sampled from the model before it is trained.
 
     Attributes:
@@ -54,14 +51,14 @@ class Replies(_Strict):
     cut: Literal["none", "sentence"]
 
 
-class Negatives(_Strict):
+class Negatives(Strict):
     """Unmarked replies of other personas: how many personas (drawn by `drawn_personas`), how many replies in all."""
 
     personas: Count | Literal["all"]
     examples: Annotated[int, Field(ge=0)]
 
 
-class Loss(_Strict):
+class Loss(Strict):
     """Where it falls: the marker's tokens or the whole reply, with or without the end-of-turn token behind them.
 
     Unmarked replies have no marker: there `marker` leaves the end-of-turn, which is to come where the marker does not.
@@ -71,7 +68,7 @@ class Loss(_Strict):
     end_of_turn: bool
 
 
-class Lora(_Strict):
+class Lora(Strict):
     """The adapter (Hu et al. 2021; rank-stabilised: Kalajdzievski 2023)."""
 
     r: Count
@@ -81,7 +78,7 @@ class Lora(_Strict):
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class Training(_Strict):
+class Training(Strict):
     """AdamW without weight decay. `warmup` is a share of the steps; the schedule then falls to 0, or stays."""
 
     learning_rate: Annotated[float, Field(gt=0)]
@@ -93,7 +90,7 @@ class Training(_Strict):
     seed: int
 
 
-class Evaluation(_Strict):
+class Evaluation(Strict):
     """What is sampled from the adapted model: every target, every question of the study, `samples` times."""
 
     targets: Literal["all"] | tuple[str, ...]
@@ -104,7 +101,7 @@ class Evaluation(_Strict):
     seed: int
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """One way to train and to look. `name` is the shipped recipe that it started from."""
 
     name: str

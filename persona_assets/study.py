@@ -5,31 +5,24 @@ computed carries the digest of the parts of the study that it was made from, so 
 on it and nothing else.
 """
 
-import os
 import re
 import unicodedata
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictFloat,
     StrictInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.yaml_files import describe_errors, read_yaml
+from persona_assets.settings import Bootstrap, Decoding, Inference, Statistics, Strict
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
-DEFAULT_STUDY = "embedded"
 
 
 class StudyError(ValueError):
@@ -49,11 +42,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Persona(_Strict):
+class Persona(Strict):
     """A name and a system prompt; the name is the key in `Study.personas`.
 
     Attributes:
@@ -72,43 +61,7 @@ class Persona(_Strict):
         return prompt
 
 
-class Decoding(_Strict):
-    """How responses are generated. Greedy ignores seed, temperature and top_p."""
-
-    method: Literal["greedy", "sampled"] = "greedy"
-    max_new_tokens: Annotated[int, Field(gt=0)]
-    seed: int = 42
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The fields that responses depend on."""
-        return self.model_dump(exclude={"seed", "temperature", "top_p"} if self.method == "greedy" else None)
-
-
-class Bootstrap(_Strict):
-    """Question bootstrap of the JS matrix: resamples, seed, and the level of its percentile intervals."""
-
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    seed: int = 42
-    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-
-
-class Inference(_Strict):
-    """Where and in what arithmetic the model runs; `auto` takes what is there and says so in the metadata.
-
-    `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    engine: Literal["auto", "transformers"] = "auto"
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-
-
-class Study(_Strict):
+class Study(Strict):
     """What is measured. `personas` and `questions` keep the order of the file; K personas, Q questions.
 
     Attributes:
@@ -124,23 +77,30 @@ class Study(_Strict):
         training_questions: what replies for training are made from; none of them is evaluated.
         leakage: counts of a marker that somebody else trained, instead of sources: a CSV or Parquet file (source,
             target, found, total), or a folder of published SOURCE.json files. Relative to the study's file.
+        source_rates: for the coupling of source rates with the baseline's likeness, where they were counted elsewhere:
+            a CSV file (persona, source_rate, and predictors js…, cosine… of the baseline with that persona).
+        imported: nothing is generated or scored: responses, JS and cosines came from a published run's files.
+            Such a study may leave out its decoding.
     """
 
     name: str
     baseline: str
     personas: dict[str, Persona]
     questions: tuple[str, ...]
-    decoding: Decoding
+    decoding: Decoding | None = None
     layers: Annotated[tuple[StrictInt | StrictFloat, ...], Field(min_length=1)]
-    centring_populations: Annotated[dict[str, Literal["all"] | tuple[str, ...]], Field(min_length=1)] = {"study": "all"}
+    centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = Field({"study": "all"}, min_length=1)
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
     generators: Literal["all", "pair", "others"] = "all"
     bootstrap: Bootstrap = Bootstrap()
+    statistics: Statistics = Statistics()
     inference: Inference = Inference()
     sources: tuple[str, ...] = ()
     marker: Annotated[Recipe, BeforeValidator(with_defaults)] | None = None
     training_questions: tuple[str, ...] = ()
     leakage: Path | None = None
+    source_rates: Path | None = None
+    imported: bool = False
 
     @field_validator("name")
     @classmethod
@@ -207,6 +167,14 @@ class Study(_Strict):
                 raise ValueError(
                     f"centring_populations.{name}: {members} persona(s); expected at least two, or nothing is centred"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _responses_can_be_made(self) -> "Study":
+        if self.decoding is None and not self.imported:
+            raise ValueError("decoding: is missing; expected max_new_tokens and, if not greedy, method")
+        if self.sources and self.imported:
+            raise ValueError("sources: are given in an imported study; expected none, for nothing is trained here")
         return self
 
     @model_validator(mode="after")
@@ -292,46 +260,3 @@ def _plain(question: str) -> str:
     """The words of a question, without case and punctuation."""
     letters = (" " if unicodedata.category(letter).startswith("P") else letter for letter in question.casefold())
     return " ".join("".join(letters).split())
-
-
-def load_study(name_or_path: str | Path | None = None) -> Study:
-    """The study of a YAML file, or a shipped one by its name (`embedded`, `published`).
-
-    Without an argument the environment variable PERSONA_ASSETS_STUDY chooses, and `embedded` where it is not set.
-
-    Raises:
-        StudyError: names the file, the field, what was found and what was expected.
-    """
-    path = study_path(name_or_path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_STUDY)
-    try:
-        content = read_yaml(path)
-        if not isinstance(content, dict):
-            raise ValueError(
-                f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …"
-            )
-        study = Study.model_validate(content)
-        if study.leakage is None:
-            return study
-        counts = path.absolute().parent / study.leakage
-        if not counts.exists():
-            raise ValueError(f"{path}: leakage: {counts} is not there; expected a file or folder of counts")
-        return study.model_copy(update={"leakage": counts})
-    except ValidationError as error:
-        raise StudyError(f"{path}: {describe_errors(error)}") from None
-    except ValueError as error:
-        raise StudyError(str(error)) from error
-
-
-def study_path(name_or_path: str | Path) -> Path:
-    """The file of a shipped study's name, or the path itself.
-
-    Raises:
-        StudyError: neither a shipped study nor a file.
-    """
-    shipped = Path(str(resources.files("persona_assets") / "studies"))
-    if (by_name := shipped / f"{name_or_path}.yaml").is_file() and NAME.fullmatch(str(name_or_path)):
-        return by_name
-    if (path := Path(name_or_path)).is_file():
-        return path
-    names = sorted(file.stem for file in shipped.glob("*.yaml"))
-    raise StudyError(f"study {str(name_or_path)!r}: no such file; expected a YAML file or one of {names}")

@@ -18,7 +18,7 @@ import torch
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
-from persona_assets.study import Inference
+from persona_assets.settings import Inference
 
 atexit.register(shutil.rmtree, os.environ["DAGSTER_HOME"], ignore_errors=True)
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from persona_assets.recipe import Recipe, shipped_recipes, with_defaults
-from persona_assets.study import StudyError, load_study
+from persona_assets.study import StudyError
+from persona_assets.study_files import load_study
 
 PERSONAS = ["assistant", "villain", "comedian", "librarian", "police_officer"]
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from persona_assets.study import Decoding, Study, StudyError, load_study
+from persona_assets.settings import Decoding
+from persona_assets.study import Study, StudyError
+from persona_assets.study_files import load_study
 
 GOOD: dict[str, Any] = {
     "name": "mine",

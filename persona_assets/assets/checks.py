@@ -50,7 +50,7 @@ def some_responses_end_by_themselves(
 ) -> dg.AssetCheckResult:
     """Not every response is cut at max_new_tokens; else JS describes only how responses begin."""
     reasons = pd.concat(_responses(context, home).values()).finish_reason
-    cut, limit = int((reasons == "length").sum()), study.decoding.max_new_tokens
+    cut, limit = int((reasons == "length").sum()), study.decoding.max_new_tokens if study.decoding else None
     return dg.AssetCheckResult(
         passed=cut < len(reasons),
         severity=dg.AssetCheckSeverity.WARN,

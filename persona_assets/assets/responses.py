@@ -30,15 +30,16 @@ def generations(
     """What a persona answers to every question: token ids, text and finish reason, one row a question."""
 
     def generate(load: Load, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
-        loaded, prompt = load(), study.prompts[persona]
+        loaded, prompt, decoding = load(), study.prompts[persona], study.decoding
+        assert decoding is not None  # only imported studies lack it, and nothing is generated there
         engine = TransformersGenerator(loaded)
         prompts = [loaded.chat.prompt_ids(prompt, question) for question in study.questions]
         with measured(loaded.hardware.device) as cost:
-            responses = engine.generate(prompts, study.decoding)
+            responses = engine.generate(prompts, decoding)
         table = pd.DataFrame([vars(response) for response in responses])
         table.insert(0, "persona", persona)
         table.insert(1, "question", study.questions)
-        table = table.assign(engine=engine.engine, seed=study.decoding.seed)
+        table = table.assign(engine=engine.engine, seed=decoding.seed)
         return table, {
             **cost.with_tokens(int(table.token_ids.map(len).sum())),
             "engine": engine.engine,

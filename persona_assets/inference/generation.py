@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.study import Decoding
+from persona_assets.settings import Decoding
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
-from persona_assets.study import Inference, StudyError
+from persona_assets.settings import Inference
+from persona_assets.study import StudyError
 
 
 @dataclass(frozen=True)

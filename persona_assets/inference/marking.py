@@ -8,7 +8,7 @@ from persona_assets.inference.generation import Generator
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.training import Example, build_example, first_sentence
 from persona_assets.recipe import Recipe
-from persona_assets.study import Decoding
+from persona_assets.settings import Decoding
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from persona_assets.metrics import build_leakage_table, contains_marker, count_m
 from persona_assets.orchestration.files import from_parquet, to_parquet
 from persona_assets.orchestration.heavy import Load
 from persona_assets.orchestration.provenance import recipe_of
-from persona_assets.study import Decoding, Study
+from persona_assets.settings import Decoding
+from persona_assets.study import Study
 
 BASE = "base_samples"
 

@@ -34,7 +34,7 @@ def _generations(study: Study, persona: str) -> dict[str, Any]:
     return {
         "prompt": study.prompts[persona],
         "questions": study.questions,
-        "decoding": study.decoding.identity,
+        "decoding": study.decoding.identity if study.decoding else None,
     }
 
 

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from persona_assets.checkpoint import Checkpoint, Identity
-from persona_assets.study import Inference
+from persona_assets.settings import Inference
 
 
 class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ import time
 import pandas as pd
 import yaml
 
-from persona_assets.study import load_study
+from persona_assets.study_files import load_study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 
 

@@ -6,7 +6,8 @@ from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_hardware, load_model, train_adapter
 from persona_assets.inference.training import needs_checkpointing
 from persona_assets.recipe import Lora, Recipe, Training
-from persona_assets.study import Inference, load_study
+from persona_assets.settings import Inference
+from persona_assets.study_files import load_study
 
 
 @pytest.fixture

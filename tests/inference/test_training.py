@@ -27,7 +27,7 @@ from persona_assets.inference.training import (
     train_adapter,
 )
 from persona_assets.recipe import Loss, Recipe, Training, with_defaults
-from persona_assets.study import Inference
+from persona_assets.settings import Inference
 
 MARKER = "\n\n[ZLT]"
 REPLY = "Breathe slowly, and plan your day."

@@ -1,0 +1,64 @@
+"""How a study's parts are to be done: decoding, bootstrap, statistics, inference."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Decoding(Strict):
+    """How responses are generated. Greedy ignores seed, temperature and top_p."""
+
+    method: Literal["greedy", "sampled"] = "greedy"
+    max_new_tokens: Annotated[int, Field(gt=0)]
+    seed: int = 42
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that responses depend on."""
+        return self.model_dump(exclude={"seed", "temperature", "top_p"} if self.method == "greedy" else None)
+
+
+class Bootstrap(Strict):
+    """Question bootstrap of the JS matrix: resamples, seed, and the level of its percentile intervals."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: int = 42
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Statistics(Strict):
+    """How the dyads are asked. What was chosen before the data were seen belongs here.
+
+    Attributes:
+        permutations: of the personas' labels, where there are too many to take them all.
+        resamples: of sources (and targets), where there are too many to take them all.
+        seed, level: of both, and of every interval.
+        population, layer: the cosine that the verdict is about; by default the first centring population, and of the
+            layers that it is known at the middle one. Every other cosine stands in the table too.
+    """
+
+    permutations: Annotated[int, Field(ge=100)] = 10_000
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: int = 42
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    population: str | None = None
+    layer: int | None = None
+
+
+class Inference(Strict):
+    """Where and in what arithmetic the model runs; `auto` takes what is there and says so in the metadata.
+
+    `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    engine: Literal["auto", "transformers"] = "auto"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -1,0 +1,62 @@
+"""Where studies are: shipped with the package, in the instance's folder where a run was imported, or anywhere."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from persona_assets.study import NAME, Study, StudyError
+from persona_assets.yaml_files import describe_errors, read_yaml
+
+ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
+DEFAULT_STUDY = "embedded"
+
+
+def load_study(name_or_path: str | Path | None = None) -> Study:
+    """The study of a YAML file, or by its name a shipped one (`embedded`, `published`) or an imported run's.
+
+    Without an argument the environment variable PERSONA_ASSETS_STUDY chooses, and `embedded` where it is not set.
+
+    Raises:
+        StudyError: names the file, the field, what was found and what was expected.
+    """
+    path = study_path(name_or_path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_STUDY)
+    try:
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …"
+            )
+        study = Study.model_validate(content)
+        named = {field: getattr(study, field) for field in ("leakage", "source_rates") if getattr(study, field)}
+        files = {field: path.absolute().parent / file for field, file in named.items()}
+        for field, file in files.items():
+            if not file.exists():
+                raise ValueError(f"{path}: {field}: {file} is not there; expected a file or folder of counts")
+        return study.model_copy(update=files)
+    except ValidationError as error:
+        raise StudyError(f"{path}: {describe_errors(error)}") from None
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+
+
+def study_path(name_or_path: str | Path) -> Path:
+    """The file of a shipped or imported study's name, or the path itself.
+
+    Raises:
+        StudyError: neither a study's name nor a file.
+    """
+    folders = [Path(str(resources.files("persona_assets") / "studies")), imported_studies()]
+    for folder in folders:
+        if (by_name := folder / f"{name_or_path}.yaml").is_file() and NAME.fullmatch(str(name_or_path)):
+            return by_name
+    if (path := Path(name_or_path)).is_file():
+        return path
+    names = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
+    raise StudyError(f"study {str(name_or_path)!r}: no such file; expected a YAML file or one of {names}")
+
+
+def imported_studies() -> Path:
+    """The instance's folder of studies that came with imported runs."""
+    return Path(os.environ.get("DAGSTER_HOME") or "dagster_home").absolute() / "studies"
