@@ -96,7 +96,7 @@ def read_dyads(pair_table: pd.DataFrame) -> Dyads:
     if len(personas) < 2:
         raise UnanswerableError(f"there are {len(personas)} personas in the pair table; a dyad takes two")
     place = {name: number for number, name in enumerate(personas)}
-    source, target = (pair_table[column].map(place).to_numpy(dtype=np.int64) for column in ("source", "target"))
+    source, target = (np.array([place[name] for name in pair_table[side]]) for side in ("source", "target"))
     of_source = dict(zip(pair_table["source"], pair_table["source_category"], strict=True))
     predictors = {}
     for column in predictor_columns(pair_table):

@@ -1,0 +1,153 @@
+"""Reading a published run's files: JSON, CSV, matrices; whatever is wrong is said with the file and the place."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class PublishedRunError(ValueError):
+    """A published run that cannot be imported: names the file and the place, what was found and what was expected."""
+
+
+def matrix_of(
+    file: Path,
+    content: dict[str, Any],
+    field: str,
+    order: Sequence[str],
+    names: Sequence[str],
+    bounds: tuple[float, float],
+    symmetric: float | None = None,
+) -> Floats:
+    """A K×K matrix of the file, its personas in the order of `names`."""
+    size = len(order)
+    rows = content.get(field)
+    if not isinstance(rows, list) or len(rows) != size or any(not isinstance(r, list) or len(r) != size for r in rows):
+        shape = f"{len(rows)} rows" if isinstance(rows, list) else kind_of(rows)
+        if isinstance(rows, list) and rows and isinstance(rows[0], list):
+            shape += f" of {sorted({len(row) if isinstance(row, list) else 0 for row in rows})} numbers"
+        raise PublishedRunError(f"{file}: {field}: found {shape}; expected {size} rows of {size} numbers")
+    values = np.array(
+        [
+            [number(file, f"{field}: {order[i]}, {order[j]}", rows[i][j], *bounds) for j in range(size)]
+            for i in range(size)
+        ]
+    )
+    if symmetric is not None and (apart := np.abs(values - values.T)).max() > symmetric:
+        i, j = divmod(int(apart.argmax()), size)
+        raise PublishedRunError(
+            f"{file}: {field}: is not symmetric: {order[i]}, {order[j]} is {values[i, j]:.9g}, "
+            f"{order[j]}, {order[i]} is {values[j, i]:.9g}"
+        )
+    places = [order.index(name) for name in names]
+    return np.asarray(values[np.ix_(places, places)])
+
+
+def persona_names(file: Path, content: dict[str, Any], names: Sequence[str]) -> list[str]:
+    order = content.get("persona_names")
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
+        raise PublishedRunError(f"{file}: persona_names: found {kind_of(order)}; expected the list of personas")
+    same_names(file, "persona_names", order, names)
+    return order
+
+
+def same_names(file: Path, place: str, found: Any, expected: Sequence[str]) -> None:
+    """Every expected name once, and no other."""
+    if unknown := [name for name in found if name not in set(expected)]:
+        raise PublishedRunError(f"{file}: {place}: {unknown[0]!r} is unknown; expected {_list(expected)}")
+    if missing := [name for name in expected if name not in set(found)]:
+        raise PublishedRunError(
+            f"{file}: {place}: {missing[0]!r} is missing; found {len(list(found))} of {len(expected)}"
+        )
+    if len(list(found)) != len(expected):
+        raise PublishedRunError(f"{file}: {place}: a name stands twice; expected each once")
+
+
+def place_of(file: Path, place: str, name: Any, names: Sequence[str]) -> int:
+    if name not in names:
+        raise PublishedRunError(f"{file}: {place}: {name!r} is unknown; expected one of {_list(names)}")
+    return list(names).index(name)
+
+
+def number(file: Path, place: str, value: Any, lowest: float, highest: float) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not lowest <= number <= highest:
+        bounds = f"[{lowest:.4g}, {highest:.4g}]"
+        raise PublishedRunError(f"{file}: {place}: found {value!r}; expected a number within {bounds}")
+    return number
+
+
+def mapping(file: Path, content: Any, expected: str, place: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise PublishedRunError(
+            f"{file}: {place + ': ' if place else ''}found {kind_of(content)}; expected a mapping: {expected}"
+        )
+    return content
+
+
+def read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise PublishedRunError(f"{file}: cannot be read: {error}; expected a CSV table") from error
+    if absent := [column for column in columns if column not in table.columns]:
+        raise PublishedRunError(f"{file}: columns {', '.join(absent)} are missing; found {', '.join(table.columns)}")
+    return table
+
+
+def read_json(file: Path) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise PublishedRunError(f"{file}: {twice!r} stands twice; expected it once")
+        return content
+
+    try:
+        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except PublishedRunError:
+        raise
+    except OSError as error:
+        raise PublishedRunError(f"{file}: cannot be read: {error.strerror}; expected a file of the run") from error
+    except (ValueError, RecursionError) as error:
+        raise PublishedRunError(f"{file}: is not JSON, or cut short: {error}") from error
+
+
+def find_one(directory: Path, pattern: str) -> Path:
+    file = find(directory, pattern)
+    if file is None:
+        raise PublishedRunError(f"{directory}: no {pattern} there or in the folder above; expected one")
+    return file
+
+
+def find(directory: Path, pattern: str, below_only: bool = False) -> Path | None:
+    """The one file of that pattern in the folder, or else in the folder above, which several runs may share."""
+    for folder in [directory] if below_only else [directory, directory.absolute().parent]:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise PublishedRunError(f"{folder}: found {', '.join(file.name for file in found)}; expected one {pattern}")
+        if found:
+            return found[0]
+    return None
+
+
+def kind_of(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, list | dict | str) else repr(value)
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:12])
+    return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
