@@ -40,7 +40,8 @@ class Checkpoint(BaseModel):
     Attributes:
         path: a local Hugging Face directory; or
         hub, revision: a repository and a commit of it (40 hex digits; a branch moves and is refused).
-        adapter: directory of a LoRA adapter that is measured on top.
+        adapter: directory of a LoRA adapter that is measured on top; or
+        imported: folder of a published run that was imported; it has no weights here.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,9 +51,14 @@ class Checkpoint(BaseModel):
     hub: str | None = None
     revision: str | None = None
     adapter: Path | None = None
+    imported: Path | None = None
 
     def directory(self) -> Path:
         """The local directory with the base model's files; a hub repository is fetched once, safetensors only."""
+        if self.imported is not None:
+            raise CheckpointError(
+                f"{self.name}: is an imported run, without weights to measure; look at it with `--study {self.name}`"
+            )
         if self.path is not None:
             return self.path
         from huggingface_hub import snapshot_download  # imported late: local checkpoints never need it

@@ -10,21 +10,32 @@ import typer
 
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
 from persona_assets.study import StudyError
 from persona_assets.study_files import ENVIRONMENT_VARIABLE, load_study, study_path
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Register and list the checkpoints that can be measured.")
+import_app = typer.Typer(no_args_is_help=True, help="Bring in what somebody else measured.")
 study_app = typer.Typer(no_args_is_help=True, help="Check a study's file.")
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(import_app, name="import")
 app.add_typer(study_app, name="study")
 
 StudyOption = Annotated[
     str | None,
     typer.Option(
         "--study",
-        help="A YAML file, or a shipped study: embedded, published. Without it PERSONA_ASSETS_STUDY, then embedded.",
+        help="A YAML file, a shipped study (embedded, published) or an imported run's name. "
+        "Without it PERSONA_ASSETS_STUDY, then embedded.",
+    ),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A registered checkpoint's name. Without it the embedded model, which is fetched if it is not there; "
+        "of an imported study that study's own run."
     ),
 ]
 EMBEDDED = "smollm2-135m-instruct"
@@ -45,9 +56,7 @@ def about() -> None:
 @app.command()
 def run(
     study: StudyOption = None,
-    checkpoint: Annotated[
-        str, typer.Option(help="A registered checkpoint's name; the embedded model is fetched if it is not there.")
-    ] = EMBEDDED,
+    checkpoint: CheckpointOption = None,
 ) -> None:
     """Materialise everything that is missing or out of date for a checkpoint, and print the headline numbers."""
     session = _session(study, checkpoint)
@@ -56,14 +65,14 @@ def run(
     seconds = time.perf_counter() - start
     from persona_assets.orchestration.summary import summary
 
-    print(summary(session.instance, session.home, session.study, checkpoint))
+    print(summary(session.instance, session.home, session.study, session.checkpoint))
     print(f"took      {seconds:.1f} s" if ran else "nothing to compute: everything was current")
 
 
 @app.command()
 def status(
     study: StudyOption = None,
-    checkpoint: Annotated[str, typer.Option(help="A registered checkpoint's name.")] = EMBEDDED,
+    checkpoint: CheckpointOption = None,
 ) -> None:
     """Say which artefacts of a checkpoint are current, missing, or out of date."""
     for asset, partitions in _session(study, checkpoint).standings().items():
@@ -117,6 +126,9 @@ def checkpoint_list(
         print(f"none in {registry.file}; add one with `persona-assets checkpoint add`")
     for name in registry.names():
         checkpoint = registry.get(name)
+        if checkpoint.imported is not None:
+            print(f"{name:32} imported, see it with `--study {name}`")
+            continue
         if checkpoint.path is None:
             print(f"{name:32} {checkpoint.hub} at {checkpoint.revision}")
             continue
@@ -124,6 +136,26 @@ def checkpoint_list(
             print(f"{name:32} {identify(checkpoint, _digests(), recheck=verify).digest[:16]} {checkpoint.path}")
         except CheckpointError as error:
             print(f"{name:32} cannot be measured: {error}")
+
+
+@import_app.command("published-run")
+def import_published_run(
+    directory: Annotated[Path, typer.Argument(help="Folder of the run's files; docs/published-run.md says which.")],
+    name: Annotated[str, typer.Option("--as", help="Name of its checkpoint and its study from now on.")],
+    baseline: Annotated[str, typer.Option(help="The persona that others are compared with.")] = "assistant",
+) -> None:
+    """Record a published run as a checkpoint of its own; its tables, statistics and report need no model."""
+    import dagster as dg
+
+    from persona_assets.orchestration import importing
+    from persona_assets.orchestration.home import Home
+
+    home = Home.of_environment()
+    brought = importing.import_published_run(dg.DagsterInstance.get(), home, directory, name, baseline)
+    personas, questions = len(brought.study.personas), len(brought.study.questions)
+    print(f"imported  {name}: {personas} personas × {questions} questions; {brought.reported} partitions reported")
+    print("absent    " + "\n          ".join(brought.absent))
+    print(f"study     {brought.study_file}; next: `persona-assets run --study {name}`")
 
 
 @study_app.command("check")
@@ -153,7 +185,7 @@ def _choose_study(study: str | None) -> None:
     load_study()
 
 
-def _session(study: str | None, checkpoint: str) -> Any:
+def _session(study: str | None, checkpoint: str | None) -> Any:
     """An instance with the code location loaded; imported late, so that `--help` answers at once."""
     _choose_study(study)
     import dagster as dg
@@ -165,6 +197,7 @@ def _session(study: str | None, checkpoint: str) -> Any:
     from persona_assets.orchestration.running import Run
 
     home = Home.of_environment()
+    checkpoint = checkpoint or (STUDY.name if STUDY.imported else EMBEDDED)
     if checkpoint == EMBEDDED and EMBEDDED not in home.registry.names():
         directory = ensure_embedded_model(home.models)
         home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})
@@ -178,7 +211,7 @@ def main() -> None:
     """Runs the command; the project's own errors are sentences, not tracebacks."""
     try:
         app()
-    except (StudyError, CheckpointError, ArtefactError) as error:
+    except (StudyError, CheckpointError, ArtefactError, PublishedRunError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except ValueError as error:
         if type(error).__name__ != "LeakageError":  # of `metrics`, which is imported only where it is needed

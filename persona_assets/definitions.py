@@ -7,6 +7,7 @@ from persona_assets.assets import (
     checks,
     divergence,
     geometry,
+    imported,
     leakage,
     leakage_checks,
     pairs,
@@ -14,6 +15,7 @@ from persona_assets.assets import (
     pictures,
     report,
     responses,
+    statistics,
 )
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import ArtefactIOManager
@@ -26,14 +28,23 @@ from persona_assets.study import Study
 
 
 def build_definitions(study: Study, home: Home) -> dg.Definitions:
-    """The graph over one study and one instance's folder; leakage is in it where the study trains or imports it."""
-    stations = [checkpoints, responses, divergence, geometry, pairs, pictures, report]
-    if study.sources:
-        stations.append(leakage)
-    imported = [leakage.leakage_table] if study.leakage else []
+    """The graph over one study and one instance's folder.
+
+    Leakage and its statistics are in it where the study trains a marker or imports counts; where the study came with a
+    published run, files stand in for everything that takes a model.
+    """
+    if study.imported:
+        measured = [*imported.IMPORTED, divergence.logit_js_matrix]
+        tests = [checks.js_is_a_divergence]
+    else:
+        measured = dg.load_assets_from_modules([checkpoints, responses, divergence, geometry])
+        tests = dg.load_asset_checks_from_modules([checks, *([leakage_checks] if study.sources else [])])
+    outcome = [statistics.partial_correlations, leakage.leakage_table] if study.has_leakage else []
+    markers = [leakage.marker_adapter, leakage.marker_rates] if study.sources else []
+    tables = [pairs.pair_table, pictures.figures, report.report]
     return dg.Definitions(
-        assets=[*dg.load_assets_from_modules(stations), *imported, personas.persona_prompts],
-        asset_checks=dg.load_asset_checks_from_modules([checks, *([leakage_checks] if study.sources else [])]),
+        assets=[personas.persona_prompts, *measured, *markers, *outcome, *tables],
+        asset_checks=tests,
         jobs=build_jobs(study),
         sensors=[study_and_registry],
         resources={

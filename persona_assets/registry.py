@@ -93,8 +93,9 @@ class Registry:
             raise CheckpointError(f"{place}: {describe_errors(error)}") from None
         except ValueError as error:
             raise CheckpointError(f"{self.file}: {error}") from None
-        if (checkpoint.path is None) == (checkpoint.hub is None) or (checkpoint.path and checkpoint.revision):
-            raise CheckpointError(f"{place}: expected either path, or hub and revision")
+        kinds = [checkpoint.path, checkpoint.hub, checkpoint.imported]
+        if sum(kind is not None for kind in kinds) != 1 or (checkpoint.revision and not checkpoint.hub):
+            raise CheckpointError(f"{place}: expected one of: path; hub and revision; imported")
         if checkpoint.hub and not COMMIT.fullmatch(checkpoint.revision or ""):
             raise CheckpointError(
                 f"{place}: revision: found {checkpoint.revision!r}; "
@@ -105,6 +106,7 @@ class Registry:
             update={
                 "path": here / checkpoint.path.expanduser() if checkpoint.path else None,
                 "adapter": here / checkpoint.adapter.expanduser() if checkpoint.adapter else None,
+                "imported": here / checkpoint.imported if checkpoint.imported else None,
             }
         )
 

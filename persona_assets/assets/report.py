@@ -19,7 +19,7 @@ from persona_assets.orchestration.partitions import (
     per_checkpoint,
     samples_input,
 )
-from persona_assets.orchestration.provenance import HEAVY, code_version, personas_of
+from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, code_version, personas_of
 from persona_assets.study import Study
 
 
@@ -51,7 +51,7 @@ def report(
         logit_js_matrix=logit_js_matrix,
         centroid_cosine=centroid_cosine,
         pair_table=pair_table,
-        generations=responses.assign(tokens=responses.token_ids.map(len)),
+        generations=responses.assign(tokens=responses.token_ids.map(len)) if "token_ids" in responses else responses,
         provenance=how_it_was_made(context.instance, home, study, context.partition_key),
         leakage_table=leakage.get("leakage_table"),
         samples=adapted_samples(leakage.get("marker_rates")),
@@ -76,9 +76,12 @@ def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, chec
     made: dict[str, Any] = {}
     for asset in HEAVY:
         keys = [partition_key(checkpoint, persona) for persona in personas_of(study, asset)]
-        if not keys:
+        if not keys or (study.imported and asset not in IMPORTED_HEAVY):
             continue
         artefacts = list(latest_artefacts(instance, home.store, asset, keys).values())
+        if brought := artefacts[0].made_from.get("imported"):
+            made[asset] = {"imported from": brought}
+            continue
         tokens = sum(artefact.measured["tokens"] for artefact in artefacts)
         seconds = sum(artefact.measured["seconds"] for artefact in artefacts)
         made[asset] = {

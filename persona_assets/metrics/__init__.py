@@ -17,7 +17,12 @@ from persona_assets.metrics.leakage import (
     rates_by_target,
     spearman_over_dyads,
 )
-from persona_assets.metrics.leakage_files import imported_leakage_table, read_leakage_table, read_marker_eval
+from persona_assets.metrics.leakage_files import (
+    imported_leakage_table,
+    read_leakage_table,
+    read_marker_eval,
+    read_source_rates,
+)
 from persona_assets.metrics.markers import contains_marker
 from persona_assets.metrics.pairs import build_pair_table
 from persona_assets.metrics.response import ResponseDivergence, divergence_of_response
@@ -45,5 +50,6 @@ __all__ = [
     "rates_by_target",
     "read_leakage_table",
     "read_marker_eval",
+    "read_source_rates",
     "spearman_over_dyads",
 ]

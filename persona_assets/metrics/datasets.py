@@ -52,34 +52,43 @@ def divergence_matrix(
     """K×K JS and KL under every choice of generators, with question-bootstrap intervals.
 
     Args:
-        by_generator: generator → `label_responses` of its responses, every persona of the study once.
+        by_generator: generator → `label_responses` of its responses, every persona of the study once. An imported run
+            may lack KL of every response and have its mean over all of them as `kl_over_all` (persona, other).
         shown: the choice of generators that stands where one number is shown; one of `GENERATOR_SUBSETS`.
         resamples, seed, level: of the bootstrap.
 
     Returns:
-        js, js_low, js_high, kl, kl_low, kl_high over (generators, persona, other), in nats, personas in the order of
-        `by_generator`; attributes say what was chosen.
+        js, js_low, js_high, kl, kl_low, kl_high over (generators, persona, other), and js_by_question (question,
+        persona, other) of the choice that is shown; in nats, personas in the order of `by_generator`; attributes say
+        what was chosen. Of `kl_over_all` only kl of all generators can be known.
     """
     personas = list(by_generator)
+    measures = [name for name in ("js", "kl") if all(name in dataset for dataset in by_generator.values())]
     stacked = xr.concat(
         [
-            by_generator[name][["js", "kl"]].sel(persona=personas, other=personas).assign_coords(generator=name)
+            by_generator[name][measures].sel(persona=personas, other=personas).assign_coords(generator=name)
             for name in personas
         ],
         dim="generator",
         join="exact",
     )
-    matrices = []
+    questions, matrices = stacked.sizes["question"], []
     for generators in GENERATOR_SUBSETS:
         matrix: dict[str, xr.DataArray] = {}
-        for name in ("js", "kl"):
+        for name in measures:
             low, high = bootstrap_over_questions(stacked[name], generators, resamples, seed, level)
             average = average_over_responses(stacked[name], generators)
             matrix |= {name: average, f"{name}_low": low, f"{name}_high": high}
         matrices.append(xr.Dataset(matrix).assign_coords(generators=generators))
-    return xr.concat(matrices, dim="generators").assign_attrs(
+    result = xr.concat(matrices, dim="generators")
+    if "kl" not in measures and "kl_over_all" in (first := by_generator[personas[0]]):
+        only_all = xr.where(result.generators == "all", first.kl_over_all.sel(persona=personas, other=personas), np.nan)
+        result["kl"] = only_all.transpose("generators", "persona", "other")
+    by_question = [average_over_responses(stacked.js.isel(question=[place]), shown) for place in range(questions)]
+    result["js_by_question"] = xr.concat(by_question, dim="question").assign_coords(question=stacked.question)
+    return result.assign_attrs(
         generators_shown=shown,
-        questions=stacked.sizes["question"],
+        questions=questions,
         resamples=resamples,
         seed=seed,
         level=level,

@@ -69,6 +69,40 @@ def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame
     return check_leakage_table(table, personas, str(directory), labels)
 
 
+def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
+    """Source rates that were counted elsewhere, with the baseline's likeness as it was published beside them.
+
+    Args:
+        path: CSV (UTF-8, commas, a header): persona, source_rate, and predictors js…, cosine… of the baseline with it.
+        personas: of the study.
+
+    Returns:
+        persona, source_rate and the predictors (float64).
+
+    Raises:
+        LeakageError: the file cannot be read, lacks a column, names a persona twice or one that the study lacks, or
+            holds something that is no number or a rate outside [0, 1].
+    """
+    table = _read_table(path)
+    if absent := [column for column in ("persona", "source_rate") if column not in table.columns]:
+        raise LeakageError(f"{path}: columns {', '.join(absent)} are missing; expected persona, source_rate")
+    for row, name in enumerate(table["persona"], start=1):
+        if name not in personas or name in set(table["persona"][: row - 1]):
+            raise LeakageError(f"{path}: row {row}: found {name!r}; expected each persona of the study at most once")
+    predictors = [str(column) for column in table.columns if str(column).startswith(("js", "cosine"))]
+    numbers = table[["source_rate", *predictors]].apply(pd.to_numeric, errors="coerce").astype("float64")
+    for column in numbers:
+        low, high = (0.0, 1.0) if column == "source_rate" else (-1.0, 1.0)
+        bad = ~numbers[column].between(low, high)
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            found = table[column].iloc[row]
+            raise LeakageError(
+                f"{path}: row {row + 1}: {column}: found {found!r}; expected a number in [{low}, {high}]"
+            )
+    return pd.concat([table[["persona"]].astype("str"), numbers], axis=1)
+
+
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object as it is written: a mapping would silently keep the last of two equal names."""
 

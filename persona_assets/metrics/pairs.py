@@ -34,9 +34,9 @@ def build_pair_table(
     Returns:
         Columns source, target, source_category, target_category; js with js_low and js_high (generators as
         shown by the matrix) and js_<choice> for every choice of generators; kl (source‖target) and kl_reverse;
-        cosine_<population>_layer<N>. Divergences in nats. Where `leakage` is given also leakage_found, leakage_total
-        (Int64), leakage_rate, leakage_low, leakage_high, base_rate, source_rate, related (boolean); missing in dyads
-        that it does not hold.
+        cosine_<population>_layer<N>. Divergences in nats. Columns of what nobody measured are left out. Where `leakage`
+        is given also leakage_found, leakage_total (Int64), leakage_rate, leakage_low, leakage_high, base_rate,
+        source_rate, related (boolean); missing in dyads that it does not hold.
 
     Raises:
         ValueError: the matrix and the cosines are not of the same personas; or leakage lacks a column, names a persona
@@ -64,12 +64,14 @@ def build_pair_table(
     }
     for generators in logit_js_matrix.generators.values:
         columns[f"js_{generators}"] = at_dyads(logit_js_matrix.js.sel(generators=generators))
-    columns["kl"] = at_dyads(shown.kl)
-    columns["kl_reverse"] = at_dyads(shown.kl.rename(persona="other", other="persona"))
+    if "kl" in shown:
+        columns["kl"] = at_dyads(shown.kl)
+        columns["kl_reverse"] = at_dyads(shown.kl.rename(persona="other", other="persona"))
     for population in centroid_cosine.population.values:
         for layer in centroid_cosine.layer.values:
             cosine = centroid_cosine.cosine.sel(population=population, layer=layer)
-            columns[f"cosine_{population}_layer{layer}"] = at_dyads(cosine)
+            if cosine.notnull().any():
+                columns[f"cosine_{population}_layer{layer}"] = at_dyads(cosine)
     table = pd.DataFrame(columns)
     return table if leakage is None else table.join(_outcome_of(leakage, personas), on=["source", "target"])
 

@@ -8,12 +8,23 @@ from persona_assets.study import Study
 
 HEAVY_ASSETS = ("generations", "logit_js", "centroids")
 LEAKAGE_ASSETS = ("marker_adapter", "marker_rates")
-LIGHT_ASSETS = ("logit_js_matrix", "centroid_cosine", "leakage_table", "pair_table", "figures", "report")
+LIGHT_ASSETS = (
+    "logit_js_matrix",
+    "centroid_cosine",
+    "leakage_table",
+    "pair_table",
+    "partial_correlations",
+    "figures",
+    "report",
+)
 
 
 def build_jobs(study: Study) -> list[Any]:
     """The jobs of a study, upstream first; without sources no marker is trained."""
-    light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset != "leakage_table"]
+    needs_leakage = ("leakage_table", "partial_correlations")
+    light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset not in needs_leakage]
+    if study.imported:
+        light.remove("centroid_cosine")
     jobs = {
         "identify_checkpoint": (["model_checkpoint"], "Digests of a checkpoint's files. Choose the checkpoint."),
         "measure_personas": (
@@ -33,5 +44,7 @@ def build_jobs(study: Study) -> list[Any]:
 
 def job_names(study: Study) -> list[str]:
     """Names of a study's jobs, upstream first."""
+    if study.imported:
+        return ["compare_personas"]
     markers = ["train_markers"] if study.sources else []
     return ["identify_checkpoint", "measure_personas", *markers, "compare_personas"]

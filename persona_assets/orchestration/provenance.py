@@ -18,13 +18,14 @@ CODE_VERSIONS = {
     "model_checkpoint": 1,
     "generations": 1,
     "logit_js": 1,
-    "logit_js_matrix": 1,
+    "logit_js_matrix": 2,
     "centroids": 1,
     "centroid_cosine": 1,
     "pair_table": 1,
     "marker_adapter": 1,
     "marker_rates": 1,
     "leakage_table": 1,
+    "partial_correlations": 1,
     "figures": 1,
     "report": 1,
 }
@@ -89,6 +90,8 @@ HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
 }
 # Heavy assets whose persona is a source.
 OF_SOURCES = ("marker_adapter", "marker_rates")
+# What a published run's files bring.
+IMPORTED_HEAVY, IMPORTED_LIGHT = ("generations", "logit_js"), ("model_checkpoint", "centroid_cosine")
 # Heavy assets that are made from another heavy asset's artefact of the same persona.
 UPSTREAM = {"logit_js": "generations", "marker_rates": "marker_adapter"}
 
@@ -104,9 +107,16 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
         "imported": digest_of_path(study.leakage) if study.leakage else None,
     },
     "pair_table": lambda study: {"categories": study.categories},
+    "partial_correlations": lambda study: {
+        "statistics": study.statistics.model_dump(),
+        "baseline": study.baseline,
+        "source_rates": digest_of_path(study.source_rates) if study.source_rates else None,
+    },
     "figures": lambda study: {"baseline": study.baseline},
     "report": lambda study: study.model_dump(
-        mode="json", exclude={"personas": {name: {"prompt"} for name in study.personas}, "leakage": True}
+        mode="json",
+        # prompts come with what was made from them, imported counts with their digest
+        exclude={"personas": {name: {"prompt"} for name in study.personas}, "leakage": True, "source_rates": True},
     ),
 }
 

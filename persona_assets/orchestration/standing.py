@@ -16,7 +16,7 @@ from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import light_made_from, root_inputs
 from persona_assets.orchestration.partitions import partition_key
-from persona_assets.orchestration.provenance import HEAVY, UPSTREAM, personas_of
+from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
@@ -33,23 +33,32 @@ def standings(
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
     """
-    identity = identify(home.registry.get(checkpoint), home.digests)
+    registered = home.registry.get(checkpoint)
+    identity = None if study.imported else identify(registered, home.digests)
     graph = defs.resolve_asset_graph()
-    expected: dict[str, dict[str, str]] = {}
+    expected = _brought(instance, study, checkpoint) if study.imported else {}
     for key in graph.toposorted_asset_keys:
-        assets_def = defs.resolve_assets_def(key) if key in graph.materializable_asset_keys else None
-        if assets_def is None:
-            continue
         asset = key.to_user_string()
+        if key not in graph.materializable_asset_keys or asset in expected:
+            continue
+        assets_def = defs.resolve_assets_def(key)
         loaded = _loaded_inputs(assets_def)
         if asset in HEAVY:
+            assert identity is not None
             expected[asset] = _heavy(study, asset, identity, gpu, checkpoint, expected.get(UPSTREAM.get(asset, ""), {}))
         else:
             inputs: dict[str, Any] = {name: expected[name] for name in loaded}
-            inputs = inputs or root_inputs(asset, identity.model_dump())
+            inputs = inputs or root_inputs(asset, identity.model_dump() if identity else None)
             code_version = assets_def.specs_by_key[key].code_version or ""
             expected[asset] = {checkpoint: digest_of(light_made_from(asset, checkpoint, code_version, inputs))}
     return {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
+
+
+def _brought(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
+    """What files brought is what was imported last: nothing here could compute it otherwise."""
+    keys = {asset: [partition_key(checkpoint, persona) for persona in study.personas] for asset in IMPORTED_HEAVY}
+    keys |= {asset: [checkpoint] for asset in IMPORTED_LIGHT}
+    return {asset: latest_fingerprints(instance, asset, partitions) for asset, partitions in keys.items()}
 
 
 def _heavy(

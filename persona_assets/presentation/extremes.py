@@ -41,6 +41,8 @@ def cosine_extremes(centroid_cosine: xr.Dataset) -> dict[str, str]:
     for population in centroid_cosine["population"].values:
         for layer in centroid_cosine["layer"].values:
             cosine = centroid_cosine["cosine"].sel(population=population, layer=layer)
+            if not cosine.notnull().any():  # of an imported run not every layer need be known
+                continue
             lowest, highest = ends(cosine)
             found[f"{population} layer {layer}"] = f"{_named(cosine, highest)} to {_named(cosine, lowest)}"
     return found

@@ -83,7 +83,8 @@ def _cosines(centroid_cosine: xr.Dataset, pair: tuple[str, str]) -> dict[str, di
     cosine = centroid_cosine["cosine"].sel(persona=pair[0], other=pair[1])
     return {
         str(population): {
-            int(layer): float(cosine.sel(population=population, layer=layer)) for layer in cosine["layer"].values
+            int(layer): float(cosine.sel(population=population, layer=layer))
+            for layer in centroid_cosine["cosine"].sel(population=population).dropna("layer", how="all")["layer"].values
         }
         for population in cosine["population"].values
     }

@@ -85,7 +85,7 @@ def cosine_heatmaps(centroid_cosine: xr.Dataset, order: Sequence[str], populatio
         order: the personas as every other figure orders them (`persona_order`).
         population: the centring population to show, one of the coordinate's names.
     """
-    cosine = centroid_cosine["cosine"].sel(population=population)
+    cosine = centroid_cosine["cosine"].sel(population=population).dropna("layer", how="all")
     layers = [int(layer) for layer in cosine["layer"].values]
     columns = min(2, len(layers))
     names_width = _names_width(order)

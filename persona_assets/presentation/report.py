@@ -45,8 +45,8 @@ def render_report(
         logit_js_matrix, centroid_cosine: as `headline` takes them.
         pair_table: one row a dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all of the
             generator subset `all`) and cosines.
-        generations: one row a response: `persona`, `question`, `text`, `tokens`, `finish_reason`. Held to be hostile:
-            escaped, and characters that cannot be seen are written out.
+        generations: one row a response: `persona`, `question`, `text`, and where they are known `tokens`,
+            `finish_reason`. Held to be hostile: escaped, and characters that cannot be seen are written out.
         figures: SVG files by name, as `standard_figures` names them.
         leakage_table: one row a dyad, as `leakage_heatmap` takes it; with it the page has a section on leakage, and the
             pair table has `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
@@ -74,6 +74,7 @@ def render_report(
             figures=[_embedded(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
+            has_kl="kl" in pairs and bool(pairs["kl"].notna().any()),
             js_max=float(pairs["js"].max()),
             questions=list(dict.fromkeys(generations["question"])),
             responses=responses,
@@ -101,7 +102,7 @@ def _responses(generations: pd.DataFrame) -> Responses:
     responses: Responses = {}
     for row in generations.to_dict("records"):
         responses.setdefault(str(row["persona"]), {}).setdefault(str(row["question"]), []).append(
-            {"text": row["text"], "tokens": row["tokens"], "cut": row["finish_reason"] == "length"}
+            {"text": row["text"], "tokens": row.get("tokens"), "cut": row.get("finish_reason") == "length"}
         )
     return responses
 

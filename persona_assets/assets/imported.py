@@ -1,0 +1,36 @@
+"""The heavy end of the graph where a published run was imported: nobody computes it here, files brought it."""
+
+import dagster as dg
+
+from persona_assets.orchestration.partitions import per_checkpoint, per_persona
+
+IMPORTED = [
+    dg.AssetSpec(
+        "model_checkpoint",
+        partitions_def=per_checkpoint,
+        group_name="checkpoints",
+        kinds={"json"},
+        description="What the published files say of the model that they measured. There are no weights here.",
+    ),
+    dg.AssetSpec(
+        "generations",
+        partitions_def=per_persona,
+        group_name="responses",
+        kinds={"json", "parquet"},
+        description="What a persona answered to every question, imported from files.",
+    ),
+    dg.AssetSpec(
+        "logit_js",
+        partitions_def=per_persona,
+        group_name="divergence",
+        kinds={"json", "xarray"},
+        description="JS of every pair along one generator's responses, imported from files.",
+    ),
+    dg.AssetSpec(
+        "centroid_cosine",
+        partitions_def=per_checkpoint,
+        group_name="geometry",
+        kinds={"json", "xarray"},
+        description="Cosines as they were published, imported from files; the centroids behind them are not there.",
+    ),
+]

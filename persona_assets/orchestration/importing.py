@@ -1,0 +1,193 @@
+"""A published run becomes a checkpoint of this instance: study, artefacts and Dagster's events, all from its files.
+
+    studies/<name>.yaml        what it measured, with its own prompts and questions
+    imported/<name>/           the counts of its marker, and what was read with which digest
+    artefacts/…                responses, JS and cosines, as a computed checkpoint has them
+
+Everything is read and checked before the first byte is written, and events come last: a run that cannot be imported
+leaves nothing behind, and importing it again mends whatever was cut off.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from pydantic import ValidationError
+
+from persona_assets.artefacts import Artefact, Value
+from persona_assets.files import written_whole
+from persona_assets.metrics import read_marker_eval
+from persona_assets.orchestration.history import FINGERPRINT, latest_fingerprints
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import CHECKPOINT, partition_key
+from persona_assets.orchestration.provenance import HEAVY, study_part
+from persona_assets.orchestration.reporting import DATA_VERSION
+from persona_assets.published_files import PublishedRunError
+from persona_assets.published_run import PublishedRun, read_published_run
+from persona_assets.study import Study, checked_name
+from persona_assets.study_files import imported_studies, load_study, study_path
+from persona_assets.yaml_files import describe_errors
+
+# Raise it when the same files give other artefacts.
+READER_VERSION = 1
+SOURCE_RATES, MARKER_EVAL, RECORD = "source_rates.csv", "marker_eval", "import.json"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import: the study, how many partitions were reported now, and what the files lack."""
+
+    study: Study
+    study_file: Path
+    reported: int
+    absent: tuple[str, ...]
+
+
+def import_published_run(
+    instance: dg.DagsterInstance, home: Home, directory: Path, name: str, baseline: str
+) -> Imported:
+    """Records a published run as the checkpoint `name`, measured by the study `name`.
+
+    Args:
+        directory: as `published_run` describes it.
+        baseline: the persona that others are compared with; no file of the run says which it is.
+
+    Raises:
+        PublishedRunError: the files cannot be used, or `name` stands for something else already.
+        LeakageError: the counts of the marker cannot be used.
+    """
+    run = read_published_run(directory, baseline)
+    if run.marker_eval:
+        read_marker_eval(run.marker_eval, run.personas)
+    study_file = _free_place(home, checked_name(name), run)
+    content = _study(name, baseline, run)
+    try:
+        Study.model_validate(content)
+    except ValidationError as error:
+        raise PublishedRunError(f"{directory}: makes no study: {describe_errors(error)}") from None
+    _keep_files(home.root / "imported" / name, run)
+    with written_whole(study_file) as partial:
+        partial.write_text(_with_heading(content, run), encoding="utf-8")
+    study = load_study(study_file)
+    artefacts = {
+        (asset, key): _store(home, study, run, asset, file, persona, value)
+        for asset, file, key, persona, value in _values(name, run)
+    }
+    home.registry.add(name, {"imported": f"imported/{name}"})
+    if name not in instance.get_dynamic_partitions(CHECKPOINT):
+        instance.add_dynamic_partitions(CHECKPOINT, [name])
+    reported = [_report(instance, run, key, artefact) for (_, key), artefact in artefacts.items()]
+    return Imported(study, study_file, sum(reported), run.absent)
+
+
+def _free_place(home: Home, name: str, run: PublishedRun) -> Path:
+    """The study's file, unless the name is taken by something else."""
+    file = imported_studies() / f"{name}.yaml"
+    record = home.root / "imported" / name / RECORD
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["digest"] == run.digest:
+        return file
+    taken = record if record.is_file() else file if file.is_file() else None
+    if taken is None and name in home.registry.names():
+        taken = home.registry.file
+    if taken is None:
+        try:
+            taken = study_path(name)
+        except ValueError:
+            return file
+    raise PublishedRunError(f"{name}: {taken} has that name for something else; expected another name behind --as")
+
+
+def _study(name: str, baseline: str, run: PublishedRun) -> dict[str, Any]:
+    """The study's file as plain YAML."""
+    optional = {
+        "training_questions": list(run.training_questions),
+        "leakage": f"../imported/{name}/{MARKER_EVAL}" if run.marker_eval else None,
+        "source_rates": f"../imported/{name}/{SOURCE_RATES}" if run.source_rates is not None else None,
+    }
+    return {
+        "name": name,
+        "imported": True,
+        "baseline": baseline,
+        "personas": run.personas,
+        "questions": list(run.questions),
+        "layers": run.layers,
+        **{field: value for field, value in optional.items() if value},
+    }
+
+
+def _with_heading(content: dict[str, Any], run: PublishedRun) -> str:
+    heading = [
+        "What a published run measured, with its own prompts and questions; written by `persona-assets import`.",
+        *(f"{key}: {value}" for key, value in run.about.items() if key in ("model", "git_commit", "timestamp")),
+        "Not in its files:",
+        *(f"  {absent}" for absent in run.absent),
+    ]
+    body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return "".join(f"# {line}\n" for line in heading) + "\n" + body
+
+
+def _keep_files(folder: Path, run: PublishedRun) -> None:
+    """The counts, which light assets read, and a record of everything that was read."""
+    with written_whole(folder) as partial:
+        partial.mkdir()
+        if run.marker_eval:
+            shutil.copytree(run.marker_eval, partial / MARKER_EVAL, copy_function=shutil.copyfile)
+        if run.source_rates is not None:
+            run.source_rates.to_csv(partial / SOURCE_RATES, index=False)
+        record = {"digest": run.digest, "files": run.digests, "about": run.about, "absent": run.absent}
+        (partial / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _values(name: str, run: PublishedRun) -> list[tuple[str, str, str, str | None, Value]]:
+    """Asset, which file it came from, partition, persona if it has one, value."""
+    described = {"model": run.about.get("model", "unknown"), "imported": {**run.about, "files": run.digests}}
+    rows: list[tuple[str, str, str, str | None, Value]] = [
+        ("model_checkpoint", "divergences", name, None, described),
+        ("centroid_cosine", "cosine", name, None, run.cosine),
+    ]
+    for persona in run.personas:
+        key = partition_key(name, persona)
+        said = run.generations[run.generations.persona == persona].reset_index(drop=True)
+        rows.append(("generations", "generations", key, persona, said))
+        rows.append(("logit_js", "divergences", key, persona, run.logit_js[persona]))
+    return rows
+
+
+def _store(
+    home: Home, study: Study, run: PublishedRun, asset: str, file: str, persona: str | None, value: Value
+) -> Artefact:
+    files = {name: digest for name, digest in run.digests.items() if name.startswith(file) or file == "cosine"}
+    made_from = {
+        "asset": asset,
+        "code": READER_VERSION,
+        "checkpoint": run.digest,
+        "study": study_part(study, asset, persona) if persona and asset in HEAVY else {},
+        "persona": persona,
+        "imported": {run.files[name].name: digest for name, digest in files.items()},
+    }
+    return home.store.find(asset, made_from) or home.store.put(asset, made_from, value, {})
+
+
+def _report(instance: dg.DagsterInstance, run: PublishedRun, key: str, artefact: Artefact) -> bool:
+    """Tells Dagster of one partition, unless it knows."""
+    if latest_fingerprints(instance, artefact.asset, [key]).get(key) == artefact.fingerprint:
+        return False
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            artefact.asset,
+            partition=key,
+            description="imported from a published run's files",
+            metadata={
+                "imported": dg.MetadataValue.json(artefact.made_from["imported"]),
+                "absent": dg.MetadataValue.md("\n".join(f"- {absent}" for absent in run.absent)),
+                FINGERPRINT: artefact.fingerprint,
+                "path": dg.MetadataValue.path(artefact.path),
+            },
+            tags={DATA_VERSION: artefact.fingerprint},
+        )
+    )
+    return True
