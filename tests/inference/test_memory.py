@@ -28,11 +28,12 @@ EXAMPLES = [Example((5, 6, 7, 8, 9), (-100, -100, 7, 8, 9)), Example((9, 8, 7), 
 
 
 def test_checkpointing_is_asked_for_when_activations_do_not_fit(tiny, monkeypatch):
-    # 17 × 4 bytes × 32 hidden × 3 blocks × 5 tokens × 2 rows = 65,280 bytes, against half of what is free
-    monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 2 * 65_280)
-    assert not needs_checkpointing(tiny, EXAMPLES, 2)
-    monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 2 * 65_279)
-    assert needs_checkpointing(tiny, EXAMPLES, 2)
+    # 17 × 4 bytes × 32 hidden × 3 blocks × 5 tokens × 2 rows = 65,280 bytes, against nine tenths of what is free
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 72_534)
+    assert not needs_checkpointing(tiny, EXAMPLES, 2, adapted_inputs=0)
+    assert needs_checkpointing(tiny, EXAMPLES, 2, adapted_inputs=1)  # 80 bytes more
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 72_533)
+    assert needs_checkpointing(tiny, EXAMPLES, 2, adapted_inputs=0)
 
 
 def test_checkpointing_changes_no_loss(tiny, monkeypatch, tmp_path):
