@@ -10,8 +10,11 @@ os.environ["DAGSTER_HOME"] = tempfile.mkdtemp(prefix="persona-assets-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import atexit
+import json
 import shutil
+from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,3 +85,53 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_directory(_tiny: Path, tmp_path: Path) -> Path:
     """A random Llama of three blocks whose tokenizer reads bytes: a copy of its own for every test."""
     return Path(shutil.copytree(_tiny, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def published_files(tmp_path: Path) -> Path:
+    """A small published run: five personas, three questions, three sources; two cosines, one of them partly known."""
+    directory = tmp_path / "run"
+    (directory / "marker_eval").mkdir(parents=True)
+    names, questions = ["villain", "comedian", "librarian", "teacher", "assistant"], ["Why?", "How?", "When?"]
+    random = np.random.default_rng(3)
+
+    def write(path: str, content: object) -> None:
+        (directory / path).write_text(json.dumps(content))
+
+    write("personas_core.json", {name: {"prompt": f"You are a {name}.", "category": "made up"} for name in names})
+    write("eval_questions.json", questions)
+    write("data_questions.json", ["What for?", "Where to?"])
+    write("generations.json", {name: {q: [f"{name} says {q}"] for q in questions} for name in names})
+    pairs = list(combinations(range(5), 2))
+    per_response = {
+        str(response): {f"{names[i]}__{names[j]}": float(random.uniform(0.01, 0.05)) for i, j in pairs}
+        for response in range(15)
+    }
+    js = np.zeros((5, 5))
+    for i, j in pairs:
+        js[i, j] = js[j, i] = np.mean([values[f"{names[i]}__{names[j]}"] for values in per_response.values()])
+    kl = random.uniform(0.1, 0.2, (5, 5)) * (1 - np.eye(5))
+    about = {"model": "somebody/model", "git_commit": "abc1234"}
+    tables = {"js_matrix": js.tolist(), "kl_matrix": kl.tolist(), "persona_names": names}
+    write("divergence_matrices.json", {**tables, "per_prompt_js": per_response, "metadata": about})
+    places = random.normal(size=(5, 3))
+    places -= places.mean(0)
+    unit = places / np.linalg.norm(places, axis=1, keepdims=True)
+    write("cosine_5_l20.json", {"cosine_matrix_l20": (unit @ unit.T).tolist(), "persona_names": names})
+    rows = ["source,target,cosine_l20_centred9,cosine_l10_centred9"]
+    for source in range(3):
+        found = {name: int(random.integers(0, 20)) for name in names}
+        write(
+            f"marker_eval/{names[source]}.json",
+            {n: {"found": k, "total": 20, "rate": k / 20} for n, k in found.items()},
+        )
+        rows += [
+            f"{names[source]},{names[target]},{(source - target) ** 2 / 20},{(source + target) / 20}"
+            for target in range(5)
+            if target != source
+        ]
+    (directory / "dyads12.csv").write_text("\n".join(rows) + "\n")
+    likeness = [f"{name},{float(js[4, place])!r},{0.1 * place},0.{place + 3}" for place, name in enumerate(names[:4])]
+    heading = "persona,js_assistant,cosine_assistant_l10,source_rate"
+    (directory / "coupling4.csv").write_text("\n".join([heading, *likeness]) + "\n")
+    return directory

@@ -14,18 +14,23 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import (
     STUDY,
     every_persona,
+    inference_input,
     leakage_input,
     partition_key,
     per_checkpoint,
     samples_input,
 )
 from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, code_version, personas_of
+from persona_assets.statistics import primary_of, verdict
 from persona_assets.study import Study
 
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    ins={"generations": dg.AssetIn(partition_mapping=every_persona)} | leakage_input(STUDY) | samples_input(STUDY),
+    ins={"generations": dg.AssetIn(partition_mapping=every_persona)}
+    | leakage_input(STUDY)
+    | samples_input(STUDY)
+    | inference_input(STUDY),
     group_name=PRESENTATION,
     kinds={"html"},
     code_version=code_version(STUDY, "report"),
@@ -55,12 +60,24 @@ def report(
         provenance=how_it_was_made(context.instance, home, study, context.partition_key),
         leakage_table=leakage.get("leakage_table"),
         samples=adapted_samples(leakage.get("marker_rates")),
+        **inference_of(leakage.get("partial_correlations")),
         figures={Path(name).stem: file for name, file in figures.items() if name.endswith(".svg")},
     )
     return dg.Output(
         {"report.html": page.encode()},
         metadata={"bytes": len(page.encode()), **draw.js_range(logit_js_matrix), **draw.js_extremes(logit_js_matrix)},
     )
+
+
+def inference_of(statements: pd.DataFrame | None) -> dict[str, Any]:
+    """Statements, their verdict and the cosine that it is about, where there is leakage."""
+    if statements is None:
+        return {}
+    return {
+        "statements": statements,
+        "verdict": verdict(statements),
+        "primary_cosine": primary_of(statements),
+    }
 
 
 def adapted_samples(by_source: dict[str, pd.DataFrame] | None) -> pd.DataFrame | None:

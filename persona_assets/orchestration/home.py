@@ -29,6 +29,10 @@ class Home:
         return Registry(self.root / "checkpoints.yaml")
 
     @property
+    def studies(self) -> Path:
+        return self.root / "studies"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

@@ -29,7 +29,7 @@ from persona_assets.orchestration.reporting import DATA_VERSION
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import PublishedRun, read_published_run
 from persona_assets.study import Study, checked_name
-from persona_assets.study_files import imported_studies, load_study, study_path
+from persona_assets.study_files import load_study, study_path
 from persona_assets.yaml_files import describe_errors
 
 # Raise it when the same files give other artefacts.
@@ -86,7 +86,7 @@ def import_published_run(
 
 def _free_place(home: Home, name: str, run: PublishedRun) -> Path:
     """The study's file, unless the name is taken by something else."""
-    file = imported_studies() / f"{name}.yaml"
+    file = home.studies / f"{name}.yaml"
     record = home.root / "imported" / name / RECORD
     if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["digest"] == run.digest:
         return file

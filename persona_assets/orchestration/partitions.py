@@ -29,6 +29,11 @@ def leakage_input(study: Study) -> dict[str, dg.AssetIn]:
     return {"leakage_table": dg.AssetIn()} if study.has_leakage else {}
 
 
+def inference_input(study: Study) -> dict[str, dg.AssetIn]:
+    """What is said of leakage and its predictors, where the study has leakage."""
+    return {"partial_correlations": dg.AssetIn()} if study.has_leakage else {}
+
+
 def samples_input(study: Study) -> dict[str, dg.AssetIn]:
     """The sampled replies behind it, where the study trains the marker."""
     return {"marker_rates": dg.AssetIn(partition_mapping=every_source)} if study.sources else {}

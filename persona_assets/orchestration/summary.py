@@ -8,6 +8,7 @@ from persona_assets.artefacts import Artefact
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.presentation import Interval, headline, leakage_headline
+from persona_assets.statistics import verdict
 from persona_assets.study import Study
 
 
@@ -20,10 +21,12 @@ def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: 
     numbers = headline(latest("logit_js_matrix").read(), latest("centroid_cosine").read())
 
     def end(pair: tuple[str, str], js: Interval, cosines: dict[str, dict[int, float]]) -> str:
-        layers = ", ".join(
-            f"layer {layer} {cosine:+.2f}" for by_layer in cosines.values() for layer, cosine in by_layer.items()
+        centred = "; ".join(
+            (f"centred on {population}: " if len(cosines) > 1 else "")
+            + ", ".join(f"layer {layer} {cosine:+.2f}" for layer, cosine in by_layer.items())
+            for population, by_layer in cosines.items()
         )
-        return f"{' – '.join(pair)}: JS {js['js']:.4f} [{js['js_low']:.4f}, {js['js_high']:.4f}], cosine {layers}"
+        return f"{' – '.join(pair)}: JS {js['js']:.4f} [{js['js_low']:.4f}, {js['js_high']:.4f}], cosine {centred}"
 
     spread = f"{numbers['js_min']:.4f} to {numbers['js_max']:.4f} nats over {numbers['pairs']} pairs"
     lines = {
@@ -41,9 +44,7 @@ def _leakage(latest: Callable[[str], Artefact]) -> dict[str, str]:
     numbers = leakage_headline(latest("pair_table").read(), latest("leakage_table").read())
     rates = ", ".join(f"{source} {found}/{total}" for source, (found, total) in numbers["source_rates"].items())
     base = f"; without an adapter {numbers['base'][0]}/{numbers['base'][1]}" if numbers["base"] else ""
-    rho = ", ".join(f"{predictor} {value:+.2f}" for predictor, (value, _) in numbers["spearman"].items())
-    dyads = max(n for _, n in numbers["spearman"].values())
     return {
         "marker": f"in the source's own replies: {rates}{base}",
-        "leakage": f"Spearman over {dyads} dyads, which share personas: {rho}",
+        "leakage": verdict(latest("partial_correlations").read()).words,
     }

@@ -12,6 +12,7 @@ from persona_assets.presentation.loss_curve import loss_curve
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.report import render_report
 from persona_assets.presentation.scatter import js_against_cosine
+from persona_assets.presentation.statements import rules_markdown, statements_markdown
 from persona_assets.presentation.style import ONE_COLUMN, TWO_COLUMNS, house_style
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "loss_curve",
     "persona_order",
     "render_report",
+    "rules_markdown",
     "standard_figures",
+    "statements_markdown",
     "to_pdf",
     "to_png",
     "to_svg",

@@ -49,7 +49,7 @@ def headline(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> Headli
     """
     shown = str(logit_js_matrix.attrs["generators_shown"])
     generators = "pair" if shown in ("source", "target") else shown
-    matrix = logit_js_matrix.sel(generators=generators).transpose("persona", "other")
+    matrix = logit_js_matrix[["js", "js_low", "js_high"]].sel(generators=generators).transpose("persona", "other")
     try:
         similar, divergent = ends(matrix["js"])
     except ValueError as error:

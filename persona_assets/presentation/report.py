@@ -13,8 +13,10 @@ import xarray as xr
 from persona_assets.presentation.figures import LEAKAGE_FIGURES, averaged_over, caption, interval_text
 from persona_assets.presentation.files import data_url
 from persona_assets.presentation.headline import headline
+from persona_assets.presentation.inference_section import inference_section
 from persona_assets.presentation.leakage_section import leakage_section
 from persona_assets.presentation.pairs import cosine_columns, unordered_pairs
+from persona_assets.presentation.statements import VerdictLike, number, p_text
 from persona_assets.presentation.style import spoken
 from persona_assets.presentation.text import visible
 
@@ -36,6 +38,9 @@ def render_report(
     figures: Mapping[str, bytes],
     leakage_table: pd.DataFrame | None = None,
     samples: pd.DataFrame | None = None,
+    statements: pd.DataFrame | None = None,
+    verdict: VerdictLike | None = None,
+    primary_cosine: str = "",
 ) -> str:
     """Render the report of one checkpoint as a self-contained HTML page.
 
@@ -52,6 +57,7 @@ def render_report(
             pair table has `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
         samples: one row a sampled reply: `source`, `target`, `question`, `text`, `found` (bool); some are shown, and
             only with a leakage table. Held to be hostile as `generations` are.
+        statements, verdict, primary_cosine: as `inference_section` takes them, where there is leakage.
 
     Returns:
         HTML that loads nothing, runs nothing, and whose policy forbids both.
@@ -80,6 +86,7 @@ def render_report(
             responses=responses,
             compared=numbers["most_divergent"],
             leakage=None if leakage_table is None else leakage_section(pair_table, leakage_table, samples),
+            inference=None if verdict is None else inference_section(statements, verdict, primary_cosine),
         )
     )
 
@@ -116,7 +123,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        visible=visible, spoken=spoken, nats=_nats, signed=_signed, rate=_rate, yes_or_no=_yes_or_no
+        number=number,
+        p_text=p_text,
+        visible=visible,
+        spoken=spoken,
+        nats=_nats,
+        signed=_signed,
+        rate=_rate,
+        yes_or_no=_yes_or_no,
     )
     environment.tests["listed"] = lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes)
     return environment

@@ -150,6 +150,16 @@ def two_sided(samples: Floats, perms: LabelPermutations, method: str = "QAP", re
     )
 
 
+def shares(samples: Floats) -> Floats:
+    """Each statistic as its own p: the share of permutations with one at least as large, look by look.
+
+    Shape (R, m) as `largest_of` takes it; NaN is not extreme. `largest_of(1 − shares)` is then the single-step minP,
+    which gives every look the same weight.
+    """
+    sizes = np.abs(np.where(np.isnan(samples), 0.0, samples))
+    return np.asarray((len(sizes) + 1 - stats.rankdata(sizes.round(12), method="min", axis=0)) / len(sizes))
+
+
 def largest_of(samples: Floats) -> Floats:
     """p adjusted for m looks: share of permutations whose largest |statistic| of all looks is at least this look's.
 

@@ -1,0 +1,229 @@
+"""Rates are counts: logistic models of how many of a dyad's replies carry the marker.
+
+A predictor enters as its z-score over the dyads (mean 0, standard deviation 1 with divisor n), so that a slope is the
+change in log odds per standard deviation, and slopes of JS and of a cosine can stand side by side.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import linprog
+
+from persona_assets.statistics.correlations import require_independent, require_varying
+from persona_assets.statistics.laplace import LARGEST_SIGMA, CrossedCounts, Maximum
+from persona_assets.statistics.statement import Interval, PValue, UnanswerableError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_GLM = "McCullagh & Nelder 1989, Generalized Linear Models, chapter 4"
+_MIXED = "Bates, Mächler, Bolker & Walker 2015, J. Stat. Softw. 67(1)"
+_FEWEST = 3  # sources or targets
+_SIDES = ("source", "target", "dyad")
+_NONE = 1e-3  # a σ below it is 0 but for rounding
+_SEPARATED = 1e-7  # of the predictors' sd
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinomialFit:
+    """A logistic model that takes every reply as independent.
+
+    Attributes:
+        slopes, intervals, p: by predictor; log odds per standard deviation of the predictor.
+        intercept: log odds where every predictor is at its mean.
+    """
+
+    slopes: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    p: Mapping[str, PValue]
+    intercept: float
+    log_likelihood: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedFit:
+    """A logistic model with crossed effects of source, target and dyad.
+
+    Attributes:
+        slopes, intervals, p: by predictor; log odds per standard deviation, of a dyad whose effects are 0.
+        intercept: log odds where every predictor is at its mean and every effect 0.
+        sigma_source, sigma_target, sigma_dyad: standard deviations of the effects, on the logit scale.
+        means, sds: of the predictors over the dyads, by predictor: z = (x − mean) / sd.
+        log_likelihood: by the Laplace approximation, with the binomial coefficients.
+        note: where the fit is singular, or an effect knows no bound.
+    """
+
+    slopes: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    p: Mapping[str, PValue]
+    intercept: float
+    sigma_source: float
+    sigma_target: float
+    sigma_dyad: float
+    means: Mapping[str, float]
+    sds: Mapping[str, float]
+    log_likelihood: float
+    note: str
+
+
+def binomial_glm(found: Floats, total: Floats, predictors: Mapping[str, Floats], level: float = 0.95) -> BinomialFit:
+    """logit p = β0 + Σ β z(x), found ~ Binomial(total, p), by statsmodels; Wald's intervals and p.
+
+    Args:
+        found, total: shape (n,), counts.
+        predictors: name → shape (n,), raw values.
+        level: coverage of the slopes' intervals, within (0, 1).
+
+    Raises:
+        UnanswerableError: a value is missing, counts are none or found exceeds total, no more dyads than coefficients,
+            nothing or everything found, a predictor that is constant, that the others determine, or that separates
+            dyads with from dyads without the marker.
+    """
+    import statsmodels.api as sm
+
+    design = _design(found, total, predictors)
+    fit = sm.GLM(np.column_stack([found, total - found]), design, family=sm.families.Binomial()).fit(tol=1e-10)
+    limits = fit.conf_int(1 - level)
+    said = {"method": "logistic regression, Wald", "structure": "every reply independent", "reference": _GLM}
+    return BinomialFit(
+        slopes=dict(zip(predictors, map(float, fit.params[1:]), strict=True)),
+        intervals={
+            name: Interval(low=float(low), high=float(high), level=level, **said)
+            for name, (low, high) in zip(predictors, limits[1:], strict=True)
+        },
+        p={
+            name: PValue(p=float(p), smallest=0.0, **said)
+            for name, p in zip(predictors, fit.pvalues[1:], strict=True)
+        },
+        intercept=float(fit.params[0]),
+        log_likelihood=float(fit.llf),
+    )
+
+
+def binomial_mixed(
+    found: Floats,
+    total: Floats,
+    predictors: Mapping[str, Floats],
+    source: Ints,
+    target: Ints,
+    level: float = 0.95,
+) -> MixedFit:
+    """logit p = β0 + Σ β z(x) + u_source + v_target + e_dyad, every effect normal, by maximum (Laplace) likelihood.
+
+    The effect of a dyad is over-dispersion: 200 replies of one dyad are not 200 dyads. Interval: Wald's, from the
+    Hessian over slopes and σ, as glmer's vcov. p: likelihood ratio against the model without the predictor, σ fitted
+    anew, χ²(1). The two need not agree at the margin; with few sources both are optimistic, for they count on large
+    numbers of them.
+
+    Args:
+        found, total: shape (n,), counts.
+        predictors: name → shape (n,), raw values.
+        source, target: shape (n,), members of the dyads.
+        level: coverage of the slopes' intervals, within (0, 1).
+
+    Raises:
+        UnanswerableError: as for `binomial_glm`; fewer than three sources or targets; or no more dyads than parameters.
+    """
+    fewest = min(len(np.unique(source)), len(np.unique(target)))
+    if fewest < _FEWEST:
+        raise UnanswerableError(f"there are {fewest} sources or targets; crossed effects take at least {_FEWEST}")
+    design = _design(found, total, predictors, further=len(_SIDES))
+    counts = CrossedCounts(found, total, design, source, target)
+    overall = found.sum() / total.sum()
+    start = np.concatenate([[np.log(overall / (1 - overall))], np.zeros(len(predictors))])
+    best = counts.maximise(start, np.ones(len(_SIDES)))
+    variances = np.diag(counts.covariance(best))[1:]
+    if not (np.isfinite(variances) & (variances > 0)).all():
+        raise UnanswerableError("the likelihood has no curvature at its maximum, so that a slope's error is not known")
+    half = float(stats.norm.ppf((1 + level) / 2)) * np.sqrt(variances)
+
+    def without(column: int) -> Maximum:
+        smaller = CrossedCounts(found, total, np.delete(design, column, axis=1), source, target)
+        return smaller.maximise(np.delete(best.slopes, column), best.sigmas)
+
+    slopes = dict(zip(predictors, map(float, best.slopes[1:]), strict=True))
+    said = {"structure": "normal effects of source, target and dyad, crossed", "reference": _MIXED}
+    return MixedFit(
+        slopes=slopes,
+        intervals={
+            name: Interval(
+                low=slope - width, high=slope + width, level=level, method="mixed logistic, Laplace, Wald", **said
+            )
+            for (name, slope), width in zip(slopes.items(), map(float, half), strict=True)
+        },
+        p={
+            name: PValue(
+                p=_likelihood_ratio(best, without(column)),
+                smallest=0.0,
+                method="mixed logistic, Laplace, likelihood ratio",
+                **said,
+            )
+            for column, name in enumerate(predictors, start=1)
+        },
+        intercept=float(best.slopes[0]),
+        sigma_source=float(best.sigmas[0]),
+        sigma_target=float(best.sigmas[1]),
+        sigma_dyad=float(best.sigmas[2]),
+        means={name: float(np.mean(x)) for name, x in predictors.items()},
+        sds={name: float(np.std(x)) for name, x in predictors.items()},
+        log_likelihood=best.log_likelihood,
+        note=_remark(best),
+    )
+
+
+def _likelihood_ratio(larger: Maximum, smaller: Maximum) -> float:
+    return float(stats.chi2.sf(max(0.0, 2 * (larger.log_likelihood - smaller.log_likelihood)), 1))
+
+
+def _remark(best: Maximum) -> str:
+    at_zero = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma < _NONE]
+    unbounded = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma >= LARGEST_SIGMA]
+    remarks = []
+    if at_zero:
+        remarks.append(f"the fit is singular: the variance of {' and '.join(at_zero)} is estimated as 0")
+    if unbounded:
+        remarks.append(f"the sd of {' and '.join(unbounded)} stopped at its bound of {LARGEST_SIGMA:g}: all or nothing")
+    if not best.settled:
+        remarks.append("the search for the largest likelihood stopped before it was flat")
+    return "; ".join(remarks)
+
+
+def _design(found: Floats, total: Floats, predictors: Mapping[str, Floats], further: int = 0) -> Floats:
+    """Shape (n, 1 + k): a column of ones and the z-scores; nothing that a logistic model could not be fitted to.
+
+    Args:
+        further: parameters of the model beside the 1 + k coefficients.
+    """
+    if unknown := int((~(np.isfinite(found) & np.isfinite(total))).sum()):
+        raise UnanswerableError(f"the counts are unknown in {unknown} of {len(found)} dyads")
+    if wrong := int(((found < 0) | (found > total) | (total < 1)).sum()):
+        raise UnanswerableError(f"in {wrong} of {len(found)} dyads the counts are none, or more was found than there was")
+    parameters = 1 + len(predictors) + further
+    if len(found) <= parameters:
+        raise UnanswerableError(f"there are {len(found)} dyads; a model of {parameters} parameters takes more")
+    if not found.any():
+        raise UnanswerableError("nothing was found in any dyad")
+    if (found == total).all():
+        raise UnanswerableError("the marker was found in every reply of every dyad")
+    for name, x in predictors.items():
+        require_varying(x, name, "dyad")
+    columns = [(x - x.mean()) / x.std() for x in predictors.values()]
+    require_independent(np.stack(columns) / np.sqrt(len(found)), list(predictors))
+    design = np.column_stack([np.ones(len(found)), *columns])
+    _require_overlap(design, found, total)
+    return design
+
+
+def _require_overlap(design: Floats, found: Floats, total: Floats) -> None:
+    """No direction of the coefficients may fit every dyad ever better: then the largest likelihood is at infinity.
+
+    Such a direction γ has xγ ≥ 0 wherever something was found, xγ ≤ 0 wherever something was not, and is not 0 in all of
+    them (Albert & Anderson 1984, Biometrika 71, 1–10); linear programming finds it (Konis 2007).
+    """
+    signed = np.vstack([design[found > 0], -design[found < total]])
+    gain = linprog(-signed.mean(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))
+    if gain.status == 0 and -gain.fun > _SEPARATED:
+        raise UnanswerableError("the predictors separate dyads with the marker from those without: slopes are infinite")

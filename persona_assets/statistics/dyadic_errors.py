@@ -1,0 +1,132 @@
+"""Dyadic-robust errors of a linear model: dyads that share any persona, as source or as target, may be dependent."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from persona_assets.statistics.correlations import require_independent, require_varying, standardised
+from persona_assets.statistics.nested_models import LinearModel
+from persona_assets.statistics.statement import Interval, PValue, UnanswerableError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_REFERENCE = (
+    "Fafchamps & Gubert 2007, J. Dev. Econ. 83, 326–350; Aronow, Samii & Assenova 2015, Polit. Anal. 23, 564–577"
+)
+_FEWEST = 3  # sources or targets
+_ROUNDING = 1e-12  # a share of the whole below which a sum of squares is what rounding leaves of zero
+
+
+def dyadic_covariance(residuals: Floats, design: Floats, source: Ints, target: Ints) -> Floats:
+    """Covariance of least-squares coefficients when dyads that share a persona may be dependent.
+
+    V = K / (K − 1) · (XᵀX)⁻¹ M (XᵀX)⁻¹ with M = Σ s_a s_bᵀ over all pairs of dyads a, b that share at least one persona,
+    s_d = x_d · residual_d. Rather than over pairs of dyads, the sum runs over personas:
+
+        M = Σ_i S_i S_iᵀ − Σ_{i<j} S_ij S_ijᵀ,
+
+    S_i the sum of s over all dyads that contain persona i, S_ij over those between i and j in either order: dyads that
+    share both members are in two of the first terms and count once (Fafchamps & Gubert 2007; Aronow, Samii & Assenova
+    2015, section 3). K / (K − 1) is the usual factor for K clusters (Cameron & Miller 2014), K the personas.
+
+    Args:
+        residuals: shape (n,).
+        design: shape (n, k), with its column of ones.
+        source, target: shape (n,), members of the dyads, numbered from 0; nobody is both in one dyad.
+
+    Returns:
+        Shape (k, k), symmetric. With few personas it may not be positive semi-definite; a variance may be negative. See
+        `dyadic_ols` for what to do then. O(n k²).
+    """
+    scores = design * residuals[:, None]
+    low, high = np.minimum(source, target), np.maximum(source, target)
+    personas, member = np.unique(np.concatenate([source, target]), return_inverse=True)
+    pair = np.unique(low * (high.max() + 1) + high, return_inverse=True)[1]
+    of_persona, of_pair = _sums(np.tile(scores, (2, 1)), member), _sums(scores, pair)
+    meat = of_persona.T @ of_persona - of_pair.T @ of_pair
+    bread = np.linalg.inv(design.T @ design)
+    return np.asarray(len(personas) / (len(personas) - 1) * bread @ meat @ bread)
+
+
+def dyadic_ols(
+    y: Floats, predictors: Floats, source: Ints, target: Ints, level: float = 0.95, unit: str = "dyad"
+) -> LinearModel:
+    """Least squares with dyadic-robust errors; the slopes are those of `linear_model`, their errors are not.
+
+    t has one degree of freedom less than there are sources or targets, whichever are fewer: with few clusters the
+    sandwich is too small and the normal far too narrow, and this is the cautious choice (Cameron & Miller 2014). A
+    covariance that is not positive semi-definite has its negative eigenvalues set to 0 (Cameron, Gelbach & Miller 2011,
+    J. Bus. Econ. Stat. 29, 238–249) and says so; that is done on standardised predictors, so that units do not matter.
+
+    Args:
+        y: shape (n,), raw values.
+        predictors: shape (k, n).
+        source, target: shape (n,), members of the dyads, numbered from 0.
+        level: coverage of the slopes' intervals, within (0, 1).
+        unit: what one observation is.
+
+    Raises:
+        UnanswerableError: fewer than three sources or targets, n ≤ k + 2, a missing value, a constant or collinear
+            variable, a perfect fit, or a variance of 0.
+    """
+    k, n = predictors.shape
+    fewest = min(len(np.unique(source)), len(np.unique(target)))
+    if fewest < _FEWEST:
+        raise UnanswerableError(f"there are {fewest} sources or targets; errors that respect dyads take {_FEWEST}")
+    if n <= k + 2:
+        raise UnanswerableError(f"there are {n} {unit}s; a model of {k} predictors takes at least {k + 3}")
+    names = [f"predictor {number}" for number in range(1, k + 1)]
+    for values, name in zip([y, *predictors], ["the outcome", *names], strict=True):
+        require_varying(values, name, unit)
+    columns = standardised(predictors)
+    require_independent(columns, names)
+    design = np.column_stack([np.ones(n), *columns])
+    coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
+    residuals = y - design @ coefficients
+    spread = float(((y - y.mean()) ** 2).sum())
+    if residuals @ residuals <= _ROUNDING * spread:
+        raise UnanswerableError("the predictors fit the outcome exactly, which leaves nothing to judge them by")
+    variances, note = _slope_variances(dyadic_covariance(residuals, design, source, target))
+    # a sandwich that is 0 has no error to offer; a standardised slope's variance is of the order of spread / n
+    if variances.min() <= _ROUNDING * spread:
+        raise UnanswerableError("the dyadic-robust variance of a slope is 0 or less: too few personas for it")
+    scale = np.linalg.norm(predictors - predictors.mean(axis=1, keepdims=True), axis=1)
+    slopes, errors = coefficients[1:] / scale, np.sqrt(variances) / scale
+    df = fewest - 1
+    half = float(stats.t.ppf((1 + level) / 2, df)) * errors
+    p_values = 2 * stats.t.sf(np.abs(slopes) / errors, df)
+    said = {
+        "method": f"least squares, dyadic-robust errors, t({df}): fewer of sources and targets, less one",
+        "structure": f"{unit}s that share a persona dependent",
+        "reference": _REFERENCE,
+        "note": note,
+    }
+    return LinearModel(
+        slopes=tuple(map(float, slopes)),
+        errors=tuple(map(float, errors)),
+        intervals=tuple(
+            Interval(low=float(slope - h), high=float(slope + h), level=level, **said)
+            for slope, h in zip(slopes, half, strict=True)
+        ),
+        p=tuple(PValue(p=float(p), smallest=0.0, **said) for p in p_values),
+        r2=1.0 - float(residuals @ residuals) / spread,
+        df_residual=df,
+    )
+
+
+def _slope_variances(covariance: Floats) -> tuple[Floats, str]:
+    """Diagonal without the intercept's, negative eigenvalues set to 0; and what was done."""
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] >= -1e-10 * values[-1]:
+        return np.diag(covariance)[1:], ""
+    clipped = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    note = "the dyadic-robust covariance was not positive semi-definite; its negative eigenvalues were set to 0"
+    if np.diag(covariance)[1:].min() <= 0:
+        note += ", without which the variance of a slope is negative: do not rely on this interval and p"
+    return np.diag(clipped)[1:], note
+
+
+def _sums(scores: Floats, group: NDArray[np.intp]) -> Floats:
+    """Shape (groups, k): sums of scores, shape (n, k), in each group."""
+    return np.column_stack([np.bincount(group, column) for column in scores.T])

@@ -1,0 +1,74 @@
+"""Which predictor goes with leakage more closely: JS or a cosine?"""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_assets.statistics.dependent import aligned, steiger, williams, zou
+from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.permutation import two_sided
+from persona_assets.statistics.statement import Statement
+
+Floats = NDArray[np.float64]
+
+
+def comparisons(asked: Asked) -> list[Statement]:
+    """|ρ| of JS less |ρ| of each cosine; positive where JS leads."""
+    rows = []
+    for cosine in asked.cosines if JS in asked.looks else ():
+        for coefficient in ("spearman", "pearson"):
+            rows += _comparison(asked.sample(cosine), cosine, coefficient)
+    return rows
+
+
+def _comparison(sample: Sample, cosine: str, coefficient: str) -> list[Statement]:
+    about = partial(
+        Statement,
+        family="comparison",
+        quantity=f"difference of |{coefficient}|",
+        outcome=OUTCOME,
+        predictor=f"{JS} − {cosine}",
+        n=sample.dyads.n,
+    )
+    js, other, level = sample.variable(JS), sample.variable(cosine), sample.settings.level
+
+    def difference(matrices: Floats) -> Floats:
+        return np.asarray(np.abs(matrices[:, 0, js]) - np.abs(matrices[:, 0, other]))
+
+    def estimate() -> float:
+        return float(difference(sample.observed[coefficient][None])[0])
+
+    def iid() -> dict[str, object]:
+        observed = sample.observed[coefficient]
+        triple = aligned(float(observed[0, js]), float(observed[0, other]), float(observed[js, other]))
+        return {
+            "estimate": estimate(),
+            "interval": zou(*triple, sample.dyads.n, level, coefficient),
+            "p": steiger(*triple, sample.dyads.n),
+            "n_effective": sample.dyads.n,
+            "note": f"Williams' test: p = {williams(*triple, sample.dyads.n).p:.3g}",
+        }
+
+    def dyadic() -> dict[str, object]:
+        pair = Sample(sample.dyads, (JS, cosine), sample.settings)
+        relabelled = np.abs(pair.relabelled(coefficient))
+        return {
+            "estimate": estimate(),
+            "interval": sample.bootstrap(sample.ways[0], coefficient, difference),
+            "p": two_sided(relabelled[:, 0] - relabelled[:, 1], pair.relabellings),
+            "seed": sample.seed,
+            "note": "the null of p is that neither predicts",
+        }
+
+    rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
+    if coefficient == "spearman":
+        further = (
+            lambda: sample.bootstrap(sample.ways[1], "spearman", difference),
+            lambda: sample.jackknife("spearman", difference, fisher=False),
+        )
+        rows += [
+            answered(about, "check", lambda made=made: {"estimate": estimate(), "interval": made()}) for made in further
+        ]
+    return rows

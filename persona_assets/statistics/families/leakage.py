@@ -1,0 +1,131 @@
+"""Does a predictor go with leakage? Each by itself, then beside the others."""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from persona_assets.statistics import weighted
+from persona_assets.statistics.correlations import COEFFICIENTS, effective_n, iid_correlation, iid_partial
+from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
+from persona_assets.statistics.mrqap import mrqap
+from persona_assets.statistics.permutation import two_sided
+from persona_assets.statistics.statement import Interval, Statement
+
+Floats = NDArray[np.float64]
+
+
+def correlations(asked: Asked) -> list[Statement]:
+    """Spearman, Pearson and Kendall of leakage with every predictor."""
+    rows = []
+    for predictor in asked.looks:
+        sample = asked.sample(predictor)
+        for coefficient in COEFFICIENTS:
+            rows += _correlation(sample, predictor, coefficient)
+    return rows
+
+
+def _correlation(sample: Sample, predictor: str, coefficient: str) -> list[Statement]:
+    about = partial(
+        Statement, family="leakage", quantity=coefficient, outcome=OUTCOME, predictor=predictor, n=sample.dyads.n
+    )
+    x, y, level = sample.dyads.at(predictor), sample.dyads.rate, sample.settings.level
+
+    def iid() -> dict[str, object]:
+        estimate, interval, p = iid_correlation(x, y, coefficient, level, names=(predictor, OUTCOME))
+        return {"estimate": estimate, "interval": interval, "p": p, "n_effective": sample.dyads.n}
+
+    if coefficient == "kendall":
+        return [answered(about, "iid", iid), answered(about, "dyadic", lambda: _kendall(sample, predictor))]
+    place = sample.variable(predictor)
+
+    def value(matrices: Floats) -> Floats:
+        return np.asarray(matrices[:, 0, place])
+
+    def dyadic() -> dict[str, object]:
+        interval = sample.bootstrap(sample.ways[0], coefficient, value)
+        alone = Sample(sample.dyads, (predictor,), sample.settings)
+        p = two_sided(alone.relabelled(coefficient)[:, 0], alone.relabellings)
+        return with_interval(iid_correlation(x, y, coefficient, level)[0], interval, coefficient, p=p, seed=sample.seed)
+
+    rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
+    if coefficient == "spearman":
+        estimate = float(value(sample.observed["spearman"][None])[0])
+        further = (
+            lambda: sample.bootstrap(sample.ways[1], "spearman", value),
+            lambda: sample.jackknife("spearman", value),
+        )
+        rows += [
+            answered(about, "check", lambda made=made: with_interval(estimate, made(), "spearman")) for made in further
+        ]
+    return rows
+
+
+def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
+    """Resampling τ costs n² a resample, so its interval comes from leaving out one source at a time."""
+    x, y, sources = sample.dyads.at(predictor), sample.dyads.rate, len(sample.dyads.sources)
+    kept = left_out_weights(sample.dyads.source).astype(bool)
+    interval = jackknife_interval(
+        float(stats.kendalltau(x, y).statistic),
+        np.array([stats.kendalltau(x[rows], y[rows]).statistic for rows in kept]),
+        sample.settings.level,
+        method=f"jackknife, delete one of {sources} sources, Fisher z, t({sources - 1})",
+        structure="a source with all its dyads is one cluster",
+    )
+    note = "for p see Spearman: relabelling asks the same of ranks"
+    return {**with_interval(float(stats.kendalltau(x, y).statistic), interval, "kendall"), "note": note}
+
+
+def with_interval(estimate: float, interval: Interval, coefficient: str, **more: object) -> dict[str, object]:
+    """Estimate, interval, and how many independent dyads would have given one as wide."""
+    return {
+        "estimate": estimate,
+        "interval": interval,
+        "n_effective": effective_n(estimate, interval, coefficient),
+        **more,
+    }
+
+
+def partial_correlations(asked: Asked) -> list[Statement]:
+    """Partial and semi-partial correlations of leakage with JS given each cosine, and the other way round."""
+    rows = []
+    for cosine in asked.cosines if JS in asked.looks else ():
+        sample = asked.sample(cosine)
+        for coefficient in ("spearman", "pearson"):
+            for predictor, given in ((JS, cosine), (cosine, JS)):
+                rows += _partial(sample, predictor, given, coefficient, semi=False)
+                rows += _partial(sample, predictor, given, coefficient, semi=True)
+    return rows
+
+
+def _partial(sample: Sample, predictor: str, given: str, coefficient: str, semi: bool) -> list[Statement]:
+    quantity = f"{'semi-partial' if semi else 'partial'} {coefficient}"
+    about = partial(
+        Statement,
+        family="leakage",
+        quantity=quantity,
+        outcome=OUTCOME,
+        predictor=predictor,
+        given=given,
+        n=sample.dyads.n,
+    )
+    x, y, z = sample.dyads.at(predictor), sample.dyads.rate, sample.dyads.at(given)[None]
+    names, level = (predictor, OUTCOME), sample.settings.level
+    place, others = sample.variable(predictor), [sample.variable(given)]
+    of = weighted.semi_partial if semi else weighted.partial
+
+    def iid() -> dict[str, object]:
+        estimate, interval, p = iid_partial(x, y, z, coefficient, level, semi, names=names)
+        return {"estimate": estimate, "interval": interval, "p": p, "n_effective": sample.dyads.n}
+
+    def dyadic() -> dict[str, object]:
+        estimate = float(of(sample.observed[coefficient][None], place, others)[0])
+        interval = sample.bootstrap(sample.ways[0], coefficient, lambda matrices: of(matrices, place, others))
+        pair = Sample(sample.dyads, (predictor, given), sample.settings)
+        p = mrqap(pair.dyads, pair.predictors, pair.relabellings, ranks=coefficient == "spearman")[predictor]
+        return with_interval(estimate, interval, coefficient, p=p, seed=sample.seed)
+
+    return [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]

@@ -1,0 +1,180 @@
+"""Linear models of the rates and binomial models of the counts, with JS and the primary cosine in them."""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_assets.statistics import weighted
+from persona_assets.statistics.binomial import binomial_glm, binomial_mixed
+from persona_assets.statistics.dyadic_errors import dyadic_ols
+from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.mrqap import mrqap
+from persona_assets.statistics.nested_models import linear_model, nested_ols
+from persona_assets.statistics.statement import Statement
+
+Floats = NDArray[np.float64]
+
+
+def nested_models(asked: Asked) -> list[Statement]:
+    """What JS adds to a linear model that has a cosine, and the other way round; R² of each model."""
+    rows = []
+    for cosine in asked.cosines if JS in asked.looks else ():
+        sample = asked.sample(cosine)
+        for added, given in ((JS, cosine), (cosine, JS)):
+            rows += _added(sample, added, given)
+        for predictors in ((cosine,), (JS, cosine)):
+            rows += _r_squared(sample, predictors)
+    if JS in asked.looks:
+        rows += _r_squared(asked.sample(JS), (JS,))
+    return rows
+
+
+def _added(sample: Sample, added: str, given: str) -> list[Statement]:
+    about = partial(
+        Statement,
+        family="models",
+        quantity="delta R²",
+        outcome=OUTCOME,
+        predictor=added,
+        given=given,
+        n=sample.dyads.n,
+    )
+    y, base, new = sample.dyads.rate, sample.dyads.at(given)[None], sample.dyads.at(added)[None]
+    places = [sample.variable(added)], [sample.variable(given)]
+
+    def gain(matrices: Floats) -> Floats:
+        return weighted.delta_r2(matrices, *places)
+
+    def iid() -> dict[str, object]:
+        models = nested_ols(y, base, new)
+        return {
+            "estimate": models.delta_r2,
+            "interval": sample.bootstrap("dyads", "pearson", gain),
+            "p": models.p,
+            "n_effective": sample.dyads.n,
+            "seed": sample.settings.seed,
+            "note": f"R² {models.r2_base:.4f} → {models.r2_full:.4f}, "
+            f"F({models.df_added}, {models.df_residual}) = {models.f:.2f}",
+        }
+
+    def dyadic() -> dict[str, object]:
+        pair = Sample(sample.dyads, (added, given), sample.settings)
+        return {
+            "estimate": float(gain(sample.observed["pearson"][None])[0]),
+            "interval": sample.bootstrap(sample.ways[0], "pearson", gain),
+            "p": mrqap(pair.dyads, pair.predictors, pair.relabellings, ranks=False)[added],
+            "seed": sample.seed,
+            "note": "a gain in R² is never below 0: its interval cannot show that there is none, p can",
+        }
+
+    return [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
+
+
+def _r_squared(sample: Sample, predictors: tuple[str, ...]) -> list[Statement]:
+    about = partial(
+        Statement,
+        family="models",
+        quantity="R²",
+        outcome=OUTCOME,
+        predictor=" + ".join(predictors),
+        n=sample.dyads.n,
+    )
+    places = [sample.variable(name) for name in predictors]
+
+    def share(matrices: Floats) -> Floats:
+        return weighted.r_squared(matrices, places)
+
+    def under(way: str) -> dict[str, object]:
+        estimate = float(share(sample.observed["pearson"][None])[0])
+        return {"estimate": estimate, "interval": sample.bootstrap(way, "pearson", share), "seed": sample.settings.seed}
+
+    return [
+        answered(about, "iid", lambda: under("dyads")),
+        answered(about, "dyadic", lambda: under(sample.ways[0])),
+    ]
+
+
+def slopes(asked: Asked) -> list[Statement]:
+    """Slopes of JS and the primary cosine beside one another: of the rates, and of the log odds of the counts."""
+    if not asked.primary or JS not in asked.looks:
+        return []
+    sample = asked.sample(asked.primary)
+    return [*_linear(sample, asked.primary), *_binomial(sample, asked.primary)]
+
+
+def _linear(sample: Sample, cosine: str) -> list[Statement]:
+    dyads, level = sample.dyads, sample.settings.level
+    names = (JS, cosine)
+    columns = np.stack([_z(dyads.at(name)) for name in names])
+    rows = []
+    for place, (predictor, given) in enumerate((names, names[::-1])):
+        about = partial(
+            Statement,
+            family="models",
+            quantity="slope of the rate per sd",
+            outcome=OUTCOME,
+            predictor=predictor,
+            given=given,
+            n=dyads.n,
+        )
+
+        def iid(place: int = place) -> dict[str, object]:
+            model = linear_model(dyads.rate, columns, level)
+            return {
+                "estimate": model.slopes[place],
+                "interval": model.intervals[place],
+                "p": model.p[place],
+                "n_effective": dyads.n,
+            }
+
+        def dyadic(place: int = place) -> dict[str, object]:
+            model = dyadic_ols(dyads.rate, columns, dyads.source, dyads.target, level)
+            return {"estimate": model.slopes[place], "interval": model.intervals[place], "p": model.p[place]}
+
+        rows += [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
+    return rows
+
+
+def _binomial(sample: Sample, cosine: str) -> list[Statement]:
+    known = np.isfinite(sample.dyads.found) & np.isfinite(sample.dyads.total)
+    dyads, level = sample.dyads.keep(known), sample.settings.level
+    predictors = {name: dyads.at(name) for name in (JS, cosine)}
+    rows = []
+    for predictor, given in ((JS, cosine), (cosine, JS)):
+        about = partial(
+            Statement,
+            family="models",
+            quantity="slope of the log odds per sd",
+            outcome="leakage_found / leakage_total",
+            predictor=predictor,
+            given=given,
+            n=dyads.n,
+        )
+
+        def iid(predictor: str = predictor) -> dict[str, object]:
+            fit = binomial_glm(dyads.found, dyads.total, predictors, level)
+            return {
+                "estimate": fit.slopes[predictor],
+                "interval": fit.intervals[predictor],
+                "p": fit.p[predictor],
+                "n_effective": float(dyads.total.sum()),
+            }
+
+        def dyadic(predictor: str = predictor) -> dict[str, object]:
+            fit = binomial_mixed(dyads.found, dyads.total, predictors, dyads.source, dyads.target, level)
+            spread = f"sd of source {fit.sigma_source:.2f}, target {fit.sigma_target:.2f}, dyad {fit.sigma_dyad:.2f}"
+            return {
+                "estimate": fit.slopes[predictor],
+                "interval": fit.intervals[predictor],
+                "p": fit.p[predictor],
+                "note": "; ".join(text for text in (spread, fit.note) if text),
+            }
+
+        rows += [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
+    return rows
+
+
+def _z(values: Floats) -> Floats:
+    return np.asarray((values - values.mean()) / (values.std() or 1.0))

@@ -1,0 +1,152 @@
+"""Dyads at which a set of predictors is known, with every resample and relabelling of them made once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_assets.statistics.dyads import Dyads
+from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
+from persona_assets.statistics.labels import LabelPermutations, label_permutations, relabelling_blocks
+from persona_assets.statistics.permutation import permuted_correlations
+from persona_assets.statistics.resampling import percentile_interval, source_weights, two_way_weights
+from persona_assets.statistics.statement import Interval, Statement, UnanswerableError, View
+from persona_assets.statistics.weighted import Coefficient, correlation_matrices
+
+Floats = NDArray[np.float64]
+
+OUTCOME = "leakage_rate"
+JS = "js"
+_CLUSTERS = "Davison & Hinkley 1997, Bootstrap Methods, section 3.8"
+_PIGEONHOLE = "Owen 2007, Ann. Appl. Stat. 1, 386–411"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How often, from which seed, and how sure: see `persona_assets.settings.Statistics`."""
+
+    permutations: int = 10_000
+    resamples: int = 2000
+    seed: int = 42
+    level: float = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """n dyads at which m predictors are known.
+
+    Variable 0 of all matrices is leakage, variable 1 + i is predictor i.
+    """
+
+    dyads: Dyads
+    predictors: tuple[str, ...]
+    settings: Settings
+
+    def variable(self, predictor: str) -> int:
+        """Place of a predictor in the matrices."""
+        return 1 + self.predictors.index(predictor)
+
+    @cached_property
+    def values(self) -> Floats:
+        """Leakage and the predictors at the dyads, shape (1 + m, n)."""
+        return np.stack([self.dyads.rate, *(self.dyads.at(name) for name in self.predictors)])
+
+    @cached_property
+    def observed(self) -> dict[str, Floats]:
+        """Correlation matrix of the dyads as they are, by coefficient, shape (1 + m, 1 + m)."""
+        once = np.ones((1, self.dyads.n))
+        return {name: correlation_matrices(self.values, once, name)[0] for name in ("spearman", "pearson")}
+
+    @cached_property
+    def _clusters(self) -> tuple[Any, bool]:
+        return source_weights(self.dyads.source, self.settings.resamples, self.settings.seed)
+
+    @cached_property
+    def _two_way(self) -> Any:
+        return two_way_weights(self.dyads.source, self.dyads.target, self.settings.resamples, self.settings.seed)
+
+    def weights(self, way: str) -> Any:
+        """How often each dyad stands in each resample, shape (R, n).
+
+        Args:
+            way: `sources`, `two-way`, `dyads` (each dyad by itself) or `without a source` (a jackknife).
+        """
+        match way:
+            case "sources":
+                return self._clusters[0]
+            case "two-way":
+                return self._two_way
+            case "dyads":
+                draws = np.random.default_rng(self.settings.seed)
+                share = np.full(self.dyads.n, 1 / self.dyads.n)
+                return draws.multinomial(self.dyads.n, share, size=self.settings.resamples)
+            case _:
+                return left_out_weights(self.dyads.source)
+
+    @lru_cache(maxsize=8)  # noqa: B019  (a sample lives as long as one call of `infer`)
+    def resampled(self, way: str, coefficient: Coefficient) -> Floats:
+        """Correlation matrices of every resample, shape (R, 1 + m, 1 + m); `way` as in `weights`."""
+        return correlation_matrices(self.values, self.weights(way), coefficient)
+
+    @property
+    def ways(self) -> tuple[str, str]:
+        """The way that dyadic intervals are made, and the other one: all resamples of the sources where those are few,
+        else sources and targets."""
+        return ("sources", "two-way") if self._clusters[1] else ("two-way", "sources")
+
+    def bootstrap(self, way: str, coefficient: Coefficient, statistic: Callable[[Floats], Floats]) -> Interval:
+        """Percentile interval of a function of correlation matrices, (R, 1 + m, 1 + m) → (R,)."""
+        samples = statistic(self.resampled(way, coefficient))
+        sources, targets = len(self.dyads.sources), len(self.dyads.targets)
+        if way == "sources":
+            drawn = "all" if self._clusters[1] else "random"
+            method = f"cluster bootstrap over {sources} sources, {drawn} {len(samples):,} resamples"
+            structure, reference = "a source with all its dyads is one cluster", _CLUSTERS
+        elif way == "two-way":
+            method = f"two-way bootstrap over {sources} sources and {targets} targets, {len(samples):,} resamples"
+            structure, reference = "dyads that share a source or a target depend on one another", _PIGEONHOLE
+        else:
+            method, structure = f"bootstrap over dyads, {len(samples):,} resamples", "every dyad independent"
+            reference = "Efron 1979, Ann. Stat. 7, 1–26"
+        return percentile_interval(samples, self.settings.level, method, structure, reference)
+
+    def jackknife(
+        self, coefficient: Coefficient, statistic: Callable[[Floats], Floats], fisher: bool = True
+    ) -> Interval:
+        """Interval of the same from leaving out one source at a time."""
+        sources = len(self.dyads.sources)
+        return jackknife_interval(
+            float(statistic(self.observed[coefficient][None])[0]),
+            statistic(self.resampled("without a source", coefficient)),
+            self.settings.level,
+            method=f"jackknife, delete one of {sources} sources, {'Fisher z, ' if fisher else ''}t({sources - 1})",
+            structure="a source with all its dyads is one cluster",
+            transform="fisher" if fisher else "none",
+        )
+
+    @cached_property
+    def relabellings(self) -> LabelPermutations:
+        """Joint relabellings of the personas that need no value that nobody measured."""
+        blocks = relabelling_blocks(self.dyads, self.predictors)
+        return label_permutations(len(self.dyads.personas), self.settings.permutations, self.settings.seed, blocks)
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def relabelled(self, coefficient: Coefficient) -> Floats:
+        """Correlation of leakage with every predictor under every relabelling, shape (R, m)."""
+        return permuted_correlations(self.dyads, list(self.predictors), coefficient, self.relabellings)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed, where anything was left to chance."""
+        return None if self._clusters[1] and self.relabellings.exact else self.settings.seed
+
+
+def answered(about: Callable[..., Statement], view: View, answer: Callable[[], dict[str, Any]]) -> Statement:
+    """The statement with what `answer` gives, or with why there is no answer."""
+    try:
+        return about(view=view, **answer())
+    except UnanswerableError as error:
+        return about(view=view, unanswerable=str(error))

@@ -1,0 +1,198 @@
+"""Maximum likelihood of counts with crossed normal effects of source, target and dyad.
+
+    found_d ~ Binomial(total_d, p_d),   logit p_d = x_d β + σ_s a_source(d) + σ_t b_target(d) + σ_e c_d,
+
+a, b, c independent standard normal. The integral over them is Laplace's: with z the modes of all effects, A the design
+of the effects times their σ, W = diag(total p (1 − p)) at the modes and H = I + AᵀWA,
+
+    log L ≈ log Binomial(found | modes) − ½ zᵀz − ½ log det H,
+
+which is lme4's glmer(nAGQ = 1) (Bates, Mächler, Bolker & Walker 2015, J. Stat. Softw. 67(1); Breslow & Clayton 1993,
+JASA 88, 9–25). The block of H of the dyads is diagonal, D = 1 + σ_e² W: eliminating it leaves a dense matrix with one row
+per source and target, and W / D in the place of W. Every step is O(n) and one Cholesky factor of that matrix.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+from scipy.special import expit, gammaln
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LARGEST_SIGMA = 25.0  # on the logit scale: beyond it an effect is all or nothing
+_BESIDE_ZERO = 0.01  # where a σ that came out as 0 is tried again
+
+
+@dataclass(frozen=True, eq=False)
+class Maximum:
+    """Where the likelihood is largest.
+
+    Attributes:
+        slopes: shape (k,), β.
+        sigmas: shape (3,), of source, target and dyad, within [0, LARGEST_SIGMA].
+        log_likelihood: with the binomial coefficients, as R gives it.
+        settled: whether the likelihood is flat there, but for σ that stand at a bound.
+    """
+
+    slopes: Floats
+    sigmas: Floats
+    log_likelihood: float
+    settled: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Curvature:
+    """H at the modes, and what it came from."""
+
+    share: Floats  # p
+    weight: Floats  # diagonal of W
+    dyad: Floats  # diagonal of D
+    crossed: tuple[Floats, bool]  # Cholesky factor of what is left for sources and targets
+
+
+class CrossedCounts:
+    """The likelihood of n counts; remembers the last modes, which are a good start for the next.
+
+    Args:
+        found, total: shape (n,).
+        design: shape (n, k), with its column of ones.
+        source, target: shape (n,), any labels.
+    """
+
+    def __init__(self, found: Floats, total: Floats, design: Floats, source: Ints, target: Ints) -> None:
+        self.found, self.total, self.design = found, total, design
+        self.source, self.target = (np.unique(side, return_inverse=True)[1] for side in (source, target))
+        self.sources, self.targets = int(self.source.max()) + 1, int(self.target.max()) + 1
+        self.crossed = self.sources + self.targets
+        self.constant = float(np.sum(gammaln(total + 1) - gammaln(found + 1) - gammaln(total - found + 1)))
+        self.modes = np.zeros(self.crossed + len(found))
+
+    def maximise(self, slopes: Floats, sigmas: Floats) -> Maximum:
+        """The largest likelihood, from a start for β, shape (k,), and the three σ, shape (3,).
+
+        In σ the likelihood is even, so that 0 is stationary even where it is no maximum: a σ that comes out as 0 is
+        tried again from beside it.
+        """
+        parameters, value = self._descend(np.concatenate([slopes, sigmas]))
+        for place in len(slopes) + np.flatnonzero(parameters[len(slopes) :] < _BESIDE_ZERO):
+            beside = parameters.copy()
+            beside[place] = _BESIDE_ZERO
+            if self.objective(beside)[1][place] < 0:
+                parameters, value = self._descend(beside)
+        return Maximum(parameters[: len(slopes)], parameters[len(slopes) :], -value, True)
+
+    def _descend(self, start: Floats) -> tuple[Floats, float]:
+        bounds = [(None, None)] * (len(start) - 3) + [(0.0, LARGEST_SIGMA)] * 3
+        options = {"maxiter": 500, "ftol": 1e-12, "gtol": 1e-6}
+        found = minimize(self.objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return np.asarray(found.x), float(found.fun)
+
+    def objective(self, parameters: Floats) -> tuple[float, Floats]:
+        """−log L at (β, σ_s, σ_t, σ_e), shape (k + 3,), and its gradient."""
+        slopes, sigmas = parameters[:-3], parameters[-3:]
+        at = self._find_modes(slopes, sigmas)
+        factor = at.crossed[0]
+        log_det = np.log(at.dyad).sum() + 2 * np.log(np.diag(factor)).sum()
+        value = self._penalised(self.modes, slopes, sigmas) + 0.5 * log_det - self.constant
+        return float(value), self._gradient(sigmas, at)
+
+    def covariance(self, at: Maximum) -> Floats:
+        """Covariance of β, shape (k, k): from the Hessian over β and those σ that are not 0, as glmer reports it.
+
+        Where that Hessian is not positive definite, from its block of β alone, which takes every σ as known.
+        """
+        k = len(at.slopes)
+        parameters = np.concatenate([at.slopes, at.sigmas])
+        free = np.concatenate([np.arange(k), k + np.flatnonzero(at.sigmas > 1e-3)])
+        step = 1e-4
+        ahead, behind = (
+            np.array([self.objective(parameters + sign * step * np.eye(k + 3)[place])[1][free] for place in free])
+            for sign in (1.0, -1.0)
+        )
+        hessian = (ahead - behind) / (2 * step)
+        hessian = (hessian + hessian.T) / 2
+        if np.linalg.eigvalsh(hessian)[0] <= 0:
+            hessian = hessian[:k, :k]
+        return np.asarray(np.linalg.inv(hessian)[:k, :k])
+
+    def _spread(self, effects: Floats, sigmas: Floats) -> Floats:
+        """What the effects of all, shape (sources + targets + n,), add to the logit of every dyad."""
+        of_source, of_target, of_dyad = np.split(effects, [self.sources, self.crossed])
+        return np.asarray(sigmas[0] * of_source[self.source] + sigmas[1] * of_target[self.target] + sigmas[2] * of_dyad)
+
+    def _gather(self, of_dyads: Floats, sigmas: Floats) -> Floats:
+        """Sums over the dyads of every source and of every target; the transpose of `_spread` without the dyads."""
+        of_source = np.bincount(self.source, of_dyads, self.sources)
+        return np.concatenate([sigmas[0] * of_source, sigmas[1] * np.bincount(self.target, of_dyads, self.targets)])
+
+    def _penalised(self, modes: Floats, slopes: Floats, sigmas: Floats) -> float:
+        logit = self.design @ slopes + self._spread(modes, sigmas)
+        return float(self.total @ np.logaddexp(0.0, logit) - self.found @ logit + 0.5 * modes @ modes)
+
+    def _find_modes(self, slopes: Floats, sigmas: Floats) -> _Curvature:
+        """Newton's iteration with halved steps; leaves the modes in `self.modes`."""
+        value = self._penalised(self.modes, slopes, sigmas)
+        for _ in range(100):
+            at = self._curvature(slopes, sigmas)
+            residual = self.found - self.total * at.share
+            downhill = np.concatenate([self._gather(residual, sigmas), sigmas[2] * residual]) - self.modes
+            step = self._solve(downhill, sigmas, at)
+            # Convergence is quadratic: after one more step from here, rounding is all that is left.
+            if float(downhill @ step) < 1e-8:
+                self.modes = self.modes + step
+                return self._curvature(slopes, sigmas)
+            while (tried := self._penalised(self.modes + step, slopes, sigmas)) > value:
+                step = step / 2
+            self.modes, value = self.modes + step, tried
+        return at
+
+    def _curvature(self, slopes: Floats, sigmas: Floats) -> _Curvature:
+        share = expit(self.design @ slopes + self._spread(self.modes, sigmas))
+        weight = self.total * share * (1 - share)
+        dyad = 1 + sigmas[2] ** 2 * weight
+        left = weight / dyad
+        crossed = np.eye(self.crossed)
+        of_source, of_target = np.split(np.diag_indices(self.crossed)[0], [self.sources])
+        crossed[of_source, of_source] += sigmas[0] ** 2 * np.bincount(self.source, left, self.sources)
+        crossed[of_target, of_target] += sigmas[1] ** 2 * np.bincount(self.target, left, self.targets)
+        both = np.bincount(self.source * self.targets + self.target, left, self.sources * self.targets)
+        # the lower triangle is all that the factor reads
+        crossed[self.sources :, : self.sources] = sigmas[0] * sigmas[1] * both.reshape(self.sources, self.targets).T
+        return _Curvature(share, weight, dyad, cho_factor(crossed, lower=True))
+
+    def _solve(self, right: Floats, sigmas: Floats, at: _Curvature) -> Floats:
+        """H⁻¹ right, the dyads eliminated."""
+        of_crossed, of_dyad = np.split(right, [self.crossed])
+        effects = np.zeros(len(right))
+        reduced = of_crossed - self._gather(sigmas[2] * at.weight * of_dyad / at.dyad, sigmas)
+        effects[: self.crossed] = cho_solve(at.crossed, reduced)
+        effects[self.crossed :] = (of_dyad - sigmas[2] * at.weight * self._spread(effects, sigmas)) / at.dyad
+        return effects
+
+    def _gradient(self, sigmas: Floats, at: _Curvature) -> Floats:
+        """Of −log L: the modes move with the parameters, and H with both (the chain rule, with one more solve)."""
+        inverse = cho_solve(at.crossed, np.eye(self.crossed))
+        of_target = self.sources + self.target
+        source, target = inverse[self.source, self.source], inverse[of_target, of_target]
+        between = inverse[self.source, of_target]
+        crossed = sigmas[0] ** 2 * source + 2 * sigmas[0] * sigmas[1] * between + sigmas[1] ** 2 * target
+        leverage = crossed / at.dyad**2 + sigmas[2] ** 2 / at.dyad
+        of_log_det = 0.5 * at.weight * (1 - 2 * at.share) * leverage
+        moved = self._solve(np.concatenate([self._gather(of_log_det, sigmas), sigmas[2] * of_log_det]), sigmas, at)
+        residual = self.found - self.total * at.share
+        of_logit = of_log_det - residual - at.weight * self._spread(moved, sigmas)
+        left = at.weight / at.dyad
+        of_factor = (
+            left @ (sigmas[0] * source + sigmas[1] * between),
+            left @ (sigmas[1] * target + sigmas[0] * between),
+            sigmas[2] * left @ (1 - left * crossed),
+        )
+        of_sigma = [
+            of_logit @ self._spread(self.modes, unit) + residual @ self._spread(moved, unit) + direct
+            for unit, direct in zip(np.eye(3), of_factor, strict=True)
+        ]
+        return np.concatenate([self.design.T @ of_logit, of_sigma])

@@ -1,0 +1,195 @@
+"""The verdict in words, made from the table of statements by rules that are written here.
+
+Level α = 1 − the level of the intervals. All figures are Spearman's, of the dyadic view.
+
+predicts    p ≤ α and the interval leaves 0 out: "predicts". One of the two: "may predict". Neither: "is not shown to".
+leads       the interval of the difference of |ρ| leaves 0 out and p ≤ α: the larger one "predicts better"; otherwise
+            these sources cannot tell.
+holds       the difference has one sign with every cosine that was looked at; otherwise the order turns with the
+            choice.
+rests on    the persona whose leaving changes the difference most, if its sign turns or it changes by more than 0.1.
+floor       sources that leak to nobody beyond the floor say little of targets.
+would take  the number of sources that a study would need, from the power simulation.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from persona_assets.statistics.families.looks import CHOSEN
+from persona_assets.statistics.families.sample import JS
+
+Predicts = Literal["predicts", "may predict", "is not shown to predict"]
+NOTABLE = 0.1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule, what it came to, and the numbers that made it so."""
+
+    name: str
+    outcome: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The words, and the rules behind them in order."""
+
+    words: str
+    rules: tuple[Rule, ...]
+
+    def rule(self, name: str) -> Rule:
+        """The rule of that name."""
+        return next(rule for rule in self.rules if rule.name == name)
+
+
+def verdict(statements: pd.DataFrame) -> Verdict:
+    """The verdict on a table as `infer` returns it.
+
+    The cosine it is about is the one of the specification that is marked as such.
+    """
+    cosine = primary_of(statements)
+    if not cosine:
+        return _none(statements)
+    js, other = (_row(statements, "spearman", name) for name in (JS, cosine))
+    difference = _row(statements, "difference of |spearman|", f"{JS} − {cosine}")
+    if js is None or other is None or difference is None:
+        return _none(statements)
+    rules = (
+        Rule("JS predicts", _predicts(js), _figures(js, "ρ")),
+        Rule("cosine predicts", _predicts(other), _figures(other, "ρ")),
+        Rule("leads", _leads(difference), _figures(difference, "difference")),
+        _holds(statements, difference["estimate"]),
+        _rests_on(statements, cosine, difference["estimate"]),
+        _floor(statements),
+        _would_take(statements),
+    )
+    return Verdict(_words(rules, statements, cosine, difference), rules)
+
+
+def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, difference: pd.Series) -> str:
+    found = {rule.name: rule for rule in rules}
+    sources = int(_estimate(statements, "sources"))
+    both = (found["JS predicts"].outcome, found["cosine predicts"].outcome)
+    named = _spoken(cosine)
+    if both[0] == both[1]:
+        plural = {"predicts": "both predict", "may predict": "may both predict"}.get(
+            both[0], "are both not shown to predict"
+        )
+        sentence = f"JS and {named} {plural} leakage"
+    else:
+        sentence = f"JS {both[0]} leakage, {named} {both[1]} it"
+    size = f"difference of |ρ| {_signed(difference['estimate'])}, {difference['level']:.0%} "
+    size += f"{_signed(difference['low'])} to {_signed(difference['high'])}"
+    leads = found["leads"].outcome
+    if leads == "cannot be told":
+        sentence += f"; these {sources} sources cannot tell which is better ({size})."
+    else:
+        sentence += f"; {'JS' if leads == 'JS' else named} predicts better ({size})."
+    others = [found[name].because for name in ("holds", "rests on", "floor", "would take") if found[name].because]
+    return " ".join([sentence, *others])
+
+
+def _none(statements: pd.DataFrame) -> Verdict:
+    notes = statements.loc[statements["note"].str.startswith("cannot be answered"), "note"]
+    why = notes.iloc[0] if len(notes) else "cannot be answered, because the pair table holds no cosine beside JS"
+    return Verdict(f"Which of JS and cosine predicts leakage {why}.", (Rule("answerable", "no", why),))
+
+
+def primary_of(statements: pd.DataFrame) -> str:
+    """Column of the cosine that the verdict is about; "" where there is none."""
+    marked = statements[(statements["family"] == "looks") & (statements["note"] == CHOSEN)]
+    return next((str(name) for name in marked["predictor"] if name != JS), "")
+
+
+def _row(statements: pd.DataFrame, quantity: str, predictor: str) -> Any:
+    """The dyadic row, None where it has no answer."""
+    rows = statements[
+        (statements["quantity"] == quantity)
+        & (statements["predictor"] == predictor)
+        & (statements["view"] == "dyadic")
+        & statements["family"].isin(["leakage", "comparison"])
+    ]
+    return None if rows.empty or math.isnan(rows.iloc[0]["estimate"]) else rows.iloc[0]
+
+
+def _estimate(statements: pd.DataFrame, quantity: str) -> float:
+    rows = statements.loc[statements["quantity"] == quantity, "estimate"]
+    return float(rows.iloc[0]) if len(rows) else math.nan
+
+
+def _predicts(row: pd.Series) -> Predicts:
+    signs = int(row["p"] <= 1 - row["level"]) + int(row["low"] > 0 or row["high"] < 0)
+    outcomes: tuple[Predicts, ...] = ("is not shown to predict", "may predict", "predicts")
+    return outcomes[signs]
+
+
+def _leads(row: pd.Series) -> str:
+    if row["p"] <= 1 - row["level"] + 1e-12 and (row["low"] > 0 or row["high"] < 0):
+        return "JS" if row["estimate"] > 0 else "cosine"
+    return "cannot be told"
+
+
+def _holds(statements: pd.DataFrame, difference: float) -> Rule:
+    looks = statements[(statements["quantity"] == "difference of |spearman|") & (statements["view"] == "dyadic")]
+    looks = looks[looks["estimate"].notna()]
+    turned = looks[looks["estimate"] * difference < 0]
+    if turned.empty:
+        return Rule("holds", "yes" if len(looks) > 1 else "one look only", "")
+    leader = "JS" if difference < 0 else "the cosine"
+    most = turned.loc[turned["estimate"].abs().idxmax()]
+    named = f"{_spoken(most['predictor'].partition(' − ')[2])} ({_signed(most['estimate'])})"
+    count = f"of {len(looks)} cosines {len(turned)} turn it, {named} most"
+    return Rule("holds", "no", f"The order hangs on the choice of cosine: {leader} leads if it is turned; {count}.")
+
+
+def _rests_on(statements: pd.DataFrame, cosine: str, difference: float) -> Rule:
+    prefix = "difference of |spearman| without persona "
+    rows = statements[statements["quantity"].str.startswith(prefix) & statements["estimate"].notna()]
+    if rows.empty:
+        return Rule("rests on", "unknown", "")
+    most = rows.loc[(rows["estimate"] - difference).abs().idxmax()]
+    who, without = most["quantity"].removeprefix(prefix), float(most["estimate"])
+    if without * difference >= 0 and abs(without - difference) <= NOTABLE:
+        return Rule("rests on", "nobody", "")
+    return Rule("rests on", who, f"Without {who} the difference is {_signed(without)}.")
+
+
+def _floor(statements: pd.DataFrame) -> Rule:
+    row = statements[statements["quantity"] == "sources on the floor"].iloc[0]
+    count, sources = int(row["estimate"]), int(_estimate(statements, "sources"))
+    who = str(row["note"]).partition(":")[0]
+    because = f"{count} of {sources} sources ({who}) sit on the floor." if count else ""
+    return Rule("floor", str(count), because)
+
+
+def _would_take(statements: pd.DataFrame) -> Rule:
+    rows = statements[(statements["family"] == "power") & statements["quantity"].str.startswith("sources needed")]
+    if rows.empty:
+        return Rule("would take", "unknown", "")
+    needed, note = rows.iloc[0]["estimate"], str(rows.iloc[0]["note"])
+    if math.isnan(needed):
+        beyond = note.startswith("more than")
+        text = f"Seeing this difference 8 times in 10 would take {note.partition(';')[0]} sources." if beyond else ""
+        return Rule("would take", note.partition(";")[0] if beyond else "unknown", text)
+    count = f"{needed:.0f}"
+    return Rule("would take", count, f"Seeing this difference 8 times in 10 would take about {count} sources.")
+
+
+def _figures(row: pd.Series, symbol: str) -> str:
+    p = f"p = {row['p']:.2g}" if not math.isnan(row["p"]) else "no p"
+    return (
+        f"{symbol} {_signed(row['estimate'])}, {row['level']:.0%} {_signed(row['low'])} to {_signed(row['high'])}, {p}"
+    )
+
+
+def _spoken(cosine: str) -> str:
+    population, _, layer = cosine.removeprefix("cosine_").rpartition("_layer")
+    return f"cosine (layer {layer}, centred on {population.replace('_', ' ')})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
