@@ -24,13 +24,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from persona_assets.statistics.binomial import binomial_mixed
 
+from persona_assets.statistics.binomial import binomial_mixed
 from persona_assets.statistics.correlations import iid_correlation
 from persona_assets.statistics.dependent import aligned, steiger, zou
-from persona_assets.statistics.dyadic_errors import dyadic_ols
+from persona_assets.statistics.dyadic_errors import dyadic_ols, left_out_slopes
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.families.sample import Sample, Settings
+from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.mrqap import mrqap
 from persona_assets.statistics.nested_models import linear_model
 from persona_assets.statistics.permutation import two_sided
@@ -149,6 +150,7 @@ def questions(
             0.0,
             lambda: dyadic_ols(y, columns, dyads.source, dyads.target, level).intervals[0],
         )
+        yield (beside, "OLS, jackknife over sources"), True, 0.0, lambda: _jackknife_slope(dyads, columns)
         for ranks, named in ((True, "MRQAP of ranks"), (False, "MRQAP of rates")):
             yield (
                 (beside, named),
@@ -191,6 +193,12 @@ def true_correlations(slope: float) -> tuple[float, float]:
     large = [Sample(draw_study(rng, 61, 60, slope), (JS, COSINE), Settings()).observed["spearman"] for _ in range(60)]
     js, cosine = np.mean(large, axis=0)[0, 1:]
     return float(js), float(cosine)
+
+
+def _jackknife_slope(dyads: Dyads, columns: Floats) -> Interval:
+    left_out = left_out_slopes(dyads.rate, columns, left_out_weights(dyads.source))[:, 0]
+    slope = linear_model(dyads.rate, columns).slopes[0]
+    return jackknife_interval(slope, left_out, 0.95, "", "", transform="none")
 
 
 def _pairs(personas: int, sources: int) -> list[tuple[int, int]]:

@@ -33,18 +33,17 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     Leakage and its statistics are in it where the study trains a marker or imports counts; where the study came with a
     published run, files stand in for everything that takes a model.
     """
-    if study.imported:
-        measured = [*imported.IMPORTED, divergence.logit_js_matrix]
-        tests = [checks.js_is_a_divergence]
-    else:
-        measured = dg.load_assets_from_modules([checkpoints, responses, divergence, geometry])
-        tests = dg.load_asset_checks_from_modules([checks, *([leakage_checks] if study.sources else [])])
-    outcome = [statistics.partial_correlations, leakage.leakage_table] if study.has_leakage else []
+    stations = [checkpoints, responses, divergence, geometry]
+    measured = (
+        [*imported.IMPORTED, divergence.logit_js_matrix] if study.imported else dg.load_assets_from_modules(stations)
+    )
     markers = [leakage.marker_adapter, leakage.marker_rates] if study.sources else []
+    outcome = [leakage.leakage_table, statistics.partial_correlations] if study.has_leakage else []
     tables = [pairs.pair_table, pictures.figures, report.report]
+    tests = [checks, *([leakage_checks] if study.sources else [])]
     return dg.Definitions(
         assets=[personas.persona_prompts, *measured, *markers, *outcome, *tables],
-        asset_checks=tests,
+        asset_checks=[checks.js_is_a_divergence] if study.imported else dg.load_asset_checks_from_modules(tests),
         jobs=build_jobs(study),
         sensors=[study_and_registry],
         resources={

@@ -82,8 +82,8 @@ def divergence_matrix(
         matrices.append(xr.Dataset(matrix).assign_coords(generators=generators))
     result = xr.concat(matrices, dim="generators")
     if "kl" not in measures and "kl_over_all" in (first := by_generator[personas[0]]):
-        only_all = xr.where(result.generators == "all", first.kl_over_all.sel(persona=personas, other=personas), np.nan)
-        result["kl"] = only_all.transpose("generators", "persona", "other")
+        over_all = first.kl_over_all.sel(persona=personas, other=personas)
+        result["kl"] = over_all.where(result.generators == "all").transpose("generators", "persona", "other")
     by_question = [average_over_responses(stacked.js.isel(question=[place]), shown) for place in range(questions)]
     result["js_by_question"] = xr.concat(by_question, dim="question").assign_coords(question=stacked.question)
     return result.assign_attrs(

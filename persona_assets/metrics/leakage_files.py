@@ -90,8 +90,8 @@ def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
         if name not in personas or name in set(table["persona"][: row - 1]):
             raise LeakageError(f"{path}: row {row}: found {name!r}; expected each persona of the study at most once")
     predictors = [str(column) for column in table.columns if str(column).startswith(("js", "cosine"))]
-    numbers = table[["source_rate", *predictors]].apply(pd.to_numeric, errors="coerce").astype("float64")
-    for column in numbers:
+    numbers: pd.DataFrame = table[["source_rate", *predictors]].apply(pd.to_numeric, errors="coerce").astype("float64")
+    for column in ("source_rate", *predictors):
         low, high = (0.0, 1.0) if column == "source_rate" else (-1.0, 1.0)
         bad = ~numbers[column].between(low, high)
         if bad.any():
@@ -100,7 +100,8 @@ def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
             raise LeakageError(
                 f"{path}: row {row + 1}: {column}: found {found!r}; expected a number in [{low}, {high}]"
             )
-    return pd.concat([table[["persona"]].astype("str"), numbers], axis=1)
+    numbers.insert(0, "persona", table["persona"].astype("str"))
+    return numbers
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -31,7 +31,8 @@ def inference_section(statements: pd.DataFrame, verdict: VerdictLike, primary: s
 
 def _folded(family: str, rows: list[dict[str, Any]], primary: str) -> dict[str, Any]:
     """Rows about JS and the primary cosine in the open, those of other cosines folded away."""
-    shown, more = [], []
+    shown: list[dict[str, Any]] = []
+    more: list[dict[str, Any]] = []
     for row in rows:
         record = row["iid"] or row["dyadic"] or row["checks"][0]
         names = f"{record['predictor']} {record['given']} {record['outcome']}".split(" ")

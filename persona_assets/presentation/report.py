@@ -86,7 +86,9 @@ def render_report(
             responses=responses,
             compared=numbers["most_divergent"],
             leakage=None if leakage_table is None else leakage_section(pair_table, leakage_table, samples),
-            inference=None if verdict is None else inference_section(statements, verdict, primary_cosine),
+            inference=None
+            if verdict is None or statements is None
+            else inference_section(statements, verdict, primary_cosine),
         )
     )
 
@@ -132,6 +134,7 @@ def _environment() -> jinja2.Environment:
         rate=_rate,
         yes_or_no=_yes_or_no,
     )
+    environment.tests["eq_itself"] = lambda value: value == value  # a number, and not NaN
     environment.tests["listed"] = lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes)
     return environment
 

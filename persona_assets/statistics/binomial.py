@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.optimize import linprog
 
 from persona_assets.statistics.correlations import require_independent, require_varying
-from persona_assets.statistics.laplace import LARGEST_SIGMA, CrossedCounts, Maximum
+from persona_assets.statistics.laplace import LARGEST_SIGMA, NO_SIGMA, CrossedCounts, Maximum, Uncertainty
 from persona_assets.statistics.statement import Interval, PValue, UnanswerableError
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,7 @@ _GLM = "McCullagh & Nelder 1989, Generalized Linear Models, chapter 4"
 _MIXED = "Bates, Mächler, Bolker & Walker 2015, J. Stat. Softw. 67(1)"
 _FEWEST = 3  # sources or targets
 _SIDES = ("source", "target", "dyad")
-_NONE = 1e-3  # a σ below it is 0 but for rounding
+_LEFT = 1e-3  # log likelihood that a search may leave behind
 _SEPARATED = 1e-7  # of the predictors' sd
 
 
@@ -135,10 +135,8 @@ def binomial_mixed(
     overall = found.sum() / total.sum()
     start = np.concatenate([[np.log(overall / (1 - overall))], np.zeros(len(predictors))])
     best = counts.maximise(start, np.ones(len(_SIDES)))
-    variances = np.diag(counts.covariance(best))[1:]
-    if not (np.isfinite(variances) & (variances > 0)).all():
-        raise UnanswerableError("the likelihood has no curvature at its maximum, so that a slope's error is not known")
-    half = float(stats.norm.ppf((1 + level) / 2)) * np.sqrt(variances)
+    uncertainty = counts.uncertainty(best)
+    half = float(stats.norm.ppf((1 + level) / 2)) * np.sqrt(np.diag(uncertainty.covariance)[1:])
 
     def without(column: int) -> Maximum:
         smaller = CrossedCounts(found, total, np.delete(design, column, axis=1), source, target)
@@ -170,7 +168,7 @@ def binomial_mixed(
         means={name: float(np.mean(x)) for name, x in predictors.items()},
         sds={name: float(np.std(x)) for name, x in predictors.items()},
         log_likelihood=best.log_likelihood,
-        note=_remark(best),
+        note=_remark(best, uncertainty),
     )
 
 
@@ -178,16 +176,18 @@ def _likelihood_ratio(larger: Maximum, smaller: Maximum) -> float:
     return float(stats.chi2.sf(max(0.0, 2 * (larger.log_likelihood - smaller.log_likelihood)), 1))
 
 
-def _remark(best: Maximum) -> str:
-    at_zero = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma < _NONE]
+def _remark(best: Maximum, uncertainty: Uncertainty) -> str:
+    at_zero = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma <= NO_SIGMA]
     unbounded = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma >= LARGEST_SIGMA]
     remarks = []
     if at_zero:
         remarks.append(f"the fit is singular: the variance of {' and '.join(at_zero)} is estimated as 0")
     if unbounded:
         remarks.append(f"the sd of {' and '.join(unbounded)} stopped at its bound of {LARGEST_SIGMA:g}: all or nothing")
-    if not best.settled:
-        remarks.append("the search for the largest likelihood stopped before it was flat")
+    if uncertainty.sigmas_known:
+        remarks.append("the intervals take the variances of the effects as known")
+    if uncertainty.gain > _LEFT:
+        remarks.append("the search stopped short of the largest likelihood: do not rely on these slopes")
     return "; ".join(remarks)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from persona_assets.statistics.statement import Interval, PValue, UnanswerableEr
 
 Floats = NDArray[np.float64]
 
-COEFFICIENTS = ("spearman", "pearson", "kendall")
+AnyCoefficient = Literal["spearman", "pearson", "kendall"]
+COEFFICIENTS: tuple[AnyCoefficient, ...] = ("spearman", "pearson", "kendall")
 
 _TESTS = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
 _P_METHODS = {

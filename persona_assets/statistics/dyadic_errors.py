@@ -19,10 +19,10 @@ _ROUNDING = 1e-12  # a share of the whole below which a sum of squares is what r
 
 
 def dyadic_covariance(residuals: Floats, design: Floats, source: Ints, target: Ints) -> Floats:
-    """Covariance of least-squares coefficients when dyads that share a persona may be dependent.
+    """Covariance of least-squares coefficients where dyads that share a persona may be dependent.
 
-    V = K / (K − 1) · (XᵀX)⁻¹ M (XᵀX)⁻¹ with M = Σ s_a s_bᵀ over all pairs of dyads a, b that share at least one persona,
-    s_d = x_d · residual_d. Rather than over pairs of dyads, the sum runs over personas:
+    V = K / (K − 1) · (XᵀX)⁻¹ M (XᵀX)⁻¹ with M = Σ s_a s_bᵀ over all pairs of dyads a, b that share at least one
+    persona, s_d = x_d · residual_d. Rather than over pairs of dyads, the sum runs over personas:
 
         M = Σ_i S_i S_iᵀ − Σ_{i<j} S_ij S_ijᵀ,
 
@@ -55,9 +55,9 @@ def dyadic_ols(
     """Least squares with dyadic-robust errors; the slopes are those of `linear_model`, their errors are not.
 
     t has one degree of freedom less than there are sources or targets, whichever are fewer: with few clusters the
-    sandwich is too small and the normal far too narrow, and this is the cautious choice (Cameron & Miller 2014). A
-    covariance that is not positive semi-definite has its negative eigenvalues set to 0 (Cameron, Gelbach & Miller 2011,
-    J. Bus. Econ. Stat. 29, 238–249) and says so; that is done on standardised predictors, so that units do not matter.
+    sandwich is too small and the normal far too narrow, and this is the cautious choice (Cameron & Miller 2014). It is
+    not cautious enough for a handful of sources: benchmarks/results/calibration.md says how far off it is. With
+    few personas a variance may come out negative; then there is no answer.
 
     Args:
         y: shape (n,), raw values.
@@ -87,8 +87,8 @@ def dyadic_ols(
     spread = float(((y - y.mean()) ** 2).sum())
     if residuals @ residuals <= _ROUNDING * spread:
         raise UnanswerableError("the predictors fit the outcome exactly, which leaves nothing to judge them by")
-    variances, note = _slope_variances(dyadic_covariance(residuals, design, source, target))
-    # a sandwich that is 0 has no error to offer; a standardised slope's variance is of the order of spread / n
+    variances = np.diag(dyadic_covariance(residuals, design, source, target))[1:]
+    # a standardised slope's variance is of the order of spread / n
     if variances.min() <= _ROUNDING * spread:
         raise UnanswerableError("the dyadic-robust variance of a slope is 0 or less: too few personas for it")
     scale = np.linalg.norm(predictors - predictors.mean(axis=1, keepdims=True), axis=1)
@@ -96,35 +96,42 @@ def dyadic_ols(
     df = fewest - 1
     half = float(stats.t.ppf((1 + level) / 2, df)) * errors
     p_values = 2 * stats.t.sf(np.abs(slopes) / errors, df)
-    said = {
-        "method": f"least squares, dyadic-robust errors, t({df}): fewer of sources and targets, less one",
-        "structure": f"{unit}s that share a persona dependent",
-        "reference": _REFERENCE,
-        "note": note,
-    }
+    method = f"least squares, dyadic-robust errors, t({df}): fewer of sources and targets, less one"
+    said = {"method": method, "structure": f"{unit}s that share a persona dependent", "reference": _REFERENCE}
     return LinearModel(
         slopes=tuple(map(float, slopes)),
         errors=tuple(map(float, errors)),
         intervals=tuple(
-            Interval(low=float(slope - h), high=float(slope + h), level=level, **said)
+            Interval(low=float(slope - h), high=float(slope + h), level=level, resamples=0, note="", **said)
             for slope, h in zip(slopes, half, strict=True)
         ),
-        p=tuple(PValue(p=float(p), smallest=0.0, **said) for p in p_values),
+        p=tuple(PValue(p=float(p), smallest=0.0, resamples=0, note="", **said) for p in p_values),
         r2=1.0 - float(residuals @ residuals) / spread,
         df_residual=df,
     )
 
 
-def _slope_variances(covariance: Floats) -> tuple[Floats, str]:
-    """Diagonal without the intercept's, negative eigenvalues set to 0; and what was done."""
-    values, vectors = np.linalg.eigh(covariance)
-    if values[0] >= -1e-10 * values[-1]:
-        return np.diag(covariance)[1:], ""
-    clipped = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    note = "the dyadic-robust covariance was not positive semi-definite; its negative eigenvalues were set to 0"
-    if np.diag(covariance)[1:].min() <= 0:
-        note += ", without which the variance of a slope is negative: do not rely on this interval and p"
-    return np.diag(clipped)[1:], note
+def left_out_slopes(y: Floats, predictors: Floats, weights: Floats) -> Floats:
+    """Least-squares slopes without one unit at a time, for `jackknife_interval`.
+
+    A sandwich sums squared residuals, which are too small where a cluster has pulled the line towards itself; leaving
+    the cluster out does not have that fault (Bell & McCaffrey 2002, Surv. Methodol. 28, 169–181).
+
+    Args:
+        y: shape (n,).
+        predictors: shape (k, n).
+        weights: shape (units, n), 0 where an observation goes, as `left_out_weights` gives them.
+
+    Returns:
+        Shape (units, k); NaN where what is left does not determine the slopes.
+    """
+    design = np.column_stack([np.ones(len(y)), *predictors])
+    slopes = np.full((len(weights), len(predictors)), np.nan)
+    for unit, kept in enumerate(weights.astype(bool)):
+        coefficients, _, rank, _ = np.linalg.lstsq(design[kept], y[kept], rcond=None)
+        if rank == design.shape[1]:
+            slopes[unit] = coefficients[1:]
+    return slopes
 
 
 def _sums(scores: Floats, group: NDArray[np.intp]) -> Floats:

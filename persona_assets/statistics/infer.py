@@ -28,6 +28,7 @@ def infer(
     resamples: int = 2000,
     seed: int = 42,
     level: float = 0.95,
+    simulations: int = 200,
     population: str | None = None,
     layer: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -40,7 +41,7 @@ def infer(
         by_question: JS of each question, (question, persona, other), of the generators that the pair table shows.
         source_rates: persona, source_rate and predictors of the baseline with it, where source rates were counted
             elsewhere; otherwise they are taken from the pair table.
-        permutations, resamples, seed, level: see `families.sample.Settings`.
+        permutations, resamples, seed, level, simulations: see `families.sample.Settings`.
         population, layer: the cosine that the verdict is about; by default the first population of the table, and of
             the layers that it is known at the middle one.
         progress: told of each family as it is done.
@@ -48,7 +49,7 @@ def infer(
     Returns:
         One row a statement and view. What the data cannot answer is a row that says why.
     """
-    settings = Settings(permutations, resamples, seed, level)
+    settings = Settings(permutations, resamples, seed, level, simulations)
     try:
         dyads = read_dyads(pair_table)
     except UnanswerableError as error:

@@ -20,10 +20,14 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.special import expit, gammaln
 
+from persona_assets.statistics.statement import UnanswerableError
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LARGEST_SIGMA = 25.0  # on the logit scale: beyond it an effect is all or nothing
+NO_SIGMA = 1e-3  # on the logit scale: a σ below it is 0 but for rounding
+LARGEST_SIGMA = 25.0  # beyond it an effect is all or nothing
+_STEP = 1e-4  # of β and σ, for the curvature of the likelihood
 _BESIDE_ZERO = 0.01  # where a σ that came out as 0 is tried again
 
 
@@ -35,13 +39,26 @@ class Maximum:
         slopes: shape (k,), β.
         sigmas: shape (3,), of source, target and dyad, within [0, LARGEST_SIGMA].
         log_likelihood: with the binomial coefficients, as R gives it.
-        settled: whether the likelihood is flat there, but for σ that stand at a bound.
     """
 
     slopes: Floats
     sigmas: Floats
     log_likelihood: float
-    settled: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """How well the coefficients are known at a maximum.
+
+    Attributes:
+        covariance: shape (k, k), of β; from the Hessian over β and σ together, as glmer reports it.
+        gain: log likelihood that one more Newton step would add; far below 1 where the search has ended well.
+        sigmas_known: the Hessian was that over β alone, as if the σ were known.
+    """
+
+    covariance: Floats
+    gain: float
+    sigmas_known: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +100,7 @@ class CrossedCounts:
             beside[place] = _BESIDE_ZERO
             if self.objective(beside)[1][place] < 0:
                 parameters, value = self._descend(beside)
-        return Maximum(parameters[: len(slopes)], parameters[len(slopes) :], -value, True)
+        return Maximum(parameters[: len(slopes)], parameters[len(slopes) :], -value)
 
     def _descend(self, start: Floats) -> tuple[Floats, float]:
         bounds = [(None, None)] * (len(start) - 3) + [(0.0, LARGEST_SIGMA)] * 3
@@ -94,30 +111,38 @@ class CrossedCounts:
     def objective(self, parameters: Floats) -> tuple[float, Floats]:
         """−log L at (β, σ_s, σ_t, σ_e), shape (k + 3,), and its gradient."""
         slopes, sigmas = parameters[:-3], parameters[-3:]
-        at = self._find_modes(slopes, sigmas)
+        fixed = (self.design * slopes).sum(axis=1)
+        at = self._find_modes(fixed, sigmas)
         factor = at.crossed[0]
         log_det = np.log(at.dyad).sum() + 2 * np.log(np.diag(factor)).sum()
-        value = self._penalised(self.modes, slopes, sigmas) + 0.5 * log_det - self.constant
+        value = self._penalised(self.modes, fixed, sigmas) + 0.5 * log_det - self.constant
         return float(value), self._gradient(sigmas, at)
 
-    def covariance(self, at: Maximum) -> Floats:
-        """Covariance of β, shape (k, k): from the Hessian over β and those σ that are not 0, as glmer reports it.
+    def uncertainty(self, at: Maximum) -> Uncertainty:
+        """What the curvature at the maximum says, by central differences of the gradient.
 
-        Where that Hessian is not positive definite, from its block of β alone, which takes every σ as known.
+        A σ at one of its bounds counts as known. So do all of them where the curvature over β and σ is not positive.
+
+        Raises:
+            UnanswerableError: the likelihood is flat in a direction of β.
         """
-        k = len(at.slopes)
         parameters = np.concatenate([at.slopes, at.sigmas])
-        free = np.concatenate([np.arange(k), k + np.flatnonzero(at.sigmas > 1e-3)])
-        step = 1e-4
+        k = len(at.slopes)
+        free = np.flatnonzero([*[True] * k, *((at.sigmas > NO_SIGMA) & (at.sigmas < LARGEST_SIGMA))])
+        steps = _STEP * np.eye(len(parameters))[free]
         ahead, behind = (
-            np.array([self.objective(parameters + sign * step * np.eye(k + 3)[place])[1][free] for place in free])
-            for sign in (1.0, -1.0)
+            np.array([self.objective(parameters + step)[1][free] for step in towards]) for towards in (steps, -steps)
         )
-        hessian = (ahead - behind) / (2 * step)
-        hessian = (hessian + hessian.T) / 2
-        if np.linalg.eigvalsh(hessian)[0] <= 0:
+        hessian = (ahead - behind + (ahead - behind).T) / (4 * _STEP)
+        sigmas_known = bool(np.linalg.eigvalsh(hessian)[0] <= 0)
+        if sigmas_known:
             hessian = hessian[:k, :k]
-        return np.asarray(np.linalg.inv(hessian)[:k, :k])
+            if np.linalg.eigvalsh(hessian)[0] <= 0:
+                raise UnanswerableError("the likelihood is flat at its maximum, so that no slope has an error")
+        covariance = np.linalg.inv(hessian)
+        downhill = self.objective(parameters)[1][free][: len(hessian)]
+        gain = 0.5 * float(downhill @ covariance @ downhill)
+        return Uncertainty(covariance[:k, :k], gain, sigmas_known)
 
     def _spread(self, effects: Floats, sigmas: Floats) -> Floats:
         """What the effects of all, shape (sources + targets + n,), add to the logit of every dyad."""
@@ -129,29 +154,29 @@ class CrossedCounts:
         of_source = np.bincount(self.source, of_dyads, self.sources)
         return np.concatenate([sigmas[0] * of_source, sigmas[1] * np.bincount(self.target, of_dyads, self.targets)])
 
-    def _penalised(self, modes: Floats, slopes: Floats, sigmas: Floats) -> float:
-        logit = self.design @ slopes + self._spread(modes, sigmas)
-        return float(self.total @ np.logaddexp(0.0, logit) - self.found @ logit + 0.5 * modes @ modes)
+    def _penalised(self, modes: Floats, fixed: Floats, sigmas: Floats) -> float:
+        logit = fixed + self._spread(modes, sigmas)
+        return float((self.total * np.logaddexp(0.0, logit) - self.found * logit).sum() + 0.5 * (modes**2).sum())
 
-    def _find_modes(self, slopes: Floats, sigmas: Floats) -> _Curvature:
+    def _find_modes(self, fixed: Floats, sigmas: Floats) -> _Curvature:
         """Newton's iteration with halved steps; leaves the modes in `self.modes`."""
-        value = self._penalised(self.modes, slopes, sigmas)
+        value = self._penalised(self.modes, fixed, sigmas)
         for _ in range(100):
-            at = self._curvature(slopes, sigmas)
+            at = self._curvature(fixed, sigmas)
             residual = self.found - self.total * at.share
             downhill = np.concatenate([self._gather(residual, sigmas), sigmas[2] * residual]) - self.modes
             step = self._solve(downhill, sigmas, at)
             # Convergence is quadratic: after one more step from here, rounding is all that is left.
-            if float(downhill @ step) < 1e-8:
+            if float((downhill * step).sum()) < 1e-8:
                 self.modes = self.modes + step
-                return self._curvature(slopes, sigmas)
-            while (tried := self._penalised(self.modes + step, slopes, sigmas)) > value:
+                return self._curvature(fixed, sigmas)
+            while (tried := self._penalised(self.modes + step, fixed, sigmas)) > value:
                 step = step / 2
             self.modes, value = self.modes + step, tried
         return at
 
-    def _curvature(self, slopes: Floats, sigmas: Floats) -> _Curvature:
-        share = expit(self.design @ slopes + self._spread(self.modes, sigmas))
+    def _curvature(self, fixed: Floats, sigmas: Floats) -> _Curvature:
+        share = expit(fixed + self._spread(self.modes, sigmas))
         weight = self.total * share * (1 - share)
         dyad = 1 + sigmas[2] ** 2 * weight
         left = weight / dyad
@@ -187,12 +212,12 @@ class CrossedCounts:
         of_logit = of_log_det - residual - at.weight * self._spread(moved, sigmas)
         left = at.weight / at.dyad
         of_factor = (
-            left @ (sigmas[0] * source + sigmas[1] * between),
-            left @ (sigmas[1] * target + sigmas[0] * between),
-            sigmas[2] * left @ (1 - left * crossed),
+            (left * (sigmas[0] * source + sigmas[1] * between)).sum(),
+            (left * (sigmas[1] * target + sigmas[0] * between)).sum(),
+            sigmas[2] * (left * (1 - left * crossed)).sum(),
         )
         of_sigma = [
-            of_logit @ self._spread(self.modes, unit) + residual @ self._spread(moved, unit) + direct
+            (of_logit * self._spread(self.modes, unit) + residual * self._spread(moved, unit)).sum() + direct
             for unit, direct in zip(np.eye(3), of_factor, strict=True)
         ]
-        return np.concatenate([self.design.T @ of_logit, of_sigma])
+        return np.concatenate([(self.design * of_logit[:, None]).sum(axis=0), of_sigma])

@@ -7,15 +7,16 @@ A study sees the difference where its delete-one-source jackknife does.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from persona_assets.statistics.binomial import MixedFit
 from persona_assets.statistics.dyads import Dyads
-from persona_assets.statistics.jackknife import left_out_weights
 from persona_assets.statistics.statement import UnanswerableError
 from persona_assets.statistics.weighted import correlation_matrices
 
@@ -71,7 +72,10 @@ def sources_needed(
     Raises:
         UnanswerableError: fewer than three personas to draw from, or no difference was observed to be seen.
     """
-    observed = _difference(np.stack([dyads.rate, dyads.at(js), dyads.at(cosine)]), np.ones((1, dyads.n)))[0]
+    matrix = correlation_matrices(
+        np.stack([dyads.rate, dyads.at(js), dyads.at(cosine)]), np.ones((1, dyads.n)), "spearman"
+    )
+    observed = float(np.abs(matrix[0, 0, 1]) - np.abs(matrix[0, 0, 2]))
     if not np.isfinite(observed) or observed == 0:
         raise UnanswerableError("no difference between the two predictors was observed that a study could see")
     model = _model(fit, dyads, js, cosine)
@@ -131,12 +135,8 @@ def _model(fit: MixedFit, dyads: Dyads, js: str, cosine: str) -> _Model:
     return _Model(sources, predictors, np.asarray(logit), sigmas, round(float(np.nanmedian(dyads.total))))
 
 
-def _study(model: _Model, size: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """A study of `size` sources: rate, JS and cosine of its n dyads, shape (3, n), and weights to leave sources out.
-
-    Returns:
-        The values, and the weights of a jackknife, shape (1 + size, n): every dyad, then all but one source's.
-    """
+def _study(model: _Model, size: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
+    """A study of `size` sources: rate, JS and cosine of its n dyads, shape (3, n), and their sources, shape (n,)."""
     personas = len(model.logit)
     sources = rng.choice(model.sources, size)
     # each source's targets: a random order of all personas, itself last
@@ -152,20 +152,67 @@ def _study(model: _Model, size: int, rng: np.random.Generator) -> tuple[Floats, 
     logit = model.logit[source, target] + of_source[drawn] + of_target[target] + of_dyad
     rate = rng.binomial(model.total, expit(logit)) / model.total
     values = np.stack([rate, *model.predictors[:, source, target]])
-    return values, np.vstack([np.ones(len(target)), left_out_weights(drawn)])
+    return values, drawn
 
 
-def _jackknife(values: Floats, weights: Floats) -> tuple[float, float]:
+def _jackknife(values: Floats, source: Ints) -> tuple[float, float]:
     """The difference, and its standard error by leaving out one source after the other; NaN where there is none."""
-    difference, *left_out = _difference(values, weights)
-    size = len(left_out)
-    return float(difference), math.sqrt((size - 1) * float(np.var(left_out)))
+    correlations = np.abs(left_out_spearman(values, source))
+    difference, *left_out = correlations[:, 0] - correlations[:, 1]
+    return float(difference), math.sqrt((len(left_out) - 1) * float(np.var(left_out)))
 
 
-def _difference(values: Floats, weights: Floats) -> Floats:
-    """|ρ_JS| − |ρ_cosine| with the rate in every resample, shape (R,)."""
-    matrices = np.abs(correlation_matrices(values, weights, "spearman"))
-    return np.asarray(matrices[:, 0, 1] - matrices[:, 0, 2])
+def left_out_spearman(values: Floats, source: Ints) -> Floats:
+    """Spearman's ρ of the first variable with each of the others, with all sources and without each in turn.
+
+    As `weighted.correlation_matrices` of `left_out_weights`, but over the values that occur rather than over dyads: a
+    rate of 200 replies has 201 at most, and thousands of studies are asked.
+
+    Args:
+        values: shape (m, n), finite.
+        source: shape (n,), numbered from 0 to S − 1.
+
+    Returns:
+        Shape (1 + S, m − 1), all sources first; NaN where a variable is constant.
+    """
+    # row 0 leaves out nobody, row 1 + s source s
+    outcome, *predictors = (_ranks(x, source + 1) for x in values)
+    columns = []
+    for predictor in predictors:
+        # how often each value of the one meets each value of the other: at most n of them do
+        together = csr_array((np.ones(len(source)), (predictor.place, outcome.place)))
+        products = (predictor.centred * (together @ outcome.centred.T).T).sum(axis=1)
+        # those of the dyads that are left out do not belong
+        own = outcome.centred[source + 1, outcome.place] * predictor.centred[source + 1, predictor.place]
+        products -= np.bincount(source + 1, own, len(products))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            columns.append(products / np.sqrt(outcome.squares * predictor.squares))
+    return np.stack(columns, axis=1)
+
+
+class _Ranks(NamedTuple):
+    """Mid-ranks of the G values that occur, in each of R samples.
+
+    Attributes:
+        place: shape (n,), which of the values a dyad has.
+        centred: shape (R, G), rank less the mean rank.
+        squares: shape (R,), their sum of squares over the sample's dyads.
+    """
+
+    place: Ints
+    centred: Floats
+    squares: Floats
+
+
+def _ranks(x: Floats, left_out_in: Ints) -> _Ranks:
+    """Ranks in the sample of all dyads (0) and in those that leave out the dyads of which `left_out_in` names them."""
+    values, place = np.unique(x, return_inverse=True)
+    samples = left_out_in.max() + 1
+    gone = np.bincount(left_out_in * len(values) + place, minlength=samples * len(values)).reshape(samples, -1)
+    counts = np.bincount(place) - gone
+    # a rank's mean is (n + 1) / 2, n the sample's dyads
+    centred = np.cumsum(counts, axis=1) - counts / 2 - counts.sum(axis=1, keepdims=True) / 2
+    return _Ranks(place, centred, (counts * centred**2).sum(axis=1))
 
 
 def _interpolate(sizes: tuple[int, ...], shares: list[float], power: float) -> int | None:

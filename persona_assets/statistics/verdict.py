@@ -3,8 +3,8 @@
 Level α = 1 − the level of the intervals. All figures are Spearman's, of the dyadic view.
 
 predicts    p ≤ α and the interval leaves 0 out: "predicts". One of the two: "may predict". Neither: "is not shown to".
-leads       the interval of the difference of |ρ| leaves 0 out and p ≤ α: the larger one "predicts better"; otherwise
-            these sources cannot tell.
+leads       p ≤ α, and every interval of the difference of |ρ| leaves 0 out, that of the bootstrap as well as those that
+            check it: the larger one "predicts better"; otherwise these sources cannot tell.
 holds       the difference has one sign with every cosine that was looked at; otherwise the order turns with the
             choice.
 rests on    the persona whose leaving changes the difference most, if its sign turns or it changes by more than 0.1.
@@ -61,7 +61,7 @@ def verdict(statements: pd.DataFrame) -> Verdict:
     rules = (
         Rule("JS predicts", _predicts(js), _figures(js, "ρ")),
         Rule("cosine predicts", _predicts(other), _figures(other, "ρ")),
-        Rule("leads", _leads(difference), _figures(difference, "difference")),
+        Rule("leads", _leads(statements, difference), _figures(difference, "difference")),
         _holds(statements, difference["estimate"]),
         _rests_on(statements, cosine, difference["estimate"]),
         _floor(statements),
@@ -122,15 +122,21 @@ def _estimate(statements: pd.DataFrame, quantity: str) -> float:
 
 
 def _predicts(row: pd.Series) -> Predicts:
-    signs = int(row["p"] <= 1 - row["level"]) + int(row["low"] > 0 or row["high"] < 0)
+    signs = int(row["p"] <= _alpha(row)) + int(row["low"] > 0 or row["high"] < 0)
     outcomes: tuple[Predicts, ...] = ("is not shown to predict", "may predict", "predicts")
     return outcomes[signs]
 
 
-def _leads(row: pd.Series) -> str:
-    if row["p"] <= 1 - row["level"] + 1e-12 and (row["low"] > 0 or row["high"] < 0):
-        return "JS" if row["estimate"] > 0 else "cosine"
+def _leads(statements: pd.DataFrame, difference: pd.Series) -> str:
+    checks = statements[(statements["name"] == difference["name"]) & statements["view"].isin(["dyadic", "check"])]
+    told = ((checks["low"] > 0) | (checks["high"] < 0)).all()
+    if told and difference["p"] <= _alpha(difference):
+        return "JS" if difference["estimate"] > 0 else "cosine"
     return "cannot be told"
+
+
+def _alpha(row: pd.Series) -> float:
+    return float(1 - row["level"] + 1e-12)  # so that p = 0.05 is within 1 − 0.95
 
 
 def _holds(statements: pd.DataFrame, difference: float) -> Rule:
@@ -140,10 +146,10 @@ def _holds(statements: pd.DataFrame, difference: float) -> Rule:
     if turned.empty:
         return Rule("holds", "yes" if len(looks) > 1 else "one look only", "")
     leader = "JS" if difference < 0 else "the cosine"
-    most = turned.loc[turned["estimate"].abs().idxmax()]
+    most = turned.iloc[int(turned["estimate"].abs().to_numpy().argmax())]
     named = f"{_spoken(most['predictor'].partition(' − ')[2])} ({_signed(most['estimate'])})"
-    count = f"of {len(looks)} cosines {len(turned)} turn it, {named} most"
-    return Rule("holds", "no", f"The order hangs on the choice of cosine: {leader} leads if it is turned; {count}.")
+    count = f"With {len(turned)} of the {len(looks)} cosines that were looked at"
+    return Rule("holds", "no", f"{count} {leader} leads instead, most with {named}.")
 
 
 def _rests_on(statements: pd.DataFrame, cosine: str, difference: float) -> Rule:
@@ -151,7 +157,7 @@ def _rests_on(statements: pd.DataFrame, cosine: str, difference: float) -> Rule:
     rows = statements[statements["quantity"].str.startswith(prefix) & statements["estimate"].notna()]
     if rows.empty:
         return Rule("rests on", "unknown", "")
-    most = rows.loc[(rows["estimate"] - difference).abs().idxmax()]
+    most = rows.iloc[int((rows["estimate"] - difference).abs().to_numpy().argmax())]
     who, without = most["quantity"].removeprefix(prefix), float(most["estimate"])
     if without * difference >= 0 and abs(without - difference) <= NOTABLE:
         return Rule("rests on", "nobody", "")

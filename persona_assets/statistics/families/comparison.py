@@ -1,5 +1,6 @@
 """Which predictor goes with leakage more closely: JS or a cosine?"""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -7,9 +8,10 @@ from numpy.typing import NDArray
 
 from persona_assets.statistics.dependent import aligned, steiger, williams, zou
 from persona_assets.statistics.families.asked import Asked
-from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered
 from persona_assets.statistics.permutation import two_sided
-from persona_assets.statistics.statement import Statement
+from persona_assets.statistics.statement import Interval, Statement
+from persona_assets.statistics.weighted import Coefficient
 
 Floats = NDArray[np.float64]
 
@@ -18,12 +20,12 @@ def comparisons(asked: Asked) -> list[Statement]:
     """|ρ| of JS less |ρ| of each cosine; positive where JS leads."""
     rows = []
     for cosine in asked.cosines if JS in asked.looks else ():
-        for coefficient in ("spearman", "pearson"):
+        for coefficient in BOTH:
             rows += _comparison(asked.sample(cosine), cosine, coefficient)
     return rows
 
 
-def _comparison(sample: Sample, cosine: str, coefficient: str) -> list[Statement]:
+def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[Statement]:
     about = partial(
         Statement,
         family="comparison",
@@ -63,12 +65,11 @@ def _comparison(sample: Sample, cosine: str, coefficient: str) -> list[Statement
         }
 
     rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
-    if coefficient == "spearman":
-        further = (
-            lambda: sample.bootstrap(sample.ways[1], "spearman", difference),
-            lambda: sample.jackknife("spearman", difference, fisher=False),
-        )
-        rows += [
-            answered(about, "check", lambda made=made: {"estimate": estimate(), "interval": made()}) for made in further
-        ]
-    return rows
+    if coefficient != "spearman":
+        return rows
+
+    def check(interval: Callable[[], Interval]) -> Statement:
+        return answered(about, "check", lambda: {"estimate": estimate(), "interval": interval()})
+
+    other_way = partial(sample.bootstrap, sample.ways[1], coefficient, difference)
+    return [*rows, check(other_way), check(partial(sample.jackknife, coefficient, difference, fisher=False))]

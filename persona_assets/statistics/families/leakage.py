@@ -1,5 +1,6 @@
 """Does a predictor go with leakage? Each by itself, then beside the others."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -7,13 +8,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from persona_assets.statistics import weighted
-from persona_assets.statistics.correlations import COEFFICIENTS, effective_n, iid_correlation, iid_partial
+from persona_assets.statistics.correlations import (
+    COEFFICIENTS,
+    AnyCoefficient,
+    effective_n,
+    iid_correlation,
+    iid_partial,
+)
 from persona_assets.statistics.families.asked import Asked
-from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.mrqap import mrqap
 from persona_assets.statistics.permutation import two_sided
 from persona_assets.statistics.statement import Interval, Statement
+from persona_assets.statistics.weighted import Coefficient
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +36,7 @@ def correlations(asked: Asked) -> list[Statement]:
     return rows
 
 
-def _correlation(sample: Sample, predictor: str, coefficient: str) -> list[Statement]:
+def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) -> list[Statement]:
     about = partial(
         Statement, family="leakage", quantity=coefficient, outcome=OUTCOME, predictor=predictor, n=sample.dyads.n
     )
@@ -52,16 +60,15 @@ def _correlation(sample: Sample, predictor: str, coefficient: str) -> list[State
         return with_interval(iid_correlation(x, y, coefficient, level)[0], interval, coefficient, p=p, seed=sample.seed)
 
     rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
-    if coefficient == "spearman":
-        estimate = float(value(sample.observed["spearman"][None])[0])
-        further = (
-            lambda: sample.bootstrap(sample.ways[1], "spearman", value),
-            lambda: sample.jackknife("spearman", value),
-        )
-        rows += [
-            answered(about, "check", lambda made=made: with_interval(estimate, made(), "spearman")) for made in further
-        ]
-    return rows
+    if coefficient != "spearman":
+        return rows
+    estimate = float(value(sample.observed["spearman"][None])[0])
+
+    def check(interval: Callable[[], Interval]) -> Statement:
+        return answered(about, "check", lambda: with_interval(estimate, interval(), "spearman"))
+
+    other_way = partial(sample.bootstrap, sample.ways[1], "spearman", value)
+    return [*rows, check(other_way), check(partial(sample.jackknife, "spearman", value))]
 
 
 def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
@@ -94,14 +101,14 @@ def partial_correlations(asked: Asked) -> list[Statement]:
     rows = []
     for cosine in asked.cosines if JS in asked.looks else ():
         sample = asked.sample(cosine)
-        for coefficient in ("spearman", "pearson"):
+        for coefficient in BOTH:
             for predictor, given in ((JS, cosine), (cosine, JS)):
                 rows += _partial(sample, predictor, given, coefficient, semi=False)
                 rows += _partial(sample, predictor, given, coefficient, semi=True)
     return rows
 
 
-def _partial(sample: Sample, predictor: str, given: str, coefficient: str, semi: bool) -> list[Statement]:
+def _partial(sample: Sample, predictor: str, given: str, coefficient: Coefficient, semi: bool) -> list[Statement]:
     quantity = f"{'semi-partial' if semi else 'partial'} {coefficient}"
     about = partial(
         Statement,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from persona_assets.statistics.correlations import COEFFICIENTS, iid_correlation, iid_partial
+from persona_assets.statistics.correlations import COEFFICIENTS, AnyCoefficient, iid_correlation, iid_partial
 from persona_assets.statistics.families.asked import Asked
 from persona_assets.statistics.families.leakage import with_interval
 from persona_assets.statistics.families.sample import JS, answered
@@ -33,7 +33,7 @@ def pairs(asked: Asked) -> list[Statement]:
     return rows
 
 
-def _correlation(asked: Asked, cosine: str, coefficient: str, perms: LabelPermutations) -> list[Statement]:
+def _correlation(asked: Asked, cosine: str, coefficient: AnyCoefficient, perms: LabelPermutations) -> list[Statement]:
     js, other, level = asked.matrix(JS), asked.matrix(cosine), asked.settings.level
     x, y = _at_pairs(js), _at_pairs(other)
     known = np.isfinite(x) & np.isfinite(y)
@@ -99,11 +99,10 @@ def _beside_category(asked: Asked, cosine: str, perms: LabelPermutations) -> lis
 
     def iid() -> dict[str, object]:
         varying()
-        columns = [_at_pairs(asked.matrix(name)) for name in (cosine, JS)]
-        estimate, interval, p = iid_partial(
-            *columns, _at_pairs(same)[None], "spearman", level, unit="pair", names=(cosine, JS)
-        )
-        return {"estimate": estimate, "interval": interval, "p": p, "n_effective": len(columns[0])}
+        x, y = _at_pairs(asked.matrix(cosine)), _at_pairs(asked.matrix(JS))
+        names = (cosine, JS)
+        estimate, interval, p = iid_partial(x, y, _at_pairs(same)[None], "spearman", level, unit="pair", names=names)
+        return {"estimate": estimate, "interval": interval, "p": p, "n_effective": len(x)}
 
     def dyadic() -> dict[str, object]:
         varying()

@@ -1,5 +1,7 @@
 """How many sources a study would need to see the difference that was observed."""
 
+from functools import partial
+
 from persona_assets.statistics.binomial import binomial_mixed
 from persona_assets.statistics.families.asked import Asked
 from persona_assets.statistics.families.sample import JS, OUTCOME
@@ -11,7 +13,14 @@ POWER = 0.8
 
 def power(asked: Asked) -> list[Statement]:
     """Share of simulated studies that tell JS from the primary cosine, by number of sources."""
-    about = {"family": "power", "view": "check", "outcome": OUTCOME, "predictor": f"{JS} − {asked.primary}"}
+    about = partial(
+        Statement,
+        family="power",
+        view="check",
+        outcome=OUTCOME,
+        predictor=f"{JS} − {asked.primary}",
+        seed=asked.settings.seed,
+    )
     needed = f"sources needed for power {POWER:g}"
     try:
         asked.matrix(JS), asked.matrix(asked.primary)
@@ -19,22 +28,27 @@ def power(asked: Asked) -> list[Statement]:
         predictors = {name: dyads.at(name) for name in (JS, asked.primary)}
         fit = binomial_mixed(dyads.found, dyads.total, predictors, dyads.source, dyads.target, asked.settings.level)
         curve = sources_needed(
-            fit, dyads, JS, asked.primary, level=asked.settings.level, power=POWER, seed=asked.settings.seed
+            fit,
+            dyads,
+            JS,
+            asked.primary,
+            level=asked.settings.level,
+            power=POWER,
+            seed=asked.settings.seed,
+            simulations=asked.settings.simulations,
         )
     except UnanswerableError as error:
-        return [Statement(**about, quantity=needed, unanswerable=str(error))]
+        return [about(quantity=needed, unanswerable=str(error))]
     rows = [
-        Statement(**about, quantity=f"power with {size} sources", estimate=share, n=size, seed=asked.settings.seed)
+        about(quantity=f"power with {size} sources", estimate=share, n=size)
         for size, share in zip(curve.sizes, curve.share, strict=True)
     ]
     beyond = f"more than {curve.sizes[-1]}" if curve.needed is None else ""
     return [
         *rows,
-        Statement(
-            **about,
+        about(
             quantity=needed,
             estimate=float("nan") if curve.needed is None else float(curve.needed),
             note="; ".join(text for text in (beyond, curve.note) if text),
-            seed=asked.settings.seed,
         ),
     ]
