@@ -84,7 +84,7 @@ def simulate(design: str, sources: int, scenario: str, slope: float, studies: in
     """Rows of the table for one design and scenario."""
     rejected: dict[tuple[str, str], list[float]] = defaultdict(list)
     covered: dict[tuple[str, str], list[float]] = defaultdict(list)
-    unanswered: dict[tuple[str, str], int] = defaultdict(int)
+    unanswered: dict[tuple[str, str], set[int]] = defaultdict(set)
     truth = true_correlations(slope)
     rng = np.random.default_rng([20, sources, round(10 * slope)])
     for number in range(studies):
@@ -93,7 +93,7 @@ def simulate(design: str, sources: int, scenario: str, slope: float, studies: in
             try:
                 answer = question()
             except UnanswerableError:
-                unanswered[key] += 1
+                unanswered[key].add(number)
                 continue
             if isinstance(answer, Interval):
                 covered[key].append(float(answer.low <= value <= answer.high))
@@ -102,7 +102,7 @@ def simulate(design: str, sources: int, scenario: str, slope: float, studies: in
     keys = dict.fromkeys([*rejected, *covered, *unanswered])
     return [
         f"| {design} | {scenario} | {question} | {method} | {_share(rejected[question, method])} | "
-        f"{_share(covered[question, method])} | {unanswered[question, method] or ''} |"
+        f"{_share(covered[question, method])} | {len(unanswered[question, method]) or ''} |"
         for question, method in keys
     ]
 

@@ -6,6 +6,7 @@ change in log odds per standard deviation, and slopes of JS and of a cosine can 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class MixedFit:
         sigma_source, sigma_target, sigma_dyad: standard deviations of the effects, on the logit scale.
         means, sds: of the predictors over the dyads, by predictor: z = (x − mean) / sd.
         log_likelihood: by the Laplace approximation, with the binomial coefficients.
-        note: where the fit is singular, or an effect knows no bound.
+        note: where the fit is singular, as lme4 calls it, or its errors are not what they should be.
     """
 
     slopes: Mapping[str, float]
@@ -87,17 +88,18 @@ def binomial_glm(found: Floats, total: Floats, predictors: Mapping[str, Floats],
     design = _design(found, total, predictors)
     fit = sm.GLM(np.column_stack([found, total - found]), design, family=sm.families.Binomial()).fit(tol=1e-10)
     limits = fit.conf_int(1 - level)
-    said = {"method": "logistic regression, Wald", "structure": "every reply independent", "reference": _GLM}
+    said: dict[str, Any] = {
+        "method": "logistic regression, Wald",
+        "structure": "every reply independent",
+        "reference": _GLM,
+    }
     return BinomialFit(
         slopes=dict(zip(predictors, map(float, fit.params[1:]), strict=True)),
         intervals={
             name: Interval(low=float(low), high=float(high), level=level, **said)
             for name, (low, high) in zip(predictors, limits[1:], strict=True)
         },
-        p={
-            name: PValue(p=float(p), smallest=0.0, **said)
-            for name, p in zip(predictors, fit.pvalues[1:], strict=True)
-        },
+        p={name: PValue(p=float(p), smallest=0.0, **said) for name, p in zip(predictors, fit.pvalues[1:], strict=True)},
         intercept=float(fit.params[0]),
         log_likelihood=float(fit.llf),
     )
@@ -125,7 +127,8 @@ def binomial_mixed(
         level: coverage of the slopes' intervals, within (0, 1).
 
     Raises:
-        UnanswerableError: as for `binomial_glm`; fewer than three sources or targets; or no more dyads than parameters.
+        UnanswerableError: as for `binomial_glm`; fewer than three sources or targets; no more dyads than parameters; or
+            effects whose sd grows without bound.
     """
     fewest = min(len(np.unique(source)), len(np.unique(target)))
     if fewest < _FEWEST:
@@ -135,6 +138,8 @@ def binomial_mixed(
     overall = found.sum() / total.sum()
     start = np.concatenate([[np.log(overall / (1 - overall))], np.zeros(len(predictors))])
     best = counts.maximise(start, np.ones(len(_SIDES)))
+    if unbounded := [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma >= LARGEST_SIGMA]:
+        raise UnanswerableError(f"the effects of {' and '.join(unbounded)} are all or nothing: their sd has no bound")
     uncertainty = counts.uncertainty(best)
     half = float(stats.norm.ppf((1 + level) / 2)) * np.sqrt(np.diag(uncertainty.covariance)[1:])
 
@@ -143,7 +148,7 @@ def binomial_mixed(
         return smaller.maximise(np.delete(best.slopes, column), best.sigmas)
 
     slopes = dict(zip(predictors, map(float, best.slopes[1:]), strict=True))
-    said = {"structure": "normal effects of source, target and dyad, crossed", "reference": _MIXED}
+    said: dict[str, Any] = {"structure": "normal effects of source, target and dyad, crossed", "reference": _MIXED}
     return MixedFit(
         slopes=slopes,
         intervals={
@@ -178,12 +183,9 @@ def _likelihood_ratio(larger: Maximum, smaller: Maximum) -> float:
 
 def _remark(best: Maximum, uncertainty: Uncertainty) -> str:
     at_zero = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma <= NO_SIGMA]
-    unbounded = [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma >= LARGEST_SIGMA]
     remarks = []
     if at_zero:
         remarks.append(f"the fit is singular: the variance of {' and '.join(at_zero)} is estimated as 0")
-    if unbounded:
-        remarks.append(f"the sd of {' and '.join(unbounded)} stopped at its bound of {LARGEST_SIGMA:g}: all or nothing")
     if uncertainty.sigmas_known:
         remarks.append("the intervals take the variances of the effects as known")
     if uncertainty.gain > _LEFT:
@@ -200,7 +202,9 @@ def _design(found: Floats, total: Floats, predictors: Mapping[str, Floats], furt
     if unknown := int((~(np.isfinite(found) & np.isfinite(total))).sum()):
         raise UnanswerableError(f"the counts are unknown in {unknown} of {len(found)} dyads")
     if wrong := int(((found < 0) | (found > total) | (total < 1)).sum()):
-        raise UnanswerableError(f"in {wrong} of {len(found)} dyads the counts are none, or more was found than there was")
+        raise UnanswerableError(
+            f"in {wrong} of {len(found)} dyads the counts are none, or more was found than there was"
+        )
     parameters = 1 + len(predictors) + further
     if len(found) <= parameters:
         raise UnanswerableError(f"there are {len(found)} dyads; a model of {parameters} parameters takes more")
@@ -220,8 +224,8 @@ def _design(found: Floats, total: Floats, predictors: Mapping[str, Floats], furt
 def _require_overlap(design: Floats, found: Floats, total: Floats) -> None:
     """No direction of the coefficients may fit every dyad ever better: then the largest likelihood is at infinity.
 
-    Such a direction γ has xγ ≥ 0 wherever something was found, xγ ≤ 0 wherever something was not, and is not 0 in all of
-    them (Albert & Anderson 1984, Biometrika 71, 1–10); linear programming finds it (Konis 2007).
+    Such a direction γ has xγ ≥ 0 wherever something was found, xγ ≤ 0 wherever something was not, and is not 0 in all
+    of them (Albert & Anderson 1984, Biometrika 71, 1–10); linear programming finds it (Konis 2007).
     """
     signed = np.vstack([design[found > 0], -design[found < total]])
     gain = linprog(-signed.mean(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))

@@ -1,8 +1,8 @@
 """How many sources a study needs, to tell JS from a cosine as the better predictor of leakage.
 
 Studies are simulated from the mixed logistic model that was fitted to the observed one: S sources, drawn from the
-personas that are known, their dyads to the other personas, new effects of sources, targets and dyads, and binomial counts.
-A study sees the difference where its delete-one-source jackknife does.
+personas that are known, their dyads to the other personas, new effects of sources, targets and dyads, and binomial
+counts. A study sees the difference where its delete-one-source jackknife does.
 """
 
 import math
@@ -91,10 +91,13 @@ def sources_needed(
         if shares[-1] >= power:
             break
     tried = sizes[: len(shares)]
-    targets = min(len(dyads.personas) - 1, _MOST_TARGETS)
+    others = len(dyads.personas) - 1
+    targets = (
+        f"{_MOST_TARGETS} targets a source, of {others}" if others > _MOST_TARGETS else f"{others} targets a source"
+    )
     note = (
         f"assumes that the fitted mixed logistic model is true; {simulations} simulated studies a size, each of "
-        f"{targets} targets a source and sources drawn from {len(model.sources)} personas with replacement; seen by a "
+        f"{targets}, and sources drawn from {len(model.sources)} personas with replacement; seen by a "
         f"delete-one-source jackknife, t(sources − 1), at {1 - level:.2g} two-sided; mean difference in the studies of "
         f"{tried[-1]} sources {mean:+.3f}, observed {observed:+.3f}"
     )
@@ -223,4 +226,5 @@ def _interpolate(sizes: tuple[int, ...], shares: list[float], power: float) -> i
         return sizes[0]
     (below, above), (low, high) = sizes[len(shares) - 2 : len(shares)], shares[-2:]
     between = (power - low) / (high - low)
-    return math.ceil(below * (above / below) ** between)
+    # the power met exactly is no source more
+    return math.ceil(round(below * math.exp(between * math.log(above / below)), 9))

@@ -21,6 +21,7 @@ TABLE = {
     "marker_rates": (PER_SOURCE, {"model_checkpoint", "marker_adapter", "persona_prompts"}),
     "leakage_table": (PER_CHECKPOINT, {"marker_rates"}),
     "pair_table": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "leakage_table"}),
+    "partial_correlations": (PER_CHECKPOINT, {"pair_table", "logit_js_matrix"}),
     "figures": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table"}),
     "report": (
         PER_CHECKPOINT,
@@ -32,6 +33,7 @@ TABLE = {
             "marker_rates",
             "leakage_table",
             "pair_table",
+            "partial_correlations",
             "figures",
         },
     ),

@@ -61,7 +61,8 @@ class Asked:
     @cached_property
     def all_looks(self) -> Sample:
         """The dyads at which every predictor is known, under relabellings that all of them allow."""
-        return self._of(list(self.looks))
+        samples = list(self._groups.values())
+        return samples[0] if len(samples) == 1 else self._of(list(self.looks))
 
     def matrix(self, predictor: str) -> Floats:
         """A predictor between all personas, (K, K).

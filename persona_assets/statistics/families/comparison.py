@@ -1,6 +1,5 @@
 """Which predictor goes with leakage more closely: JS or a cosine?"""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,9 +7,9 @@ from numpy.typing import NDArray
 
 from persona_assets.statistics.dependent import aligned, steiger, williams, zou
 from persona_assets.statistics.families.asked import Asked
-from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered
+from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered, checks
 from persona_assets.statistics.permutation import two_sided
-from persona_assets.statistics.statement import Interval, Statement
+from persona_assets.statistics.statement import Statement
 from persona_assets.statistics.weighted import Coefficient
 
 Floats = NDArray[np.float64]
@@ -40,9 +39,11 @@ def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[S
         return np.asarray(np.abs(matrices[:, 0, js]) - np.abs(matrices[:, 0, other]))
 
     def estimate() -> float:
+        sample.require_varying(JS, cosine)
         return float(difference(sample.observed[coefficient][None])[0])
 
     def iid() -> dict[str, object]:
+        sample.require_varying(JS, cosine)
         observed = sample.observed[coefficient]
         triple = aligned(float(observed[0, js]), float(observed[0, other]), float(observed[js, other]))
         return {
@@ -54,12 +55,12 @@ def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[S
         }
 
     def dyadic() -> dict[str, object]:
-        pair = Sample(sample.dyads, (JS, cosine), sample.settings)
-        relabelled = np.abs(pair.relabelled(coefficient))
+        sample.require_varying(JS, cosine)
+        relabelled = np.abs(sample.relabelled(coefficient))
         return {
             "estimate": estimate(),
             "interval": sample.bootstrap(sample.ways[0], coefficient, difference),
-            "p": two_sided(relabelled[:, 0] - relabelled[:, 1], pair.relabellings),
+            "p": two_sided(relabelled[:, js - 1] - relabelled[:, other - 1], sample.relabellings),
             "seed": sample.seed,
             "note": "the null of p is that neither predicts",
         }
@@ -67,9 +68,8 @@ def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[S
     rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
     if coefficient != "spearman":
         return rows
-
-    def check(interval: Callable[[], Interval]) -> Statement:
-        return answered(about, "check", lambda: {"estimate": estimate(), "interval": interval()})
-
-    other_way = partial(sample.bootstrap, sample.ways[1], coefficient, difference)
-    return [*rows, check(other_way), check(partial(sample.jackknife, coefficient, difference, fisher=False))]
+    ways = (
+        lambda: {"estimate": estimate(), "interval": sample.bootstrap(sample.ways[1], coefficient, difference)},
+        lambda: {"estimate": estimate(), "interval": sample.jackknife(coefficient, difference, fisher=False)},
+    )
+    return [*rows, *checks(about, ways)]

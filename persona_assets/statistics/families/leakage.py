@@ -1,26 +1,25 @@
 """Does a predictor go with leakage? Each by itself, then beside the others."""
 
-from collections.abc import Callable
+import math
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from persona_assets.statistics import weighted
 from persona_assets.statistics.correlations import (
     COEFFICIENTS,
     AnyCoefficient,
+    correlation,
     effective_n,
     iid_correlation,
     iid_partial,
 )
 from persona_assets.statistics.families.asked import Asked
-from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered
+from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered, checks
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
-from persona_assets.statistics.mrqap import mrqap
 from persona_assets.statistics.permutation import two_sided
-from persona_assets.statistics.statement import Interval, Statement
+from persona_assets.statistics.statement import Interval, Statement, UnanswerableError
 from persona_assets.statistics.weighted import Coefficient
 
 Floats = NDArray[np.float64]
@@ -54,21 +53,24 @@ def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) ->
         return np.asarray(matrices[:, 0, place])
 
     def dyadic() -> dict[str, object]:
+        sample.require_varying(predictor)
         interval = sample.bootstrap(sample.ways[0], coefficient, value)
-        alone = Sample(sample.dyads, (predictor,), sample.settings)
-        p = two_sided(alone.relabelled(coefficient)[:, 0], alone.relabellings)
+        p = two_sided(sample.relabelled(coefficient)[:, place - 1], sample.relabellings)
         return with_interval(iid_correlation(x, y, coefficient, level)[0], interval, coefficient, p=p, seed=sample.seed)
 
     rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
     if coefficient != "spearman":
         return rows
-    estimate = float(value(sample.observed["spearman"][None])[0])
 
-    def check(interval: Callable[[], Interval]) -> Statement:
-        return answered(about, "check", lambda: with_interval(estimate, interval(), "spearman"))
+    def estimate() -> float:
+        sample.require_varying(predictor)
+        return float(value(sample.observed["spearman"][None])[0])
 
-    other_way = partial(sample.bootstrap, sample.ways[1], "spearman", value)
-    return [*rows, check(other_way), check(partial(sample.jackknife, "spearman", value))]
+    ways = (
+        lambda: with_interval(estimate(), sample.bootstrap(sample.ways[1], "spearman", value), "spearman"),
+        lambda: with_interval(estimate(), sample.jackknife("spearman", value), "spearman"),
+    )
+    return [*rows, *checks(about, ways)]
 
 
 def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
@@ -76,14 +78,22 @@ def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
     x, y, sources = sample.dyads.at(predictor), sample.dyads.rate, len(sample.dyads.sources)
     kept = left_out_weights(sample.dyads.source).astype(bool)
     interval = jackknife_interval(
-        float(stats.kendalltau(x, y).statistic),
-        np.array([stats.kendalltau(x[rows], y[rows]).statistic for rows in kept]),
+        tau(x, y),
+        np.array([tau(x[rows], y[rows]) for rows in kept]),
         sample.settings.level,
         method=f"jackknife, delete one of {sources} sources, Fisher z, t({sources - 1})",
         structure="a source with all its dyads is one cluster",
     )
     note = "for p see Spearman: relabelling asks the same of ranks"
-    return {**with_interval(float(stats.kendalltau(x, y).statistic), interval, "kendall"), "note": note}
+    return {**with_interval(tau(x, y), interval, "kendall"), "note": note}
+
+
+def tau(x: Floats, y: Floats) -> float:
+    """Kendall's τ-b; NaN where there is none."""
+    try:
+        return correlation(x, y, "kendall")
+    except UnanswerableError:
+        return math.nan
 
 
 def with_interval(estimate: float, interval: Interval, coefficient: str, **more: object) -> dict[str, object]:
@@ -125,14 +135,15 @@ def _partial(sample: Sample, predictor: str, given: str, coefficient: Coefficien
     of = weighted.semi_partial if semi else weighted.partial
 
     def iid() -> dict[str, object]:
+        sample.require_varying(predictor, given)
         estimate, interval, p = iid_partial(x, y, z, coefficient, level, semi, names=names)
         return {"estimate": estimate, "interval": interval, "p": p, "n_effective": sample.dyads.n}
 
     def dyadic() -> dict[str, object]:
+        sample.require_varying(predictor, given)
         estimate = float(of(sample.observed[coefficient][None], place, others)[0])
         interval = sample.bootstrap(sample.ways[0], coefficient, lambda matrices: of(matrices, place, others))
-        pair = Sample(sample.dyads, (predictor, given), sample.settings)
-        p = mrqap(pair.dyads, pair.predictors, pair.relabellings, ranks=coefficient == "spearman")[predictor]
+        p = sample.beside(predictor, given, coefficient)
         return with_interval(estimate, interval, coefficient, p=p, seed=sample.seed)
 
     return [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]

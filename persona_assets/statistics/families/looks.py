@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from persona_assets.statistics.correlations import COEFFICIENTS, correlation
+from persona_assets.statistics.correlations import COEFFICIENTS, correlation, require_varying
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.families.asked import Asked
 from persona_assets.statistics.families.sample import JS, OUTCOME
@@ -91,8 +91,11 @@ def _specification(asked: Asked, dyads: Dyads, predictor: str, coefficient: str,
         n=dyads.n,
         note=CHOSEN if shown else "",
     )
+    x, y = dyads.at(predictor), dyads.rate
     try:
-        return replace(statement, estimate=correlation(dyads.at(predictor), dyads.rate, coefficient))
+        require_varying(x, predictor, "dyad")
+        require_varying(y, OUTCOME, "dyad")
+        return replace(statement, estimate=correlation(x, y, coefficient))
     except UnanswerableError as error:
         return replace(statement, unanswerable=str(error))
 

@@ -4,11 +4,10 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from persona_assets.statistics.correlations import COEFFICIENTS, AnyCoefficient, iid_correlation, iid_partial
 from persona_assets.statistics.families.asked import Asked
-from persona_assets.statistics.families.leakage import with_interval
+from persona_assets.statistics.families.leakage import tau, with_interval
 from persona_assets.statistics.families.sample import JS, answered
 from persona_assets.statistics.jackknife import jackknife_interval
 from persona_assets.statistics.labels import LabelPermutations, label_permutations
@@ -63,8 +62,8 @@ def _kendall(js: Floats, other: Floats, level: float) -> dict[str, object]:
     for persona in range(personas):
         kept = np.delete(np.arange(personas), persona)
         x, y = (_at_pairs(matrix[np.ix_(kept, kept)]) for matrix in (js, other))
-        left_out.append(stats.kendalltau(x, y).statistic)
-    estimate = float(stats.kendalltau(_at_pairs(js), _at_pairs(other)).statistic)
+        left_out.append(tau(x, y))
+    estimate = tau(_at_pairs(js), _at_pairs(other))
     interval = jackknife_interval(
         estimate,
         np.array(left_out),

@@ -1,19 +1,21 @@
 """Dyads at which a set of predictors is known, with every resample and relabelling of them made once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_assets.statistics.correlations import require_varying
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.labels import LabelPermutations, label_permutations, relabelling_blocks
+from persona_assets.statistics.mrqap import mrqap
 from persona_assets.statistics.permutation import permuted_correlations
 from persona_assets.statistics.resampling import percentile_interval, source_weights, two_way_weights
-from persona_assets.statistics.statement import Interval, Statement, UnanswerableError, View
+from persona_assets.statistics.statement import Interval, PValue, Statement, UnanswerableError, View
 from persona_assets.statistics.weighted import Coefficient, correlation_matrices
 
 Floats = NDArray[np.float64]
@@ -21,8 +23,8 @@ Floats = NDArray[np.float64]
 OUTCOME = "leakage_rate"
 FEW_SOURCES = 20
 TOO_NARROW = (
-    "with 5 or 11 sources such intervals held the truth 83 to 91 times in 100 where 95 were asked for "
-    "(benchmarks/results/calibration.md); the jackknife's held it 90 to 98 times, the two-way bootstrap's 97 to 100"
+    "with 5 or 11 sources such intervals held the truth 83 to 90 times in 100 where 95 were asked for "
+    "(benchmarks/results/calibration.md); the jackknife's held it 91 to 97 times, the two-way bootstrap's 97 to 100"
 )
 BOTH: tuple[Coefficient, ...] = ("spearman", "pearson")
 JS = "js"
@@ -66,6 +68,20 @@ class Sample:
         return np.stack([self.dyads.rate, *(self.dyads.at(name) for name in self.predictors)])
 
     @cached_property
+    def _made(self) -> dict[tuple[str, Coefficient], Floats]:
+        return {}
+
+    def require_varying(self, *predictors: str) -> None:
+        """Leakage and these predictors must differ somewhere among the dyads.
+
+        Raises:
+            UnanswerableError: one of them does not.
+        """
+        for name in predictors:
+            require_varying(self.dyads.at(name), name, "dyad")
+        require_varying(self.dyads.rate, OUTCOME, "dyad")
+
+    @cached_property
     def observed(self) -> dict[str, Floats]:
         """Correlation matrix of the dyads as they are, by coefficient, shape (1 + m, 1 + m)."""
         once = np.ones((1, self.dyads.n))
@@ -97,10 +113,11 @@ class Sample:
             case _:
                 return left_out_weights(self.dyads.source)
 
-    @lru_cache(maxsize=8)  # noqa: B019  (a sample lives as long as one call of `infer`)
     def resampled(self, way: str, coefficient: Coefficient) -> Floats:
         """Correlation matrices of every resample, shape (R, 1 + m, 1 + m); `way` as in `weights`."""
-        return correlation_matrices(self.values, self.weights(way), coefficient)
+        if (way, coefficient) not in self._made:
+            self._made[way, coefficient] = correlation_matrices(self.values, self.weights(way), coefficient)
+        return self._made[way, coefficient]
 
     @property
     def ways(self) -> tuple[str, str]:
@@ -147,15 +164,38 @@ class Sample:
         blocks = relabelling_blocks(self.dyads, self.predictors)
         return label_permutations(len(self.dyads.personas), self.settings.permutations, self.settings.seed, blocks)
 
-    @lru_cache(maxsize=2)  # noqa: B019
     def relabelled(self, coefficient: Coefficient) -> Floats:
-        """Correlation of leakage with every predictor under every relabelling, shape (R, m)."""
-        return permuted_correlations(self.dyads, list(self.predictors), coefficient, self.relabellings)
+        """Correlation of leakage with every predictor under every relabelling, shape (R, m); NaN where it is constant."""
+        if ("labels", coefficient) not in self._made:
+            varying = np.ptp(self.values[1:], axis=1) > 0
+            names = [name for name, varies in zip(self.predictors, varying, strict=True) if varies]
+            made = np.full((len(self.relabellings.places), len(varying)), np.nan)
+            made[:, varying] = permuted_correlations(self.dyads, names, coefficient, self.relabellings)
+            self._made["labels", coefficient] = made
+        return self._made["labels", coefficient]
+
+    @cached_property
+    def _beside(self) -> dict[tuple[frozenset[str], Coefficient], dict[str, PValue]]:
+        return {}
+
+    def beside(self, predictor: str, given: str, coefficient: Coefficient) -> PValue:
+        """p of a predictor beside another one, by MRQAP: of ranks for `spearman`, of the rates for `pearson`."""
+        both = frozenset((predictor, given))
+        if (both, coefficient) not in self._beside:
+            names = sorted(both, key=self.predictors.index)
+            found = mrqap(self.dyads, names, self.relabellings, ranks=coefficient == "spearman")
+            self._beside[both, coefficient] = found
+        return self._beside[both, coefficient][predictor]
 
     @property
     def seed(self) -> int | None:
         """The seed, where anything was left to chance."""
         return None if self._clusters[1] and self.relabellings.exact else self.settings.seed
+
+
+def checks(about: Callable[..., Statement], ways: Iterable[Callable[[], dict[str, Any]]]) -> list[Statement]:
+    """Further ways to one number; those that fail for one reason are one row."""
+    return list(dict.fromkeys(answered(about, "check", way) for way in ways))
 
 
 def answered(about: Callable[..., Statement], view: View, answer: Callable[[], dict[str, Any]]) -> Statement:

@@ -1,0 +1,124 @@
+"""The Laplace likelihood, held against its definition with dense matrices, against a GLM and against lme4."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import approx_fprime
+from scipy.special import expit
+from scipy.stats import binom
+
+from persona_assets.statistics.laplace import CrossedCounts
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FROM_R = json.loads((FIXTURES / "binomial.json").read_text())["designs"]
+DATA = pd.read_csv(FIXTURES / "binomial.csv")
+
+Floats = NDArray[np.float64]
+
+
+def counts(name: str) -> CrossedCounts:
+    rows = DATA[DATA["design"] == name]
+    predictors = rows[["x1", "x2"]].to_numpy()
+    design = np.column_stack([np.ones(len(rows)), (predictors - predictors.mean(axis=0)) / predictors.std(axis=0)])
+    found, total = rows[["found", "total"]].to_numpy(dtype=np.float64).T
+    return CrossedCounts(found, total, design, rows["source"].to_numpy(), rows["target"].to_numpy())
+
+
+def some_counts(seed: int) -> tuple[CrossedCounts, Floats]:
+    """Few dyads, some of them missing, and parameters to look at them with."""
+    rng = np.random.default_rng(seed)
+    source, target = np.divmod(rng.choice(30, size=20, replace=False), 6)
+    total = rng.integers(1, 60, size=20).astype(np.float64)
+    found = rng.binomial(total.astype(int), rng.beta(0.5, 0.8, size=20)).astype(np.float64)
+    design = np.column_stack([np.ones(20), rng.standard_normal(20)])
+    return CrossedCounts(found, total, design, source, target), np.array([*rng.normal(size=2), *rng.gamma(2, 0.5, 3)])
+
+
+def dense(model: CrossedCounts, parameters: Floats) -> float:
+    """log L as it is defined: every effect in one dense Hessian, modes by plain Newton steps from 0."""
+    slopes, sigmas = parameters[:-3], parameters[-3:]
+    n = len(model.found)
+    effects = np.hstack(
+        [
+            sigmas[0] * np.eye(model.sources)[model.source],
+            sigmas[1] * np.eye(model.targets)[model.target],
+            sigmas[2] * np.eye(n),
+        ]
+    )
+    modes = np.zeros(effects.shape[1])
+    for _ in range(200):
+        p = expit(model.design @ slopes + effects @ modes)
+        hessian = np.eye(len(modes)) + effects.T @ np.diag(model.total * p * (1 - p)) @ effects
+        modes += 0.3 * np.linalg.solve(hessian, effects.T @ (model.found - model.total * p) - modes)
+    likelihood = binom.logpmf(model.found, model.total, p).sum()
+    return float(likelihood - 0.5 * modes @ modes - 0.5 * np.linalg.slogdet(hessian)[1])
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_eliminating_the_dyads_changes_nothing(seed: int) -> None:
+    model, parameters = some_counts(seed)
+    assert -model.objective(parameters)[0] == pytest.approx(dense(model, parameters), rel=1e-8)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_the_gradient_follows_the_modes(seed: int) -> None:
+    model, parameters = some_counts(seed)
+    gradient = model.objective(parameters)[1]
+    numeric = approx_fprime(parameters, lambda at: model.objective(at)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
+
+
+def test_the_last_modes_leave_no_trace_in_the_next_value() -> None:
+    model, parameters = some_counts(1)
+    first = model.objective(parameters)[0]
+    model.objective(parameters + 2)
+    assert model.objective(parameters)[0] == pytest.approx(first, rel=1e-12)
+
+
+def test_without_effects_it_is_the_binomial_likelihood() -> None:
+    model, parameters = some_counts(2)
+    share = expit(model.design @ parameters[:-3])
+    value = model.objective(np.concatenate([parameters[:-3], np.zeros(3)]))[0]
+    assert -value == pytest.approx(binom.logpmf(model.found, model.total, share).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("case", FROM_R, ids=lambda case: case["design"])
+def test_at_lme4s_parameters_stands_lme4s_likelihood(case: dict[str, Any]) -> None:
+    there = case["glmer"]
+    value, gradient = counts(case["design"]).objective(np.array([*there["coefficients"], *there["sigmas"]]))
+    assert -value == pytest.approx(there["log_likelihood"], abs=1e-5)
+    assert np.abs(gradient).max() < 0.02
+
+
+@pytest.mark.parametrize("start", [0.0, 0.05, 1.0, 4.0])
+@pytest.mark.parametrize("case", FROM_R, ids=lambda case: case["design"])
+def test_every_start_climbs_to_lme4s_maximum_even_one_where_the_gradient_is_zero(
+    case: dict[str, Any], start: float
+) -> None:
+    best = counts(case["design"]).maximise(np.zeros(3), np.full(3, start))
+    assert best.log_likelihood == pytest.approx(case["glmer"]["log_likelihood"], abs=1e-4)
+
+
+def test_a_search_that_stopped_short_shows_in_the_gain() -> None:
+    model = counts("everybody")
+    best = model.maximise(np.zeros(3), np.ones(3))
+    assert model.uncertainty(best).gain < 1e-6
+    short = type(best)(best.slopes + np.array([0.0, 0.1, 0.0]), best.sigmas, best.log_likelihood)
+    assert model.uncertainty(short).gain > 0.1
+
+
+def test_a_likelihood_without_a_hill_over_sigma_takes_sigma_as_known() -> None:
+    model = counts("everybody")
+    best = model.maximise(np.zeros(3), np.ones(3))
+    far = model.uncertainty(type(best)(best.slopes, np.array([9.0, 9.0, 9.0]), 0.0))
+    assert far.sigmas_known
+    assert (np.diag(far.covariance) > 0).all()

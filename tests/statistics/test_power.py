@@ -1,0 +1,159 @@
+"""Simulated studies: they must find what is there, not what is not, and say how they were made."""
+
+import math
+from dataclasses import replace
+from itertools import permutations
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from persona_assets.statistics.binomial import MixedFit
+from persona_assets.statistics.dyads import Dyads
+from persona_assets.statistics.jackknife import left_out_weights
+from persona_assets.statistics.power import PowerCurve, left_out_spearman, sources_needed
+from persona_assets.statistics.statement import UnanswerableError
+from persona_assets.statistics.weighted import correlation_matrices
+
+
+def study(personas: int, sources: int) -> Dyads:
+    """JS goes with leakage; a cosine that has nothing to do with either."""
+    rng = np.random.default_rng(7)
+    js, cosine = rng.standard_normal((2, personas, personas))
+    np.fill_diagonal(js, np.nan)
+    np.fill_diagonal(cosine, np.nan)
+    source, target = np.array([pair for pair in permutations(range(personas), 2) if pair[0] < sources]).T
+    found = rng.binomial(200, 1 / (1 + np.exp(1 + js[source, target] + rng.standard_normal(len(source))))).astype(float)
+    return Dyads(
+        personas=tuple(f"p{number}" for number in range(personas)),
+        source=source,
+        target=target,
+        rate=found / 200,
+        found=found,
+        total=np.full(len(source), 200.0),
+        predictors={"js": js, "cosine": cosine},
+        categories=("any",) * personas,
+    )
+
+
+def fitted(js: float, cosine: float = 0.0, sigmas: tuple[float, float, float] = (1.0, 0.3, 0.8)) -> MixedFit:
+    return MixedFit(
+        slopes={"js": js, "cosine": cosine},
+        intervals=MappingProxyType({}),
+        p=MappingProxyType({}),
+        intercept=-1.0,
+        sigma_source=sigmas[0],
+        sigma_target=sigmas[1],
+        sigma_dyad=sigmas[2],
+        means={"js": 0.0, "cosine": 0.0},
+        sds={"js": 1.0, "cosine": 1.0},
+        log_likelihood=math.nan,
+        note="",
+    )
+
+
+def curve(fit: MixedFit, dyads: Dyads | None = None, **changed: Any) -> PowerCurve:
+    return sources_needed(fit, dyads or study(11, 5), "js", "cosine", **changed)
+
+
+@given(st.integers(3, 8), st.integers(2, 6), st.integers(2, 40), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_leaving_out_over_values_is_leaving_out_over_dyads(sources: int, targets: int, values: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source = np.repeat(np.arange(sources), targets)
+    sample = rng.integers(values, size=(3, len(source))).astype(np.float64)
+    weights = np.vstack([np.ones(len(source)), left_out_weights(source)])
+    slow = correlation_matrices(sample, weights, "spearman")[:, 0, 1:]
+    np.testing.assert_allclose(left_out_spearman(sample, source), slow, rtol=1e-9, atol=1e-12)
+
+
+def test_a_strong_difference_takes_few_sources_and_the_search_stops_there() -> None:
+    found = curve(fitted(js=-1.5), sizes=(4, 8, 16, 32, 64))
+    assert found.needed is not None
+    assert found.needed <= 16
+    assert found.sizes == (4, 8, 16, 32, 64)[: len(found.sizes)]
+    assert found.share[-1] >= 0.8 > max(found.share[:-1], default=0.0)
+
+
+def test_needed_lies_between_the_last_two_sizes_on_a_log_scale() -> None:
+    found = curve(fitted(js=-0.5), simulations=100)
+    (below, above), (low, high) = found.sizes[-2:], found.share[-2:]
+    assert low < 0.8 <= high
+    between = np.interp(0.8, [low, high], [math.log(below), math.log(above)])
+    assert found.needed == math.ceil(round(math.exp(between), 9))
+
+
+def test_a_difference_that_is_not_there_is_seen_no_more_often_than_by_chance() -> None:
+    found = curve(fitted(js=0.0), sizes=(10, 30), simulations=400)
+    assert max(found.share) < 0.06  # of 0.05, the half with the observed sign
+    assert found.needed is None
+    assert found.sizes == (10, 30)
+
+
+def test_a_difference_of_the_other_sign_does_not_count() -> None:
+    found = curve(fitted(js=0.0, cosine=-1.5), sizes=(10, 20), simulations=100)
+    assert max(found.share) == 0.0
+
+
+def test_power_grows_with_the_sources_and_shrinks_with_noise() -> None:
+    sizes = (5, 20, 80)
+    quiet = curve(fitted(js=-0.3), sizes=sizes, power=1.1)
+    loud = curve(fitted(js=-0.3, sigmas=(3.0, 0.3, 3.0)), sizes=sizes, power=1.1)
+    assert quiet.share[0] < quiet.share[1] < quiet.share[2]
+    assert loud.share[2] < quiet.share[2]
+
+
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another() -> None:
+    fit = fitted(js=-0.4)
+    one, again, other = (curve(fit, sizes=(5, 10), seed=seed, simulations=60) for seed in (1, 1, 2))
+    assert one == again
+    assert one.note != other.note
+
+
+def test_a_stricter_level_sees_less() -> None:
+    strict, loose = (curve(fitted(js=-0.5), sizes=(10,), level=level, power=1.1).share[0] for level in (0.99, 0.8))
+    assert strict < loose
+
+
+def test_studies_in_which_nobody_leaks_see_nothing_and_break_nothing() -> None:
+    found = curve(replace(fitted(js=-0.5), intercept=-60.0), sizes=(5, 10), simulations=20)
+    assert found.share == (0.0, 0.0)
+    assert found.needed is None
+
+
+def test_the_note_says_what_was_assumed() -> None:
+    note = curve(fitted(js=0.0), sizes=(10,), simulations=50).note
+    for said in ("assumes that the fitted mixed logistic model is true", "50 simulated studies", "10 targets a source"):
+        assert said in note
+    assert "delete-one-source jackknife, t(sources − 1), at 0.05" in note
+    assert "mean difference in the studies of 10 sources" in note
+    assert "observed +" in note
+
+
+def test_many_personas_are_not_all_targets() -> None:
+    note = curve(fitted(js=0.0), study(25, 5), sizes=(5,), simulations=5).note
+    assert "20 targets a source, of 24" in note
+
+
+def test_sources_are_drawn_only_from_personas_that_are_known() -> None:
+    dyads = study(11, 5)
+    js = dyads.predictors["js"].copy()
+    js[6:, 0] = np.nan
+    some = replace(dyads, predictors={**dyads.predictors, "js": js})
+    assert "sources drawn from 6 personas" in curve(fitted(js=-0.5), some, sizes=(5,), simulations=5).note
+    js[2:, 1] = np.nan
+    few = replace(dyads, predictors={**dyads.predictors, "js": js}).known("js", "cosine")
+    with pytest.raises(UnanswerableError, match="2 personas have a known js and cosine to all others"):
+        curve(fitted(js=-0.5), few)
+
+
+def test_no_observed_difference_is_none_to_look_for() -> None:
+    dyads = study(11, 5)
+    same = replace(dyads, predictors={"js": dyads.predictors["js"], "cosine": dyads.predictors["js"]})
+    with pytest.raises(UnanswerableError, match="no difference"):
+        curve(fitted(js=-0.5), same)
+    with pytest.raises(UnanswerableError, match="no difference"):
+        curve(fitted(js=-0.5), replace(dyads, rate=np.zeros(dyads.n)))
