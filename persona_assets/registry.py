@@ -95,7 +95,7 @@ class Registry:
             raise CheckpointError(f"{self.file}: {error}") from None
         kinds = [checkpoint.path, checkpoint.hub, checkpoint.imported]
         if sum(kind is not None for kind in kinds) != 1 or (checkpoint.revision and not checkpoint.hub):
-            raise CheckpointError(f"{place}: expected one of: path; hub and revision; imported")
+            raise CheckpointError(f"{place}: expected either path, or hub and revision, or imported")
         if checkpoint.hub and not COMMIT.fullmatch(checkpoint.revision or ""):
             raise CheckpointError(
                 f"{place}: revision: found {checkpoint.revision!r}; "

@@ -1,7 +1,7 @@
 """Tables of statements: what the field reports and what dyads allow, side by side."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import pandas as pd
@@ -45,18 +45,24 @@ class VerdictLike(Protocol):
 
 def rules_markdown(verdict: VerdictLike) -> str:
     """The rules of a verdict as a Markdown table."""
-    rows = [f"| {rule.name} | {rule.outcome} | {rule.because} |" for rule in verdict.rules]
-    return "\n".join(["| rule | outcome | because |", "| --- | --- | --- |", *rows])
+    rows = ((rule.name, rule.outcome, rule.because) for rule in verdict.rules)
+    return _markdown(("rule", "outcome", "because"), rows)
 
 
 def statements_markdown(statements: pd.DataFrame) -> str:
     """Statements that stand twice as a Markdown table, iid and dyadic side by side."""
-    rows = [
-        "| " + " | ".join([row["label"], str(row["n"]), *(_cell(row[view]) for view in ("iid", "dyadic"))]) + " |"
+    rows = (
+        (row["label"], str(row["n"]), _cell(row["iid"]), _cell(row["dyadic"]))
         for family in _SIDE_BY_SIDE
         for row in side_by_side(statements, family)
-    ]
-    return "\n".join(["| statement | n | iid | dyadic |", "| --- | --- | --- | --- |", *rows])
+    )
+    return _markdown(("statement", "n", "iid", "dyadic"), rows)
+
+
+def _markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; a bar within a cell, as in |ρ|, is no border."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
@@ -66,13 +72,16 @@ def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
         statements: as `statistics.infer` returns them.
 
     Returns:
-        In the table's order: `label`, `n` (or –), `iid`, `dyadic` (records, or None) and `checks` (records).
+        In the table's order: `label`, `n` (or –), `iid`, `dyadic` (records, or None) and `checks` (records). What is
+        neither, such as a reliability, stands as `dyadic`.
     """
     rows = []
     for _, same in statements[statements["family"] == family].groupby("name", sort=False):
         records = [{str(key): value for key, value in record.items()} for record in same.to_dict("records")]
         by_view = {view: [record for record in records if record["view"] == view] for view in same["view"].unique()}
         first = records[0]
+        if first["view"] == "check":
+            by_view = {"dyadic": records}
         counts = [record["n"] for record in records if not pd.isna(record["n"])]
         rows.append(
             {
@@ -88,8 +97,7 @@ def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
 
 def label(statement: dict[str, Any]) -> str:
     """A statement's name as it is read: quantity, what it is of, what is given."""
-    predictor = " − ".join(predictor_name(part) for part in str(statement["predictor"]).split(" − "))
-    predictor = " + ".join(predictor_name(part) for part in predictor.split(" + "))
+    predictor = " ".join(predictor_name(part) for part in str(statement["predictor"]).split(" "))  # a − b, a + b
     of = {"leakage_rate": "", "": ""}.get(
         str(statement["outcome"]), f" with {predictor_name(str(statement['outcome']))}"
     )
@@ -99,9 +107,9 @@ def label(statement: dict[str, Any]) -> str:
 
 def predictor_name(column: str) -> str:
     """A column of the pair table as it is read."""
-    if column.startswith("cosine_"):
-        population, _, layer = column.removeprefix("cosine_").rpartition("_layer")
-        return f"cosine {spoken(population)} L{layer}" if population else f"cosine L{layer}"
+    cosine, _, layer = column.rpartition("_layer")
+    if cosine.startswith("cosine"):
+        return f"{spoken(cosine)} L{layer}"
     if column == "js" or column.startswith("js_"):
         return f"JS {column.removeprefix('js_')}" if column != "js" else "JS"
     return spoken(column) if "/" not in column else "leakage counts"

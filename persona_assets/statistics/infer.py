@@ -101,10 +101,9 @@ def primary_cosine(dyads: Dyads, population: str | None, layer: int | None) -> s
         return ""
     chosen = population or next(iter(found), "")
     if chosen not in found or (layer is not None and layer not in found[chosen]):
-        raise ValueError(
-            f"statistics: found population {population!r}, layer {layer!r}; expected one of "
-            + "; ".join(f"{name}: layers {', '.join(map(str, layers))}" for name, layers in found.items())
-        )
+        known = "; ".join(f"{name}: layers {', '.join(map(str, layers))}" for name, layers in found.items())
+        expected = f"one of {known}" if known else "none, for the pair table holds no cosine"
+        raise ValueError(f"statistics: found population {population!r}, layer {layer!r}; expected {expected}")
     layers = sorted(found[chosen])
     return f"cosine_{chosen}_layer{layers[len(layers) // 2] if layer is None else layer}"
 

@@ -35,12 +35,14 @@ class PowerCurve:
         sizes: numbers of sources that were tried, ascending.
         share: share of the studies of that size that see the difference, one a size.
         needed: sources for the power asked for; None where the largest size does not reach it.
+        expected: mean difference in the studies of the largest size.
         note: what was assumed.
     """
 
     sizes: tuple[int, ...]
     share: tuple[float, ...]
     needed: int | None
+    expected: float
     note: str
 
 
@@ -101,7 +103,8 @@ def sources_needed(
         f"delete-one-source jackknife, t(sources − 1), at {1 - level:.2g} two-sided; mean difference in the studies of "
         f"{tried[-1]} sources {mean:+.3f}, observed {observed:+.3f}"
     )
-    return PowerCurve(sizes=tried, share=tuple(shares), needed=_interpolate(tried, shares, power), note=note)
+    needed = _interpolate(tried, shares, power)
+    return PowerCurve(sizes=tried, share=tuple(shares), needed=needed, expected=float(mean), note=note)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from persona_assets.statistics.families.looks import CHOSEN
+from persona_assets.statistics.families.power import EXPECTED
 from persona_assets.statistics.families.sample import JS
 
 Predicts = Literal["predicts", "may predict", "is not shown to predict"]
@@ -52,12 +53,10 @@ def verdict(statements: pd.DataFrame) -> Verdict:
     The cosine it is about is the one of the specification that is marked as such.
     """
     cosine = primary_of(statements)
-    if not cosine:
-        return _none(statements)
     js, other = (_row(statements, "spearman", name) for name in (JS, cosine))
     difference = _row(statements, "difference of |spearman|", f"{JS} − {cosine}")
-    if js is None or other is None or difference is None:
-        return _none(statements)
+    if why := _why_not(statements, {"js": js, "cosine": other, "cosine beside js": difference}):
+        return Verdict(f"Which of JS and cosine predicts leakage {why}.", (Rule("answerable", "no", why),))
     rules = (
         Rule("JS predicts", _predicts(js), _figures(js, "ρ")),
         Rule("cosine predicts", _predicts(other), _figures(other, "ρ")),
@@ -82,7 +81,7 @@ def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, diffe
         sentence = f"JS and {named} {plural} leakage"
     else:
         sentence = f"JS {both[0]} leakage, {named} {both[1]} it"
-    size = f"difference of |ρ| {_signed(difference['estimate'])}, {difference['level']:.0%} "
+    size = f"difference of |ρ| {_signed(difference['estimate'])}, {_percent(difference['level'])} "
     size += f"{_signed(difference['low'])} to {_signed(difference['high'])}"
     leads = found["leads"].outcome
     if leads == "cannot be told":
@@ -93,27 +92,33 @@ def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, diffe
     return " ".join([sentence, *others])
 
 
-def _none(statements: pd.DataFrame) -> Verdict:
-    notes = statements.loc[statements["note"].str.startswith("cannot be answered"), "note"]
-    why = notes.iloc[0] if len(notes) else "cannot be answered, because the pair table holds no cosine beside JS"
-    return Verdict(f"Which of JS and cosine predicts leakage {why}.", (Rule("answerable", "no", why),))
+def _why_not(statements: pd.DataFrame, rows: dict[str, Any]) -> str:
+    """Why one of these rows has no number; "" where all have."""
+    if len(nothing := statements.loc[statements["quantity"] == "everything", "note"]):
+        return str(nothing.iloc[0])
+    for what, row in rows.items():
+        if row is None:
+            return f"cannot be answered, because the pair table holds no {what}"
+        if math.isnan(row["estimate"]):
+            return str(row["note"])
+    return ""
 
 
 def primary_of(statements: pd.DataFrame) -> str:
     """Column of the cosine that the verdict is about; "" where there is none."""
-    marked = statements[(statements["family"] == "looks") & (statements["note"] == CHOSEN)]
+    marked = statements[(statements["family"] == "looks") & statements["note"].str.endswith(CHOSEN)]
     return next((str(name) for name in marked["predictor"] if name != JS), "")
 
 
 def _row(statements: pd.DataFrame, quantity: str, predictor: str) -> Any:
-    """The dyadic row, None where it has no answer."""
+    """The dyadic row, None where there is none."""
     rows = statements[
         (statements["quantity"] == quantity)
         & (statements["predictor"] == predictor)
         & (statements["view"] == "dyadic")
         & statements["family"].isin(["leakage", "comparison"])
     ]
-    return None if rows.empty or math.isnan(rows.iloc[0]["estimate"]) else rows.iloc[0]
+    return None if rows.empty else rows.iloc[0]
 
 
 def _estimate(statements: pd.DataFrame, quantity: str) -> float:
@@ -179,7 +184,10 @@ def _would_take(statements: pd.DataFrame) -> Rule:
     needed, note = rows.iloc[0]["estimate"], str(rows.iloc[0]["note"])
     if math.isnan(needed):
         beyond = note.startswith("more than")
-        text = f"Seeing this difference 8 times in 10 would take {note.partition(';')[0]} sources." if beyond else ""
+        text = f"Seeing this difference 8 times in 10 would take {note.partition(';')[0]} sources" if beyond else ""
+        if text and not math.isnan(expected := _estimate(statements, EXPECTED)):
+            text += f": the fitted model expects {_signed(expected)}"
+        text += "." if text else ""
         return Rule("would take", note.partition(";")[0] if beyond else "unknown", text)
     count = f"{needed:.0f}"
     return Rule("would take", count, f"Seeing this difference 8 times in 10 would take about {count} sources.")
@@ -187,14 +195,17 @@ def _would_take(statements: pd.DataFrame) -> Rule:
 
 def _figures(row: pd.Series, symbol: str) -> str:
     p = f"p = {row['p']:.2g}" if not math.isnan(row["p"]) else "no p"
-    return (
-        f"{symbol} {_signed(row['estimate'])}, {row['level']:.0%} {_signed(row['low'])} to {_signed(row['high'])}, {p}"
-    )
+    interval = f"{_percent(row['level'])} {_signed(row['low'])} to {_signed(row['high'])}"
+    return f"{symbol} {_signed(row['estimate'])}, {interval}, {p}"
 
 
 def _spoken(cosine: str) -> str:
     population, _, layer = cosine.removeprefix("cosine_").rpartition("_layer")
     return f"cosine (layer {layer}, centred on {population.replace('_', ' ')})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"
 
 
 def _signed(value: float) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from persona_assets.orchestration.provenance import HEAVY, LIGHT, code_version, personas_of, study_part
-from persona_assets.settings import Bootstrap, Decoding
+from persona_assets.settings import Bootstrap, Decoding, Statistics
 from persona_assets.study import Persona
 from persona_assets.study_files import load_study
 
@@ -34,7 +34,8 @@ def changed_by(update):
         ({"bootstrap": Bootstrap(resamples=300)}, {"logit_js_matrix", "report"}),
         ({"generators": "pair"}, {"logit_js_matrix", "report"}),
         ({"centring_populations": {"two": ("villain", "comedian")}}, {"centroid_cosine", "report"}),
-        ({"baseline": "villain"}, {"figures", "report"}),
+        ({"baseline": "villain"}, {"partial_correlations", "figures", "report"}),
+        ({"statistics": Statistics(permutations=500)}, {"partial_correlations", "report"}),
         ({"marker": with_recipe(training={"epochs": 1})}, {"marker_adapter", "marker_rates", "report"}),
         ({"marker": with_recipe(evaluation={"samples": 1})}, {"marker_rates", "report"}),
         ({"training_questions": STUDY.training_questions[::-1]}, {"marker_adapter", "marker_rates", "report"}),

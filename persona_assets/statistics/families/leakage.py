@@ -75,6 +75,7 @@ def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) ->
 
 def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
     """Resampling τ costs n² a resample, so its interval comes from leaving out one source at a time."""
+    sample.require_varying(predictor)
     x, y, sources = sample.dyads.at(predictor), sample.dyads.rate, len(sample.dyads.sources)
     kept = left_out_weights(sample.dyads.source).astype(bool)
     interval = jackknife_interval(

@@ -1,5 +1,6 @@
 """Many looks: p corrected for all of them, and every defensible choice beside the one that is shown."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,8 @@ def corrected(asked: Asked, statements: list[Statement]) -> list[Statement]:
             result.append(row)
             continue
         p, how = adjusted[row.name, row.view]
+        if row.p and p < row.p.p:  # it is of the dyads that all looks share
+            p = row.p.p
         result.append(replace(row, p_adjusted=p, note="; ".join(text for text in (row.note, how) if text)))
     return result
 
@@ -56,8 +59,8 @@ def _westfall_young(asked: Asked, rows: list[Statement]) -> dict[tuple[str, str]
     sample = asked.all_looks
     try:
         relabelled = sample.relabelled("spearman")
-    except UnanswerableError:  # some look needs a value that nobody measured: there is no one set of relabellings
-        return {}
+    except UnanswerableError as error:  # no relabellings serve all looks
+        return {(row.name, row.view): (math.nan, f"p is not adjusted for {len(rows)} looks: {error}") for row in rows}
     columns = []
     for row in rows:
         first, _, second = row.predictor.partition(" − ")

@@ -1,18 +1,18 @@
 """Linear models of the rates and binomial models of the counts, with JS and the primary cosine in them."""
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persona_assets.statistics import weighted
-from persona_assets.statistics.binomial import binomial_glm, binomial_mixed
+from persona_assets.statistics.binomial import MixedFit, binomial_glm, binomial_mixed
 from persona_assets.statistics.dyadic_errors import dyadic_ols, left_out_slopes
 from persona_assets.statistics.families.asked import Asked
 from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.nested_models import linear_model, nested_ols
-from persona_assets.statistics.statement import Statement
+from persona_assets.statistics.statement import Statement, UnanswerableError
 
 Floats = NDArray[np.float64]
 
@@ -169,6 +169,16 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
     known = np.isfinite(sample.dyads.found) & np.isfinite(sample.dyads.total)
     dyads, level = sample.dyads.keep(known), sample.settings.level
     predictors = {name: dyads.at(name) for name in (JS, cosine)}
+
+    def require_counts() -> None:
+        if sample.dyads.n and not dyads.n:
+            raise UnanswerableError("only rates are known and not their counts")
+
+    @cache
+    def mixed() -> MixedFit:
+        require_counts()
+        return binomial_mixed(dyads.found, dyads.total, predictors, dyads.source, dyads.target, level)
+
     rows = []
     for predictor, given in ((JS, cosine), (cosine, JS)):
         about = partial(
@@ -182,6 +192,7 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
         )
 
         def iid(predictor: str = predictor) -> dict[str, object]:
+            require_counts()
             fit = binomial_glm(dyads.found, dyads.total, predictors, level)
             return {
                 "estimate": fit.slopes[predictor],
@@ -191,7 +202,7 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
             }
 
         def dyadic(predictor: str = predictor) -> dict[str, object]:
-            fit = binomial_mixed(dyads.found, dyads.total, predictors, dyads.source, dyads.target, level)
+            fit = mixed()
             spread = f"sd of source {fit.sigma_source:.2f}, target {fit.sigma_target:.2f}, dyad {fit.sigma_dyad:.2f}"
             return {
                 "estimate": fit.slopes[predictor],
@@ -205,4 +216,6 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
 
 
 def _z(values: Floats) -> Floats:
+    if not len(values):
+        return values
     return np.asarray((values - values.mean()) / (values.std() or 1.0))

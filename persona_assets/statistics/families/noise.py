@@ -76,6 +76,7 @@ class _Noisy:
 
     @property
     def estimate(self) -> float:
+        self.sample.require_varying(JS)
         return float(self.sample.observed["spearman"][0, 1])
 
     def alone(self) -> dict[str, object]:

@@ -36,7 +36,14 @@ def _correlation(asked: Asked, cosine: str, coefficient: AnyCoefficient, perms: 
     js, other, level = asked.matrix(JS), asked.matrix(cosine), asked.settings.level
     x, y = _at_pairs(js), _at_pairs(other)
     known = np.isfinite(x) & np.isfinite(y)
-    about = partial(Statement, family="pairs", quantity=coefficient, outcome=JS, predictor=cosine, n=int(known.sum()))
+    about = partial(
+        Statement,
+        family="pairs",
+        quantity=f"{coefficient} over pairs",
+        outcome=JS,
+        predictor=cosine,
+        n=int(known.sum()),
+    )
 
     def iid() -> dict[str, object]:
         names = (cosine, JS)
@@ -80,7 +87,7 @@ def _beside_category(asked: Asked, cosine: str, perms: LabelPermutations) -> lis
     about = partial(
         Statement,
         family="pairs",
-        quantity="partial spearman",
+        quantity="partial spearman over pairs",
         outcome=JS,
         predictor=cosine,
         given="same category",

@@ -9,6 +9,7 @@ from persona_assets.statistics.power import sources_needed
 from persona_assets.statistics.statement import Statement, UnanswerableError
 
 POWER = 0.8
+EXPECTED = "difference that the fitted model expects"
 
 
 def power(asked: Asked) -> list[Statement]:
@@ -46,6 +47,7 @@ def power(asked: Asked) -> list[Statement]:
     beyond = f"more than {curve.sizes[-1]}" if curve.needed is None else ""
     return [
         *rows,
+        about(quantity=EXPECTED, estimate=curve.expected, note="in the largest studies that were simulated"),
         about(
             quantity=needed,
             estimate=float("nan") if curve.needed is None else float(curve.needed),

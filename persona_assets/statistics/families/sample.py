@@ -75,8 +75,10 @@ class Sample:
         """Leakage and these predictors must differ somewhere among the dyads.
 
         Raises:
-            UnanswerableError: one of them does not.
+            UnanswerableError: one of them does not, or there is no dyad.
         """
+        if not self.dyads.n:
+            raise UnanswerableError(f"leakage was measured in no dyad at which {' and '.join(predictors)} is known")
         for name in predictors:
             require_varying(self.dyads.at(name), name, "dyad")
         require_varying(self.dyads.rate, OUTCOME, "dyad")
@@ -165,9 +167,9 @@ class Sample:
         return label_permutations(len(self.dyads.personas), self.settings.permutations, self.settings.seed, blocks)
 
     def relabelled(self, coefficient: Coefficient) -> Floats:
-        """Correlation of leakage with every predictor under every relabelling, shape (R, m); NaN where it is constant."""
+        """Correlation of leakage with every predictor under every relabelling, shape (R, m); NaN where constant."""
         if ("labels", coefficient) not in self._made:
-            varying = np.ptp(self.values[1:], axis=1) > 0
+            varying = (self.values[1:] != self.values[1:, :1]).any(axis=1)
             names = [name for name, varies in zip(self.predictors, varying, strict=True) if varies]
             made = np.full((len(self.relabellings.places), len(varying)), np.nan)
             made[:, varying] = permuted_correlations(self.dyads, names, coefficient, self.relabellings)
