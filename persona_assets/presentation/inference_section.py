@@ -26,6 +26,7 @@ def inference_section(statements: pd.DataFrame, verdict: VerdictLike, primary: s
         "twice": [_folded(family, side_by_side(statements, family), primary) for family in _TWICE],
         "once": [_once(statements, family) for family in _ONCE],
         "methods": _methods(statements),
+        "cautions": _cautions(statements),
     }
 
 
@@ -45,6 +46,12 @@ def _once(statements: pd.DataFrame, family: str) -> dict[str, Any]:
     rows = statements[statements["family"] == family].to_dict("records")
     named = [{**row, "label": label({str(key): value for key, value in row.items()})} for row in rows]
     return {"heading": FAMILIES[family], "rows": named}
+
+
+def _cautions(statements: pd.DataFrame) -> list[str]:
+    """What notes say of methods that do not hold their level, each once."""
+    parts = statements["note"].str.split("; ").explode().dropna()
+    return sorted({str(part) for part in parts if "calibration.md" in str(part)})
 
 
 def _methods(statements: pd.DataFrame) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ OUTCOME = "leakage_rate"
 FEW_SOURCES = 20
 TOO_NARROW = (
     "with 5 or 11 sources such intervals held the truth 83 to 90 times in 100 where 95 were asked for "
-    "(benchmarks/results/calibration.md); the jackknife's held it 91 to 97 times, the two-way bootstrap's 97 to 100"
+    "(benchmarks/results/calibration.md), the jackknife's held it 91 to 97 times, the two-way bootstrap's 97 to 100"
 )
 BOTH: tuple[Coefficient, ...] = ("spearman", "pearson")
 JS = "js"
