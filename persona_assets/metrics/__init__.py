@@ -6,7 +6,7 @@ side. Torch, numpy, scipy, pandas and xarray only: the folder can be taken away 
 """
 
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
-from persona_assets.metrics.cosine import centred_cosine
+from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
 from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence
 from persona_assets.metrics.leakage import (
@@ -39,6 +39,7 @@ __all__ = [
     "check_leakage_table",
     "contains_marker",
     "cosine_dataset",
+    "cosine_pseudovalues",
     "count_markers",
     "divergence_matrix",
     "divergence_of_response",

@@ -4,13 +4,13 @@ Dimensions are named once, here: persona and other are scorers (or the personas 
 response, token counts along a response.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
-from persona_assets.metrics.cosine import centred_cosine
+from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.response import ResponseDivergence
 
 
@@ -97,12 +97,26 @@ def divergence_matrix(
 
 
 def cosine_dataset(centroids: Mapping[str, xr.Dataset], populations: Mapping[str, Sequence[str]]) -> xr.Dataset:
-    """Centred cosine over (population, layer, persona, other) of personas' `centroid` (layer, hidden)."""
-    stacked = xr.concat(
-        [dataset["centroid"].assign_coords(persona=name) for name, dataset in centroids.items()],
-        dim="persona",
-        join="exact",
-    )
-    cosines = [centred_cosine(stacked, members).assign_coords(population=name) for name, members in populations.items()]
+    """Centred cosine between personas, per centring population and layer.
+
+    Args:
+        centroids: persona → `centroid` (layer, hidden), and, where it was kept, `state` (question, layer, hidden), of
+            which the centroid is the mean.
+        populations: name → its personas.
+
+    Returns:
+        cosine (population, layer, persona, other); where every persona has its states, also cosine_by_question
+        (population, question, layer, persona, other), the pseudo-values of `cosine_pseudovalues`.
+    """
+
+    def over_populations(cosine: Callable[[xr.DataArray, Sequence[str]], xr.DataArray], of: str) -> xr.DataArray:
+        vectors = [dataset[of].assign_coords(persona=persona) for persona, dataset in centroids.items()]
+        stacked = xr.concat(vectors, dim="persona", join="exact")
+        each = [cosine(stacked, members).assign_coords(population=name) for name, members in populations.items()]
+        return xr.concat(each, dim="population", combine_attrs="drop")
+
+    variables = {"cosine": over_populations(centred_cosine, "centroid")}
+    if all("state" in dataset for dataset in centroids.values()):
+        variables["cosine_by_question"] = over_populations(cosine_pseudovalues, "state")
     attrs = {f"population_{name}": ", ".join(members) for name, members in populations.items()}
-    return xr.Dataset({"cosine": xr.concat(cosines, dim="population", combine_attrs="drop")}, attrs=attrs)
+    return xr.Dataset(variables, attrs=attrs)

@@ -20,7 +20,7 @@ CODE_VERSIONS = {
     "logit_js": 1,
     "logit_js_matrix": 2,
     "centroids": 1,
-    "centroid_cosine": 1,
+    "centroid_cosine": 2,
     "pair_table": 1,
     "marker_adapter": 1,
     "marker_rates": 1,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cosine as scipy_cosine_distance
 
-from persona_assets.metrics import centred_cosine
+from persona_assets.metrics import centred_cosine, cosine_pseudovalues
 
 NAMES = ["assistant", "villain", "comedian", "librarian", "chef"]
 
@@ -97,3 +97,86 @@ def test_centroids_need_names_and_a_hidden_dimension() -> None:
         centred_cosine(centroids().drop_vars("persona"), NAMES)
     with pytest.raises(ValueError, match="expected each once"):
         centred_cosine(centroids().assign_coords(persona=["a", "a", "b", "c", "d"]), ["b", "c"])
+
+
+def states(questions: int = 6, seed: int = 0, noise: float = 0.5) -> xr.DataArray:
+    """What the five personas' centroids are the means of, as float32 like a model's."""
+    random = np.random.default_rng(seed + 1)
+    values = centroids(seed).expand_dims(question=[f"q{place}" for place in range(questions)])
+    return (values + noise * random.standard_normal(values.shape)).astype(np.float32)
+
+
+def test_pseudovalues_are_what_each_question_left_out_takes_away() -> None:
+    values = states().astype(np.float64)
+    found = cosine_pseudovalues(values, NAMES[:3])
+    whole = centred_cosine(values.mean("question"), NAMES[:3])
+    assert found.dims == ("question", "layer", "persona", "other")
+    for place, question in enumerate(values["question"].values):
+        without = centred_cosine(values.drop_sel(question=question).mean("question"), NAMES[:3])
+        np.testing.assert_allclose(found[place], 6 * whole - 5 * without, atol=1e-11)
+    assert found["question"].values.tolist() == values["question"].values.tolist()
+
+
+def test_pseudovalues_average_to_the_cosine_less_its_jackknife_bias() -> None:
+    values = states(noise=3.0).astype(np.float64)
+    whole = centred_cosine(values.mean("question"), NAMES)
+    without = [
+        centred_cosine(values.drop_sel(question=question).mean("question"), NAMES)
+        for question in values["question"].values
+    ]
+    bias = 5 * (sum(without) / 6 - whole)
+    np.testing.assert_allclose(cosine_pseudovalues(values, NAMES).mean("question"), whole - bias, atol=1e-12)
+    assert float(np.abs(bias).max()) > 0.01  # noise pulls cosines towards 0, so there is something to correct
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), questions=st.integers(2, 12), noise=st.floats(0, 100))
+def test_pseudovalues_are_symmetric_and_one_on_themselves(seed: int, questions: int, noise: float) -> None:
+    found = cosine_pseudovalues(states(questions, seed, noise), NAMES)
+    np.testing.assert_array_equal(found, found.transpose("question", "layer", "other", "persona").values)
+    assert bool((np.diagonal(found.values, axis1=2, axis2=3) == 1).all())
+
+
+def test_pseudovalues_follow_names_and_not_places() -> None:
+    values = states()
+    reordered = values.isel(persona=[4, 2, 0, 1, 3]).transpose("hidden", "persona", "layer", "question")
+    found = cosine_pseudovalues(reordered, NAMES[:3]).sel(persona=NAMES, other=NAMES)
+    np.testing.assert_allclose(found, cosine_pseudovalues(values, NAMES[:3]), atol=1e-9)
+
+
+def test_questions_that_all_say_the_same_have_the_cosine_as_every_pseudovalue() -> None:
+    values = states(4, noise=0.0).astype(np.float64)
+    whole = centred_cosine(values.isel(question=0, drop=True), NAMES)
+    for pseudovalue in cosine_pseudovalues(values, NAMES):
+        np.testing.assert_allclose(pseudovalue, whole, atol=1e-12)
+
+
+def test_one_question_has_no_pseudovalue() -> None:
+    found = cosine_pseudovalues(states(1), NAMES)
+    assert found.shape == (1, 3, 5, 5)
+    assert bool(found.isnull().all())
+
+
+def test_a_persona_that_has_no_direction_without_a_question_has_no_pseudovalue_there() -> None:
+    values = states(3).astype(np.float64)
+    centred_on = NAMES[:3]
+    # Without q2 the chef stands where the population's mean stands; with it, it does not.
+    for question in ("q0", "q1"):
+        values.loc[{"persona": "chef", "question": question}] = values.sel(persona=centred_on, question=question).mean(
+            "persona"
+        )
+    found = cosine_pseudovalues(values, centred_on)
+    others = [name for name in NAMES if name != "chef"]
+    assert bool(found.sel(question="q2", persona="chef", other=others).isnull().all())
+    assert bool(found.sel(question="q2", other="chef", persona=others).isnull().all())
+    assert bool(found.sel(question=["q0", "q1"]).notnull().all())
+    assert bool(found.sel(persona=others, other=others).notnull().all())
+
+
+def test_states_of_which_the_mean_has_no_direction_are_refused() -> None:
+    values = states(3)
+    values.loc[{"persona": "chef", "question": "q1"}] = np.nan
+    with pytest.raises(ValueError, match="persona chef is not finite"):
+        cosine_pseudovalues(values, NAMES[:3])
+    with pytest.raises(ValueError, match=r"expected \(persona, question, \.\.\., hidden\)"):
+        cosine_pseudovalues(centroids(), NAMES)

@@ -148,6 +148,34 @@ def test_cosines_say_whose_mean_was_subtracted(cosine: xr.Dataset) -> None:
     }
 
 
+def test_questions_stand_beside_the_cosine_only_where_their_states_were_kept(cosine: xr.Dataset) -> None:
+    assert "cosine_by_question" not in cosine
+    random = np.random.default_rng(5)
+    kept = {name: random.random((len(QUESTIONS), len(LAYERS), HIDDEN)) for name in PERSONAS}
+    with_states = {
+        name: xr.Dataset(
+            {"state": (("question", "layer", "hidden"), states), "centroid": (("layer", "hidden"), states.mean(0))},
+            coords={"question": QUESTIONS, "layer": LAYERS},
+        )
+        for name, states in kept.items()
+    }
+    found = cosine_dataset(with_states, {"study": PERSONAS, "few": PERSONAS[:2]})
+    assert found.cosine_by_question.dims == ("population", "question", "layer", "persona", "other")
+    first, second = ({name: states[place] for name, states in kept.items()} for place in range(2))
+    for population, members in (("study", PERSONAS), ("few", PERSONAS[:2])):
+        at = {"population": population, "layer": 5, "persona": "villain", "other": "comedian"}
+        halves = []
+        for only in (first, second):
+            mean = np.mean([only[name][1] for name in members], axis=0)
+            a, b = only["villain"][1] - mean, only["comedian"][1] - mean
+            halves.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        # Of two questions, leaving one out leaves the other.
+        expected = [2 * float(found.cosine.sel(at)) - halves[1], 2 * float(found.cosine.sel(at)) - halves[0]]
+        np.testing.assert_allclose(found.cosine_by_question.sel(at).sel(question=QUESTIONS), expected, atol=1e-12)
+    without_one = {**with_states, "villain": with_states["villain"].drop_vars("state")}
+    assert "cosine_by_question" not in cosine_dataset(without_one, {"study": PERSONAS})
+
+
 @pytest.fixture
 def pairs(matrix: xr.Dataset, cosine: xr.Dataset) -> pd.DataFrame:
     reordered = cosine.sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])  # names decide, not places
