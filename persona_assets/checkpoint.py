@@ -7,31 +7,18 @@ same name are another one.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from persona_assets.checkpoint_files import SAFE_FILES, CheckpointError, adapter_files, model_files
 from persona_assets.digest import digest_of, digest_of_file
 from persona_assets.files import written_whole
 
-SAFE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
-PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model*.bin", "model*.bin", "model*.pt", "consolidated*.pt*", "*.ckpt")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-)
+__all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]
+
 # What a config says of the program that wrote it and not of the model.
 VOLATILE_CONFIG = ("transformers_version", "_name_or_path")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be measured; the message names the file and says why."""
 
 
 class Checkpoint(BaseModel):
@@ -42,6 +29,8 @@ class Checkpoint(BaseModel):
         hub, revision: a repository and a commit of it (40 hex digits; a branch moves and is refused).
         adapter: directory of a LoRA adapter that is measured on top; or
         imported: folder of a published run that was imported; it has no weights here.
+        series, step: the training run that it belongs to and how far that was. They order checkpoints and are no part
+            of the identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +41,8 @@ class Checkpoint(BaseModel):
     revision: str | None = None
     adapter: Path | None = None
     imported: Path | None = None
+    series: str | None = None
+    step: Annotated[StrictInt, Field(ge=0)] | None = None
 
     def directory(self) -> Path:
         """The local directory with the base model's files; a hub repository is fetched once, safetensors only."""
@@ -125,126 +116,64 @@ def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = Fals
     Raises:
         CheckpointError: incomplete, pickled weights, no chat template, no adapter where one is named.
     """
-    directory = checkpoint.directory()
-    if not directory.is_dir():
-        raise CheckpointError(f"{checkpoint.name}: {directory} is not there; expected a Hugging Face model directory")
-    config = _json(directory / "config.json")
-    text_config = config.get("text_config") or config
-    shards = weight_files(directory)
+    model = model_files(checkpoint.name, checkpoint.directory())
     return Identity(
-        weights=digest_of([cache.digest(shard, recheck=recheck) for shard in shards]),
+        weights=digest_of([cache.digest(shard, recheck=recheck) for shard in model.shards]),
         adapter=_adapter_digest(checkpoint.adapter, cache, recheck) if checkpoint.adapter else None,
-        tokenizer=_tokenizer_digest(directory),
-        chat_template=digest_of(chat_template(directory)),
-        config=_config_digest(directory, config),
-        architecture=(config.get("architectures") or ["unknown"])[0],
-        blocks=_number(directory, text_config, "num_hidden_layers"),
-        hidden=_number(directory, text_config, "hidden_size"),
-        vocabulary=_number(directory, text_config, "vocab_size"),
-        weights_bytes=sum(shard.stat().st_size for shard in shards),
+        tokenizer=digest_of({file.name: digest_of_file(file) for file in model.tokenizer}),
+        chat_template=digest_of(model.chat_template),
+        config=_config_digest(model.configs),
+        architecture=(model.configs[0].get("architectures") or ["unknown"])[0],
+        **model.shape,
+        weights_bytes=sum(shard.stat().st_size for shard in model.shards),
     )
 
 
-def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "model") -> list[Path]:
-    """A directory's safetensors files in the order of their names, each of them whole.
+def check_complete(checkpoint: Checkpoint) -> None:
+    """Everything that `identify` asks of a local checkpoint, without reading its weights: headers and small files only.
+
+    Of a hub repository only the adapter is checked, for its own files would have to be fetched first.
 
     Raises:
-        CheckpointError: a file that is missing, cut, or pickled.
+        CheckpointError: the same that `identify` raises.
     """
-    for pattern in PICKLED_WEIGHTS:
-        if pickled := sorted(directory.glob(pattern)):
-            raise CheckpointError(
-                f"{pickled[0]} holds pickled weights, which can run code when they are read; "
-                "expected safetensors only: convert it, or remove it if the same weights are there as safetensors"
-            )
-    index = directory / f"{stem}.safetensors.index.json"
-    if index.is_file():
-        shards = _json(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise CheckpointError(f"{index}: weight_map: found {shards!r}; expected the names of the shards")
-        names = sorted({str(name) for name in shards.values()})
+    if checkpoint.hub is None:
+        model_files(checkpoint.name, checkpoint.directory())
+    if checkpoint.adapter is not None:
+        adapter_files(checkpoint.adapter)
+
+
+def stamp(checkpoint: Checkpoint) -> str:
+    """A digest (64 hex digits) that moves whenever a file that `identify` may read moves: its name, size or time.
+
+    Two equal stamps some time apart say that nobody is writing there. Folders below, optimizer state and other things
+    that a trainer leaves do not count. A hub repository at a commit cannot move: its stamp is that of the two names.
+
+    Raises:
+        CheckpointError: a folder that is not there, or has none of these files.
+    """
+    if checkpoint.hub is not None:
+        base: list[Any] = [checkpoint.hub, checkpoint.revision]
     else:
-        names = [f"{stem}.safetensors"]
-    files = [directory / name for name in names]
-    for file in files:
-        if not file.is_file() and index.is_file():
-            raise CheckpointError(
-                f"{index} names {file.name}, which is not there; "
-                "the checkpoint is still being written or was copied in part"
-            )
-        if not file.is_file():
-            raise CheckpointError(f"{file} is not there; expected weights as safetensors")
-        _whole(file)
-    return files
+        base = _moments(checkpoint.name, checkpoint.directory())
+    return digest_of([base, _moments(checkpoint.name, checkpoint.adapter) if checkpoint.adapter else None])
 
 
-def _whole(file: Path) -> None:
-    """safetensors compares the header's offsets with the file's size when it opens a file."""
-    from safetensors import SafetensorError, safe_open
-
+def _moments(name: str, directory: Path) -> list[Any]:
     try:
-        with safe_open(file, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file} is not a whole safetensors file: {error}; it is still being written or was cut"
-        ) from error
-
-
-def chat_template(directory: Path) -> str:
-    """The chat template that the tokenizer carries, from its own file or from tokenizer_config.json.
-
-    Raises:
-        CheckpointError: there is none, so a persona's system prompt has no place.
-    """
-    file = directory / "chat_template.jinja"
-    if file.is_file() and (text := file.read_text(encoding="utf-8")).strip():
-        return text
-    config = directory / "tokenizer_config.json"
-    template = _json(config).get("chat_template") if config.is_file() else None
-    if isinstance(template, list):  # several named templates: the tokenizer takes this one
-        template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
-    if not template:
-        raise CheckpointError(
-            f"{directory}: no chat template in chat_template.jinja or tokenizer_config.json; "
-            "expected one, since a persona is a system prompt; is this a base model?"
-        )
-    return str(template)
+        files = sorted({file for pattern in SAFE_FILES for file in directory.glob(pattern) if file.is_file()})
+        found = [(file.name, status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]
+    except OSError as error:  # a file that went away between the two lines, or a folder that is not for us
+        raise CheckpointError(f"{name}: {directory} cannot be looked through: {error}") from error
+    if not found:
+        raise CheckpointError(f"{name}: {directory} is not there or empty; expected safetensors and config.json")
+    return found
 
 
 def _adapter_digest(directory: Path, cache: DigestCache, recheck: bool) -> str:
-    weights = [cache.digest(file, recheck=recheck) for file in weight_files(directory, "adapter_model")]
-    return digest_of([*weights, _json(directory / "adapter_config.json")])
+    weights, config = adapter_files(directory)
+    return digest_of([*(cache.digest(file, recheck=recheck) for file in weights), config])
 
 
-def _tokenizer_digest(directory: Path) -> str:
-    present = [name for name in TOKENIZER_FILES if (directory / name).is_file()]
-    if not {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"} & set(present):
-        raise CheckpointError(f"{directory}: no tokenizer; expected tokenizer.json")
-    return digest_of({name: digest_of_file(directory / name) for name in present})
-
-
-def _config_digest(directory: Path, config: dict[str, Any]) -> str:
-    generation = directory / "generation_config.json"  # names the end-of-turn tokens
-    configs = [config, _json(generation) if generation.is_file() else {}]
+def _config_digest(configs: tuple[dict[str, Any], ...]) -> str:
     return digest_of([{key: value for key, value in each.items() if key not in VOLATILE_CONFIG} for each in configs])
-
-
-def _number(directory: Path, config: dict[str, Any], field: str) -> int:
-    if not isinstance(value := config.get(field), int):
-        raise CheckpointError(f"{directory / 'config.json'}: {field}: found {value!r}; expected a whole number")
-    return value
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is not there; the checkpoint is incomplete") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as JSON: {error}; it is still being written or is damaged"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: found {type(content).__name__}; expected a JSON object")
-    return content

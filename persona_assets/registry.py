@@ -6,83 +6,28 @@ qwen2.5-7b-instruct:
 villain-step-500:
   path: /data/run-7/base          # relative paths start at this file's folder
   adapter: /data/run-7/checkpoint-500
+  series: run-7                   # the training run, and how far it was
+  step: 500
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
-from persona_assets.files import written_whole
+from persona_assets.named_entries import NamedEntries
 from persona_assets.study import checked_name
-from persona_assets.yaml_files import describe_errors, read_yaml
+from persona_assets.yaml_files import describe_errors
 
-HEADER = "# Checkpoints that can be measured: a name, then path, or hub and revision; optionally adapter.\n"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Registry:
+class Registry(NamedEntries[Checkpoint]):
     """Reads and extends the file; an entry is checked when it is read, its weights when it is identified."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def names(self) -> list[str]:
-        """The names of all checkpoints, in the order of the file."""
-        return list(self._entries())
-
-    def get(self, name: str) -> Checkpoint:
-        """The checkpoint of this name.
-
-        Raises:
-            CheckpointError: there is none, or its entry is not well formed.
-        """
-        entries = self._entries()
-        if name not in entries:
-            raise CheckpointError(
-                f"{self.file}: no checkpoint {name!r}; found {list(entries)}; "
-                "add it with `persona-assets checkpoint add`"
-            )
-        return self._parse(name, entries[name])
-
-    def add(self, name: str, entry: dict[str, str]) -> Checkpoint:
-        """Appends an entry and leaves the rest of the file as people wrote it; the same entry twice is fine.
-
-        Raises:
-            CheckpointError: the name stands for something else already, or the entry is not well formed.
-        """
-        entries, checkpoint = self._entries(), self._parse(name, entry)
-        if name in entries:
-            if self._parse(name, entries[name]) != checkpoint:
-                raise CheckpointError(
-                    f"{self.file}: {name} is there already, as {entries[name]}; expected another name"
-                )
-            return checkpoint
-        text = self.file.read_text(encoding="utf-8") if self.file.is_file() else HEADER
-        if not text.endswith("\n"):
-            text += "\n"
-        text += yaml.safe_dump({name: entry}, sort_keys=False, allow_unicode=True)
-        if not _holds(text, {**entries, name: entry}):
-            raise CheckpointError(
-                f"{self.file}: {name} cannot be added at its end; expected names at the start of a line, not in braces"
-            )
-        with written_whole(self.file) as partial:
-            partial.write_text(text, encoding="utf-8")
-        return checkpoint
-
-    def _entries(self) -> dict[str, Any]:
-        if not self.file.is_file():
-            return {}
-        try:
-            content = read_yaml(self.file)
-        except ValueError as error:
-            raise CheckpointError(str(error)) from error
-        if content is not None and not isinstance(content, dict):
-            raise CheckpointError(f"{self.file}: found {type(content).__name__}; expected names of checkpoints")
-        return {str(name): entry for name, entry in (content or {}).items()}
+    one, many = "checkpoint", "checkpoints"
+    header = "# Checkpoints that can be measured: a name, then path, or hub and revision; optionally adapter.\n"
 
     def _parse(self, name: str, entry: Any) -> Checkpoint:
         place = f"{self.file}: {name}"
@@ -101,6 +46,10 @@ class Registry:
                 f"{place}: revision: found {checkpoint.revision!r}; "
                 "expected a commit, 40 hex digits, since a branch moves"
             )
+        try:
+            checked_name(name if checkpoint.series is None else checkpoint.series)
+        except ValueError as error:
+            raise CheckpointError(f"{place}: series: {error}") from None
         here = self.file.parent
         return checkpoint.model_copy(
             update={
@@ -109,11 +58,3 @@ class Registry:
                 "imported": here / checkpoint.imported if checkpoint.imported else None,
             }
         )
-
-
-def _holds(text: str, entries: dict[str, Any]) -> bool:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return False
-    return isinstance(content, dict) and {str(name): entry for name, entry in content.items()} == entries

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, Identity, chat_template, identify
+from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, Identity, identify
+from persona_assets.checkpoint_files import chat_template
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -1,0 +1,75 @@
+"""Where checkpoints arrive by themselves: a YAML file that people read and edit.
+
+run7:
+  directory: /data/run-7              # its folders checkpoint-*; relative paths start at this file's folder
+  base: qwen2.5-7b-instruct           # a registered checkpoint: what adapters are measured on, and step 0
+nightly:
+  hub: somebody/model
+  branch: main                        # every commit of it from now on
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, field_validator, model_validator
+
+from persona_assets.checkpoint import CheckpointError
+from persona_assets.named_entries import NamedEntries
+from persona_assets.settings import Strict
+from persona_assets.study import checked_name
+from persona_assets.yaml_files import describe_errors
+
+
+class Watch(Strict):
+    """One place where checkpoints arrive; its name is that of their series.
+
+    Attributes:
+        directory: a folder that a trainer writes `checkpoint-*` folders to; or
+        hub, branch: a hub repository and the branch of it that is followed (`main` unless said otherwise).
+        base: name of a registered checkpoint: what adapters found there are measured on, and step 0 of the series.
+    """
+
+    name: str
+    directory: Path | None = None
+    hub: str | None = None
+    branch: str | None = None
+    base: str | None = None
+
+    @field_validator("name", "base")
+    @classmethod
+    def _name(cls, name: str | None) -> str | None:
+        return None if name is None else checked_name(name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _main_is_followed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("hub") and values.get("branch") is None:
+            return {**values, "branch": "main"}
+        return values
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Watch":
+        if (self.directory is None) == (self.hub is None):
+            found = "neither" if self.hub is None else "both"
+            raise ValueError(f"found {found} of directory and hub; expected exactly one of them")
+        if self.branch is not None and self.hub is None:
+            raise ValueError(f"branch: found {self.branch!r} without hub; expected it only with a hub repository")
+        return self
+
+
+class Watched(NamedEntries[Watch]):
+    """Reads and extends the file; what arrives is looked for by `arrivals`."""
+
+    one, many = "watch", "watches"
+    header = "# Where checkpoints arrive by themselves: a name, then directory, or hub and branch; optionally base.\n"
+
+    def _parse(self, name: str, entry: Any) -> Watch:
+        try:
+            checked_name(name)
+            watch = Watch.model_validate({**entry, "name": name} if isinstance(entry, dict) else entry)
+        except ValidationError as error:
+            raise CheckpointError(f"{self.file}: {name}: {describe_errors(error)}") from None
+        except ValueError as error:
+            raise CheckpointError(f"{self.file}: {error}") from None
+        here = self.file.parent
+        return watch.model_copy(update={"directory": here / watch.directory.expanduser() if watch.directory else None})
