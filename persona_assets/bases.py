@@ -1,0 +1,83 @@
+"""The base model that an adapter in a watched directory belongs to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.registry import COMMIT
+from persona_assets.watched import Watch
+
+
+def base_of(
+    watch: Watch, config_file: Path, config: dict[str, Any], registered: Mapping[str, Checkpoint]
+) -> Checkpoint:
+    """What the adapter is measured on: a checkpoint without adapter.
+
+    Sought in this order: the watch's `base`; then `base_model_name_or_path` of `config` (the content of `config_file`,
+    an adapter_config.json) as the name of a registered checkpoint, the path of one, a local directory, or the
+    repository of a registered one.
+
+    Raises:
+        CheckpointError: there is none, or it cannot carry the adapter; says what was found and what to do.
+    """
+    if watch.base is not None:
+        return _bare(_registered(watch.name, watch.base, registered), f"watch {watch.name}: base")
+    named = config.get("base_model_name_or_path")
+    field = f"{config_file}: base_model_name_or_path"
+    if not isinstance(named, str) or not named:
+        raise CheckpointError(f"{field}: found {named!r}; expected the base model; {_advice(watch)}")
+    if named in registered:
+        return _bare(registered[named], field)
+    directory = Path(named).expanduser().absolute()  # a relative path starts where the process does, as in Transformers
+    for checkpoint in registered.values():
+        if checkpoint.path is not None and checkpoint.path.resolve() == directory.resolve():
+            return Checkpoint(name=checkpoint.name, path=checkpoint.path)
+    if directory.is_dir():
+        return Checkpoint(name=directory.name, path=directory)
+    return _of_repository(watch, field, named, config.get("revision"), registered)
+
+
+def _registered(watch: str, base: str, registered: Mapping[str, Checkpoint]) -> Checkpoint:
+    if base not in registered:
+        raise CheckpointError(
+            f"watch {watch}: base: found {base!r}; expected a registered checkpoint, one of {list(registered)}; "
+            "add it with `persona-assets checkpoint add`"
+        )
+    return registered[base]
+
+
+def _bare(base: Checkpoint, field: str) -> Checkpoint:
+    if base.adapter is not None:
+        raise CheckpointError(
+            f"{field}: found {base.name}, which has an adapter itself ({base.adapter}); "
+            "expected a checkpoint without one, since an adapter on an adapter is not supported: merge the first"
+        )
+    if base.imported is not None:
+        raise CheckpointError(
+            f"{field}: found {base.name}, which is an imported run; expected a checkpoint with weights"
+        )
+    return base
+
+
+def _of_repository(watch: Watch, field: str, repo: str, own: Any, registered: Mapping[str, Checkpoint]) -> Checkpoint:
+    known = [checkpoint for checkpoint in registered.values() if checkpoint.hub == repo]
+    if not known:
+        raise CheckpointError(
+            f"{field}: found {repo!r}, which is neither registered nor a directory here; {_advice(watch)}"
+        )
+    if isinstance(own, str) and COMMIT.fullmatch(own):  # what the adapter was trained on, whichever is registered
+        return Checkpoint(name=known[0].name, hub=repo, revision=own)
+    if len({checkpoint.revision for checkpoint in known}) > 1:
+        names = [checkpoint.name for checkpoint in known]
+        raise CheckpointError(
+            f"{field}: found {repo!r}, which is registered at several commits, as {names}; {_advice(watch)}"
+        )
+    return Checkpoint(name=known[0].name, hub=repo, revision=known[0].revision)
+
+
+def _advice(watch: Watch) -> str:
+    return (
+        "register the base with `persona-assets checkpoint add` and name it as base of the watch "
+        f"{watch.name} in watched.yaml"
+    )
