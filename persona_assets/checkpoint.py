@@ -165,8 +165,10 @@ def _moments(name: str, directory: Path) -> list[Any]:
         found = [(file.name, status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]
     except OSError as error:  # a file that went away between the two lines, or a folder that is not for us
         raise CheckpointError(f"{name}: {directory} cannot be looked through: {error}") from error
+    if not directory.is_dir():
+        raise CheckpointError(f"{name}: {directory} is not there; expected a Hugging Face model directory")
     if not found:
-        raise CheckpointError(f"{name}: {directory} is not there or empty; expected safetensors and config.json")
+        raise CheckpointError(f"{name}: {directory} holds no file of a checkpoint yet; expected safetensors and JSON")
     return found
 
 

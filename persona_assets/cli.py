@@ -8,20 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
+from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
 from persona_assets.study import StudyError
 from persona_assets.study_files import ENVIRONMENT_VARIABLE, load_study, study_path
+from persona_assets.training_step import training_step
+from persona_assets.watched import Watched
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Register and list the checkpoints that can be measured.")
 import_app = typer.Typer(no_args_is_help=True, help="Bring in what somebody else measured.")
 study_app = typer.Typer(no_args_is_help=True, help="Check a study's file.")
+watch_app = typer.Typer(no_args_is_help=True, help="Say where checkpoints arrive by themselves, and see what is there.")
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(import_app, name="import")
 app.add_typer(study_app, name="study")
+app.add_typer(watch_app, name="watch")
 
 StudyOption = Annotated[
     str | None,
@@ -101,16 +106,23 @@ def checkpoint_add(
     hub: Annotated[str | None, typer.Option(help="A hub repository, such as Qwen/Qwen2.5-7B-Instruct.")] = None,
     revision: Annotated[str | None, typer.Option(help="The repository's commit, 40 hex digits.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="A LoRA adapter's directory, measured on top.")] = None,
+    series: Annotated[str | None, typer.Option(help="The training run that it belongs to.")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Its training step. Without it what the trainer wrote beside the weights.")
+    ] = None,
 ) -> None:
     """Register a checkpoint: a local directory, or a hub repository at a commit; optionally with a LoRA adapter."""
     registry = _registry()
+    directory = adapter or path
     fields = {
-        "path": path and path.absolute(),
+        "path": _absolute(path),
         "hub": hub,
         "revision": revision,
-        "adapter": adapter and adapter.absolute(),
+        "adapter": _absolute(adapter),
+        "series": series,
+        "step": training_step(directory) if step is None and directory else step,
     }
-    checkpoint = registry.add(name, {field: str(value) for field, value in fields.items() if value is not None})
+    checkpoint = registry.add(name, {field: value for field, value in fields.items() if value is not None})
     if checkpoint.path is not None:
         print(f"{name}: {identify(checkpoint, _digests()).digest}")
     print(f"added to {registry.file}; measure it with `persona-assets run --checkpoint {name}`")
@@ -158,6 +170,44 @@ def import_published_run(
     print(f"study     {brought.study_file}; next: `persona-assets run --study {name}`")
 
 
+@watch_app.command("add")
+def watch_add(
+    name: Annotated[str, typer.Argument(help="Its name, and that of the series of what arrives there.")],
+    directory: Annotated[Path | None, typer.Option(help="A folder that gets `checkpoint-*` folders.")] = None,
+    hub: Annotated[str | None, typer.Option(help="A hub repository; each commit from now on is a checkpoint.")] = None,
+    branch: Annotated[str | None, typer.Option(help="The repository's branch; without it main.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A registered checkpoint: what adapters found there are measured on, step 0 of the series."),
+    ] = None,
+) -> None:
+    """Have checkpoints registered as they arrive, in a directory or in a branch of a hub repository."""
+    if base is not None:
+        _registry().get(base)
+    place = {"directory": _absolute(directory), "hub": hub, "branch": branch, "base": base}
+    _watched().add(name, {field: value for field, value in place.items() if value is not None})
+    print(f"added to {_watched().file}; `persona-assets watch list` says what is there now")
+
+
+@watch_app.command("list")
+def watch_list() -> None:
+    """List the watches, and what is in each of them now: registered, complete, or waiting for what."""
+    registry, watches = _registry(), _watched().all()
+    if not watches:
+        print(f"none in {_watched().file}; add one with `persona-assets watch add`")
+    for watch in watches:
+        print(f"{watch.name}: {watch.directory or f'{watch.hub}, branch {watch.branch}'}")
+        found = {each.name: "registered" for each in registry.all() if each.series == watch.name}
+        try:
+            for arrival in arrivals_in(watch, registry):
+                state = "registered" if arrival.name in registry.names() else "complete"
+                found[arrival.name] = f"waits: {arrival.waits}" if arrival.waits else state
+        except CheckpointError as error:
+            print(f"  cannot be looked into: {error}")
+        for name, state in found.items():
+            print(f"  {name:32} {state}")
+
+
 @study_app.command("check")
 def study_check(study: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped study.")]) -> None:
     """Load a study and say what it measures, or what is wrong with it."""
@@ -170,8 +220,16 @@ def study_check(study: Annotated[str, typer.Argument(help="A YAML file, or the n
     )
 
 
+def _absolute(path: Path | None) -> str | None:
+    return str(path.absolute()) if path is not None else None
+
+
 def _registry() -> Registry:
     return Registry(Path(os.environ["DAGSTER_HOME"]) / "checkpoints.yaml")
+
+
+def _watched() -> Watched:
+    return Watched(Path(os.environ["DAGSTER_HOME"]) / "watched.yaml")
 
 
 def _digests() -> DigestCache:
