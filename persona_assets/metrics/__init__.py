@@ -2,13 +2,15 @@
 
 divergence: JS and KL of logits; response: over one response's tokens; averaging: over responses, with intervals;
 cosine: between centroids; markers, leakage, leakage_files: what leaked, counted or imported; pairs: all of it side by
-side. Torch, numpy, scipy, pandas and xarray only: the folder can be taken away and used alone.
+side; drift: from checkpoint to checkpoint. Torch, numpy, scipy, pandas and xarray only: the folder can be taken away
+and used alone.
 """
 
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
 from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
 from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence
+from persona_assets.metrics.drift import Drift, measure_drift
 from persona_assets.metrics.leakage import (
     LeakageError,
     build_leakage_table,
@@ -29,6 +31,7 @@ from persona_assets.metrics.response import ResponseDivergence, divergence_of_re
 
 __all__ = [
     "GENERATOR_SUBSETS",
+    "Drift",
     "LeakageError",
     "ResponseDivergence",
     "average_over_responses",
@@ -47,6 +50,7 @@ __all__ = [
     "jensen_shannon",
     "kullback_leibler",
     "label_responses",
+    "measure_drift",
     "pairwise_divergence",
     "rates_by_target",
     "read_leakage_table",
