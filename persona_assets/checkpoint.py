@@ -52,13 +52,14 @@ class Checkpoint(BaseModel):
             )
         if self.path is not None:
             return self.path
+        import httpx2  # what huggingface_hub speaks through: a connection that breaks while a file comes is its error
         from huggingface_hub import snapshot_download  # imported late: local checkpoints never need it
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError
 
         assert self.hub is not None
         try:
             return Path(snapshot_download(self.hub, revision=self.revision, allow_patterns=list(SAFE_FILES)))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        except (httpx2.HTTPError, HFValidationError, OSError) as error:
             raise CheckpointError(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}") from error
 
 

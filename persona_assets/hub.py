@@ -98,6 +98,5 @@ def _named(asked: str) -> Iterator[None]:
     try:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(
-            f"{asked} cannot be looked up at {HfApi().endpoint}: {type(error).__name__}: {error}"
-        ) from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())  # the hub's own messages run over several lines
+        raise CheckpointError(f"{asked} cannot be looked up at {HfApi().endpoint}: {what}") from error
