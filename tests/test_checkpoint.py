@@ -11,7 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, Identity, identify
+from persona_assets.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    DigestCache,
+    Identity,
+    check_complete,
+    identify,
+    stamp,
+)
 from persona_assets.checkpoint_files import chat_template
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -127,6 +135,10 @@ def test_the_adapter_is_part_of_the_identity(tiny_directory: Path, adapter: Path
     base, adapted = identity(tiny_directory, cache), identity(tiny_directory, cache, adapter=adapter)
     assert base.digest != adapted.digest
     assert base.weights == adapted.weights
+
+
+def test_series_and_step_are_no_part_of_the_identity(tiny_directory: Path, cache: DigestCache) -> None:
+    assert identity(tiny_directory, cache, series="run7", step=500) == identity(tiny_directory, cache)
 
 
 def test_every_shard_counts(tiny_directory: Path, cache: DigestCache) -> None:
@@ -250,6 +262,100 @@ def test_a_damaged_cache_only_costs_the_reading(tmp_path: Path, cache: DigestCac
     cache.file.write_text(content.replace("%s", str(file.resolve())))
     assert cache.digest(file) == before
     assert json.loads(cache.file.read_text())[str(file.resolve())][2] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: shard(d)[1].unlink(),
+        lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-1]),
+        lambda d: (d / "pytorch_model.bin").write_bytes(b"\x80\x04."),
+        lambda d: (d / "config.json").unlink(),
+        lambda d: change(d / "config.json", hidden_size="32"),
+        lambda d: change(d / "config.json", text_config=[32]),
+        lambda d: (d / "generation_config.json").write_text("{"),
+        lambda d: (d / "chat_template.jinja").unlink(),
+        lambda d: (d / "chat_template.jinja").write_bytes(b"\xff"),
+        lambda d: (d / "tokenizer.json").unlink(),
+        lambda d: (d.with_name("adapter") / "adapter_model.safetensors").unlink(),
+        lambda d: (d.with_name("adapter") / "adapter_config.json").write_text("{"),
+    ],
+)
+def test_what_identify_refuses_is_not_complete_and_says_the_same(
+    tiny_directory: Path, adapter: Path, cache: DigestCache, damage: Callable[[Path], object]
+) -> None:
+    checkpoint = Checkpoint(name="tiny", path=tiny_directory, adapter=adapter)
+    check_complete(checkpoint)
+    damage(tiny_directory)
+    with pytest.raises(CheckpointError) as refused:
+        identify(checkpoint, cache)
+    with pytest.raises(CheckpointError) as incomplete:
+        check_complete(checkpoint)
+    assert str(incomplete.value) == str(refused.value)
+
+
+def test_completeness_is_told_without_fetching_anything(adapter: Path) -> None:
+    """Offline, and in no cache: only the adapter's own files are looked at."""
+    checkpoint = Checkpoint(name="tiny", hub="someone/absent", revision=COMMIT, adapter=adapter)
+    check_complete(checkpoint)
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is not there"):
+        check_complete(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json"])
+def test_the_stamp_moves_with_every_file_of_the_model(tiny_directory: Path, name: str) -> None:
+    checkpoint, file = Checkpoint(name="tiny", path=tiny_directory), tiny_directory / name
+    before = stamp(checkpoint)
+    with file.open("ab") as being_written:
+        being_written.write(b" ")
+    appended = stamp(checkpoint)
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    touched = stamp(checkpoint)
+    file.unlink()
+    assert len({before, appended, touched, stamp(checkpoint)}) == 4
+
+
+def test_the_stamp_moves_with_the_adapter(tiny_directory: Path, adapter: Path) -> None:
+    checkpoint = Checkpoint(name="tiny", path=tiny_directory, adapter=adapter)
+    before = stamp(checkpoint)
+    change(adapter / "adapter_config.json", lora_alpha=16)
+    assert stamp(checkpoint) != before
+
+
+def test_the_stamp_stays_where_only_the_trainer_goes_on(tiny_directory: Path) -> None:
+    checkpoint = Checkpoint(name="tiny", path=tiny_directory)
+    before = stamp(checkpoint)
+    (tiny_directory / "optimizer.pt").write_bytes(b"state")
+    (tiny_directory / "training_args.bin").write_bytes(b"arguments")
+    (tiny_directory / "checkpoint-500").mkdir()
+    (tiny_directory / "checkpoint-500" / "model.safetensors").write_bytes(b"another")
+    assert stamp(checkpoint) == before
+
+
+def test_the_stamp_does_not_depend_on_the_place(tiny_directory: Path, tmp_path: Path) -> None:
+    before = stamp(Checkpoint(name="tiny", path=tiny_directory))
+    moved = tiny_directory.rename(tmp_path / "moved")
+    assert stamp(Checkpoint(name="renamed", path=moved)) == before
+
+
+def test_the_stamp_of_a_repository_is_that_of_its_commit() -> None:
+    stamps = {
+        stamp(Checkpoint(name="tiny", hub=hub, revision=revision))
+        for hub, revision in (("a/b", COMMIT), ("a/c", COMMIT), ("a/b", "f" * 40), ("a/b", COMMIT))
+    }
+    assert len(stamps) == 3
+
+
+def test_what_has_no_stamp_is_named(tmp_path: Path) -> None:
+    absent, empty = tmp_path / "absent", tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CheckpointError, match=f"tiny: {absent} is not there"):
+        stamp(Checkpoint(name="tiny", path=absent))
+    with pytest.raises(CheckpointError, match=f"tiny: {empty} holds no file of a checkpoint yet"):
+        stamp(Checkpoint(name="tiny", path=empty))
+    with pytest.raises(CheckpointError, match="tiny: is an imported run, without weights"):
+        stamp(Checkpoint(name="tiny", imported=empty))
 
 
 @pytest.fixture

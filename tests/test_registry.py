@@ -1,5 +1,7 @@
 """The registry is a file that people write: it is read strictly and extended politely."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,28 @@ def test_a_home_folder_is_expanded(registry: Registry, monkeypatch: pytest.Monke
 
 def test_a_registry_that_is_not_there_is_empty(registry: Registry) -> None:
     assert registry.names() == []
+    assert registry.all() == []
+
+
+def test_all_checkpoints_come_in_the_order_of_the_file(written: Registry) -> None:
+    assert written.all() == [written.get("qwen"), written.get("villain-500")]
+
+
+def test_a_checkpoint_knows_its_series_and_step(registry: Registry) -> None:
+    added = registry.add("run7.checkpoint-500", {"path": "/m", "series": "run7", "step": 500})
+    assert registry.get("run7.checkpoint-500") == added
+    assert (added.series, added.step) == ("run7", 500)
+
+
+def test_writers_at_the_same_time_lose_nothing(registry: Registry) -> None:
+    """A sensor registers what arrived while a person adds something."""
+    script = (
+        "import sys; from pathlib import Path; from persona_assets.registry import Registry\n"
+        "for number in range(20): Registry(Path(sys.argv[1])).add(f'{sys.argv[2]}-{number}', {'path': '/m'})"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(registry.file), name]) for name in ("a", "b")]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert sorted(registry.names()) == sorted(f"{name}-{number}" for name in "ab" for number in range(20))
 
 
 def test_what_was_added_is_there(registry: Registry) -> None:
@@ -94,6 +118,10 @@ def test_another_entry_under_a_name_is_refused(written: Registry) -> None:
         ("{adapter: /a}", "new: expected either path, or hub and revision"),
         ("{path: /m, lora: /a}", "new: lora: unknown field, found '/a'"),
         ("{path: [1]}", "new: path: found [1]"),
+        ("{path: /m, step: -1}", "new: step: found -1"),
+        ("{path: /m, step: '500'}", "new: step: found '500'"),
+        ("{path: /m, step: 0.5}", "new: step: found 0.5"),
+        ("{path: /m, series: Run 7}", "new: series: 'Run 7' is not a name; expected lower-case"),
         ("/models/new", "new: found '/models/new'"),
         ("", "new: found None"),
     ],
