@@ -3,13 +3,16 @@
     artefacts/<asset>/<fingerprint>.parquet | .nc | <folder of files>
     artefacts/<asset>/<fingerprint>.json        what it was made from, what it cost, SHA-256 of the content
 
-The JSON is written last: an artefact without it was never finished and does not exist. Nothing is overwritten and
-nothing is deleted, so other inputs never lose what earlier ones gave.
+The JSON is written last: an artefact without it was never finished and does not exist. Nothing is overwritten, so
+other inputs never lose what earlier ones gave, and nothing is deleted unless a person prunes it: then the JSON stays
+and says what had been there.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,10 @@ Files = dict[str, bytes]
 Value = Table | xr.Dataset | Files | dict[str, Any]
 
 
+# What the name of a mapping's content ends with, as against that of its record.
+VALUE = ".value.json"
+
+
 class ArtefactError(RuntimeError):
     """An artefact that is not there or not what it was when it was written; says which and what to do."""
 
@@ -40,6 +47,7 @@ class Artefact:
         path: the file or folder with its content.
         made_from: everything that its fingerprint is the digest of.
         measured: what a person asks: tokens, seconds, device; no part of the identity.
+        pruned: when a person had the content deleted, if so.
     """
 
     asset: str
@@ -48,13 +56,16 @@ class Artefact:
     made_from: dict[str, Any]
     measured: dict[str, Any]
     sha256: str
+    pruned: str | None = None
 
     def read(self) -> Any:
         """The value: a table, a dataset, a mapping, or the files by name.
 
         Raises:
-            ArtefactError: the content is missing or its checksum is another than when it was written.
+            ArtefactError: the content was pruned, is missing or has another checksum than when it was written.
         """
+        if self.pruned and not self.path.exists():
+            raise ArtefactError(f"{self.path}: was pruned at {self.pruned}; materialise {self.asset} again")
         if not self.path.exists() or digest_of_path(self.path) != self.sha256:
             raise ArtefactError(
                 f"{self.path}: the content is missing or damaged (its SHA-256 is not the recorded one); "
@@ -81,6 +92,8 @@ class ArtefactStore:
         artefact = self._load(asset, digest_of(made_from))
         if artefact is None or artefact.intact():
             return artefact
+        if artefact.pruned:
+            return None
         self._record(asset, artefact.fingerprint).unlink()
         if artefact.path.exists():
             artefact.path.rename(_unused(artefact.path.with_name(artefact.path.name + ".damaged")))
@@ -90,6 +103,28 @@ class ArtefactStore:
         """Whether a finished artefact with all its bytes is at an address."""
         artefact = self._load(asset, fingerprint)
         return artefact is not None and artefact.intact()
+
+    def is_pruned(self, asset: str, fingerprint: str) -> bool:
+        """Whether a person had the content at an address deleted, and it was not made again."""
+        artefact = self._load(asset, fingerprint)
+        return artefact is not None and artefact.pruned is not None
+
+    def all(self, asset: str) -> Iterator[Artefact]:
+        """Every finished artefact of an asset, pruned ones too."""
+        for file in sorted((self.root / asset).glob("*.json")):
+            if not file.name.endswith(VALUE) and (artefact := self._load(asset, file.stem)):
+                yield artefact
+
+    def prune(self, artefact: Artefact) -> int:
+        """Deletes an artefact's content and notes it in the record, which stays; returns the bytes freed."""
+        freed = size_of(artefact.path)
+        self._write_record(replace(artefact, pruned=datetime.now(UTC).isoformat(timespec="seconds")))
+        # Last, so that whoever is killed here leaves bytes behind and no record of content that is gone.
+        if artefact.path.is_dir():
+            shutil.rmtree(artefact.path)
+        else:
+            artefact.path.unlink(missing_ok=True)
+        return freed
 
     def get(self, asset: str, fingerprint: str) -> Artefact:
         """The artefact at an address.
@@ -108,16 +143,21 @@ class ArtefactStore:
         path = self.root / asset / f"{fingerprint}{_suffix(value)}"
         with written_whole(path) as partial:
             _write(partial, value)
-        record = {
-            "asset": asset,
-            "content": path.name,
-            "sha256": digest_of_path(path),
-            "made_from": dict(made_from),
-            "measured": dict(measured),
-        }
-        with written_whole(self._record(asset, fingerprint)) as partial:
-            partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        sha256 = digest_of_path(path)
+        self._write_record(Artefact(asset, fingerprint, path, dict(made_from), dict(measured), sha256))
         return self.get(asset, fingerprint)
+
+    def _write_record(self, artefact: Artefact) -> None:
+        record = {
+            "asset": artefact.asset,
+            "content": artefact.path.name,
+            "sha256": artefact.sha256,
+            "made_from": artefact.made_from,
+            "measured": artefact.measured,
+            **({"pruned": artefact.pruned} if artefact.pruned else {}),
+        }
+        with written_whole(self._record(artefact.asset, artefact.fingerprint)) as partial:
+            partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _record(self, asset: str, fingerprint: str) -> Path:
         return self.root / asset / f"{fingerprint}.json"
@@ -137,7 +177,14 @@ class ArtefactStore:
             record["made_from"],
             record["measured"],
             record["sha256"],
+            record.get("pruned"),
         )
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of a folder's files; 0 where nothing is there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _unused(path: Path) -> Path:
@@ -155,7 +202,7 @@ def _suffix(value: Value) -> str:
         case dict() if all(isinstance(content, bytes) for content in value.values()):
             return ""
         case dict():
-            return ".value.json"
+            return VALUE
 
 
 def _write(path: Path, value: Value) -> None:

@@ -92,11 +92,38 @@ def ui(
         str, typer.Option(help="Address to listen on; loopback unless you put authentication in front.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="Port of the page.")] = 3000,
+    automate: Annotated[
+        bool, typer.Option("--automate", help="Measure new checkpoints by themselves, unless turned off in the page.")
+    ] = False,
 ) -> None:
     """Serve Dagster's page over this instance, with its daemon."""
     _choose_study(study)
+    if automate:
+        os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
+    os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
     command = [sys.executable, "-m", "dagster", "dev", "-m", "persona_assets.definitions", "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(help="How many checkpoints, the last registered, keep everything.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Do it; otherwise only say what would be deleted.")] = False,
+) -> None:
+    """Delete what took a model to make for all but the last checkpoints; tables and reports are kept for ever."""
+    import dagster as dg
+
+    from persona_assets.orchestration import retention
+    from persona_assets.orchestration.home import Home
+
+    home = Home.of_environment()
+    kept, doomed = retention.prunable(dg.DagsterInstance.get(), home, keep)
+    print(f"keeps     {', '.join(kept) or 'no checkpoint'}; of all others tables, figures, reports and records")
+    for line in retention.summary(doomed):
+        print(f"{'deletes' if delete else 'would delete':10}{line}")
+    freed = retention.prune(home, doomed) if delete else sum(each.size for each in doomed)
+    again = "" if delete or not doomed else "; say --delete to do it"
+    print(f"{'freed' if delete else 'would free':10}{freed / 2**20:.1f} MiB{again}")
 
 
 @checkpoint_app.command("add")

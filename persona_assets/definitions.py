@@ -3,9 +3,11 @@
 import dagster as dg
 
 from persona_assets.assets import (
+    checkpoint_checks,
     checkpoints,
     checks,
     divergence,
+    drift,
     geometry,
     imported,
     leakage,
@@ -17,13 +19,18 @@ from persona_assets.assets import (
     responses,
     statistics,
 )
+from persona_assets.assets.checkpoint_checks import build_report_check
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.io_managers import ArtefactIOManager
+from persona_assets.orchestration.io_managers import build_io_manager
 from persona_assets.orchestration.jobs import build_jobs
 from persona_assets.orchestration.loggers import terminal
+from persona_assets.orchestration.measuring import build_measure_job
+from persona_assets.orchestration.notifying import build_notifiers
 from persona_assets.orchestration.partitions import STUDY
+from persona_assets.orchestration.registering import build_register_job
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.sensors import study_and_registry
+from persona_assets.orchestration.schedules import nightly
+from persona_assets.orchestration.sensors import dead_runs, new_checkpoints, study_and_registry
 from persona_assets.study import Study
 
 
@@ -40,22 +47,28 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     markers = [leakage.marker_adapter, leakage.marker_rates] if study.sources else []
     outcome = [leakage.leakage_table, statistics.partial_correlations] if study.has_leakage else []
     tables = [pairs.pair_table, pictures.figures, report.report]
-    tests = [checks, *([leakage_checks] if study.sources else [])]
-    return dg.Definitions(
-        assets=[personas.persona_prompts, *measured, *markers, *outcome, *tables],
-        asset_checks=[checks.js_is_a_divergence] if study.imported else dg.load_asset_checks_from_modules(tests),
-        jobs=build_jobs(study),
-        sensors=[study_and_registry],
+    compared = [] if study.imported else [drift.checkpoint_drift]
+    tests = [checks, checkpoint_checks, *([leakage_checks] if study.sources else [])]
+    every_check = [*dg.load_asset_checks_from_modules(tests), build_report_check(lambda: defs)]
+    measure = build_measure_job(study, home, lambda: defs)
+    automation = [new_checkpoints, *build_notifiers(measure)]
+    defs = dg.Definitions(
+        assets=[personas.persona_prompts, *measured, *markers, *outcome, *tables, *compared],
+        asset_checks=[checks.js_is_a_divergence] if study.imported else every_check,
+        jobs=[*build_jobs(study), *([] if study.imported else [measure, build_register_job(home)])],
+        sensors=[study_and_registry, dead_runs, *([] if study.imported else automation)],
+        schedules=[] if study.imported else [nightly],
         resources={
             "study": study,
             "home": home,
             "gpu": Gpu(**study.inference.model_dump()),
-            "io_manager": ArtefactIOManager(home.store, study),
+            "io_manager": build_io_manager(home.store, study),
         },
         # Every run is one process: the model that one step loads serves the next.
         executor=dg.in_process_executor,
         loggers={"console": terminal},
     )
+    return defs
 
 
 defs = build_definitions(STUDY, Home.of_environment())

@@ -8,6 +8,7 @@ from persona_assets.checkpoint import identify
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.same_weights import same_as
 
 CHECKPOINTS = "checkpoints"
 
@@ -26,12 +27,16 @@ def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[H
     """
     checkpoint = home.registry.get(context.partition_key)
     identity = identify(checkpoint, home.digests)
+    twin = same_as(context.instance, home, checkpoint.name, identity.digest)
+    about = {"same_as": dg.MetadataValue.md(f"same as **{twin}**: the same weights under another name")} if twin else {}
     return dg.Output(
         identity.model_dump(),
         data_version=dg.DataVersion(identity.digest),
         metadata={
+            **about,
             "digest": identity.digest,
             "files": str(checkpoint.path or f"{checkpoint.hub} at {checkpoint.revision}"),
+            **{field: value for field in ("series", "step") if (value := getattr(checkpoint, field)) is not None},
             **{name: value for name, value in identity.model_dump().items() if value is not None},
         },
     )

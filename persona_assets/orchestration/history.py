@@ -1,17 +1,23 @@
-"""What Dagster's event log says was materialised last: partition → artefact."""
+"""What Dagster's event log says was materialised last: partition → event, fingerprint, artefact."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import dagster as dg
 
 from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
 
 FINGERPRINT = "fingerprint"
+DATA_VERSION = "dagster/data_version"
 
 
-def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Sequence[str]) -> dict[str, str]:
-    """Fingerprint of the latest materialisation of each partition that has one."""
-    found: dict[str, str] = {}
+def latest_events(
+    instance: dg.DagsterInstance,
+    asset: str,
+    partitions: Sequence[str],
+    counts: Callable[[dg.AssetMaterialization], bool] = lambda _: True,
+) -> dict[str, dg.AssetMaterialization]:
+    """The latest materialisation of each partition that has one (that counts)."""
+    found: dict[str, dg.AssetMaterialization] = {}
     wanted = set(partitions)
     cursor: str | None = None
     while len(found) < len(wanted):
@@ -22,12 +28,18 @@ def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Se
         )
         for record in records.records:  # newest first
             event = record.asset_materialization
-            if event and event.partition in wanted and event.partition not in found and FINGERPRINT in event.metadata:
-                found[event.partition] = str(event.metadata[FINGERPRINT].value)
+            if event and event.partition in wanted and event.partition not in found and counts(event):
+                found[event.partition] = event
         if not records.has_more:
             break
         cursor = records.cursor
     return found
+
+
+def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Sequence[str]) -> dict[str, str]:
+    """Fingerprint of the latest materialisation of each partition that has one."""
+    events = latest_events(instance, asset, partitions, lambda event: FINGERPRINT in event.metadata)
+    return {partition: str(event.metadata[FINGERPRINT].value) for partition, event in events.items()}
 
 
 def latest_artefacts(

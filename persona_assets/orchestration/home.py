@@ -7,6 +7,7 @@ from pathlib import Path
 from persona_assets.artefacts import ArtefactStore
 from persona_assets.checkpoint import DigestCache
 from persona_assets.registry import Registry
+from persona_assets.watched import Watched
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Home:
     @property
     def registry(self) -> Registry:
         return Registry(self.root / "checkpoints.yaml")
+
+    @property
+    def watched(self) -> Watched:
+        return Watched(self.root / "watched.yaml")
 
     @property
     def studies(self) -> Path:

@@ -21,11 +21,10 @@ from pydantic import ValidationError
 from persona_assets.artefacts import Artefact, Value
 from persona_assets.files import written_whole
 from persona_assets.metrics import read_marker_eval
-from persona_assets.orchestration.history import FINGERPRINT, latest_fingerprints
+from persona_assets.orchestration.history import DATA_VERSION, FINGERPRINT, latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import CHECKPOINT, partition_key
 from persona_assets.orchestration.provenance import HEAVY, study_part
-from persona_assets.orchestration.reporting import DATA_VERSION
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import PublishedRun, read_published_run
 from persona_assets.study import Study, checked_name

@@ -7,8 +7,21 @@ import dagster as dg
 from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
 from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
 from persona_assets.orchestration.partitions import split_key
+from persona_assets.orchestration.processes import claim_run
 from persona_assets.orchestration.provenance import HEAVY, study_part
 from persona_assets.study import Study
+
+
+def build_io_manager(store: ArtefactStore, study: Study) -> dg.IOManagerDefinition:
+    """The IO manager; every asset has it, so this is where a run is claimed by the process that works on it."""
+
+    @dg.io_manager
+    def artefact_io_manager(context: dg.InitResourceContext) -> ArtefactIOManager:
+        if context.run and context.instance:
+            claim_run(context.instance, context.run.run_id)
+        return ArtefactIOManager(store, study)
+
+    return artefact_io_manager
 
 
 class ArtefactIOManager(dg.IOManager):

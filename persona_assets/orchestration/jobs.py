@@ -1,4 +1,4 @@
-"""Jobs by what they cost: a job's assets share one partitioning, so the graph takes four."""
+"""Jobs by what they cost: a job's assets share one partitioning, so the graph takes six."""
 
 from typing import Any
 
@@ -17,6 +17,12 @@ LIGHT_ASSETS = (
     "figures",
     "report",
 )
+COMPARE_CHECKPOINTS = "compare_checkpoints"
+VERIFY = "verify_checkpoint"
+# Checks that are made when somebody asks, not with every materialisation: one reads all weights again.
+ON_DEMAND = (("model_checkpoint", "weights_are_unchanged"), ("report", "report_is_current"))
+# Runs that load a model; dagster.yaml lets one of them go at a time.
+CARD = {"persona_assets/card": "yes"}
 
 
 def build_jobs(study: Study) -> list[Any]:
@@ -25,21 +31,33 @@ def build_jobs(study: Study) -> list[Any]:
     light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset not in needs_leakage]
     if study.imported:
         light.remove("centroid_cosine")
-    jobs = {
-        "identify_checkpoint": (["model_checkpoint"], "Digests of a checkpoint's files. Choose the checkpoint."),
+    jobs: dict[str, tuple[list[str], dict[str, str], str]] = {
+        "identify_checkpoint": (["model_checkpoint"], {}, "Digests of a checkpoint's files. Choose the checkpoint."),
         "measure_personas": (
             list(HEAVY_ASSETS),
+            CARD,
             "Model work: responses, divergence and centroids. "
             "Choose one checkpoint and all personas: one run loads the model once.",
         ),
         "train_markers": (
             list(LEAKAGE_ASSETS),
+            CARD,
             "Model work: trains the marker into each source and samples every target. "
             "Choose one checkpoint and all sources.",
         ),
-        "compare_personas": (light, "Tables, figures and report of a measured checkpoint. Choose the checkpoint."),
+        "compare_personas": (light, {}, "Tables, figures and report of a measured checkpoint. Choose the checkpoint."),
+        COMPARE_CHECKPOINTS: (["checkpoint_drift"], {}, "How the measured checkpoints differ from one another."),
     }
-    return [dg.define_asset_job(name, selection=jobs[name][0], description=jobs[name][1]) for name in job_names(study)]
+    on_demand = dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, name in ON_DEMAND))
+    chosen = {name: jobs[name] for name in job_names(study)}
+    built = [
+        dg.define_asset_job(name, dg.AssetSelection.assets(*assets) - on_demand, tags=tags, description=description)
+        for name, (assets, tags, description) in chosen.items()
+    ]
+    verify = dg.define_asset_job(
+        VERIFY, on_demand, description="Reads every byte of a checkpoint's files again. Choose the checkpoint."
+    )
+    return built if study.imported else [*built, verify]
 
 
 def job_names(study: Study) -> list[str]:
@@ -47,4 +65,4 @@ def job_names(study: Study) -> list[str]:
     if study.imported:
         return ["compare_personas"]
     markers = ["train_markers"] if study.sources else []
-    return ["identify_checkpoint", "measure_personas", *markers, "compare_personas"]
+    return ["identify_checkpoint", "measure_personas", *markers, "compare_personas", COMPARE_CHECKPOINTS]

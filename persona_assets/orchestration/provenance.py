@@ -28,6 +28,7 @@ CODE_VERSIONS = {
     "partial_correlations": 1,
     "figures": 1,
     "report": 1,
+    "checkpoint_drift": 1,
 }
 
 
@@ -113,6 +114,7 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
         "source_rates": digest_of_path(study.source_rates) if study.source_rates else None,
     },
     "figures": lambda study: {"baseline": study.baseline},
+    "checkpoint_drift": lambda study: {"bootstrap": study.bootstrap.model_dump()},
     "report": lambda study: study.model_dump(
         mode="json",
         # prompts come with what was made from them, imported counts with their digest

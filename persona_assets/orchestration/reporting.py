@@ -3,12 +3,12 @@
 import dagster as dg
 
 from persona_assets.digest import digest_of
+from persona_assets.orchestration.history import DATA_VERSION, latest_events
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import CHECKPOINT
 from persona_assets.study import Study
 
 ASSET = "persona_prompts"
-DATA_VERSION = "dagster/data_version"
 
 
 def prompt_events(instance: dg.DagsterInstance, study: Study) -> list[dg.AssetObservation | dg.AssetMaterialization]:
@@ -17,7 +17,8 @@ def prompt_events(instance: dg.DagsterInstance, study: Study) -> list[dg.AssetOb
     The observation comes first and the materialisation last: in the other order the last persona stays stale for ever,
     and with a materialisation alone a changed prompt is never noticed.
     """
-    known = _known_versions(instance, list(study.personas))
+    events_now = latest_events(instance, ASSET, list(study.personas))
+    known = {name: (event.tags or {}).get(DATA_VERSION) for name, event in events_now.items()}
     events: list[dg.AssetObservation | dg.AssetMaterialization] = []
     for name, persona in study.personas.items():
         digest = digest_of(persona.prompt)
@@ -41,15 +42,3 @@ def new_checkpoints(instance: dg.DagsterInstance, home: Home) -> list[str]:
     """Registered checkpoints that are no partition yet."""
     present = set(instance.get_dynamic_partitions(CHECKPOINT))
     return [name for name in home.registry.names() if name not in present]
-
-
-def _known_versions(instance: dg.DagsterInstance, personas: list[str]) -> dict[str, str]:
-    known: dict[str, str] = {}
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(ASSET), asset_partitions=personas), limit=20 * len(personas)
-    )
-    for record in records.records:  # newest first
-        event = record.asset_materialization
-        if event and event.partition and event.partition not in known:
-            known[event.partition] = (event.tags or {}).get(DATA_VERSION, "")
-    return known

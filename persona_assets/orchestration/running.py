@@ -1,33 +1,37 @@
 """Materialises what is left to do for a checkpoint, in this process, through the code location's own jobs."""
 
-import os
-import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import dagster as dg
-import psutil
 
+from persona_assets.checkpoint import CheckpointError
 from persona_assets.orchestration.heavy import key_range
+from persona_assets.orchestration.history import latest_events
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import job_names
+from persona_assets.orchestration.jobs import COMPARE_CHECKPOINTS, VERIFY, job_names
+from persona_assets.orchestration.processes import release_dead_runs
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.standing import Standings, standings
+from persona_assets.orchestration.standing import Standings, standings, to_do
 from persona_assets.study import Study
-
-HOST, PROCESS = "persona_assets/host", "persona_assets/process"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One study on one checkpoint of an instance."""
+    """One study on one checkpoint of an instance.
+
+    Attributes:
+        tags: of every run that it starts.
+    """
 
     instance: dg.DagsterInstance
     defs: dg.Definitions
     home: Home
     study: Study
     checkpoint: str
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Frees what killed runs hold; tells Dagster the study's prompts and the registered checkpoints."""
@@ -48,48 +52,44 @@ class Run:
         Raises:
             Whatever the failing step raised.
         """
-        ran = []
-        for name in job_names(self.study):
-            job = self.defs.resolve_job_def(name)
-            assets = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
-            now = self.standings()
-            if all(standing == "current" for asset in assets for standing in now[asset].values()):
-                continue
-            heavy = next((asset for asset in assets if asset in HEAVY), None)
-            job.execute_in_process(
-                instance=self.instance,
-                run_config={"loggers": {"console": {"config": {}}}},  # the code location's own, not Dagster's default
-                partition_key=None if heavy else self.checkpoint,
-                tags={**(key_range(self.study, heavy, self.checkpoint) if heavy else {}), **_this_process()},
-            )
-            ran.append(name)
-        return ran
+        return [name for name in job_names(self.study) if self.materialise_job(name)]
 
+    def materialise_job(self, name: str) -> bool:
+        """Runs one of the jobs, if it has something to do; returns whether it had."""
+        job = self.defs.resolve_job_def(name)
+        assets = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
+        if not assets & to_do(self.standings()):
+            return False
+        heavy = next((asset for asset in assets if asset in HEAVY), None)
+        whole = name == COMPARE_CHECKPOINTS
+        tags = key_range(self.study, heavy, self.checkpoint) if heavy else {}
+        self._execute(name, None if heavy or whole else self.checkpoint, **tags)
+        return True
 
-def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks runs whose process on this host is gone as failed and frees their slots; returns their ids.
+    def verify(self) -> None:
+        """Reads every byte of the checkpoint's files again, if they were recorded.
 
-    A killed process cannot say that it ended: its run would stay STARTED and keep the card's slot for ever.
-    """
-    dead = []
-    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for run in instance.get_runs(unfinished):
-        if run.tags.get(HOST) != socket.gethostname() or _alive(run.tags[PROCESS]):
-            continue
-        instance.report_run_failed(run, "its process was killed; what it had finished is kept")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        dead.append(run.run_id)
-    return dead
+        Raises:
+            CheckpointError: they are not what was recorded; the check says so in the page too.
+        """
+        if not latest_events(self.instance, "model_checkpoint", [self.checkpoint]):
+            return
+        result = self._execute(VERIFY, self.checkpoint)
+        for found in result.get_asset_check_evaluations():
+            if found.check_name == "weights_are_unchanged" and not found.passed:
+                raise CheckpointError(
+                    f"{self.checkpoint}: {found.description}; materialise model_checkpoint if that was meant, "
+                    "or register the new weights under a name of their own"
+                )
 
+    def is_pruned(self) -> bool:
+        """Whether a person had something of the checkpoint deleted that was not made again."""
+        return any("pruned" in partitions.values() for partitions in self.standings().values())
 
-def _this_process() -> dict[str, str]:
-    # A process id is used again some day; with its start it is unique.
-    return {HOST: socket.gethostname(), PROCESS: f"{os.getpid()}@{psutil.Process().create_time():.2f}"}
-
-
-def _alive(process: str) -> bool:
-    pid, _, started = process.partition("@")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False
+    def _execute(self, name: str, partition: str | None, **tags: str) -> dg.ExecuteInProcessResult:
+        return self.defs.resolve_job_def(name).execute_in_process(
+            instance=self.instance,
+            run_config={"loggers": {"console": {"config": {}}}},  # the code location's own, not Dagster's default
+            partition_key=partition,
+            tags={**tags, **self.tags},
+        )

@@ -1,11 +1,27 @@
-"""Keeps the page up to date with the files that people edit; starts nothing."""
+"""What looks after the instance by itself: files that people edit, runs that died, checkpoints that arrive."""
+
+import json
+import os
+import time
 
 import dagster as dg
 
+from persona_assets.orchestration.arriving import Arriving
+from persona_assets.orchestration.attempts import MEASURE
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import per_checkpoint
-from persona_assets.orchestration.reporting import new_checkpoints, prompt_events
+from persona_assets.orchestration.processes import release_dead_runs
+from persona_assets.orchestration.reporting import new_checkpoints as unknown_to_dagster
+from persona_assets.orchestration.reporting import prompt_events
 from persona_assets.study import Study
+
+# Set by `persona-assets ui --automate`; without it a person turns sensors and the schedule on in the page.
+AUTOMATE = "PERSONA_ASSETS_AUTOMATE"
+
+
+def off_until_asked() -> dg.DefaultSensorStatus:
+    """Running where a person asked for automation when starting the page, else stopped."""
+    return dg.DefaultSensorStatus.RUNNING if os.environ.get(AUTOMATE) else dg.DefaultSensorStatus.STOPPED
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -13,8 +29,34 @@ def study_and_registry(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult | dg.SkipReason:
     """Reports changed prompts of the study and new checkpoints of the registry. Launches no run."""
-    new, events = new_checkpoints(context.instance, home), prompt_events(context.instance, study)
+    new, events = unknown_to_dagster(context.instance, home), prompt_events(context.instance, study)
     if not new and not events:
         return dg.SkipReason("the page knows every prompt of the study and every registered checkpoint")
     requests = [per_checkpoint.build_add_request(new)] if new else []
     return dg.SensorResult(asset_events=events, dynamic_partitions_requests=requests)
+
+
+@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Fails runs whose process was killed and frees their slots. Launches no run."""
+    dead = release_dead_runs(context.instance)
+    return dg.SkipReason(f"released {', '.join(dead)}" if dead else "every run that is under way has a living process")
+
+
+@dg.sensor(job_name=MEASURE, minimum_interval_seconds=5, default_status=off_until_asked())
+def new_checkpoints(
+    context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
+) -> dg.SensorResult:
+    """Registers checkpoints that are complete in the watched places and measures what the study has not measured."""
+    arriving = Arriving(context.instance, study, home, json.loads(context.cursor or "{}"), time.time())
+    tick = arriving.look()
+    for line in tick.reasons:
+        context.log.info(line)
+    waiting = "; ".join(tick.reasons) or "every checkpoint is measured"
+    return dg.SensorResult(
+        run_requests=tick.requests,
+        skip_reason=None if tick.requests else waiting,
+        asset_events=tick.events,
+        dynamic_partitions_requests=[per_checkpoint.build_add_request(tick.registered)] if tick.registered else [],
+        cursor=json.dumps(tick.memory),
+    )

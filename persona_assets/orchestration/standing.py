@@ -1,4 +1,4 @@
-"""Where every artefact of a checkpoint stands: there, missing, or made from something else than what is asked for now.
+"""Where every artefact of a checkpoint stands: there, missing, pruned, or made from other things than asked for now.
 
 Works from fingerprints: what an artefact would be made from today is compared with what the latest materialisation was
 made from. `persona-assets status` prints it, and `persona-assets run` does what it says is left to do.
@@ -11,8 +11,9 @@ import dagster as dg
 
 from persona_assets.checkpoint import Identity, identify
 from persona_assets.digest import digest_of
+from persona_assets.orchestration.comparing import DRIFT, compare
 from persona_assets.orchestration.heavy import heavy_made_from
-from persona_assets.orchestration.history import latest_fingerprints
+from persona_assets.orchestration.history import FINGERPRINT, latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import light_made_from, root_inputs
 from persona_assets.orchestration.partitions import partition_key
@@ -20,7 +21,7 @@ from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPOR
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
-Standing = Literal["current", "missing", "out of date"]
+Standing = Literal["current", "missing", "out of date", "pruned"]
 # Asset → partition → where it stands, upstream first.
 Standings = dict[str, dict[str, Standing]]
 
@@ -39,7 +40,7 @@ def standings(
     expected = _brought(instance, study, checkpoint) if study.imported else {}
     for key in graph.toposorted_asset_keys:
         asset = key.to_user_string()
-        if key not in graph.materializable_asset_keys or asset in expected:
+        if key not in graph.materializable_asset_keys or asset in (*expected, DRIFT):
             continue
         assets_def = defs.resolve_assets_def(key)
         loaded = _loaded_inputs(assets_def)
@@ -51,7 +52,32 @@ def standings(
             inputs = inputs or root_inputs(asset, identity.model_dump() if identity else None)
             code_version = assets_def.specs_by_key[key].code_version or ""
             expected[asset] = {checkpoint: digest_of(light_made_from(asset, checkpoint, code_version, inputs))}
-    return {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
+    found = {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
+    if not study.imported:
+        soon = {asset: fingerprints[checkpoint] for asset, fingerprints in expected.items() if asset not in HEAVY}
+        found[DRIFT] = _drift(instance, home, study, checkpoint, soon)
+    return found
+
+
+def to_do(found: Standings) -> set[str]:
+    """Assets with something to compute. What was pruned is left alone, unless something else has to be made from it."""
+    assets = {asset for asset, partitions in found.items() if {"missing", "out of date"} & set(partitions.values())}
+    if assets - {DRIFT}:
+        assets |= {asset for asset, partitions in found.items() if "pruned" in partitions.values()}
+    return assets
+
+
+def _drift(
+    instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str, soon: Mapping[str, str]
+) -> dict[str, Standing]:
+    """Drift as it will be once this checkpoint is current; nothing to stand anywhere while there is one checkpoint."""
+    compared = compare(instance, home, study, {checkpoint: soon})
+    if len(compared.checkpoints) < 2:
+        return {}
+    event = instance.get_latest_materialization_event(dg.AssetKey(DRIFT))
+    made = event.asset_materialization if event else None
+    latest = {"": str(made.metadata[FINGERPRINT].value)} if made else {}
+    return _standing(home, DRIFT, latest, {"": digest_of(compared.made_from(study))})
 
 
 def _brought(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
@@ -82,11 +108,17 @@ def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
 
 
 def _compared(instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]) -> dict[str, Standing]:
-    latest = latest_fingerprints(instance, asset, list(expected))
+    return _standing(home, asset, latest_fingerprints(instance, asset, list(expected)), expected)
+
+
+def _standing(home: Home, asset: str, latest: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Standing]:
     result: dict[str, Standing] = {}
     for key, fingerprint in expected.items():
-        if key not in latest or not home.store.has(asset, latest[key]):
+        pruned = key in latest and home.store.is_pruned(asset, latest[key])
+        if key not in latest or not (pruned or home.store.has(asset, latest[key])):
             result[key] = "missing"
+        elif latest[key] != fingerprint:
+            result[key] = "out of date"
         else:
-            result[key] = "current" if latest[key] == fingerprint else "out of date"
+            result[key] = "pruned" if pruned else "current"
     return result

@@ -1,0 +1,75 @@
+"""How the measured checkpoints differ from one another."""
+
+from typing import Any
+
+import dagster as dg
+
+from persona_assets import metrics
+from persona_assets import presentation as draw
+from persona_assets.artefacts import Artefact, Files
+from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
+from persona_assets.orchestration.files import from_parquet, to_parquet
+from persona_assets.orchestration.history import FINGERPRINT
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import STUDY
+from persona_assets.orchestration.provenance import code_version
+from persona_assets.study import Study
+
+TABLES = ("levels", "changes", "distances")
+every_checkpoint = dg.AllPartitionMapping()
+
+
+@dg.asset(
+    deps=[
+        dg.AssetDep(asset, partition_mapping=every_checkpoint)
+        for asset in (MATRIX, COSINE, *([LEAKAGE] if STUDY.has_leakage else []))
+    ],
+    group_name="drift",
+    kinds={"pandas", "matplotlib"},
+    code_version=code_version(STUDY, "checkpoint_drift"),
+)
+def checkpoint_drift(
+    context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
+) -> dg.MaterializeResult[None]:
+    """How JS, cosine and leakage move from checkpoint to checkpoint, with question-bootstrap intervals."""
+    compared = compare(context.instance, home, study)
+    made_from = compared.made_from(study)
+    artefact = home.store.find("checkpoint_drift", made_from)
+    if artefact is None:
+        artefact = home.store.put("checkpoint_drift", made_from, drift_files(home, study, compared), {})
+    return dg.MaterializeResult(metadata=shown(artefact, compared))
+
+
+def drift_files(home: Home, study: Study, compared: Compared) -> Files:
+    """The tables as Parquet, the figure as PNG, PDF and SVG."""
+    bootstrap = study.bootstrap
+    found = metrics.measure_drift(
+        compared.checkpoints,
+        js={name: matrix.js_by_question for name, matrix in compared.read(home, MATRIX).items()},
+        cosine=compared.read(home, COSINE),
+        leakage=compared.read(home, LEAKAGE),
+        **bootstrap.model_dump(),
+    )
+    figure = draw.checkpoint_drift_figure(*found)
+    pictures = {"png": draw.to_png(figure), "pdf": draw.to_pdf(figure), "svg": draw.to_svg(figure)}
+    return {
+        **{f"{name}.parquet": to_parquet(table) for name, table in zip(TABLES, found, strict=True)},
+        **{f"checkpoint_drift.{kind}": content for kind, content in pictures.items()},
+    }
+
+
+def shown(artefact: Artefact, compared: Compared) -> dict[str, Any]:
+    """What the asset's page shows: the figure, the numbers, which checkpoints, and which are left out and why."""
+    files = artefact.read()
+    changes, distances = (from_parquet(files[f"{name}.parquet"]) for name in ("changes", "distances"))
+    figure = draw.data_url(files["checkpoint_drift.png"])
+    order = compared.checkpoints.drop(columns="previous")
+    left_out = "\n".join(f"- {name}: {why}" for name, why in compared.left_out.items())
+    return {
+        "drift": dg.MetadataValue.md(f"![JS, cosine and leakage by checkpoint]({figure})"),
+        "checkpoints": dg.MetadataValue.md(order.to_markdown(index=False)),
+        **draw.drift_headline(changes, distances),
+        **({"left_out": dg.MetadataValue.md(left_out)} if left_out else {}),
+        FINGERPRINT: artefact.fingerprint,
+        "path": dg.MetadataValue.path(artefact.path),
+    }

@@ -1,0 +1,95 @@
+"""What the runs of an instance say of a checkpoint: measured, under way, to be tried now or later, or given up.
+
+Nothing is remembered beside Dagster's own runs, so a daemon that dies forgets nothing and starts nothing twice.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import dagster as dg
+
+from persona_assets.digest import digest_of
+from persona_assets.study import Study
+
+MEASURE = "measure_checkpoint"
+CHECKPOINT_TAG, STAMP_TAG = "persona_assets/checkpoint", "persona_assets/stamp"
+STUDY_TAG, STUDY_DIGEST_TAG = "persona_assets/study", "persona_assets/study_digest"
+ATTEMPT_TAG = "persona_assets/attempt"
+# Seconds to wait after a first and a second failure; after a third a person has to look.
+BACKOFF = (30.0, 120.0)
+_OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is to become of a checkpoint: `what`, in words why, and which attempt would be next (from 1)."""
+
+    what: Literal["measured", "under way", "try", "wait", "failed", "cancelled"]
+    why: str
+    attempt: int = 1
+
+
+def study_digest(study: Study) -> str:
+    """Digest of everything that the study says."""
+    return digest_of(study.model_dump(mode="json"))
+
+
+def run_tags(study: Study, checkpoint: str, stamp: str) -> dict[str, str]:
+    """What a run that measures a checkpoint carries."""
+    return {
+        CHECKPOINT_TAG: checkpoint,
+        STAMP_TAG: stamp,
+        STUDY_TAG: study.name,
+        STUDY_DIGEST_TAG: study_digest(study),
+    }
+
+
+def outlook(instance: dg.DagsterInstance, study: Study, checkpoint: str, stamp: str, now: float) -> Outlook:
+    """What the runs so far say of a checkpoint whose files have this stamp.
+
+    A checkpoint that the study of this name has measured is measured, also where the study was edited since: what an
+    edit puts out of date is the page's and the schedule's business.
+    """
+    tags = {CHECKPOINT_TAG: checkpoint, STUDY_TAG: study.name}
+    records = instance.get_run_records(dg.RunsFilter(job_name=MEASURE, tags=tags))  # newest first
+    for record in records:
+        if record.dagster_run.status not in _OVER:
+            return Outlook("under way", f"run {record.dagster_run.run_id} is {record.dagster_run.status.value}")
+    of_these = [record for record in records if record.dagster_run.tags.get(STAMP_TAG) == stamp]
+    if any(record.dagster_run.status == dg.DagsterRunStatus.SUCCESS for record in of_these):
+        return Outlook("measured", "")
+    tried = [
+        record
+        for record in of_these
+        if record.dagster_run.tags.get(STUDY_DIGEST_TAG) == study_digest(study)
+        and ATTEMPT_TAG in record.dagster_run.tags
+    ]
+    if not tried:
+        return Outlook("try", "not measured yet")
+    newest = tried[0]
+    if newest.dagster_run.status == dg.DagsterRunStatus.CANCELED:
+        return Outlook("cancelled", f"run {newest.dagster_run.run_id} was cancelled; launch {MEASURE} to measure it")
+    failures = len(tried)
+    why = failure_of(instance, newest.dagster_run.run_id)
+    if failures > len(BACKOFF):
+        return Outlook("failed", f"failed {failures} times, last: {why}", failures)
+    left = (newest.end_time or newest.update_timestamp.timestamp()) + BACKOFF[failures - 1] - now
+    if left > 0:
+        return Outlook("wait", f"attempt {failures} failed: {why}; tried again in {left:.0f} s", failures + 1)
+    return Outlook("try", f"attempt {failures} failed: {why}", failures + 1)
+
+
+def failure_of(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Why a run failed, in one line: the error that a step raised, or what Dagster says of the run."""
+    steps = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    for entry in steps:
+        data = entry.dagster_event.event_specific_data if entry.dagster_event else None
+        error = getattr(data, "error", None)
+        if error is not None:
+            cause = error
+            while cause.cause is not None:
+                cause = cause.cause
+            return " ".join(cause.message.split())[:500]
+    runs = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    messages = [entry.user_message or (entry.dagster_event.message if entry.dagster_event else "") for entry in runs]
+    return " ".join((messages[-1] or "").split())[:500] if messages else "no reason was recorded"

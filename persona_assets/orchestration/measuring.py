@@ -1,0 +1,79 @@
+"""The job that takes one checkpoint from its files to its report, in one process.
+
+It runs the code location's other jobs one after another, as `persona-assets run` does, so the model is loaded once for
+all of them and what is current is not computed again. Each of them is a run of its own in the page, with partitions,
+checks and lineage; they carry the id of the run that they are part of.
+"""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from persona_assets.checkpoint import stamp
+from persona_assets.orchestration.attempts import MEASURE, run_tags
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import CARD
+from persona_assets.orchestration.processes import claim_run
+from persona_assets.orchestration.reporting import report_study
+from persona_assets.orchestration.running import Run
+from persona_assets.orchestration.same_weights import same_as
+from persona_assets.study import Study
+
+PART_OF = "persona_assets/part_of"
+
+
+class Measured(dg.Config):
+    """What is measured.
+
+    Attributes:
+        checkpoint: a registered checkpoint's name.
+        nightly: first read every byte of the files again and fail where they are not what was recorded; leave alone
+            what a person had pruned, and checkpoints whose files are gone.
+    """
+
+    checkpoint: str
+    nightly: bool = False
+
+
+def measure_config(checkpoint: str, nightly: bool = False) -> dict[str, object]:
+    """Run config of the job."""
+    return {"ops": {"measure": {"config": Measured(checkpoint=checkpoint, nightly=nightly).model_dump()}}}
+
+
+def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definitions]) -> dg.JobDefinition:
+    """The job; `defs` gives the definitions that it will be part of."""
+
+    @dg.op(description="Materialises what is missing or out of date for one checkpoint, and nothing else.")
+    def measure(context: dg.OpExecutionContext, config: Measured) -> None:
+        instance, name = context.instance, config.checkpoint
+        claim_run(instance, context.run_id)
+        checkpoint = home.registry.get(name)
+        gone = [place for place in (checkpoint.path, checkpoint.adapter) if place and not place.is_dir()]
+        if config.nightly and gone:  # a trainer keeps its last checkpoints only
+            context.log.info(f"{name}: {gone[0]} is gone; what was measured stays")
+            return
+        instance.add_run_tags(context.run_id, run_tags(study, name, stamp(checkpoint)))
+        report_study(instance, study, home)
+        run = Run(instance, defs(), home, study, name, {PART_OF: context.run_id})
+        if config.nightly:
+            run.verify()
+        run.materialise_job("identify_checkpoint")
+        if twin := same_as(instance, home, name):
+            context.log.info(f"{name} is {twin}: the same weights under another name; nothing is computed")
+            return
+        if config.nightly and run.is_pruned():
+            context.log.info(f"{name}: its heavy artefacts were pruned; its tables stay as they are")
+            return
+        ran = run.materialise()
+        context.log.info(f"{name}: {', '.join(ran) or 'everything was current'}")
+
+    @dg.job(
+        name=MEASURE,
+        tags=CARD,
+        description="From a checkpoint's files to its report and the drift among checkpoints. "
+        "Type a registered checkpoint's name in the launchpad.",
+    )
+    def measure_checkpoint() -> None:
+        measure()
+
+    return measure_checkpoint

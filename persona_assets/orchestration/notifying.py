@@ -1,0 +1,72 @@
+"""Posts a line where people read lines when a checkpoint's report is ready or its measurement failed.
+
+The address stands in PERSONA_ASSETS_WEBHOOK (chat services take `{"text": …}`), and the page's own address, for links,
+in PERSONA_ASSETS_PAGE. These are sensors and not hooks of the job, for a killed process runs no hook.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from urllib.parse import quote
+
+import dagster as dg
+
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, STUDY_TAG, failure_of
+
+WEBHOOK, PAGE = "PERSONA_ASSETS_WEBHOOK", "PERSONA_ASSETS_PAGE"
+TIMEOUT = 10.0
+
+
+def page_address() -> str:
+    """Where Dagster's page is, for links."""
+    return os.environ.get(PAGE, "http://127.0.0.1:3000").rstrip("/")
+
+
+def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinition]:
+    """One sensor for reports that are ready, one for runs that failed; running where there is an address."""
+    status = dg.DefaultSensorStatus.RUNNING if os.environ.get(WEBHOOK) else dg.DefaultSensorStatus.STOPPED
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        monitored_jobs=[measure],
+        minimum_interval_seconds=5,
+        default_status=status,
+        description="Posts that a checkpoint's report is ready to PERSONA_ASSETS_WEBHOOK.",
+    )
+    def report_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
+        checkpoint = context.dagster_run.tags.get(CHECKPOINT_TAG, "")
+        link = f"{page_address()}/assets/report?partition={quote(checkpoint)}"
+        return post(f"{checkpoint}: measured with study {context.dagster_run.tags.get(STUDY_TAG)}: {link}")
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.FAILURE,
+        monitored_jobs=[measure],
+        minimum_interval_seconds=5,
+        default_status=status,
+        description="Posts that measuring a checkpoint failed to PERSONA_ASSETS_WEBHOOK.",
+    )
+    def measurement_failed(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
+        run = context.dagster_run
+        attempt = f" (attempt {run.tags[ATTEMPT_TAG]})" if ATTEMPT_TAG in run.tags else ""
+        why = failure_of(context.instance, run.run_id)
+        return post(f"{run.tags.get(CHECKPOINT_TAG)}: failed{attempt}: {why} {page_address()}/runs/{run.run_id}")
+
+    return [report_ready, measurement_failed]
+
+
+def post(line: str) -> dg.SkipReason | None:
+    """Posts a line; a webhook that does not answer is said in the sensor's tick and stops nothing."""
+    address = os.environ.get(WEBHOOK)
+    if not address:
+        return dg.SkipReason(f"{WEBHOOK} is not set; this would have been posted: {line}")
+    if not address.startswith(("http://", "https://")):
+        return dg.SkipReason(f"{WEBHOOK}: expected an address that begins with http:// or https://")
+    body = json.dumps({"text": line}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT):
+            return None
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        # The address may hold a secret, so it is not repeated.
+        return dg.SkipReason(f"{WEBHOOK} did not take the line ({type(error).__name__}): {line}")

@@ -1,0 +1,42 @@
+"""Which process works on a run, and what becomes of runs whose process is gone.
+
+A killed process cannot say that it ended: its run would stay STARTED and keep the card's slot for ever. So every run
+carries the process that works on it as tags, and runs without a living one are failed and their slots freed.
+"""
+
+import os
+import socket
+
+import dagster as dg
+import psutil
+
+HOST, PROCESS = "persona_assets/host", "persona_assets/process"
+UNFINISHED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING)
+
+
+def claim_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Writes this process into the run's tags."""
+    # A process id is used again some day; with its start it is unique.
+    process = f"{os.getpid()}@{psutil.Process().create_time():.2f}"
+    instance.add_run_tags(run_id, {HOST: socket.gethostname(), PROCESS: process})
+
+
+def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Marks runs whose process on this host is gone as failed and frees their slots; returns their ids."""
+    dead = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
+        if run.tags.get(HOST) != socket.gethostname() or _alive(run.tags[PROCESS]):
+            continue
+        instance.report_run_failed(run, "its process was killed; what it had finished is kept")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        dead.append(run.run_id)
+    return dead
+
+
+def _alive(process: str) -> bool:
+    pid, _, started = process.partition("@")
+    try:
+        found = psutil.Process(int(pid))
+        return f"{found.create_time():.2f}" == started and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,80 @@
+"""What is deleted when only the newest checkpoints are to keep what took a model to make.
+
+Tables, figures and reports are kept for ever, and so are the records of what is deleted: what it was made from, what
+it cost and its checksum.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from persona_assets.artefacts import Artefact, size_of
+from persona_assets.orchestration.attempts import CHECKPOINT_TAG
+from persona_assets.orchestration.history import DATA_VERSION, latest_events
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.markers import BASE
+from persona_assets.orchestration.processes import UNFINISHED
+from persona_assets.orchestration.provenance import HEAVY
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """An artefact that would be deleted: whose it is (names, or nobody's any more), and its bytes."""
+
+    artefact: Artefact
+    checkpoints: tuple[str, ...]
+    size: int
+
+
+def prunable(instance: dg.DagsterInstance, home: Home, keep: int) -> tuple[list[str], list[Prunable]]:
+    """The checkpoints that keep everything, and the heavy artefacts of all others.
+
+    The last `keep` of the registry keep theirs, and so does whatever is being measured now, or has the same weights as
+    one of those. What was imported cannot be made again and is never pruned.
+
+    Raises:
+        ValueError: keep < 0.
+    """
+    if keep < 0:
+        raise ValueError(f"keep is {keep}; expected 0 or more checkpoints")
+    names = [name for name in home.registry.names() if home.registry.get(name).imported is None]
+    busy = {run.tags[CHECKPOINT_TAG] for run in _unfinished(instance) if CHECKPOINT_TAG in run.tags}
+    kept = [name for name in names if name in busy or name in names[len(names) - keep :]]
+    events = latest_events(instance, "model_checkpoint", names)
+    digests = {name: (event.tags or {}).get(DATA_VERSION, "") for name, event in events.items()}
+    spared = {digests[name] for name in kept if name in digests}
+    found = [
+        Prunable(artefact, _names(digests, artefact), size_of(artefact.path))
+        for asset in (*HEAVY, BASE)
+        for artefact in home.store.all(asset)
+        if artefact.path.exists()
+        and "imported" not in artefact.made_from
+        and artefact.made_from["checkpoint"] not in spared
+    ]
+    return kept, found
+
+
+def summary(doomed: Sequence[Prunable]) -> list[str]:
+    """A line a checkpoint and asset: how many artefacts, how many bytes."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for each in doomed:
+        whose = ", ".join(each.checkpoints) or f"weights {each.artefact.made_from['checkpoint'][:12]}, of no checkpoint"
+        groups.setdefault((whose, each.artefact.asset), []).append(each.size)
+    return [
+        f"{whose}: {asset}, {len(sizes)} artefact{'s' * (len(sizes) != 1)}, {sum(sizes) / 2**20:.1f} MiB"
+        for (whose, asset), sizes in groups.items()
+    ]
+
+
+def prune(home: Home, doomed: Sequence[Prunable]) -> int:
+    """Deletes the contents; returns the bytes that are free now."""
+    return sum(home.store.prune(each.artefact) for each in doomed)
+
+
+def _unfinished(instance: dg.DagsterInstance) -> Sequence[dg.DagsterRun]:
+    return instance.get_runs(dg.RunsFilter(statuses=[*UNFINISHED, dg.DagsterRunStatus.QUEUED]))
+
+
+def _names(digests: dict[str, str], artefact: Artefact) -> tuple[str, ...]:
+    return tuple(name for name, digest in digests.items() if digest == artefact.made_from["checkpoint"])

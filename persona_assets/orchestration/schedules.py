@@ -1,0 +1,23 @@
+"""What happens every night, once a person has turned it on."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from persona_assets.orchestration.attempts import MEASURE
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.measuring import measure_config
+
+
+@dg.schedule(
+    cron_schedule="0 3 * * *",
+    job_name=MEASURE,
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Reads every byte of every checkpoint's weights again and materialises what is out of date.",
+)
+def nightly(context: dg.ScheduleEvaluationContext, home: dg.ResourceParam[Home]) -> Iterator[dg.RunRequest]:
+    """One run a registered checkpoint; what was pruned is left alone."""
+    night = f"{context.scheduled_execution_time:%Y-%m-%d}"
+    for name in home.registry.names():
+        if home.registry.get(name).imported is None:
+            yield dg.RunRequest(run_key=f"{night} {name}", run_config=measure_config(name, nightly=True))
