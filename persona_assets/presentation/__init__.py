@@ -1,5 +1,7 @@
 """Tables and labelled arrays in, figures and pages out. Imports no Dagster and no other room."""
 
+from persona_assets.presentation.drift import checkpoint_drift_figure
+from persona_assets.presentation.drift_headline import drift_headline
 from persona_assets.presentation.extremes import cosine_extremes, js_extremes, js_range
 from persona_assets.presentation.figures import caption, standard_figures
 from persona_assets.presentation.files import data_url, inline_markdown, to_pdf, to_png, to_svg
@@ -22,9 +24,11 @@ __all__ = [
     "Interval",
     "LeakageHeadline",
     "caption",
+    "checkpoint_drift_figure",
     "cosine_extremes",
     "cosine_heatmaps",
     "data_url",
+    "drift_headline",
     "headline",
     "house_style",
     "inline_markdown",
