@@ -1,0 +1,200 @@
+"""What one look at the watched places registers and asks for; ticks follow one another as the sensor's do.
+
+Runs are written into a real instance and not executed: what they would do is tested with the real daemon.
+"""
+
+import json
+import shutil
+import time
+
+import dagster as dg
+import pytest
+
+from persona_assets.orchestration.arriving import MEASURED_CHECK, Arriving
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, MEASURE, run_tags
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import CHECKPOINT, STUDY
+
+
+@pytest.fixture
+def instance():
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "run").mkdir()
+    home = Home(tmp_path / "home")
+    home.watched.add("run7", {"directory": str(tmp_path / "run")})
+    return home
+
+
+@pytest.fixture
+def save(tiny_directory, tmp_path):
+    """Saves the tiny model as a trainer would, into checkpoint-<step>."""
+    return lambda step: shutil.copytree(tiny_directory, tmp_path / "run" / f"checkpoint-{step}")
+
+
+class Daemon:
+    """Looks again and again, and does with what it is told as Dagster's daemon does."""
+
+    def __init__(self, instance, home):
+        self.instance, self.home, self.cursor, self.now, self.keys = instance, home, "{}", time.time(), {}
+
+    def tick(self, study=STUDY, seconds=5.0):
+        self.now += seconds
+        tick = Arriving(self.instance, study, self.home, json.loads(self.cursor), self.now).look()
+        self.cursor = json.dumps(tick.memory)
+        if tick.registered:
+            self.instance.add_dynamic_partitions(CHECKPOINT, tick.registered)
+        launched = [request for request in tick.requests if request.run_key not in self.keys]
+        for request in launched:
+            self.keys[request.run_key] = self.start(request.tags)
+        return tick, [request.tags[CHECKPOINT_TAG] for request in launched]
+
+    def start(self, tags):
+        run = dg.DagsterRun(job_name=MEASURE, status=dg.DagsterRunStatus.STARTED, tags=dict(tags))
+        self.instance.add_run(run)
+        return run.run_id
+
+    def finish(self, status=dg.DagsterRunStatus.SUCCESS):
+        for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+            if status == dg.DagsterRunStatus.SUCCESS:
+                kind = dg.DagsterEventType.RUN_SUCCESS
+                event = dg.DagsterEvent(event_type_value=kind.value, job_name=MEASURE)
+                self.instance.report_dagster_event(event, run.run_id)
+            else:
+                self.instance.report_run_failed(run, "out of memory")
+
+
+@pytest.fixture
+def daemon(instance, home):
+    return Daemon(instance, home)
+
+
+def test_a_complete_folder_is_registered_once_its_files_are_steady_and_measured_once(daemon, save):
+    save(8)
+    tick, launched = daemon.tick()
+    assert (launched, daemon.home.registry.names()) == ([], [])
+    assert tick.reasons == ["run7.checkpoint-8: is complete; measured once its files have stopped changing"]
+
+    tick, launched = daemon.tick()
+    assert launched == ["run7.checkpoint-8"]
+    assert tick.registered == ["run7.checkpoint-8"]
+    entry = daemon.home.registry.get("run7.checkpoint-8")
+    assert (entry.series, entry.step) == ("run7", 8)
+
+    for _ in range(5):
+        tick, launched = daemon.tick()
+        assert launched == []
+        assert "STARTED" in tick.reasons[0]
+    daemon.finish()
+    for _ in range(5):
+        tick, launched = daemon.tick()
+        assert launched == []
+        assert tick.reasons == []
+    assert len(daemon.instance.get_runs()) == 1
+
+
+def test_a_folder_that_is_still_being_written_waits_and_the_reason_is_said(daemon, save):
+    folder = save(8)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    for _ in range(3):
+        tick, launched = daemon.tick()
+        assert launched == []
+        assert "model.safetensors is not a whole safetensors file" in tick.reasons[0]
+    weights.write_bytes(whole)
+    assert daemon.tick()[1] == []
+    assert daemon.tick()[1] == ["run7.checkpoint-8"]
+
+
+def test_two_checkpoints_that_arrive_at_once_get_a_run_each_and_no_more(daemon, save):
+    save(8)
+    save(16)
+    daemon.tick()
+    assert daemon.tick()[1] == ["run7.checkpoint-8", "run7.checkpoint-16"]
+    daemon.finish()
+    for _ in range(3):
+        assert daemon.tick()[1] == []
+
+
+def test_a_daemon_that_forgot_everything_starts_nothing_twice(daemon, save):
+    save(8)
+    daemon.tick()
+    daemon.tick()
+    daemon.cursor, daemon.keys = "{}", {}  # killed: neither cursor nor run keys are there
+    for _ in range(3):
+        assert daemon.tick()[1] == []
+    daemon.finish()
+    daemon.cursor = "{}"
+    for _ in range(3):
+        assert daemon.tick()[1] == []
+
+
+def test_a_folder_that_is_written_again_is_measured_again(daemon, save, tmp_path):
+    folder = save(8)
+    daemon.tick()
+    daemon.tick()
+    daemon.finish()
+    daemon.tick()
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    assert daemon.tick()[1] == []  # changing
+    assert daemon.tick()[1] == ["run7.checkpoint-8"]
+
+
+def test_a_checkpoint_that_keeps_failing_is_marked_in_the_page_and_does_not_block_the_next(daemon, save):
+    save(8)
+    daemon.tick()
+    assert daemon.tick()[1] == ["run7.checkpoint-8"]
+    daemon.finish(dg.DagsterRunStatus.FAILURE)
+    tick, launched = daemon.tick()
+    assert launched == []
+    assert "attempt 1 failed: out of memory; tried again in" in tick.reasons[0]
+
+    attempts, events = 1, []
+    for _ in range(8):
+        tick, launched = daemon.tick(seconds=1000)
+        attempts += len(launched)
+        events += tick.events
+        daemon.finish(dg.DagsterRunStatus.FAILURE)
+    assert attempts == 3
+    assert [(event.check_name, event.partition, event.passed) for event in events] == [
+        (MEASURED_CHECK, "run7.checkpoint-8", False)
+    ]
+    assert "out of memory" in events[0].description
+    tags = [run.tags[ATTEMPT_TAG] for run in daemon.instance.get_runs()]
+    assert sorted(tags) == ["1", "2", "3"]
+
+    save(16)
+    daemon.tick()
+    assert daemon.tick()[1] == ["run7.checkpoint-16"]
+
+
+def test_checkpoints_that_people_registered_are_measured_too_and_imported_ones_are_not(daemon, tiny_directory):
+    daemon.home.registry.add("mine", {"path": str(tiny_directory)})
+    daemon.home.registry.add("theirs", {"imported": "imported/theirs"})
+    tick, launched = daemon.tick()
+    assert launched == ["mine"]
+    assert tick.requests[0].run_config == {"ops": {"measure": {"config": {"checkpoint": "mine", "nightly": False}}}}
+    assert run_tags(STUDY, "mine", tick.requests[0].tags["persona_assets/stamp"]).items() <= tick.requests[0].tags.items()
+
+
+def test_a_watch_that_cannot_be_read_does_not_stop_the_others(daemon, save, tmp_path):
+    daemon.home.watched.add("gone", {"directory": str(tmp_path / "nowhere")})
+    save(8)
+    tick, _ = daemon.tick()
+    assert any(reason.startswith("gone: ") and "nowhere" in reason for reason in tick.reasons)
+    assert daemon.tick()[1] == ["run7.checkpoint-8"]
+
+
+def test_another_study_measures_what_this_one_has_measured(daemon, save):
+    save(8)
+    daemon.tick()
+    daemon.tick()
+    daemon.finish()
+    assert daemon.tick()[1] == []
+    assert daemon.tick(STUDY.model_copy(update={"name": "another"}))[1] == ["run7.checkpoint-8"]

@@ -1,0 +1,98 @@
+"""What the runs of an instance say of a checkpoint; runs are written into a real instance, nothing is executed."""
+
+import time
+
+import dagster as dg
+import pytest
+
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, BACKOFF, MEASURE, failure_of, outlook, run_tags
+from persona_assets.orchestration.partitions import STUDY
+
+FAILED, SUCCEEDED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+EDITED = STUDY.model_copy(update={"questions": ("What else?",)})
+
+
+@pytest.fixture
+def instance():
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def add_run(instance, status, study=STUDY, stamp="s1", name="run7.checkpoint-8", attempt=1):
+    tags = run_tags(study, name, stamp) | ({ATTEMPT_TAG: str(attempt)} if attempt else {})
+    run = dg.DagsterRun(job_name=MEASURE, status=status, tags=tags)
+    instance.add_run(run)
+    return run
+
+
+def seen(instance, after=0.0, study=STUDY, stamp="s1"):
+    return outlook(instance, study, "run7.checkpoint-8", stamp, time.time() + after)
+
+
+def test_a_checkpoint_without_runs_is_tried(instance):
+    assert (seen(instance).what, seen(instance).attempt) == ("try", 1)
+
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+def test_a_run_that_is_under_way_is_waited_for(instance, status):
+    add_run(instance, dg.DagsterRunStatus(status))
+    assert seen(instance).what == "under way"
+    assert seen(instance, stamp="s2").what == "under way"  # whatever became of the files meanwhile
+
+
+def test_what_was_measured_once_is_measured_also_where_the_study_was_edited_since(instance):
+    add_run(instance, SUCCEEDED)
+    assert seen(instance).what == "measured"
+    assert seen(instance, study=EDITED).what == "measured"
+    assert seen(instance, study=STUDY.model_copy(update={"name": "another"})).what == "try"
+
+
+def test_other_files_under_the_name_are_measured_again(instance):
+    add_run(instance, SUCCEEDED)
+    assert seen(instance, stamp="s2").what == "try"
+
+
+def test_a_failed_run_is_retried_twice_with_growing_pauses_and_then_given_up(instance):
+    for attempt, pause in enumerate(BACKOFF, start=1):
+        add_run(instance, FAILED, attempt=attempt)
+        assert seen(instance).what == "wait"
+        assert seen(instance, pause - 5).what == "wait"
+        later = seen(instance, pause + 5)
+        assert (later.what, later.attempt) == ("try", attempt + 1)
+    add_run(instance, FAILED, attempt=3)
+    assert seen(instance, 1e6).what == "failed"
+    assert BACKOFF[0] < BACKOFF[1]
+
+
+def test_an_edited_study_gives_a_failed_checkpoint_new_attempts(instance):
+    for attempt in (1, 2, 3):
+        add_run(instance, FAILED, attempt=attempt)
+    assert seen(instance, 1e6, EDITED).what == "try"
+
+
+def test_a_person_who_cancels_is_not_overruled_and_one_who_launches_does_not_count(instance):
+    add_run(instance, FAILED, attempt=None)  # by hand
+    assert seen(instance).what == "try"
+    add_run(instance, dg.DagsterRunStatus.CANCELED)
+    assert seen(instance, 1e6).what == "cancelled"
+    add_run(instance, SUCCEEDED, attempt=None)
+    assert seen(instance).what == "measured"
+
+
+def test_the_reason_of_a_failure_is_the_error_that_was_raised_first(instance):
+    @dg.op
+    def breaks():
+        try:
+            raise ValueError("config.json is not there")
+        except ValueError as error:
+            raise RuntimeError("cannot be measured") from error
+
+    @dg.job
+    def job():
+        breaks()
+
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert "config.json is not there" in failure_of(instance, result.run_id)
+    run = add_run(instance, dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run, "its process was killed")
+    assert failure_of(instance, run.run_id) == "its process was killed"
