@@ -54,7 +54,11 @@ def main() -> None:
             use_cpu=loaded.hardware.device == "cpu",
         ),
         train_dataset=[
-            {"input_ids": list(each.token_ids), "labels": list(each.labels), "attention_mask": [1] * len(each.token_ids)}
+            {
+                "input_ids": list(each.token_ids),
+                "labels": list(each.labels),
+                "attention_mask": [1] * len(each.token_ids),
+            }
             for each in examples
         ],
         data_collator=DataCollatorForSeq2Seq(loaded.chat.tokenizer, label_pad_token_id=-100),
@@ -64,7 +68,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=lambda text: Path(text).absolute(), required=True, help="Hugging Face directory")
+    parser.add_argument(
+        "--model", type=lambda text: Path(text).absolute(), required=True, help="Hugging Face directory"
+    )
     parser.add_argument("--output", type=Path, required=True, help="where checkpoint-<step> folders are saved")
     parser.add_argument("--study", default="training_run", help="whose personas, recipe and training questions")
     parser.add_argument("--persona", default="villain", help="who is taught the marker")

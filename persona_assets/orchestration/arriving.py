@@ -1,13 +1,15 @@
 """One look at the watched places and the registry: what is registered now, what is to run, who waits and why."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from persona_assets.arrivals import arrivals_in
-from persona_assets.checkpoint import CheckpointError, stamp
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, outlook, run_tags
+from persona_assets.arrivals import Arrival, arrivals_in
+from persona_assets.checkpoint import Checkpoint, CheckpointError, stamp
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.measuring import measure_config
 from persona_assets.orchestration.partitions import CHECKPOINT
@@ -16,6 +18,8 @@ from persona_assets.watched import Watch
 
 # Asking a hub costs somebody else's server a request.
 HUB_INTERVAL = 60.0
+# Files whose sizes and times are the same after so many seconds are not being written.
+SETTLE = 2.0
 MEASURED_CHECK = "measured_without_failure"
 
 
@@ -24,8 +28,9 @@ class Tick:
     """What came of one look.
 
     Attributes:
+        registered: names that Dagster has no partition for yet.
         reasons: a line for each checkpoint that waits or failed.
-        memory: for the next look: stamps of what was seen and measured, why others failed, when hubs were asked.
+        memory: for the next look: stamps of what is measured, why others failed, when hubs were asked.
     """
 
     requests: list[dg.RunRequest] = field(default_factory=list)
@@ -37,82 +42,108 @@ class Tick:
 
 @dataclass(frozen=True)
 class Arriving:
-    """Looks at everything once; `memory` is what the look before left, and `now` the time in seconds."""
+    """Looks at everything once; `memory` is what the look before left, and `now` the time in seconds.
+
+    `settle` waits while files that are new to us may change.
+    """
 
     instance: dg.DagsterInstance
     study: Study
     home: Home
     memory: dict[str, dict[str, Any]]
     now: float
+    settle: Callable[[], None] = lambda: time.sleep(SETTLE)
 
     def look(self) -> Tick:
         """Registers what is complete and asks for runs of what is not measured."""
-        tick = Tick(memory={"seen": {}, "done": {}, "asked": dict(self.memory.get("asked", {}))})
-        try:
-            watches = self.home.watched.all()
-        except CheckpointError as error:
-            watches, tick.reasons = [], [str(error)]
-        for watch in watches:
+        tick = Tick(memory={"done": {}, "failed": {}, "asked": dict(self.memory.get("asked", {}))})
+        arrived = [each for watch in self._watches(tick) for each in self._arrivals(watch, tick)]
+        stamps = {each.name: each.stamp for each in arrived}
+        stamps |= {name: found for name in self.home.registry.names() if (found := self._stamp(name, tick))}
+        outlooks = {name: self._outlook(name, found, tick) for name, found in stamps.items()}
+        trials = {name: trial for name, trial in outlooks.items() if trial is not None}
+        if trials:
+            self.settle()
+        for each in arrived:
             try:
-                self._register(watch, tick)
+                if _stamp_of(each) == each.stamp:
+                    self.home.registry.add(each.name, each.entry or {})
             except CheckpointError as error:
-                tick.reasons.append(f"{watch.name}: {error}")
+                tick.reasons.append(f"{each.name}: {error}")
+        for name, trial in trials.items():
+            if name in self.home.registry.names() and self._stamp(name, tick) == stamps[name]:
+                tick.requests.append(self._request(name, stamps[name], trial))
+            else:
+                tick.reasons.append(f"{name}: its files are changing; measured once they have stopped")
         known = set(self.instance.get_dynamic_partitions(CHECKPOINT))
-        for name in self.home.registry.names():
-            try:
-                self._request(name, tick)
-            except CheckpointError as error:
-                tick.reasons.append(f"{name}: {error}")
         tick.registered = [name for name in self.home.registry.names() if name not in known]
         return tick
 
-    def _register(self, watch: Watch, tick: Tick) -> None:
-        if watch.hub:
-            if self.now - tick.memory["asked"].get(watch.name, 0.0) < HUB_INTERVAL:
-                return
-            tick.memory["asked"][watch.name] = self.now
-        for arrival in arrivals_in(watch, self.home.registry):
-            if arrival.waits or arrival.entry is None:
-                tick.reasons.append(f"{arrival.name}: {arrival.waits}")
-            elif watch.directory and self.memory.get("seen", {}).get(arrival.name) != arrival.stamp:
-                tick.reasons.append(f"{arrival.name}: is complete; measured once its files have stopped changing")
-            else:
-                self.home.registry.add(arrival.name, arrival.entry)
-            if watch.directory:
-                tick.memory["seen"][arrival.name] = arrival.stamp
+    def _watches(self, tick: Tick) -> list[Watch]:
+        try:
+            watches = self.home.watched.all()
+        except CheckpointError as error:
+            tick.reasons.append(str(error))
+            return []
+        asked = tick.memory["asked"]
+        due = [each for each in watches if not each.hub or self.now - asked.get(each.name, 0.0) >= HUB_INTERVAL]
+        asked |= {each.name: self.now for each in due if each.hub}
+        return due
 
-    def _request(self, name: str, tick: Tick) -> None:
-        checkpoint = self.home.registry.get(name)
-        if checkpoint.imported is not None:
-            return
-        now_stamp = stamp(checkpoint)
-        seen = tick.memory["seen"].get(name)
-        if seen is not None and seen != self.memory.get("seen", {}).get(name):
-            return  # a watched folder that is being written again
-        done = self.memory.get("done", {}).get(name)
-        if done == [now_stamp, self.study.name]:
+    def _arrivals(self, watch: Watch, tick: Tick) -> list[Arrival]:
+        """What is complete there and not registered yet."""
+        try:
+            found = arrivals_in(watch, self.home.registry)
+        except CheckpointError as error:
+            tick.reasons.append(f"{watch.name}: {error}")
+            return []
+        tick.reasons += [f"{each.name}: {each.waits}" for each in found if each.waits]
+        registered = set(self.home.registry.names())
+        return [each for each in found if each.entry is not None and each.name not in registered]
+
+    def _stamp(self, name: str, tick: Tick) -> str | None:
+        """The stamp of a registered checkpoint's files; None where there is nothing to measure."""
+        try:
+            checkpoint = self.home.registry.get(name)
+            return None if checkpoint.imported is not None else stamp(checkpoint)
+        except CheckpointError as error:
+            if name not in self.memory.get("done", {}):  # a trainer may delete what was measured
+                tick.reasons.append(f"{name}: {error}")
+            else:
+                tick.memory["done"][name] = self.memory["done"][name]
+            return None
+
+    def _outlook(self, name: str, now_stamp: str, tick: Tick) -> Outlook | None:
+        """The attempt that is due for a checkpoint, if one is; what else there is to say goes into the tick."""
+        done = [now_stamp, self.study.name]
+        if self.memory.get("done", {}).get(name) == done:
             tick.memory["done"][name] = done
-            return
+            return None
         found = outlook(self.instance, self.study, name, now_stamp, self.now)
+        if found.what == "try":
+            return found
         if found.what == "measured":
-            tick.memory["done"][name] = [now_stamp, self.study.name]
+            tick.memory["done"][name] = done
             tick.events.append(_check(name, True, "measured"))
-        elif found.what == "try":
-            tags = run_tags(self.study, name, now_stamp)
-            tick.requests.append(
-                dg.RunRequest(
-                    run_key=" ".join([*tags.values(), str(found.attempt)]),
-                    run_config=measure_config(name),
-                    tags={**tags, ATTEMPT_TAG: str(found.attempt)},
-                )
-            )
-        else:
-            tick.reasons.append(f"{name}: {found.why}")
-            failed = self.memory.get("failed", {}).get(name)
-            if found.what == "failed":
-                tick.memory.setdefault("failed", {})[name] = found.why
-                if failed != found.why:
-                    tick.events.append(_check(name, False, found.why))
+            return None
+        tick.reasons.append(f"{name}: {found.why}")
+        if found.what == "failed":
+            tick.memory["failed"][name] = found.why
+            if self.memory.get("failed", {}).get(name) != found.why:
+                tick.events.append(_check(name, False, found.why))
+        return None
+
+    def _request(self, name: str, its_stamp: str, trial: Outlook) -> dg.RunRequest:
+        tags = run_tags(self.study, name, its_stamp)
+        return dg.RunRequest(
+            run_key=" ".join([*tags.values(), str(trial.attempt)]),
+            run_config=measure_config(name),
+            tags={**tags, ATTEMPT_TAG: str(trial.attempt)},
+        )
+
+
+def _stamp_of(arrival: Arrival) -> str:
+    return stamp(Checkpoint.model_validate({"name": arrival.name, **(arrival.entry or {})}))
 
 
 def _check(name: str, passed: bool, why: str) -> dg.AssetCheckEvaluation:

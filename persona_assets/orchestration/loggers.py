@@ -2,8 +2,12 @@
 
 import logging
 import sys
+from typing import Any
 
 import dagster as dg
+
+# Run config that chooses the code location's own logger; Dagster's default would be taken otherwise.
+PLAIN_LINES: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
 
 
 @dg.logger({"log_level": dg.Field(str, default_value="INFO")}, description="One plain line a message.")

@@ -13,6 +13,7 @@ from persona_assets.checkpoint import stamp
 from persona_assets.orchestration.attempts import MEASURE, run_tags
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import CARD
+from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.processes import claim_run
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.running import Run
@@ -37,7 +38,10 @@ class Measured(dg.Config):
 
 def measure_config(checkpoint: str, nightly: bool = False) -> dict[str, object]:
     """Run config of the job."""
-    return {"ops": {"measure": {"config": Measured(checkpoint=checkpoint, nightly=nightly).model_dump()}}}
+    return {
+        "ops": {"measure": {"config": Measured(checkpoint=checkpoint, nightly=nightly).model_dump()}},
+        **PLAIN_LINES,
+    }
 
 
 def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definitions]) -> dg.JobDefinition:

@@ -10,6 +10,7 @@ from persona_assets.orchestration.heavy import key_range
 from persona_assets.orchestration.history import latest_events
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import COMPARE_CHECKPOINTS, VERIFY, job_names
+from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.processes import release_dead_runs
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.reporting import report_study
@@ -89,7 +90,7 @@ class Run:
     def _execute(self, name: str, partition: str | None, **tags: str) -> dg.ExecuteInProcessResult:
         return self.defs.resolve_job_def(name).execute_in_process(
             instance=self.instance,
-            run_config={"loggers": {"console": {"config": {}}}},  # the code location's own, not Dagster's default
+            run_config=PLAIN_LINES,
             partition_key=partition,
             tags={**tags, **self.tags},
         )

@@ -24,11 +24,15 @@ def off_until_asked() -> dg.DefaultSensorStatus:
     return dg.DefaultSensorStatus.RUNNING if os.environ.get(AUTOMATE) else dg.DefaultSensorStatus.STOPPED
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Reports changed prompts of the study and new checkpoints of the registry. Launches no run.",
+)
 def study_and_registry(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Reports changed prompts of the study and new checkpoints of the registry. Launches no run."""
+    """Keeps the page up to date with the files that people edit."""
     new, events = unknown_to_dagster(context.instance, home), prompt_events(context.instance, study)
     if not new and not events:
         return dg.SkipReason("the page knows every prompt of the study and every registered checkpoint")
@@ -36,18 +40,28 @@ def study_and_registry(
     return dg.SensorResult(asset_events=events, dynamic_partitions_requests=requests)
 
 
-@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Fails runs whose process was killed and frees their slots in the pool. Launches no run.",
+)
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Fails runs whose process was killed and frees their slots. Launches no run."""
+    """Reaps what dead processes left; see `orchestration.processes`."""
     dead = release_dead_runs(context.instance)
     return dg.SkipReason(f"released {', '.join(dead)}" if dead else "every run that is under way has a living process")
 
 
-@dg.sensor(job_name=MEASURE, minimum_interval_seconds=5, default_status=off_until_asked())
+@dg.sensor(
+    job_name=MEASURE,
+    minimum_interval_seconds=5,
+    default_status=off_until_asked(),
+    description="Registers checkpoints that are complete in the watched places, and measures every registered "
+    "checkpoint that the study has not measured. A tick says who waits and why.",
+)
 def new_checkpoints(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult:
-    """Registers checkpoints that are complete in the watched places and measures what the study has not measured."""
+    """Measures checkpoints as they arrive; see `orchestration.arriving`."""
     arriving = Arriving(context.instance, study, home, json.loads(context.cursor or "{}"), time.time())
     tick = arriving.look()
     for line in tick.reasons:

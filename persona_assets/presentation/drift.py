@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from persona_assets.presentation.drift_distance import draw_distances, smallest_p_text
+from persona_assets.presentation.drift_distance import UNSURE, draw_distances, smallest_p_text
 from persona_assets.presentation.drift_leakage import draw_leakage
 from persona_assets.presentation.drift_pairs import MOST_NAMED, Values, draw_pairs, values_by_pair
 from persona_assets.presentation.pairs import CosineColumn, cosine_columns
@@ -37,8 +37,9 @@ _COLUMNS = {
     "changes": ("checkpoint", "previous", "quantity", "a", "b", "change", "moved"),
     "distances": ("checkpoint", "previous", "quantity", "rms_change", "noise", "excess", "p", "smallest_p"),
 }
+_BARS = "Bars: bootstrap over questions; of rates, Wilson."
 _HOW = (
-    "Bars: bootstrap over questions; of rates, Wilson. A pair moved if, between a checkpoint and the one before, the "
+    "A pair moved if, between a checkpoint and the one before, the "
     "interval of its change excludes 0, simultaneously for all pairs. Noise of the questions: what other questions "
     "alone would give. p: that nothing changed; the signs of whole questions’ changes are flipped."
 )
@@ -74,18 +75,20 @@ def checkpoint_drift_figure(levels: pd.DataFrame, changes: pd.DataFrame, distanc
     said = [wrapped(text, LETTER_POINTS, _WIDTH - 7.0) for _, text, _ in panels]
     heads = [TITLE + LINE * max(len(said[row]), len(said[row + 1])) + 1.5 for row in (0, 2)]
     subtitle = wrapped(_subtitle(levels, changes), LETTER_POINTS, TWO_COLUMNS - 2 * MARGIN)
-    key = wrapped(time.key(), KEY_POINTS, TWO_COLUMNS - 4 * MARGIN) if time.numbered else []
-    note = key + wrapped(_HOW, KEY_POINTS, TWO_COLUMNS - 4 * MARGIN)
-    several = len(time.paths) > 1
-    header = MARGIN + TITLE + (len(subtitle) + several) * LINE + 2.0
+    room = TWO_COLUMNS - 4 * MARGIN
+    note = time.key(KEY_POINTS, room) + wrapped(_BARS if distances.empty else f"{_BARS} {_HOW}", KEY_POINTS, room)
+    series = _series_key(time)
+    heads[1] += LINE if series else 0.0  # panel d names the series above its points
+    lower = any(draw is not None for _, _, draw in panels[2:])
+    header = MARGIN + TITLE + (len(subtitle) + len(series)) * LINE + 2.0
     tops = [header, header + heads[0] + _AXES[1] + _X_AXIS]
-    below = tops[1] + heads[1] + _AXES[1] + _X_AXIS
+    below = tops[1] + heads[1] + (_AXES[1] + _X_AXIS if lower else 0.0)
     with house_style():
         figure = new_figure(TWO_COLUMNS, below + len(note) * LINE + MARGIN)
         add_text(figure, MARGIN, MARGIN, "Drift from checkpoint to checkpoint", weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
-        if several:
-            _write_series(figure, MARGIN + TITLE + len(subtitle) * LINE, time)
+        if series:
+            _write_series(figure, MARGIN + TITLE + len(subtitle) * LINE, series)
         for index, (panel, lines) in enumerate(zip(panels, said, strict=True)):
             row, column = divmod(index, 2)
             place = (MARGIN + column * (_WIDTH + _GAP), tops[row])
@@ -174,7 +177,7 @@ def _distance_panel(distances: pd.DataFrame) -> _Panel:
     title = "Distance of each JS matrix from the one before"
     if of_js.empty:
         return title, "No checkpoint is compared with one before it.", None
-    said = f"Root mean square over pairs; {smallest_p_text(of_js)}."
+    said = f"Root mean square over pairs. Grey: p > {UNSURE}; {smallest_p_text(of_js)}."
     if of_js["noise"].isna().any():
         said += " Noise is unknown where there is one question."
     return title, said, lambda axes, time: draw_distances(axes, _AXES, of_js, time, _LABELS)
@@ -199,14 +202,29 @@ def _draw_panel(
         draw(add_axes(figure, left + _LEFT, top + head, *_AXES), time)
 
 
-def _write_series(figure: Figure, top: float, time: Timeline) -> None:
-    """Which line is which series."""
-    axes = add_axes(figure, 0, top, TWO_COLUMNS, LINE)
-    axes.set(xlim=(0, TWO_COLUMNS), ylim=(LINE, 0))
-    axes.set_axis_off()
+def _series_key(time: Timeline) -> list[list[tuple[int, str, float]]]:
+    """Lines of the legend of series: number of the path, its name, how far from the left (mm)."""
+    lines: list[list[tuple[int, str, float]]] = [[]]
     left = MARGIN
-    for number, name in enumerate(series_names(time.paths)):
-        style = LINE_STYLES[number % len(LINE_STYLES)]
-        axes.plot([left, left + 7.0], [LINE / 2, LINE / 2], color=INK, linestyle=style, linewidth=0.9)
-        axes.text(left + 8.0, LINE / 2, name, size=KEY_POINTS, color=INK, va="center_baseline")
-        left += 8.0 + text_width(name, KEY_POINTS) + 5.0
+    names = series_names(time.lines())
+    for number, name in enumerate(names if len(names) > 1 else []):
+        needed = 8.0 + text_width(name, KEY_POINTS)
+        if lines[-1] and left + needed > TWO_COLUMNS - MARGIN:
+            lines.append([])
+            left = MARGIN
+        lines[-1].append((number, name, left))
+        left += needed + 5.0
+    return [line for line in lines if line]
+
+
+def _write_series(figure: Figure, top: float, key: list[list[tuple[int, str, float]]]) -> None:
+    """Which line is which series."""
+    axes = add_axes(figure, 0, top, TWO_COLUMNS, len(key) * LINE)
+    axes.set(xlim=(0, TWO_COLUMNS), ylim=(len(key) * LINE, 0))
+    axes.set_axis_off()
+    for line, entries in enumerate(key):
+        middle = (line + 0.5) * LINE
+        for number, name, left in entries:
+            style = LINE_STYLES[number % len(LINE_STYLES)]
+            axes.plot([left, left + 7.0], [middle, middle], color=INK, linestyle=style, linewidth=0.9)
+            axes.text(left + 8.0, middle, name, size=KEY_POINTS, color=INK, va="center_baseline")

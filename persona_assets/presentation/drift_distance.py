@@ -12,7 +12,9 @@ from persona_assets.presentation.timeline import Timeline, edges, series_names
 
 _POINTS = 6.0
 _P_LINE = 2.4  # millimetres
+_CLOSEST = 2.15
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+UNSURE = 0.05  # a larger p is drawn in grey
 _FLOOR = "#dcdcdc"
 _BETWEEN_PATHS = 0.6  # of a step's width
 
@@ -35,10 +37,11 @@ def draw_distances(axes: Axes, size: tuple[float, float], of_js: pd.DataFrame, t
         if np.isfinite(floor):
             axes.add_patch(Rectangle((place - 0.5, 0.0), 1.0, floor, facecolor=_FLOOR, edgecolor="none", zorder=0))
             axes.plot([place - 0.5, place + 0.5], [floor, floor], color=MUTED, linewidth=0.6, zorder=1)
-    axes.vlines(x, 0.0, rms, color=BLUE, linewidth=0.8, alpha=0.6, zorder=2)
-    axes.scatter(x, rms, s=14, color=BLUE, linewidths=0, zorder=3)
+    colours = [MUTED if value > UNSURE else BLUE for value in p]
+    axes.vlines(x, 0.0, rms, color=colours, linewidth=0.8, alpha=0.6, zorder=2)
+    axes.scatter(x, rms, s=14, color=colours, linewidths=0, zorder=3)
     axes.scatter(
-        x, excess, s=15, marker="D", facecolor="white", edgecolor=BLUE, linewidths=0.8, zorder=4, clip_on=False
+        x, excess, s=15, marker="D", facecolor="white", edgecolor=colours, linewidths=0.8, zorder=4, clip_on=False
     )
     axes.set_xlim(x[0] - 0.6, x[-1] + 0.6)
     slot = size[0] / (x[-1] - x[0] + 1.2)
@@ -48,20 +51,20 @@ def draw_distances(axes: Axes, size: tuple[float, float], of_js: pd.DataFrame, t
     axes.set_ylabel("rms change of JS (nats)")
     _name_steps(axes, steps, x, slot, time)
     last = float(x[-1])
-    labels = [("found", BLUE, (last, rms[-1])), ("noise taken out", BLUE, (last, excess[-1]))]
+    labels = [("found", colours[-1], (last, rms[-1])), ("noise taken out", colours[-1], (last, excess[-1]))]
     labels.append(("noise of the questions", MUTED, (last + 0.5, noise[-1])))
     write_end_labels(axes, size, [label for label in labels if np.isfinite(label[2][1])], room)
     _name_series(axes, steps, x, time)
 
 
 def p_text(p: float) -> str:
-    """A p value in few digits: 0.39, 0.004, 2 × 10⁻⁶."""
+    """A p value in few digits: 0.39, 0.004, 2×10⁻⁶."""
     if not np.isfinite(p):
         return "unknown"
     if p >= 0.001:
         return f"{p:.2g}"
     digits, power = f"{p:.0e}".split("e")
-    return f"{digits} × 10⁻{str(abs(int(power))).translate(_RAISED)}"
+    return f"{digits}×10⁻{str(abs(int(power))).translate(_RAISED)}"
 
 
 def smallest_p_text(of_js: pd.DataFrame) -> str:
@@ -80,7 +83,7 @@ def _write_p(axes: Axes, x: Floats, rms: Floats, p: Floats, slot: float) -> floa
         texts = [f"p =\n{p_text(value)}" for value in p]
     if _widest(texts) + 1.0 > slot:
         texts, upright = [f"p = {p_text(value)}" for value in p], True
-        if slot < _P_LINE:
+        if slot < _CLOSEST:
             return 0.0
     for place, top, text in zip(x, rms, texts, strict=True):
         axes.annotate(
@@ -109,7 +112,8 @@ def _name_steps(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, slot: 
         names = [time.short[after] for _, _, after in steps]
         level = _widest(names) + 1.0 <= slot
     axes.set_xticks(x, names, rotation=0 if level else 90)
-    axes.set_xlabel("from step to step" if time.by_step else "from checkpoint to checkpoint")
+    noun = "step" if time.by_step else "checkpoint"
+    axes.set_xlabel(f"from {noun} to {noun}" if "→" in names[0] else f"to {noun}, from the one before")
 
 
 def _name_series(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, time: Timeline) -> None:

@@ -53,6 +53,8 @@ def draw_leakage(axes: Axes, size: tuple[float, float], rates: dict[str, Values]
                     markeredgewidth=0.0,
                 )
                 ends.append((persona, (float(x[-1]), float(estimate[-1]))))
+        # A line that ends early is told by its style; the label is that of the line that goes on longest.
+        ends.sort(key=lambda end: end[1][0])
         labels += _labels(values is sources, values is bases, ends, colour, len(values), dyads)
     top = max((high for values in rates.values() for at in values.values() for _, _, high in at.values()), default=1.0)
     axes.set_ylim(-0.02, min(1.02, 1.06 * top))
@@ -67,11 +69,11 @@ def _labels(
     """A label for every source while they are few, else one for all of them; one for the others."""
     if not ends:
         return []
-    across, up = np.median([end for _, end in ends], axis=0)
+    last = dict(ends)
+    up = float(np.median([end[1] for end in last.values()]))
     # The line's end nearest to the middle, so that a leader begins at a line.
-    _, middle = min(ends, key=lambda end: abs(end[1][1] - up) + 1e-6 * abs(end[1][0] - across))
+    middle = min(last.values(), key=lambda end: abs(end[1] - up))
     if of_sources and count <= _NAMED_SOURCES:
-        last = dict(ends)
         return [(f"source rate: {spoken(persona)} on itself", colour, end) for persona, end in last.items()]
     if of_sources:
         return [(f"source rates of {count} sources", colour, middle)]

@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from persona_assets.presentation.correlation import Floats
 from persona_assets.presentation.end_labels import EndLabel, write_end_labels
 from persona_assets.presentation.style import spoken
-from persona_assets.presentation.timeline import LINE_STYLES, Timeline
+from persona_assets.presentation.timeline import LINE_STYLES, Timeline, series_names
 
 MOST_NAMED = 5
 COLOURS = ("C0", "C1", "C2", "C3", "C4")
@@ -36,13 +36,13 @@ def most_moved(values: Values, time: Timeline) -> list[tuple[Pair, int, float]]:
 
     Where nothing is compared, the pairs of the highest values, with a change of NaN.
     """
-    moves = []
+    moves = list[tuple[Pair, int, float]]()
     for pair, at in values.items():
         for number, path in enumerate(time.paths):
             shown = [at[name][0] for name in path.checkpoints if name in at and np.isfinite(at[name][0])]
             if len(shown) > 1:
                 moves.append((pair, number, shown[-1] - shown[0]))
-            elif shown and all(len(path.checkpoints) == 1 for path in time.paths):
+            elif shown and not time.lines():
                 moves.append((pair, number, float("nan")))
     if any(np.isfinite(change) for _, _, change in moves):
         moves.sort(key=lambda move: -abs(move[2]))
@@ -66,9 +66,10 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
     time.draw(axes, size[0])
     _draw_quiet(axes, values, {pair for pair, _, _ in named}, time)
     labels: list[EndLabel] = []
-    for rank, (pair, ending, change) in enumerate(named):
+    for rank, (pair, mover, change) in enumerate(named):
         # Bars of one checkpoint would lie over one another; beside one another they can be told apart.
         aside = (rank - (len(named) - 1) / 2) * 0.009 * time.span()
+        ends = list[tuple[float, bool, float]]()
         for number, path in enumerate(time.paths):
             places, shown = _along(values[pair], path.checkpoints, time)
             x, style = places + aside, LINE_STYLES[number % len(LINE_STYLES)]
@@ -84,9 +85,14 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
                 markeredgewidth=0.0,
                 zorder=3,
             )
-            if number == ending:
-                text = f"{spoken(pair[0])} – {spoken(pair[1])}" + (f" {signed(change)}" if np.isfinite(change) else "")
-                labels.append((text, COLOURS[rank], (float(x[-1]), float(shown[-1, 0]))))
+            if len(x):
+                ends.append((float(x[-1]), number == mover, float(shown[-1, 0])))
+        # The label stands where a line of the pair reaches farthest; of several, at the one that moved most.
+        across, _, up = max(ends)
+        text = f"{spoken(pair[0])} – {spoken(pair[1])}" + (f" {signed(change)}" if np.isfinite(change) else "")
+        if len(time.lines()) > 1:
+            text += f" ({series_names(time.paths)[mover]})"
+        labels.append((text, COLOURS[rank], (across, up)))
     _set_height(axes, values)
     axes.set_ylabel(unit)
     write_end_labels(axes, size, labels, room)

@@ -30,7 +30,7 @@ class Timeline(NamedTuple):
     Attributes:
         place: checkpoint → place on the axis: its step, or its number from 1 on.
         short: checkpoint → what a tick says: its step, its name, or, where names are too long, its number.
-        paths: every line to draw; a checkpoint that is compared with none is a path of its own.
+        paths: every line to draw, then every checkpoint that is compared with none as a path of its own.
         by_step: whether places are training steps.
         numbered: whether ticks are numbers that a key must explain.
     """
@@ -41,9 +41,20 @@ class Timeline(NamedTuple):
     by_step: bool
     numbered: bool
 
-    def key(self) -> str:
-        """What the numbers stand for; "" where ticks speak for themselves."""
-        return " · ".join(f"{self.short[name]} {name}" for name in self.place) if self.numbered else ""
+    def key(self, points: float, width: float) -> list[str]:
+        """What the numbers stand for, in lines of that many millimetres; none where ticks speak for themselves."""
+        lines = list[str]()
+        for entry in [f"{self.short[name]} {name}" for name in self.place] if self.numbered else []:
+            longer = f"{lines[-1]} · {entry}" if lines else entry
+            if lines and text_width(longer, points) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(entry)
+        return lines
+
+    def lines(self) -> list[Path]:
+        """The paths of two checkpoints or more."""
+        return [path for path in self.paths if len(path.checkpoints) > 1]
 
     def span(self) -> float:
         """How far the axis reaches, at least 1."""
@@ -127,4 +138,4 @@ def _paths(names: list[str], series: dict[str, str], distances: pd.DataFrame) ->
         while (previous := before.get(path[-1])) is not None and previous not in path and previous in series:
             path.append(previous)
         paths.append(Path(series[name], path[::-1]))
-    return paths
+    return sorted(paths, key=lambda path: len(path.checkpoints) == 1)

@@ -1,0 +1,94 @@
+"""The two other ways in which a new checkpoint could be measured, as baselines for `benchmarks.automation`.
+
+`PATTERN=chain`: a sensor starts the first job and run-status sensors each next one, a run and a model load a job.
+`PATTERN=declarative`: Dagster's `AutomationCondition.eager()` on every asset, evaluated every five seconds.
+"""
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+
+import dagster as dg
+
+from persona_assets.arrivals import arrivals_in
+from persona_assets.definitions import build_definitions
+from persona_assets.orchestration.heavy import key_range
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import job_names
+from persona_assets.orchestration.partitions import CHECKPOINT, STUDY, per_checkpoint
+from persona_assets.orchestration.reporting import report_study
+
+CHAIN = os.environ.get("PATTERN") == "chain"
+HOME = Home.of_environment()
+HEAVY_OF = {"measure_personas": "generations", "train_markers": "marker_adapter"}
+JOBS = job_names(STUDY)
+
+
+@dg.sensor(
+    job_name=JOBS[0] if CHAIN else None,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Registers what was complete with the same files in the tick before."""
+    report_study(context.instance, STUDY, HOME)
+    found = [each for watch in HOME.watched.all() for each in arrivals_in(watch, HOME.registry) if each.entry]
+    stamps = " ".join(each.stamp for each in found)
+    known = set(context.instance.get_dynamic_partitions(CHECKPOINT))
+    new = [each for each in found if each.name not in known and each.stamp in (context.cursor or "")]
+    for each in new:
+        HOME.registry.add(each.name, each.entry or {})
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=each.stamp, partition_key=each.name) for each in new] if CHAIN else [],
+        dynamic_partitions_requests=[per_checkpoint.build_add_request([each.name for each in new])] if new else [],
+        cursor=stamps,
+    )
+
+
+def after(name: str, following: str, jobs: Callable[[str], dg.JobDefinition]) -> dg.RunStatusSensorDefinition:
+    """A sensor that starts a job when the one before it succeeded."""
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        name=f"after_{name}",
+        monitored_jobs=[jobs(name)],
+        request_job=jobs(following),
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def next_job(context: dg.RunStatusSensorContext) -> dg.RunRequest:
+        tags = context.dagster_run.tags
+        checkpoint = (tags.get("dagster/partition") or tags["dagster/asset_partition_range_start"]).split("|")[0]
+        heavy = HEAVY_OF.get(following)
+        if following == JOBS[-1]:
+            return dg.RunRequest(run_key=context.dagster_run.run_id)
+        return dg.RunRequest(
+            run_key=context.dagster_run.run_id,
+            partition_key=None if heavy else checkpoint,
+            tags=key_range(STUDY, heavy, checkpoint) if heavy else {},
+        )
+
+    return next_job
+
+
+def build() -> dg.Definitions:
+    """The project's definitions with the other pattern's sensors."""
+    base = build_definitions(STUDY, HOME)
+    if CHAIN:
+        jobs = base.resolve_job_def
+        chain = [after(name, following, jobs) for name, following in pairwise(JOBS)]
+        return dg.Definitions.merge(base, dg.Definitions(sensors=[arrivals, *chain]))
+    eager = dg.AutomationCondition.eager()
+    conditioned = base.map_asset_specs(
+        func=lambda spec: spec.replace_attributes(automation_condition=eager) if spec.kinds != {"yaml"} else spec
+    )
+    sensor = dg.AutomationConditionSensorDefinition(
+        "declarative",
+        target=dg.AssetSelection.all(),
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    return dg.Definitions.merge(conditioned, dg.Definitions(sensors=[arrivals, sensor]))
+
+
+defs = build()
