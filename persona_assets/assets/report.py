@@ -9,8 +9,10 @@ import xarray as xr
 
 from persona_assets import presentation as draw
 from persona_assets.assets.pictures import PRESENTATION
-from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.history import latest_artefacts, latest_fingerprints
 from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import LIGHT_ASSETS
+from persona_assets.orchestration.page import asset_address, run_address
 from persona_assets.orchestration.partitions import (
     STUDY,
     every_persona,
@@ -49,6 +51,7 @@ def report(
 ) -> dg.Output[dict[str, bytes]]:
     """One self-contained HTML page: what was measured, the numbers, the pictures, the texts, how it was made."""
     responses = pd.concat(generations.values(), ignore_index=True)
+    made = how_it_was_made(context.instance, home, study, context.partition_key)
     page = draw.render_report(
         title=f"Personas of {context.partition_key}",
         study={"name": study.name, **study.model_dump(exclude={"name"})},
@@ -57,7 +60,7 @@ def report(
         centroid_cosine=centroid_cosine,
         pair_table=pair_table,
         generations=responses.assign(tokens=responses.token_ids.map(len)) if "token_ids" in responses else responses,
-        provenance=how_it_was_made(context.instance, home, study, context.partition_key),
+        provenance=made | {"tables": tables_of(context.instance, context.partition_key)},
         leakage_table=leakage.get("leakage_table"),
         samples=adapted_samples(leakage.get("marker_rates")),
         **inference_of(leakage.get("partial_correlations")),
@@ -65,7 +68,12 @@ def report(
     )
     return dg.Output(
         {"report.html": page.encode()},
-        metadata={"bytes": len(page.encode()), **draw.js_range(logit_js_matrix), **draw.js_extremes(logit_js_matrix)},
+        metadata={
+            "bytes": len(page.encode()),
+            **draw.js_range(logit_js_matrix),
+            **draw.js_extremes(logit_js_matrix),
+            "made_by": dg.MetadataValue.md(runs_markdown(made)),
+        },
     )
 
 
@@ -100,6 +108,7 @@ def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, chec
             made[asset] = {"imported from": brought}
             continue
         tokens = sum(artefact.measured["tokens"] for artefact in artefacts)
+        runs = list(dict.fromkeys(artefact.measured["run"] for artefact in artefacts))
         seconds = sum(artefact.measured["seconds"] for artefact in artefacts)
         made[asset] = {
             "tokens": tokens,
@@ -107,5 +116,26 @@ def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, chec
             "tokens a second": round(tokens / seconds, 1),
             "peak memory (GiB)": max(artefact.measured["peak_memory_gib"] for artefact in artefacts),
             **artefacts[0].made_from["environment"],
+            "runs": [draw.Link(run[:8], run_address(run)) for run in runs],
+            "in the page": draw.Link(asset, asset_address(asset, keys[0])),
         }
     return made
+
+
+def tables_of(instance: dg.DagsterInstance, checkpoint: str) -> dict[str, draw.Link]:
+    """What the report is made from: each table by the digest of all that it was made from, linked to the page."""
+    tables = [asset for asset in LIGHT_ASSETS if asset != "report"]
+    latest = {asset: latest_fingerprints(instance, asset, [checkpoint]) for asset in ("model_checkpoint", *tables)}
+    return {
+        asset: draw.Link(found[checkpoint][:12], asset_address(asset, checkpoint))
+        for asset, found in latest.items()
+        if checkpoint in found
+    }
+
+
+def runs_markdown(made: dict[str, Any]) -> str:
+    """Which runs computed what the report stands on, as links."""
+    return "\n".join(
+        f"- {asset}: " + ", ".join(f"[{run.text}]({run.url})" for run in facts.get("runs", []))
+        for asset, facts in made.items()
+    )

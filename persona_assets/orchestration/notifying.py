@@ -1,26 +1,21 @@
 """Posts a line where people read lines when a checkpoint's report is ready or its measurement failed.
 
-The address stands in PERSONA_ASSETS_WEBHOOK (chat services take `{"text": …}`), and the page's own address, for links,
-in PERSONA_ASSETS_PAGE. These are sensors and not hooks of the job, for a killed process runs no hook.
+The address stands in PERSONA_ASSETS_WEBHOOK (chat services take `{"text": …}`). These are sensors and not hooks of the
+job, for a killed process runs no hook.
 """
 
 import json
 import os
 import urllib.error
 import urllib.request
-from urllib.parse import quote
 
 import dagster as dg
 
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, STUDY_TAG, failure_of
+from persona_assets.orchestration.page import asset_address, run_address
 
-WEBHOOK, PAGE = "PERSONA_ASSETS_WEBHOOK", "PERSONA_ASSETS_PAGE"
+WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
 TIMEOUT = 10.0
-
-
-def page_address() -> str:
-    """Where Dagster's page is, for links."""
-    return os.environ.get(PAGE, "http://127.0.0.1:3000").rstrip("/")
 
 
 def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinition]:
@@ -36,8 +31,8 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
     )
     def report_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
         checkpoint = context.dagster_run.tags.get(CHECKPOINT_TAG, "")
-        link = f"{page_address()}/assets/report?partition={quote(checkpoint)}"
-        return post(f"{checkpoint}: measured with study {context.dagster_run.tags.get(STUDY_TAG)}: {link}")
+        study = context.dagster_run.tags.get(STUDY_TAG)
+        return post(f"{checkpoint}: report of study {study} is ready: {asset_address('report', checkpoint)}")
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.FAILURE,
@@ -50,7 +45,7 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
         run = context.dagster_run
         attempt = f" (attempt {run.tags[ATTEMPT_TAG]})" if ATTEMPT_TAG in run.tags else ""
         why = failure_of(context.instance, run.run_id)
-        return post(f"{run.tags.get(CHECKPOINT_TAG)}: failed{attempt}: {why} {page_address()}/runs/{run.run_id}")
+        return post(f"{run.tags.get(CHECKPOINT_TAG)}: failed{attempt}: {why} {run_address(run.run_id)}")
 
     return [report_ready, measurement_failed]
 

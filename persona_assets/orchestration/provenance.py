@@ -27,7 +27,7 @@ CODE_VERSIONS = {
     "leakage_table": 1,
     "partial_correlations": 1,
     "figures": 1,
-    "report": 1,
+    "report": 2,
     "checkpoint_drift": 1,
 }
 

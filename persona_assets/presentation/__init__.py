@@ -10,6 +10,7 @@ from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
 from persona_assets.presentation.leakage_headline import LeakageHeadline, leakage_headline
 from persona_assets.presentation.leakage_heatmap import leakage_heatmap
 from persona_assets.presentation.leakage_scatter import leakage_against_predictors
+from persona_assets.presentation.links import Link
 from persona_assets.presentation.loss_curve import loss_curve
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.report import render_report
@@ -23,6 +24,7 @@ __all__ = [
     "Headline",
     "Interval",
     "LeakageHeadline",
+    "Link",
     "caption",
     "checkpoint_drift_figure",
     "cosine_extremes",

@@ -177,7 +177,7 @@ def _distance_panel(distances: pd.DataFrame) -> _Panel:
     title = "Distance of each JS matrix from the one before"
     if of_js.empty:
         return title, "No checkpoint is compared with one before it.", None
-    said = f"Root mean square over pairs. Grey: p > {UNSURE}; {smallest_p_text(of_js)}."
+    said = f"Grey: p > {UNSURE}. {smallest_p_text(of_js)}."
     if of_js["noise"].isna().any():
         said += " Noise is unknown where there is one question."
     return title, said, lambda axes, time: draw_distances(axes, _AXES, of_js, time, _LABELS)

@@ -71,9 +71,9 @@ def smallest_p_text(of_js: pd.DataFrame) -> str:
     """The least p that the test can give, or the range where steps differ."""
     shown = sorted({float(value) for value in of_js["smallest_p"].dropna()})
     if not shown:
-        return ""
+        return "p is unknown"
     ends = dict.fromkeys((shown[0], shown[-1]))
-    return f"smallest p attainable {' to '.join(p_text(p) for p in ends)}"
+    return f"Smallest p attainable: {' to '.join(p_text(p) for p in ends)}"
 
 
 def _write_p(axes: Axes, x: Floats, rms: Floats, p: Floats, slot: float) -> float:

@@ -16,8 +16,9 @@ def drift_headline(changes: pd.DataFrame, distances: pd.DataFrame) -> dict[str, 
         changes, distances: the tables of `metrics.Drift`.
 
     Returns:
-        By what it says; without rows, only that nothing is compared. An interval is the simultaneous one, where there
-        is one.
+        By what it says: numbers (JS in nats) and sentences; "unknown" where a number cannot be said. Without distances,
+        only that nothing is compared. An interval is the simultaneous one, where there is one. A pair moved if it did
+        between any two checkpoints that are compared.
     """
     if distances.empty:
         return {"compared": "no checkpoint has one before it"}
@@ -31,15 +32,21 @@ def drift_headline(changes: pd.DataFrame, distances: pd.DataFrame) -> dict[str, 
             rows.to_dict("records")[int(rows["change"].abs().to_numpy().argmax())]
         )
         for quantity in quantities:
-            of_quantity = rows[rows["quantity"] == quantity]
-            moved = of_quantity[of_quantity["moved"].astype(bool)].drop_duplicates(["a", "b"])
-            pairs = len(of_quantity.drop_duplicates(["a", "b"]))
-            found[f"pairs that moved, {quantity}"] = f"{len(moved)} of {pairs}"
+            found[f"pairs that moved, {quantity}"] = _moved(rows, quantity)
+    if (changes["quantity"] == "leakage_rate").any():
+        found["dyads whose leakage moved"] = _moved(changes, "leakage_rate")
     last = distances[distances["quantity"] == "js"].iloc[-1]
     found["last step"] = f"{last['previous']} → {last['checkpoint']}"
     for name in ("rms_change", "noise", "excess", "p", "smallest_p", "rank_correlation"):
-        found[f"last {name}, JS"] = float(last[name])
+        found[f"last {name}, JS"] = float(last[name]) if pd.notna(last[name]) else "unknown"
     return found
+
+
+def _moved(changes: pd.DataFrame, quantity: str) -> str:
+    """How many pairs or dyads moved at least once, of how many."""
+    of_quantity = changes[changes["quantity"] == quantity]
+    moved = of_quantity[of_quantity["moved"].astype(bool)].drop_duplicates(["a", "b"])
+    return f"{len(moved)} of {len(of_quantity.drop_duplicates(['a', 'b']))}"
 
 
 def _described(row: Mapping[Hashable, Any]) -> str:

@@ -47,7 +47,7 @@ def most_moved(values: Values, time: Timeline) -> list[tuple[Pair, int, float]]:
     if any(np.isfinite(change) for _, _, change in moves):
         moves.sort(key=lambda move: -abs(move[2]))
     else:
-        moves.sort(key=lambda move: -max(estimate for estimate, _, _ in values[move[0]].values()))
+        moves.sort(key=lambda move: -np.nanmax([estimate for estimate, _, _ in values[move[0]].values()]))
     first = {pair: (pair, number, change) for pair, number, change in reversed(moves)}
     return [first[pair] for pair in dict.fromkeys(pair for pair, _, _ in moves)][:MOST_NAMED]
 

@@ -15,6 +15,7 @@ from persona_assets.presentation.files import data_url
 from persona_assets.presentation.headline import headline
 from persona_assets.presentation.inference_section import inference_section
 from persona_assets.presentation.leakage_section import leakage_section
+from persona_assets.presentation.links import Link
 from persona_assets.presentation.pairs import cosine_columns, unordered_pairs
 from persona_assets.presentation.statements import VerdictLike, number, p_text
 from persona_assets.presentation.style import spoken
@@ -46,7 +47,8 @@ def render_report(
 
     Args:
         title: the page's heading.
-        study, checkpoint, provenance: what was measured, on which weights, and how; nested mappings, shown as tables.
+        study, checkpoint, provenance: what was measured, on which weights, and how; nested mappings, shown as tables;
+            a `Link` in them leads to Dagster's page.
         logit_js_matrix, centroid_cosine: as `headline` takes them.
         pair_table: one row a dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all of the
             generator subset `all`) and cosines.
@@ -135,6 +137,7 @@ def _environment() -> jinja2.Environment:
         yes_or_no=_yes_or_no,
     )
     environment.tests["eq_itself"] = lambda value: value == value  # a number, and not NaN
+    environment.tests["link"] = lambda value: isinstance(value, Link)
     environment.tests["listed"] = lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes)
     return environment
 
