@@ -24,7 +24,7 @@ from persona_assets.presentation.style import (
     text_width,
     wrapped,
 )
-from persona_assets.presentation.timeline import LINE_STYLES, Timeline, series_names, timeline
+from persona_assets.presentation.timeline import LINE_STYLES, Timeline, numbered_series, timeline
 
 # Millimetres.
 _LEFT, _LABELS, _GAP = 13.0, 30.0, 3.0
@@ -206,7 +206,7 @@ def _series_key(time: Timeline) -> list[list[tuple[int, str, float]]]:
     """Lines of the legend of series: number of the path, its name, how far from the left (mm)."""
     lines: list[list[tuple[int, str, float]]] = [[]]
     left = MARGIN
-    names = series_names(time.lines())
+    names = numbered_series(time)
     for number, name in enumerate(names if len(names) > 1 else []):
         needed = 8.0 + text_width(name, KEY_POINTS)
         if lines[-1] and left + needed > TWO_COLUMNS - MARGIN:

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from persona_assets.presentation.correlation import Floats, numbers
 from persona_assets.presentation.end_labels import write_end_labels
 from persona_assets.presentation.style import BLUE, INK, MM_PER_POINT, MUTED, text_width
-from persona_assets.presentation.timeline import Timeline, edges, series_names
+from persona_assets.presentation.timeline import Timeline, edges, numbered_series
 
 _POINTS = 6.0
 _P_LINE = 2.4  # millimetres
@@ -54,7 +54,7 @@ def draw_distances(axes: Axes, size: tuple[float, float], of_js: pd.DataFrame, t
     labels = [("found", colours[-1], (last, rms[-1])), ("noise taken out", colours[-1], (last, excess[-1]))]
     labels.append(("noise of the questions", MUTED, (last + 0.5, noise[-1])))
     write_end_labels(axes, size, [label for label in labels if np.isfinite(label[2][1])], room)
-    _name_series(axes, steps, x, time)
+    _name_series(axes, steps, x, slot, time)
 
 
 def p_text(p: float) -> str:
@@ -107,27 +107,27 @@ def _widest(texts: list[str]) -> float:
 
 def _name_steps(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, slot: float, time: Timeline) -> None:
     names = [f"{time.short[before]} → {time.short[after]}" for _, before, after in steps]
-    level = _widest(names) + 1.5 <= slot
-    if not level:
+    if _widest(names) + 1.5 > slot:
         names = [time.short[after] for _, _, after in steps]
-        level = _widest(names) + 1.0 <= slot
-    axes.set_xticks(x, names, rotation=0 if level else 90)
+    level = _widest(names) + 1.0 <= slot
+    every = 1 if level else int(np.ceil(_CLOSEST / slot))
+    axes.set_xticks(x[::every], names[::every], rotation=0 if level else 90)
     noun = "step" if time.by_step else "checkpoint"
     axes.set_xlabel(f"from {noun} to {noun}" if "→" in names[0] else f"to {noun}, from the one before")
 
 
-def _name_series(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, time: Timeline) -> None:
-    """Each series above its own steps, where there are several."""
-    names = series_names(time.paths)
-    shown = list(dict.fromkeys(path for path, _, _ in steps))
-    if len(shown) < 2:
+def _name_series(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, slot: float, time: Timeline) -> None:
+    """Each series above its own steps, where there are several: by name, or by its number in the legend."""
+    names = numbered_series(time)
+    own = {path: x[[number == path for number, _, _ in steps]] for path in dict.fromkeys(path for path, _, _ in steps)}
+    if len(own) < 2:
         return
-    for path in shown:
-        own = [place for place, (number, _, _) in zip(x, steps, strict=True) if number == path]
+    fit = all(text_width(names[path], _POINTS) < len(places) * slot for path, places in own.items())
+    for path, places in own.items():
         axes.text(
-            np.mean(own),
+            places.mean(),
             1.0,
-            names[path],
+            names[path] if fit else names[path].split()[0],
             transform=axes.get_xaxis_transform(),
             size=_POINTS,
             color=MUTED,

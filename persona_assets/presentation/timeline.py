@@ -117,6 +117,11 @@ def series_names(paths: list[Path]) -> list[str]:
     return [spoken(path.series) if path.series else path.checkpoints[-1] for path in paths]
 
 
+def numbered_series(time: Timeline) -> list[str]:
+    """The series of every line, each with the number under which the legend of several has it."""
+    return [f"{number} {name}" for number, name in enumerate(series_names(time.lines()), start=1)]
+
+
 def edges(paths: list[Path]) -> list[tuple[int, str, str]]:
     """Every comparison once: number of the path, the checkpoint before, the checkpoint."""
     seen: dict[tuple[str, str], int] = {}
