@@ -102,8 +102,9 @@ def _subtitle(levels: pd.DataFrame, changes: pd.DataFrame) -> str:
     parts = [_count(levels["checkpoint"].nunique(), "checkpoint"), _count(pairs, "pair")]
     if len(changes):
         parts.append(_count(changes.groupby(["checkpoint", "previous"]).ngroups, "comparison"))
-    if series := [name for name in levels["series"].fillna("").unique() if name]:
-        parts.insert(0, f"series {', '.join(map(spoken, series))}")
+    series = [name for name in levels["series"].fillna("").unique() if name]
+    if len(series) == 1:  # the legend names several
+        parts.insert(0, f"series {spoken(series[0])}")
     return " · ".join(parts)
 
 

@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from persona_assets.presentation.correlation import Floats
 from persona_assets.presentation.end_labels import EndLabel, write_end_labels
 from persona_assets.presentation.style import spoken
-from persona_assets.presentation.timeline import LINE_STYLES, Timeline, series_names
+from persona_assets.presentation.timeline import LINE_STYLES, Timeline
 
 MOST_NAMED = 5
 COLOURS = ("C0", "C1", "C2", "C3", "C4")
@@ -91,7 +91,7 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
         across, _, up = max(ends)
         text = f"{spoken(pair[0])} – {spoken(pair[1])}" + (f" {signed(change)}" if np.isfinite(change) else "")
         if len(time.lines()) > 1:
-            text += f" ({series_names(time.paths)[mover]})"
+            text += f" (series {mover + 1})"
         labels.append((text, COLOURS[rank], (across, up)))
     _set_height(axes, values)
     axes.set_ylabel(unit)
