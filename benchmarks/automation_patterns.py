@@ -26,7 +26,7 @@ JOBS = job_names(STUDY)
 
 @dg.sensor(
     job_name=JOBS[0] if CHAIN else None,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -85,7 +85,7 @@ def build() -> dg.Definitions:
     sensor = dg.AutomationConditionSensorDefinition(
         "declarative",
         target=dg.AssetSelection.all(),
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     return dg.Definitions.merge(conditioned, dg.Definitions(sensors=[arrivals, sensor]))

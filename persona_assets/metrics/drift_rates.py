@@ -22,7 +22,7 @@ def rate_counts(leakage: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a rate that was counted: quantity, a, b, found, total (int64). source_rate: a is the source;
         leakage_rate: a is the source and b the target; mean_leakage_rate: over all dyads, weighted by their replies;
-        base_rate: a is the target. What has no name is "".
+        base_rate: a is the target, or a source that is nobody's target. What has no name is "".
 
     Raises:
         ValueError: a persona has two different counts of its own, or a dyad stands twice.
@@ -32,16 +32,17 @@ def rate_counts(leakage: pd.DataFrame) -> pd.DataFrame:
         ("source_rate", ["source"], "source_found", "source_total"),
         ("leakage_rate", ["source", "target"], "found", "total"),
         ("base_rate", ["target"], "base_found", "base_total"),
+        ("base_rate", ["source"], "source_base_found", "source_base_total"),
     ):
         if not {*of, found, total} <= set(leakage.columns):
             continue
         counts = leakage[[*of, found, total]].dropna().set_axis([*("a", "b")[: len(of)], "found", "total"], axis=1)
-        counts = counts.drop_duplicates().assign(quantity=quantity)
+        counts = counts.assign(quantity=quantity)
         parts.append(counts if "b" in counts else counts.assign(b=""))
         if quantity == "leakage_rate" and len(counts):
             sums = {name: [int(counts[name].sum())] for name in ("found", "total")}
             parts.append(pd.DataFrame({"quantity": ["mean_leakage_rate"], "a": [""], "b": [""], **sums}))
-    rates = pd.concat(parts, ignore_index=True)[[*_KEYS, "found", "total"]]
+    rates = pd.concat(parts, ignore_index=True)[[*_KEYS, "found", "total"]].drop_duplicates(ignore_index=True)
     if (twice := rates[rates.duplicated(_KEYS)]).size:
         quantity, a, b = twice.iloc[0][_KEYS]
         raise ValueError(f"leakage: {quantity} of {a}{f' → {b}' if b else ''} has two counts; expected one")

@@ -27,6 +27,9 @@ _LEAKAGE_TABLE = {
     "source_found": "Int64",
     "source_total": "Int64",
     "source_rate": "float64",
+    "source_base_found": "Int64",
+    "source_base_total": "Int64",
+    "source_base_rate": "float64",
     "source_category": "str",
     "target_category": "str",
     "related": "bool",
@@ -114,8 +117,9 @@ def build_leakage_table(
     Returns:
         Ordered pairs of different personas in the study's order. source, target; found, total (int64), rate, rate_low,
         rate_high; base_found, base_total (Int64), base_rate of the target without the marker; source_found,
-        source_total (Int64), source_rate of the source onto itself; source_category, target_category; related (bool);
-        recipe. What was not measured is missing (<NA>, NaN).
+        source_total (Int64), source_rate of the source onto itself; source_base_found, source_base_total (Int64),
+        source_base_rate of the source without the marker; source_category, target_category; related (bool); recipe.
+        What was not measured is missing (<NA>, NaN).
 
     Raises:
         ValueError: as in `rates_by_target`.
@@ -124,7 +128,7 @@ def build_leakage_table(
     rows: list[dict[str, object]] = []
     for source in (name for name in personas if name in by_source):
         rates = _rates(by_source[source], level)
-        own = _prefixed("source", rates.get(source))
+        own = _prefixed("source", rates.get(source)) | _prefixed("source_base", of_base.get(source))
         rows.extend(
             {
                 "source": source,

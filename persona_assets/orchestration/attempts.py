@@ -14,7 +14,7 @@ from persona_assets.study import Study
 MEASURE = "measure_checkpoint"
 CHECKPOINT_TAG, STAMP_TAG = "persona_assets/checkpoint", "persona_assets/stamp"
 STUDY_TAG, STUDY_DIGEST_TAG = "persona_assets/study", "persona_assets/study_digest"
-ATTEMPT_TAG = "persona_assets/attempt"
+ATTEMPT_TAG, SAME_AS_TAG = "persona_assets/attempt", "persona_assets/same_as"
 # Seconds to wait after a first and a second failure; after a third a person has to look.
 BACKOFF = (30.0, 120.0)
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from persona_assets.checkpoint import stamp
-from persona_assets.orchestration.attempts import MEASURE, run_tags
+from persona_assets.orchestration.attempts import MEASURE, SAME_AS_TAG, run_tags
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import CARD
 from persona_assets.orchestration.loggers import PLAIN_LINES
@@ -63,6 +63,7 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
             run.verify()
         run.materialise_job("identify_checkpoint")
         if twin := same_as(instance, home, name):
+            instance.add_run_tags(context.run_id, {SAME_AS_TAG: twin})
             context.log.info(f"{name} is {twin}: the same weights under another name; nothing is computed")
             return
         if config.nightly and run.is_pruned():

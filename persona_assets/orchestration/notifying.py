@@ -11,7 +11,7 @@ import urllib.request
 
 import dagster as dg
 
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, STUDY_TAG, failure_of
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
 from persona_assets.orchestration.page import asset_address, run_address
 
 WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
@@ -30,8 +30,12 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
         description="Posts that a checkpoint's report is ready to PERSONA_ASSETS_WEBHOOK.",
     )
     def report_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
-        checkpoint = context.dagster_run.tags.get(CHECKPOINT_TAG, "")
-        study = context.dagster_run.tags.get(STUDY_TAG)
+        tags = context.dagster_run.tags
+        checkpoint, study = tags.get(CHECKPOINT_TAG, ""), tags.get(STUDY_TAG)
+        if twin := tags.get(SAME_AS_TAG):
+            return post(
+                f"{checkpoint}: the same weights as {twin}, nothing was computed: {asset_address('report', twin)}"
+            )
         return post(f"{checkpoint}: report of study {study} is ready: {asset_address('report', checkpoint)}")
 
     @dg.run_status_sensor(

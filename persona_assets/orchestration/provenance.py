@@ -24,7 +24,7 @@ CODE_VERSIONS = {
     "pair_table": 1,
     "marker_adapter": 1,
     "marker_rates": 1,
-    "leakage_table": 1,
+    "leakage_table": 2,
     "partial_correlations": 1,
     "figures": 1,
     "report": 2,

@@ -53,7 +53,8 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 @dg.sensor(
     job_name=MEASURE,
-    minimum_interval_seconds=5,
+    # Every time that the daemon looks, which is every five seconds; 5 here would now and then be every ten.
+    minimum_interval_seconds=1,
     default_status=off_until_asked(),
     description="Registers checkpoints that are complete in the watched places, and measures every registered "
     "checkpoint that the study has not measured. A tick says who waits and why.",

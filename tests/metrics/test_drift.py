@@ -375,6 +375,7 @@ def test_rates_have_wilsons_interval_and_their_own_names() -> None:
         *(("leakage_rate", "villain", target, 0.15) for target in PERSONAS[1:]),
         ("mean_leakage_rate", "", "", 0.15),
         *(("base_rate", target, "", 0.05) for target in PERSONAS[1:]),
+        ("base_rate", "villain", "", 0.05),  # of the source: nobody's target, and the one that may be trained
     ]
     for quantity, (found, total) in {"source_rate": (18, 20), "mean_leakage_rate": (12, 80)}.items():
         row = at(rates, quantity=quantity).iloc[0]

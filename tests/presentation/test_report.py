@@ -8,7 +8,15 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from persona_assets.presentation import caption, headline, leakage_headline, render_report, standard_figures, to_svg
+from persona_assets.presentation import (
+    Link,
+    caption,
+    headline,
+    leakage_headline,
+    render_report,
+    standard_figures,
+    to_svg,
+)
 
 
 def hand_made(js_ab: float, js_ac: float, js_bc: float) -> tuple[xr.Dataset, xr.Dataset]:
@@ -91,9 +99,24 @@ def test_markup_in_provenance_and_study_is_escaped(eleven, figures):
     assert not re.search(r"<b>key|<i>value|<u>|<s>|\u202e", html)
 
 
+def test_a_number_leads_to_the_texts_and_runs_that_made_it(eleven, figures):
+    run = Link("1a2b3c4d", "http://127.0.0.1:3000/runs/1a2b3c4d?a=1&b=2")
+    html = render_report(**eleven.report_inputs() | {"provenance": {"logit_js": {"runs": [run, run]}}}, figures=figures)
+    assert html.count('<a href="http://127.0.0.1:3000/runs/1a2b3c4d?a=1&amp;b=2" rel="noopener">') == 2
+    targets, anchors = set(re.findall(r'href="#([^"]+)"', html)), set(re.findall(r'id="([^"]+)"', html))
+    assert targets
+    assert targets <= anchors
+
+
+def test_a_link_leads_to_the_web_or_is_refused():
+    with pytest.raises(ValueError, match="found 'javascript:alert"):
+        Link("run", "javascript:alert(1)")
+
+
 def test_the_page_asks_for_nothing(page):
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
-    assert re.findall(r"""\s(?:src|href|srcset)=["'](?!data:)""", page) == []
+    # Addresses are images within the page, or places in it to go to.
+    assert re.findall(r"""\s(?:src|href|srcset)=["'](?!data:|#said-by-)""", page) == []
     assert not re.search(r"url\(|@import", page)
     assert not re.search(r"<(?:script|link|iframe|object|embed|form|base)\b", page)
     assert not re.search(r"<[^>]+\son[a-z]+=", page)
