@@ -145,7 +145,8 @@ def _moved_text(quantity: str, values: Values, changes: pd.DataFrame, time: Time
         named = f"named, the {MOST_NAMED} highest of {len(values)} pairs. " if many else ""
         return f"Nothing to compare with; {named or 'levels alone. '}{without}".strip()
     moved = of_quantity.loc[of_quantity["moved"].astype(bool), ["a", "b"]].drop_duplicates()
-    named = f"In colour, the {MOST_NAMED} pairs that moved most, first to last. " if many else ""
+    where = " (in which series)" if len(time.lines()) > 1 else ""
+    named = f"In colour, the {MOST_NAMED} pairs that moved most, first to last{where}. " if many else ""
     count = f"{len(moved)} of {_count(len(values), 'pair')} moved at least once."
     return f"{named}{count if intervals else ''}{without}".strip()
 

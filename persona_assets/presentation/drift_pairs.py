@@ -91,7 +91,7 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
         across, _, up = max(ends)
         text = f"{spoken(pair[0])} – {spoken(pair[1])}" + (f" {signed(change)}" if np.isfinite(change) else "")
         if len(time.lines()) > 1:
-            text += f" (series {mover + 1})"
+            text += f" ({mover + 1})"
         labels.append((text, COLOURS[rank], (across, up)))
     _set_height(axes, values)
     axes.set_ylabel(unit)
