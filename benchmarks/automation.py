@@ -77,19 +77,21 @@ def _measured(title: str, arguments: argparse.Namespace) -> tuple[float, float, 
         environment = {**os.environ, **extra, "DAGSTER_HOME": str(home.root), "PERSONA_ASSETS_STUDY": arguments.study}
         log = (Path(folder) / "log").open("w")
         command = [sys.executable, "-m", "dagster", "dev", "-m", module, "-p", str(arguments.port)]
-        server = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-        try:
-            with dg.DagsterInstance.from_config(str(home.root)) as instance:
+        with dg.DagsterInstance.from_config(str(home.root)) as instance:  # before the server: one makes the databases
+            server = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+            )
+            try:
                 while not instance.get_daemon_heartbeats().get("SENSOR"):
                     time.sleep(0.5)
                 time.sleep(20)  # past the first ticks
                 shutil.copytree(arguments.model, watched / ".checkpoint-1")
                 (watched / ".checkpoint-1").rename(watched / "checkpoint-1")
                 return _until_report(instance, time.time(), arguments.limit, Path(folder) / "log")
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(30)
-            log.close()
+            finally:
+                os.killpg(server.pid, signal.SIGTERM)
+                server.wait(30)
+                log.close()
 
 
 def _until_report(

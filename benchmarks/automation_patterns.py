@@ -5,8 +5,9 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import dagster as dg
 
@@ -45,14 +46,14 @@ def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     )
 
 
-def after(name: str, following: str, jobs: Callable[[str], dg.JobDefinition]) -> dg.RunStatusSensorDefinition:
+def after(name: str, following: str, jobs: Mapping[str, Any]) -> dg.RunStatusSensorDefinition:
     """A sensor that starts a job when the one before it succeeded."""
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
         name=f"after_{name}",
-        monitored_jobs=[jobs(name)],
-        request_job=jobs(following),
+        monitored_jobs=[jobs[name]],
+        request_job=jobs[following],
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -75,7 +76,7 @@ def build() -> dg.Definitions:
     """The project's definitions with the other pattern's sensors."""
     base = build_definitions(STUDY, HOME)
     if CHAIN:
-        jobs = base.resolve_job_def
+        jobs = {job.name: job for job in base.jobs or []}
         chain = [after(name, following, jobs) for name, following in pairwise(JOBS)]
         return dg.Definitions.merge(base, dg.Definitions(sensors=[arrivals, *chain]))
     eager = dg.AutomationCondition.eager()

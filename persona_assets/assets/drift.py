@@ -62,11 +62,10 @@ def shown(artefact: Artefact, compared: Compared) -> dict[str, Any]:
     """What the asset's page shows: the figure, the numbers, which checkpoints, and which are left out and why."""
     files = artefact.read()
     changes, distances = (from_parquet(files[f"{name}.parquet"]) for name in ("changes", "distances"))
-    figure = draw.data_url(files["checkpoint_drift.png"])
     order = compared.checkpoints.drop(columns="previous")
     left_out = "\n".join(f"- {name}: {why}" for name, why in compared.left_out.items())
     return {
-        "drift": dg.MetadataValue.md(f"![JS, cosine and leakage by checkpoint]({figure})"),
+        "drift": dg.MetadataValue.md(draw.inline_markdown(files["checkpoint_drift.png"], "JS, cosine and leakage")),
         "checkpoints": dg.MetadataValue.md(order.to_markdown(index=False)),
         **draw.drift_headline(changes, distances),
         **({"left_out": dg.MetadataValue.md(left_out)} if left_out else {}),

@@ -30,5 +30,5 @@ def figures(
     drawn = draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline, **leakage)
     writers = {"png": draw.to_png, "pdf": draw.to_pdf, "svg": draw.to_svg}
     files = {f"{name}.{kind}": write(figure) for name, figure in drawn.items() for kind, write in writers.items()}
-    inline = {name: dg.MetadataValue.md(draw.inline_markdown(figure, name)) for name, figure in drawn.items()}
+    inline = {name: dg.MetadataValue.md(draw.inline_markdown(files[f"{name}.png"], name)) for name in drawn}
     return dg.Output(files, metadata=inline)

@@ -37,7 +37,7 @@ def rate_counts(leakage: pd.DataFrame) -> pd.DataFrame:
         if not {*of, found, total} <= set(leakage.columns):
             continue
         counts = leakage[[*of, found, total]].dropna().set_axis([*("a", "b")[: len(of)], "found", "total"], axis=1)
-        counts = counts.assign(quantity=quantity)
+        counts = counts.drop_duplicates().assign(quantity=quantity)
         parts.append(counts if "b" in counts else counts.assign(b=""))
         if quantity == "leakage_rate" and len(counts):
             sums = {name: [int(counts[name].sum())] for name in ("found", "total")}

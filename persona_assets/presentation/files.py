@@ -9,11 +9,11 @@ from PIL import Image
 
 from persona_assets.presentation.style import house_style
 
-INLINE_DPI = 110
+PNG_DPI, INLINE_DPI = 200, 110
 _INLINE_COLOURS = 128
 
 
-def to_png(figure: Figure, dpi: int = 200) -> bytes:
+def to_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
     """The figure as PNG at `dpi` pixels an inch."""
     return _written(figure, "png", {"Software": None}, dpi=dpi)
 
@@ -33,21 +33,31 @@ def data_url(image: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"
 
 
-def inline_markdown(figure: Figure, alt: str) -> str:
+def inline_markdown(figure: Figure | bytes, alt: str) -> str:
     """The figure as one Markdown image, small enough to be stored with an asset's metadata.
 
     Args:
-        figure: what to show.
+        figure: what to show; where it was written as PNG already, at `PNG_DPI`, those bytes spare drawing it again.
         alt: what a reader who does not see the image is told; brackets and line breaks are taken out.
     """
     plain_alt = " ".join(alt.replace("[", "(").replace("]", ")").split())
-    return f"![{plain_alt}]({data_url(_fewer_colours(to_png(figure, INLINE_DPI)))})"
+    png = _shrunk(figure) if isinstance(figure, bytes) else to_png(figure, INLINE_DPI)
+    return f"![{plain_alt}]({data_url(_fewer_colours(png))})"
 
 
 def _written(figure: Figure, kind: str, metadata: dict[str, None], **options: Any) -> bytes:
     buffer = io.BytesIO()
     with house_style():
         figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()
+
+
+def _shrunk(png: bytes) -> bytes:
+    """A PNG written at `PNG_DPI` as it would be at `INLINE_DPI`."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        size = tuple(round(side * INLINE_DPI / PNG_DPI) for side in image.size)
+        image.convert("RGB").resize((size[0], size[1]), Image.Resampling.LANCZOS).save(buffer, "PNG")
     return buffer.getvalue()
 
 
