@@ -118,12 +118,12 @@ def prune(
 
     home = Home.of_environment()
     kept, doomed = retention.prunable(dg.DagsterInstance.get(), home, keep)
-    print(f"keeps     {', '.join(kept) or 'no checkpoint'}; of all others tables, figures, reports and records")
+    print(f"keeps         {', '.join(kept) or 'no checkpoint'}; of all others tables, figures, reports and records")
     for line in retention.summary(doomed):
-        print(f"{'deletes' if delete else 'would delete':10}{line}")
+        print(f"{'deletes' if delete else 'would delete':14}{line}")
     freed = retention.prune(home, doomed) if delete else sum(each.size for each in doomed)
     again = "" if delete or not doomed else "; say --delete to do it"
-    print(f"{'freed' if delete else 'would free':10}{freed / 2**20:.1f} MiB{again}")
+    print(f"{'freed' if delete else 'would free':14}{freed / 2**20:.1f} MiB{again}")
 
 
 @checkpoint_app.command("add")

@@ -12,7 +12,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 # Widths of a journal's page, and what else is measured, in millimetres.
 ONE_COLUMN = 89.0
@@ -70,8 +70,8 @@ def wrapped(text: str, points: float, width: float) -> list[str]:
 @cache
 def text_width(text: str, points: float, weight: str = "normal") -> float:
     """Width of a line of text in millimetres, at a font size in points."""
-    font = FontProperties(family="DejaVu Sans", weight=weight)
-    return float(TextPath((0, 0), text, size=points, prop=font).get_extents().width) * MM_PER_POINT if text else 0.0
+    font = FontProperties(family="DejaVu Sans", weight=weight, size=points)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) * MM_PER_POINT
 
 
 def spoken(name: str) -> str:

@@ -1,0 +1,61 @@
+"""Lines that are posted; the server on the other end is real, and the daemon that calls is in the end-to-end test."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from persona_assets.orchestration.notifying import WEBHOOK, post
+
+
+@pytest.fixture
+def server():
+    """A server that keeps what it is sent, and answers with the status that it is told to."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.received.append((self.headers["Content-Type"], json.loads(body)))
+            self.send_response(self.server.status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.received, server.status = [], 200
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_line_is_posted_as_chat_services_take_it(server, monkeypatch):
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/services/secret")
+    assert post("run7.checkpoint-8: report of study mine is ready") is None
+    assert server.received == [("application/json", {"text": "run7.checkpoint-8: report of study mine is ready"})]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_webhook_that_refuses_stops_nothing_and_its_address_is_not_told(server, monkeypatch, status):
+    server.status = status
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/services/secret")
+    skipped = post("a line")
+    assert "HTTPError" in skipped.skip_message
+    assert "secret" not in skipped.skip_message
+
+
+def test_a_webhook_that_is_not_there_stops_nothing(server, monkeypatch):
+    server.shutdown()
+    server.server_close()
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/")
+    assert "URLError" in post("a line").skip_message
+
+
+def test_only_addresses_of_the_web_are_posted_to(monkeypatch, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    monkeypatch.setenv(WEBHOOK, f"file://{tmp_path}/secret")
+    assert "http://" in post("a line").skip_message
+    monkeypatch.delenv(WEBHOOK)
+    assert post("a line").skip_message.startswith("PERSONA_ASSETS_WEBHOOK is not set")

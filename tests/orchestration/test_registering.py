@@ -1,0 +1,38 @@
+"""Registering a checkpoint from the page's launchpad."""
+
+import dagster as dg
+import pytest
+
+from persona_assets.checkpoint import CheckpointError
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import CHECKPOINT
+from persona_assets.orchestration.registering import build_register_job
+
+
+@pytest.fixture
+def register(tmp_path):
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    with dg.instance_for_test() as instance:
+
+        def run(**config):
+            job = build_register_job(home)
+            job.execute_in_process(instance=instance, run_config={"ops": {"register": {"config": config}}})
+            return home.registry, instance.get_dynamic_partitions(CHECKPOINT)
+
+        yield run
+
+
+def test_a_checkpoint_gets_an_entry_and_a_partition(register, tiny_directory):
+    registry, partitions = register(name="mine", path=str(tiny_directory), series="run7", step=500)
+    assert partitions == ["mine"]
+    assert (registry.get("mine").path, registry.get("mine").step) == (tiny_directory, 500)
+    registry, partitions = register(name="theirs", hub="somebody/model", revision="0" * 40)
+    assert partitions == ["mine", "theirs"]
+
+
+def test_what_cannot_be_measured_is_refused_with_the_reason_and_not_registered(register, tiny_directory, tmp_path):
+    (tiny_directory / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        register(name="mine", path=str(tiny_directory))
+    assert Home(tmp_path / "home").registry.names() == []
