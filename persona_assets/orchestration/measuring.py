@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from persona_assets.checkpoint import stamp
+from persona_assets.checkpoint import CheckpointError, stamp
 from persona_assets.orchestration.attempts import MEASURE, SAME_AS_TAG, run_tags
+from persona_assets.orchestration.history import latest_events
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import CARD
 from persona_assets.orchestration.loggers import PLAIN_LINES
@@ -18,6 +19,7 @@ from persona_assets.orchestration.processes import claim_run
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.same_weights import same_as
+from persona_assets.orchestration.verifying import report_is_current, weights_are_unchanged
 from persona_assets.study import Study
 
 PART_OF = "persona_assets/part_of"
@@ -59,14 +61,21 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
         instance.add_run_tags(context.run_id, run_tags(study, name, stamp(checkpoint)))
         report_study(instance, study, home)
         run = Run(instance, defs(), home, study, name, {PART_OF: context.run_id})
-        if config.nightly:
-            run.verify()
+        if config.nightly and latest_events(instance, "model_checkpoint", [name]):
+            weights = weights_are_unchanged(instance, home, name)
+            instance.report_runless_asset_event(weights)
+            if not weights.passed:
+                raise CheckpointError(
+                    f"{name}: {weights.description}; materialise model_checkpoint if that was meant, "
+                    "or register the new weights under a name of their own"
+                )
         run.materialise_job("identify_checkpoint")
         if twin := same_as(instance, home, name):
             instance.add_run_tags(context.run_id, {SAME_AS_TAG: twin})
             context.log.info(f"{name} is {twin}: the same weights under another name; nothing is computed")
             return
         if config.nightly and run.is_pruned():
+            instance.report_runless_asset_event(report_is_current(run))
             context.log.info(f"{name}: its heavy artefacts were pruned; its tables stay as they are")
             return
         ran = run.materialise()

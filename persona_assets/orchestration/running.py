@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from persona_assets.checkpoint import CheckpointError
 from persona_assets.orchestration.heavy import key_range
-from persona_assets.orchestration.history import latest_events
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import COMPARE_CHECKPOINTS, VERIFY, job_names
+from persona_assets.orchestration.jobs import COMPARE_CHECKPOINTS, job_names
 from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.processes import release_dead_runs
 from persona_assets.orchestration.provenance import HEAVY
@@ -64,33 +62,14 @@ class Run:
         heavy = next((asset for asset in assets if asset in HEAVY), None)
         whole = name == COMPARE_CHECKPOINTS
         tags = key_range(self.study, heavy, self.checkpoint) if heavy else {}
-        self._execute(name, None if heavy or whole else self.checkpoint, **tags)
+        job.execute_in_process(
+            instance=self.instance,
+            run_config=PLAIN_LINES,
+            partition_key=None if heavy or whole else self.checkpoint,
+            tags={**tags, **self.tags},
+        )
         return True
-
-    def verify(self) -> None:
-        """Reads every byte of the checkpoint's files again, if they were recorded.
-
-        Raises:
-            CheckpointError: they are not what was recorded; the check says so in the page too.
-        """
-        if not latest_events(self.instance, "model_checkpoint", [self.checkpoint]):
-            return
-        result = self._execute(VERIFY, self.checkpoint)
-        for found in result.get_asset_check_evaluations():
-            if found.check_name == "weights_are_unchanged" and not found.passed:
-                raise CheckpointError(
-                    f"{self.checkpoint}: {found.description}; materialise model_checkpoint if that was meant, "
-                    "or register the new weights under a name of their own"
-                )
 
     def is_pruned(self) -> bool:
         """Whether a person had something of the checkpoint deleted that was not made again."""
         return any("pruned" in partitions.values() for partitions in self.standings().values())
-
-    def _execute(self, name: str, partition: str | None, **tags: str) -> dg.ExecuteInProcessResult:
-        return self.defs.resolve_job_def(name).execute_in_process(
-            instance=self.instance,
-            run_config=PLAIN_LINES,
-            partition_key=partition,
-            tags={**tags, **self.tags},
-        )

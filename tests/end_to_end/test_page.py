@@ -11,16 +11,29 @@ import sys
 import time
 import urllib.request
 
+import dagster as dg
 import pytest
 import yaml
 
-from persona_assets.orchestration.partitions import partition_key
+from persona_assets.orchestration.loggers import PLAIN_LINES
+from persona_assets.orchestration.measuring import PART_OF, measure_config
+from persona_assets.orchestration.partitions import partition_key, split_key
 from tests.end_to_end.conftest import CHECKPOINT
 
 STALENESS = """
 query ($partition: String!, $assets: [AssetKeyInput!]) {
   assetNodes(assetKeys: $assets) { assetKey { path } staleStatus(partition: $partition) }
 }"""
+LAUNCH = """
+mutation ($job: String!, $location: String!, $repository: String!, $config: RunConfigData, $tags: [ExecutionTag!]) {
+  launchRun(executionParams: {
+    selector: {jobName: $job, repositoryLocationName: $location, repositoryName: $repository},
+    runConfigData: $config, executionMetadata: {tags: $tags}
+  }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}"""
+RELOAD = """
+mutation ($location: String!) { reloadRepositoryLocation(repositoryLocationName: $location) { __typename } }"""
+LOCATION, REPOSITORY = "persona_assets.definitions", "__repository__"
 HEAVY, LIGHT = ("generations", "centroids", "logit_js"), ("logit_js_matrix", "centroid_cosine", "report")
 
 
@@ -35,6 +48,26 @@ class Page:
             content = json.load(answer)
         assert "errors" not in content, content
         return content["data"]
+
+    def launch(self, job, config=None, **tags):
+        """What the launchpad's button sends; waits until the run is over and returns its id."""
+        launched = self.query(
+            LAUNCH, job=job, location=LOCATION, repository=REPOSITORY, config=config or {},
+            tags=[{"key": key, "value": value} for key, value in tags.items()],
+        )["launchRun"]  # fmt: skip
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        run_id = launched["run"]["runId"]
+        status = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+        over = ("SUCCESS", "FAILURE", "CANCELED")
+        wait_until(
+            lambda: self.query(status, run=run_id)["runOrError"]["status"] in over, 240, f"run {run_id} of {job}"
+        )
+        assert self.query(status, run=run_id)["runOrError"]["status"] == "SUCCESS"
+        return run_id
+
+    def reload(self):
+        """What "Reload definitions" sends."""
+        self.query(RELOAD, location=LOCATION)
 
     def staleness(self, partition, assets):
         keys = [{"path": [asset]} for asset in assets]
@@ -70,6 +103,7 @@ def page(small_run, tmp_path_factory):
     environment = os.environ | {"DAGSTER_HOME": str(home)}
     server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     page = Page(port)
+    page.home, page.study = home, folder / "study.yaml"
     try:
         wait_until(lambda: page.query("{ version }"), 90, f"the page answers; {folder / 'log'}")
         yield page
@@ -94,6 +128,60 @@ def test_the_page_shows_exactly_what_a_changed_prompt_made_out_of_date(page):
     assert page.staleness(CHECKPOINT, ["model_checkpoint"]) == {"model_checkpoint": "FRESH"}
     # Dagster looks one edge up: tables turn stale when what they are made from has been made again.
     assert page.staleness(CHECKPOINT, LIGHT) == dict.fromkeys(LIGHT, "FRESH")
+
+
+def test_one_click_brings_exactly_that_up_to_date(page):
+    run_id = page.launch("measure_checkpoint", measure_config(CHECKPOINT))
+    with dg.DagsterInstance.from_config(str(page.home)) as instance:
+        children = instance.get_runs(dg.RunsFilter(tags={PART_OF: run_id}))
+        computed = {
+            (event.asset_key.to_user_string(), split_key(event.partition)[1])
+            for run in children
+            for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+            if (event := entry.dagster_event.event_specific_data.materialization).metadata.get("computed")
+            and event.metadata["computed"].value
+        }
+    assert computed == {
+        ("generations", "villain"),
+        ("centroids", "villain"),
+        *(("logit_js", persona) for persona in ("assistant", "villain", "comedian")),
+        ("marker_adapter", "villain"),
+        ("marker_rates", "villain"),
+    }
+    for persona in ("assistant", "villain", "comedian"):
+        assert page.staleness(partition_key(CHECKPOINT, persona), HEAVY) == dict.fromkeys(HEAVY, "FRESH")
+    assert page.staleness(CHECKPOINT, LIGHT) == dict.fromkeys(LIGHT, "FRESH")
+
+
+def test_other_questions_put_out_of_date_what_was_asked_them_and_nothing_else(page):
+    study = yaml.safe_load(page.study.read_text())
+    study["questions"][0] = "Why is the sky blue?"
+    page.study.write_text(yaml.safe_dump(study, sort_keys=False))
+    page.reload()
+    asked = ("generations", "logit_js", "centroids", "marker_rates")
+    for persona in ("assistant", "villain", "comedian"):
+        key = partition_key(CHECKPOINT, persona)
+        wait_until(lambda key=key: page.staleness(key, HEAVY) == dict.fromkeys(HEAVY, "STALE"), 60, f"{key} is stale")
+    villain = partition_key(CHECKPOINT, "villain")
+    assert page.staleness(villain, asked) == dict.fromkeys(asked, "STALE")
+    assert page.staleness(villain, ["marker_adapter"]) == {"marker_adapter": "FRESH"}  # it has questions of its own
+    assert page.staleness(CHECKPOINT, ["model_checkpoint"]) == {"model_checkpoint": "FRESH"}
+
+
+def test_other_weights_behind_a_name_put_out_of_date_everything_that_was_measured_on_them(page, tiny_directory):
+    study = yaml.safe_load(page.study.read_text())
+    study["questions"][0] = "What are some tips for managing stress?"  # as it was measured
+    page.study.write_text(yaml.safe_dump(study, sort_keys=False))
+    page.reload()
+    villain, before = partition_key(CHECKPOINT, "villain"), (*HEAVY, "marker_adapter", "marker_rates")
+    wait_until(lambda: page.staleness(villain, before) == dict.fromkeys(before, "FRESH"), 60, "all is as it was")
+
+    (page.home / "checkpoints.yaml").write_text(yaml.safe_dump({CHECKPOINT: {"path": str(tiny_directory)}}))
+    page.launch("identify_checkpoint", PLAIN_LINES, **{"dagster/partition": CHECKPOINT})
+    assert page.staleness(CHECKPOINT, ["model_checkpoint"]) == {"model_checkpoint": "FRESH"}
+    for persona in ("assistant", "villain", "comedian"):
+        assert page.staleness(partition_key(CHECKPOINT, persona), HEAVY) == dict.fromkeys(HEAVY, "STALE")
+    assert page.staleness(villain, before) == dict.fromkeys(before, "STALE")
 
 
 def test_the_page_listens_on_loopback_only(page):

@@ -37,6 +37,7 @@ TABLE = {
             "figures",
         },
     ),
+    "checkpoint_drift": (None, {"logit_js_matrix", "centroid_cosine", "leakage_table"}),
 }
 HEAVY = {"generations", "logit_js", "centroids", "marker_adapter", "marker_rates"}
 
@@ -88,7 +89,31 @@ def test_a_scorers_prompt_reaches_every_generators_divergence(defs):
     assert isinstance(mapping, dg.AllPartitionMapping)
 
 
-def test_the_sensor_that_reads_files_starts_no_run(defs):
-    (sensor,) = defs.sensors
-    assert sensor.name == "study_and_registry"
-    assert not sensor.targets
+def test_drift_is_made_from_every_checkpoint(defs):
+    graph = defs.resolve_asset_graph()
+    for table in ("logit_js_matrix", "centroid_cosine", "leakage_table"):
+        mapping = graph.get_partition_mapping(dg.AssetKey("checkpoint_drift"), dg.AssetKey(table))
+        assert isinstance(mapping, dg.AllPartitionMapping)
+
+
+def test_nothing_starts_a_run_until_a_person_turns_it_on(defs):
+    repository = defs.get_repository_def()
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    always_on = {"study_and_registry", "dead_runs"}
+    assert set(sensors) == always_on | {"new_checkpoints", "report_ready", "measurement_failed"}
+    running = {name for name, sensor in sensors.items() if sensor.default_status == dg.DefaultSensorStatus.RUNNING}
+    assert running == always_on
+    assert not any(sensors[name].targets for name in always_on)
+    (schedule,) = repository.schedule_defs
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    assert [target.job_name for target in (*sensors["new_checkpoints"].targets, schedule.target)] == [
+        "measure_checkpoint",
+        "measure_checkpoint",
+    ]
+
+
+def test_reading_all_weights_again_is_no_part_of_a_usual_run(defs):
+    expensive = dg.AssetCheckKey(dg.AssetKey("model_checkpoint"), "weights_are_unchanged")
+    assert expensive in defs.resolve_asset_graph().asset_check_keys
+    for name in ("identify_checkpoint", "measure_personas", "compare_personas"):
+        assert expensive not in defs.resolve_job_def(name).asset_layer.asset_graph.asset_check_keys
