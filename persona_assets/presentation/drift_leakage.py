@@ -78,5 +78,9 @@ def _labels(
     if of_sources:
         return [(f"source rates of {count} sources", colour, middle)]
     if of_bases:
-        return [(f"base rate, no adapter, {count} target{'s' * (count != 1)}", colour, middle)]
+        everyone: EndLabel = (f"base rate, no adapter, {count} target{'s' * (count != 1)}", colour, middle)
+        # Who stands out is whom the training itself taught the marker.
+        highest = max(last, key=lambda persona: last[persona][1])
+        above = last[highest][1] > max((end[1] for name, end in last.items() if name != highest), default=1.0)
+        return [everyone, *([(f"base rate of {spoken(highest)}", colour, last[highest])] if above else [])]
     return [(f"leakage rate, mean of {dyads} dyad{'s' * (dyads != 1)}", colour, middle)]

@@ -245,6 +245,13 @@ def test_leakage_names_its_source_and_counts_dyads_and_targets() -> None:
     assert "leakage rate, mean of 4 dyads" in shown
     assert "base rate, no adapter, 4 targets" in shown
     levels, changes, distances = drift()
+    bases = levels[levels.quantity == "base_rate"]
+    last = bases[bases.step == bases.step.max()].iloc[-1]
+    taught = levels.index == last.name
+    standing_out = levels.assign(estimate=levels.estimate.mask(taught, 0.9))
+    assert f"base rate of {last.a.replace('_', ' ')}" in words(
+        checkpoint_drift_figure(standing_out, changes, distances)
+    )
     no_base = levels[levels.quantity != "base_rate"]
     assert "Not counted: the base rate." in words(checkpoint_drift_figure(no_base, changes, distances))
 
