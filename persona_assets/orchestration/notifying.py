@@ -15,6 +15,7 @@ from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, S
 from persona_assets.orchestration.page import asset_address, run_address
 
 WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
+SCHEDULE_TAG = "dagster/schedule_name"  # which Dagster puts on a schedule's runs
 TIMEOUT = 10.0
 
 
@@ -32,6 +33,8 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
     def report_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
         tags = context.dagster_run.tags
         checkpoint, study = tags.get(CHECKPOINT_TAG, ""), tags.get(STUDY_TAG)
+        if SCHEDULE_TAG in tags:
+            return dg.SkipReason(f"{checkpoint}: looked at by the schedule; only its failures are posted")
         if twin := tags.get(SAME_AS_TAG):
             return post(
                 f"{checkpoint}: the same weights as {twin}, nothing was computed: {asset_address('report', twin)}"

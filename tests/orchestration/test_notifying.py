@@ -4,9 +4,11 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import dagster as dg
 import pytest
 
-from persona_assets.orchestration.notifying import WEBHOOK, post
+from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE
+from persona_assets.orchestration.notifying import SCHEDULE_TAG, WEBHOOK, build_notifiers, post
 
 
 @pytest.fixture
@@ -59,3 +61,30 @@ def test_only_addresses_of_the_web_are_posted_to(monkeypatch, tmp_path):
     assert "http://" in post("a line").skip_message
     monkeypatch.delenv(WEBHOOK)
     assert post("a line").skip_message.startswith("PERSONA_ASSETS_WEBHOOK is not set")
+
+
+def test_the_night_posts_its_failures_only(monkeypatch):
+    monkeypatch.delenv(WEBHOOK, raising=False)
+
+    @dg.op
+    def nothing():
+        pass
+
+    @dg.job(name=MEASURE)
+    def measure():
+        nothing()
+
+    ready, _ = build_notifiers(measure)
+    said = []
+    with dg.instance_for_test() as instance:
+        for tags in ({}, {SCHEDULE_TAG: "nightly"}):
+            result = measure.execute_in_process(instance=instance, tags={CHECKPOINT_TAG: "mine"} | tags)
+            context = dg.build_run_status_sensor_context(
+                sensor_name="report_ready",
+                dagster_event=result.get_run_success_event(),
+                dagster_instance=instance,
+                dagster_run=result.dagster_run,
+            )
+            said.append(ready(context).skip_message)
+    assert "would have been posted: mine: report of study" in said[0]
+    assert "only its failures are posted" in said[1]
