@@ -55,7 +55,8 @@ def standings(
     found = {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
     if not study.imported:
         soon = {asset: fingerprints[checkpoint] for asset, fingerprints in expected.items() if asset not in HEAVY}
-        found[DRIFT] = _drift(instance, home, study, checkpoint, soon)
+        if drift := _drift(instance, home, study, checkpoint, soon):
+            found[DRIFT] = drift
     return found
 
 
