@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from persona_assets.checkpoint import CheckpointError
 from persona_assets.files import written_whole
-from persona_assets.yaml_files import read_yaml
+from persona_assets.study import checked_name
+from persona_assets.yaml_files import describe_errors, read_yaml
 
 Entry = TypeVar("Entry")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class NamedEntries(ABC, Generic[Entry]):
@@ -91,6 +94,16 @@ class NamedEntries(ABC, Generic[Entry]):
     @abstractmethod
     def _parse(self, name: str, entry: Any) -> Entry:
         """The entry, checked; a CheckpointError names the file, the name, the field, what was found and expected."""
+
+    def _validated(self, model: type[Model], name: str, entry: Any) -> Model:
+        """The entry as its model, under its name."""
+        try:
+            checked_name(name)
+            return model.model_validate({**entry, "name": name} if isinstance(entry, dict) else entry)
+        except ValidationError as error:
+            raise CheckpointError(f"{self.file}: {name}: {describe_errors(error)}") from None
+        except ValueError as error:
+            raise CheckpointError(f"{self.file}: {error}") from None
 
     def _entries(self) -> dict[str, Any]:
         if not self.file.is_file():

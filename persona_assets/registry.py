@@ -13,12 +13,9 @@ villain-step-500:
 import re
 from typing import Any
 
-from pydantic import ValidationError
-
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.named_entries import NamedEntries
 from persona_assets.study import checked_name
-from persona_assets.yaml_files import describe_errors
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -31,13 +28,7 @@ class Registry(NamedEntries[Checkpoint]):
 
     def _parse(self, name: str, entry: Any) -> Checkpoint:
         place = f"{self.file}: {name}"
-        try:
-            checked_name(name)
-            checkpoint = Checkpoint.model_validate({**entry, "name": name} if isinstance(entry, dict) else entry)
-        except ValidationError as error:
-            raise CheckpointError(f"{place}: {describe_errors(error)}") from None
-        except ValueError as error:
-            raise CheckpointError(f"{self.file}: {error}") from None
+        checkpoint = self._validated(Checkpoint, name, entry)
         kinds = [checkpoint.path, checkpoint.hub, checkpoint.imported]
         if sum(kind is not None for kind in kinds) != 1 or (checkpoint.revision and not checkpoint.hub):
             raise CheckpointError(f"{place}: expected either path, or hub and revision, or imported")

@@ -11,13 +11,11 @@ nightly:
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from persona_assets.checkpoint import CheckpointError
 from persona_assets.named_entries import NamedEntries
 from persona_assets.settings import Strict
 from persona_assets.study import checked_name
-from persona_assets.yaml_files import describe_errors
 
 
 class Watch(Strict):
@@ -64,12 +62,6 @@ class Watched(NamedEntries[Watch]):
     header = "# Where checkpoints arrive by themselves: a name, then directory, or hub and branch; optionally base.\n"
 
     def _parse(self, name: str, entry: Any) -> Watch:
-        try:
-            checked_name(name)
-            watch = Watch.model_validate({**entry, "name": name} if isinstance(entry, dict) else entry)
-        except ValidationError as error:
-            raise CheckpointError(f"{self.file}: {name}: {describe_errors(error)}") from None
-        except ValueError as error:
-            raise CheckpointError(f"{self.file}: {error}") from None
+        watch = self._validated(Watch, name, entry)
         here = self.file.parent
         return watch.model_copy(update={"directory": here / watch.directory.expanduser() if watch.directory else None})
