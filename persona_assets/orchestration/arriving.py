@@ -70,13 +70,14 @@ class Arriving:
                     self.home.registry.add(each.name, each.entry or {})
             except CheckpointError as error:
                 tick.reasons.append(f"{each.name}: {error}")
+        registered = self.home.registry.names()  # read once: the file is parsed for every answer
         for name, trial in trials.items():
-            if name in self.home.registry.names() and self._stamp(name, tick) == stamps[name]:
+            if name in registered and self._stamp(name, tick) == stamps[name]:
                 tick.requests.append(self._request(name, stamps[name], trial))
             else:
                 tick.reasons.append(f"{name}: its files are changing; measured once they have stopped")
         known = set(self.instance.get_dynamic_partitions(CHECKPOINT))
-        tick.registered = [name for name in self.home.registry.names() if name not in known]
+        tick.registered = [name for name in registered if name not in known]
         return tick
 
     def _watches(self, tick: Tick) -> list[Watch]:
