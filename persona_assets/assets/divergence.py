@@ -5,7 +5,7 @@ import xarray as xr
 
 from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact
-from persona_assets.inference import PrefixScorer, measured
+from persona_assets.inference import Scored, Scorer, choose_scorer, measured
 from persona_assets.metrics import divergence_matrix, divergence_of_response, label_responses
 from persona_assets.orchestration.heavy import Load, for_each_persona
 from persona_assets.orchestration.home import Home
@@ -30,23 +30,28 @@ def logit_js(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """JS and KL of every pair of personas along one generator's responses, teacher-forced under every prompt."""
-    personas, scorers = list(study.personas), dict[int, PrefixScorer]()
+    personas, scorers = list(study.personas), dict[int, Scorer]()
 
     def score(load: Load, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
         assert generated is not None
         loaded = load()
-        scorer, chat = scorers.setdefault(id(loaded), PrefixScorer(loaded)), loaded.chat
+        if id(loaded) not in scorers:
+            scorers[id(loaded)] = choose_scorer(loaded, study.inference.deterministic)
+        scorer = scorers[id(loaded)]
         with measured(loaded.hardware.device) as cost:
-            responses = []
-            for row in generated.read().itertuples():
-                prompts = [chat.prompt_ids(prompt, row.question) for prompt in study.prompts.values()]
-                ids = chat.scored_ids(row.token_ids, study.scored_slice)
-                log_probs = scorer.log_probs(prompts, ids)
-                responses.append(divergence_of_response(log_probs, personas.index(generator)))
+            work = [
+                Scored(
+                    [loaded.chat.prompt_ids(prompt, row.question) for prompt in study.prompts.values()],
+                    loaded.chat.scored_ids(row.token_ids, study.scored_slice),
+                )
+                for row in generated.read().itertuples()
+            ]
+            responses = [divergence_of_response(logits, personas.index(generator)) for logits in scorer.logits(work)]
         dataset = label_responses(responses, generator, personas, study.questions)
         tokens = int(dataset.tokens.sum())
         return dataset, {
             **cost.with_tokens(tokens * len(personas)),
+            **scorer.plan,
             "response_tokens": tokens,
             "scorers": len(personas),
             "mean_js": float(dataset.js.sel(persona=generator).mean()),

@@ -1,27 +1,54 @@
-"""Teacher-forcing: one response under the prompts of K scorers.
+"""Teacher-forcing: responses under the prompts of K scorers.
 
 The contract is about ids: what was generated is what is scored. Position t of a response is predicted from the prompt
 and the response's tokens before t, so the first prediction comes from the prompt's last token.
 """
 
 import copy
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.prefixes import KeptPrefixes
+
+# Positions a piece where results must not depend on how much memory is free.
+DETERMINISTIC_POSITIONS = 128
+
+
+class Scored(NamedTuple):
+    """A response and the K prompts under which it is teacher-forced, all as token ids."""
+
+    prompts: Sequence[Sequence[int]]
+    response: Sequence[int]
 
 
 class Scorer(Protocol):
-    """Gives the distributions that K prompts predict along one response."""
+    """Gives the distributions that K prompts predict along each of some responses."""
 
-    def log_probs(self, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Iterator[Tensor]:
-        """Natural-log probabilities of the response's positions in consecutive chunks, each (K, t, V), float32."""
+    def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
+        """For each response, in order, the unnormalised logits of its positions in consecutive pieces.
+
+        A piece has shape (K, t, V) and the model's dtype, and is to be used before the next one is asked for.
+
+        Raises:
+            ValueError: a response has no tokens, and so no positions.
+        """
         ...
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """How the work is cut, for a person to read."""
+        ...
+
+
+def refuse_empty(responses: Sequence[Scored]) -> None:
+    for number, scored in enumerate(responses):
+        if not scored.response:
+            raise ValueError(f"response {number} has no tokens; expected at least one to score")
 
 
 @dataclass(frozen=True)
@@ -33,6 +60,10 @@ class _Prefix:
     lengths: Tensor  # (K, 1)
     last_tokens: Tensor  # (K, 1)
 
+    @property
+    def bytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers if layer.keys is not None)
+
 
 class PrefixScorer:
     """Scores with any Transformers decoder; the prompts' keys and values are computed once and used for every response.
@@ -41,54 +72,50 @@ class PrefixScorer:
     values halves the work of short responses. A response is fed in pieces that bound the memory of K×t×V logits.
     """
 
-    def __init__(self, loaded: LoadedModel, prefixes_kept: int = 64) -> None:
-        self.loaded = loaded
-        self.prefixes_kept = prefixes_kept
-        self._prefixes: OrderedDict[tuple[tuple[int, ...], ...], _Prefix] = OrderedDict()
+    def __init__(self, loaded: LoadedModel, deterministic: bool = False) -> None:
+        """`deterministic`: one scorer at a time in pieces of fixed length, so that nothing depends on what is beside."""
+        self.loaded, self.deterministic = loaded, deterministic
+        self._prefixes = KeptPrefixes[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
+        self._positions = 0
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        return {"scorer": "transformers, one response at a time", "positions_at_once": self._positions}
 
     @torch.inference_mode()
-    def log_probs(self, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Iterator[Tensor]:
-        """See `Scorer`.
+    def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
+        """See `Scorer`."""
+        refuse_empty(responses)
+        for prompts, response in responses:
+            if self.deterministic:
+                self._positions = DETERMINISTIC_POSITIONS
+                alone = [self._pieces([prompt], response) for prompt in prompts]
+                yield map(torch.cat, zip(*alone, strict=True))
+            else:
+                self._positions = self.loaded.tokens_at_once(len(prompts))
+                yield self._pieces(prompts, response)
 
-        Raises:
-            ValueError: an empty response has no positions.
-        """
-        if not response:
-            raise ValueError("the response has no tokens; expected at least one to score")
-        prefix, device = self._prefix(prompts), self.loaded.device
+    @torch.inference_mode()
+    def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Iterator[Tensor]:
+        (prefix,) = self._prefixes([prompts])
         # The model's layers replace their tensors when they grow, so a shallow copy leaves the kept prefix as it is.
         cache = copy.copy(prefix.cache)
         cache.layers = [copy.copy(layer) for layer in prefix.cache.layers]
-        following = torch.tensor(response[:-1], dtype=torch.long, device=device).expand(len(prompts), -1)
+        following = torch.tensor(response[:-1], dtype=torch.long, device=self.loaded.device).expand(len(prompts), -1)
         fed = torch.cat([prefix.last_tokens, following], dim=1)
-        at_once = self.loaded.tokens_at_once(len(prompts))
-        for start in range(0, fed.shape[1], at_once):
-            piece = fed[:, start : start + at_once]
+        for start in range(0, fed.shape[1], self._positions):
+            piece = fed[:, start : start + self._positions]
             end = start + piece.shape[1]
-            yield self._forward(piece, cache, prefix, start, end).float().log_softmax(-1)
-
-    def _forward(self, piece: Tensor, cache: Any, prefix: _Prefix, start: int, end: int) -> Tensor:
-        seen = prefix.mask.new_ones(len(piece), end)
-        output = self.loaded.model(
-            input_ids=piece,
-            attention_mask=torch.cat([prefix.mask, seen], dim=1),
-            position_ids=prefix.lengths + torch.arange(start, end, device=piece.device),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits: Tensor = output.logits
-        return logits
+            seen = prefix.mask.new_ones(len(piece), end)
+            yield self.loaded.model(
+                input_ids=piece,
+                attention_mask=torch.cat([prefix.mask, seen], dim=1),
+                position_ids=prefix.lengths + torch.arange(start, end, device=piece.device),
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
 
     def _prefix(self, prompts: Sequence[Sequence[int]]) -> _Prefix:
-        key = tuple(map(tuple, prompts))
-        if key not in self._prefixes:
-            self._prefixes[key] = self._compute_prefix(key)
-            if len(self._prefixes) > self.prefixes_kept:
-                self._prefixes.popitem(last=False)
-        self._prefixes.move_to_end(key)
-        return self._prefixes[key]
-
-    def _compute_prefix(self, prompts: tuple[tuple[int, ...], ...]) -> _Prefix:
         from transformers import DynamicCache
 
         device, longest = self.loaded.device, max(len(prompt) for prompt in prompts) - 1

@@ -9,7 +9,7 @@ and used alone.
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
 from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
-from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence
+from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence, pairwise_js
 from persona_assets.metrics.drift import Drift, measure_drift
 from persona_assets.metrics.leakage import (
     LeakageError,
@@ -52,6 +52,7 @@ __all__ = [
     "label_responses",
     "measure_drift",
     "pairwise_divergence",
+    "pairwise_js",
     "rates_by_target",
     "read_leakage_table",
     "read_marker_eval",

@@ -15,13 +15,16 @@ p·(d + e^{−d} − 1), which is never negative and flat at d = 0, so that roun
 Normalisers are taken in float64: log Z is about 10 and is subtracted from every logit, so a float32 one alone would
 cost every probability its sixth digit.
 
-This is the plain reference. A fused kernel can stand beside it, behind the same signature.
+What is here in plain PyTorch is the reference, on any device. On a card `divergence_triton` does the same in one kernel.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Implementation = Literal["auto", "torch", "triton"]
 
 # Work buffers of 11 personas × 32768 tokens are 2.6 MB, well inside a shared cache. Smaller blocks lose more to
 # starting operations than they gain (measured from 1024 tokens up), most of all when other processes use the cores.
@@ -74,35 +77,71 @@ def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (p * gap - (p - q)).sum(-1).clamp_min_(0.0).float()
 
 
-def pairwise_divergence(logits: Tensor) -> tuple[Tensor, Tensor]:
+def pairwise_divergence(logits: Tensor, impl: Implementation = "auto") -> tuple[Tensor, Tensor]:
     """Divergence of every pair of scorers at every position of a response.
 
     Args:
         logits: shape (K scorers, T positions, V tokens), any float dtype, unnormalised; −inf allowed.
+        impl: `torch`, the reference, or `triton`, for CUDA; `auto` takes what the logits' device has.
 
     Returns:
         js: shape (T, K, K), float64 (summands in float32), in nats, within [0, ln 2]; symmetric and 0 on the diagonal.
         kl: shape (T, K, K), float64, in nats; kl[t, i, j] = KL(i‖j), +inf where scorer i has mass on a token on which
             scorer j is −inf; 0 on the diagonal.
 
-        A position's numbers do not depend on the positions beside it: any split over T gives the same bits.
-        Temporaries are those of one position, about 20·K·V bytes.
+        Against float64, JS is within 1e-6 (`torch`: 2e-7) and a JS of 1e-6 within 1 %; KL is within 1e-6 + 2e-6·KL
+        (`torch`: 1e-12). A position's numbers do not depend on the positions beside it: any split over T gives the
+        same bits, and so does any run. Temporaries of `torch` are those of one position, about 20·K·V bytes; `triton`
+        has K²/2 numbers for each 16,384 tokens of the vocabulary and position.
 
     Raises:
-        ValueError: logits are not (K ≥ 1, T, V ≥ 1), or a row holds NaN or +inf, or nothing but −inf.
+        ValueError: logits are not (K ≥ 1, T, V ≥ 1), or a row holds NaN or +inf, or nothing but −inf; or `triton` is
+            asked for logits that are not on a card.
     """
+    js, kl = _pairwise(logits, impl, with_kl=True)
+    assert kl is not None
+    return js, kl
+
+
+def pairwise_js(logits: Tensor, impl: Implementation = "auto") -> Tensor:
+    """JS alone, as `pairwise_divergence` gives it, for less work."""
+    return _pairwise(logits, impl, with_kl=False)[0]
+
+
+def _pairwise(logits: Tensor, impl: Implementation, with_kl: bool) -> tuple[Tensor, Tensor | None]:
     if logits.ndim != 3 or logits.shape[0] < 1 or logits.shape[2] < 1:
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}; expected (K scorers ≥ 1, T positions, V tokens ≥ 1)"
         )
     logits = logits.detach()
+    if impl == "triton" or (impl == "auto" and logits.is_cuda):
+        return _by_triton(logits, with_kl)
     scorers, positions, _ = logits.shape
     js = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
-    kl = torch.zeros_like(js)
+    kl = torch.zeros_like(js) if with_kl else None
     for t in range(positions):
         log_p, p = _normalised(logits[:, t], position=t)
-        kl[t] = _kl_of_all_pairs(log_p, p)
+        if kl is not None:
+            kl[t] = _kl_of_all_pairs(log_p, p)
         js[t] = _js_of_all_pairs(p)
+    return js, kl
+
+
+def _by_triton(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None]:
+    from persona_assets.metrics import divergence_triton as fused
+
+    if not (logits.is_cuda or fused.INTERPRETED):
+        raise ValueError(f"logits are on {logits.device}; expected a CUDA device for impl='triton'")
+    js, kl, rows = fused.pairwise(logits, with_kl)
+    log_z, lowest = rows.cpu()
+    if not bool(log_z.isfinite().all()):
+        k, t = (int(index) for index in (~log_z.isfinite()).nonzero()[0])
+        _normalised(logits[:, t], position=t)
+        raise ValueError(f"logits of scorer {k}, position {t} have no finite normaliser in float32")
+    if kl is not None:
+        for t in (lowest == -math.inf).any(0).nonzero()[:, 0].tolist():
+            log_p, p = _normalised(logits[:, t])
+            kl[t][(p @ (log_p == -math.inf).to(p.dtype).T) > 0] = math.inf
     return js, kl
 
 

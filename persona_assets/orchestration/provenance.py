@@ -17,7 +17,7 @@ from persona_assets.study import Study
 CODE_VERSIONS = {
     "model_checkpoint": 1,
     "generations": 1,
-    "logit_js": 1,
+    "logit_js": 2,
     "logit_js_matrix": 2,
     "centroids": 1,
     "centroid_cosine": 2,
@@ -46,6 +46,7 @@ def _logit_js(study: Study, persona: str) -> dict[str, Any]:
         "generator": persona,
         "prompts": study.prompts,
         "scored_slice": study.scored_slice,
+        "deterministic": study.inference.deterministic,
     }
 
 

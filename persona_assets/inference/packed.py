@@ -1,0 +1,354 @@
+"""Teacher-forcing for the Llama family, fast: many sequences in one row without padding.
+
+What `PrefixScorer` does, with Transformers' weights and without its modules. Sequences are laid end to end and cut into
+chunks of about equal size, so matrix products are large and nothing is padded; FlashAttention's entry for sequences of
+varying length lets each attend to its prompt's keys and values, computed once, and to its own. A layer's keys and values
+are dropped with the layer, for a response is fed whole. Residuals are added by the matrix products; what is left between
+them (norms, rotation, gate) is three functions, compiled on a card.
+
+Everything here can be deleted: `choose_scorer` then takes `PrefixScorer`, and the numbers agree to rounding.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.prefixes import KeptPrefixes, Prompts
+from persona_assets.inference.scoring import DETERMINISTIC_POSITIONS, Scored, refuse_empty
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+# Larger chunks were not faster on an H200, and cost memory.
+TOKENS_AT_ONCE = 16_384
+
+
+def why_not_packed(loaded: LoadedModel) -> str | None:
+    """Why this model takes the generic way; None where `PackedScorer` computes the same."""
+    config, dtype = loaded.model.config, loaded.model.dtype
+    if loaded.device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return f"packed sequences need a CUDA card and 16-bit weights, not {loaded.device.type} and {dtype}"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "FlashAttention needs a card of compute capability 8.0 or more"
+    return why_not_family(config)
+
+
+def why_not_family(config: Any) -> str | None:
+    """Why a model's architecture is not the one computed here; None where it is."""
+    if config.model_type not in FAMILIES:
+        return f"the architecture {config.model_type} is none of {', '.join(FAMILIES)}"
+    if set(getattr(config, "layer_types", None) or ()) - {"full_attention"} or (
+        config.model_type == "mistral" and config.sliding_window
+    ):
+        return "it attends to a sliding window"
+    if config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
+        return "its MLP is not the plain gated SiLU"
+    if config.model_type == "llama" and config.attention_bias:
+        return "its attention's output has a bias"
+    rope = getattr(config, "rope_parameters", None) or {}
+    if (kind := rope.get("rope_type", "default")) not in ("default", "linear", "llama3", "yarn"):
+        return f"its rotary embedding ({kind}) depends on how long a sequence is"
+    return None
+
+
+class _Prefix(NamedTuple):
+    """Prompts without their last tokens, end to end."""
+
+    states: Tensor  # (layers, 2 for keys and values, tokens of all prompts, heads, width)
+    lengths: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return int(self.states.nbytes)
+
+
+class _Sequence(NamedTuple):
+    """Tokens to be fed, and the prompt that goes before them."""
+
+    tokens: Sequence[int]
+    prefix: _Prefix | None = None
+    prompt: int = 0  # which of the prefix's prompts
+
+    @property
+    def before(self) -> int:
+        return self.prefix.lengths[self.prompt] if self.prefix else 0
+
+
+@dataclass(frozen=True)
+class _Layer:
+    input_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    head_norms: tuple[Tensor, Tensor] | None
+    output: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+class PackedScorer:
+    """Scores with a decoder of the Llama family; see the module's docstring."""
+
+    def __init__(self, loaded: LoadedModel, deterministic: bool = False, tokens_at_once: int | None = None) -> None:
+        """`deterministic`: one sequence at a time, so that nothing depends on what is beside it.
+
+        Fuses projections of the model in place; the model's own modules go on working with views of them.
+        """
+        self.loaded, self.deterministic = loaded, deterministic
+        model, config = loaded.model, loaded.model.config
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._epsilon = config.rms_norm_eps
+        self._layers = [_fused(layer) for layer in model.model.layers]
+        self._prefixes = KeptPrefixes[_Prefix](loaded, self._compute_prefixes)
+        self._tokens = tokens_at_once or self._tokens_that_fit()
+        self._positions = 0
+        compiled = loaded.device.type == "cuda"
+        self._norm, self._rotated, self._gated = (_function(f, compiled) for f in (_norm, _rotated, _gated))
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        tokens = "one sequence" if self.deterministic else f"{self._tokens} tokens"
+        return {"scorer": f"packed, {tokens} at once", "positions_at_once": self._positions}
+
+    @torch.inference_mode()
+    def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
+        """See `Scorer`."""
+        refuse_empty(responses)
+        prefixes = self._prefixes([scored.prompts for scored in responses])
+        sequences = [
+            _Sequence([prompt[-1], *response[:-1]], prefix, place)
+            for (prompts, response), prefix in zip(responses, prefixes, strict=True)
+            for place, prompt in enumerate(prompts)
+        ]
+        hidden = itertools.chain.from_iterable(
+            states.split([len(sequence.tokens) for sequence in chunk])
+            for chunk in self._chunks(sequences)
+            for states in [self._forward(chunk)[0]]
+        )
+        for prompts, _ in responses:
+            yield self._pieces(torch.stack(list(itertools.islice(hidden, len(prompts)))))
+
+    @torch.inference_mode()
+    def _pieces(self, hidden: Tensor) -> Iterator[Tensor]:
+        """(K, t, V) logits from (K, T, hidden) states before the final norm."""
+        model, scorers = self.loaded.model, len(hidden)
+        at_once = DETERMINISTIC_POSITIONS if self.deterministic else self.loaded.tokens_at_once(scorers)
+        self._positions = at_once
+        for piece in hidden.split(at_once, dim=1):
+            normed = self._norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
+            rows = normed.split(piece.shape[1]) if self.deterministic else [normed]
+            logits = [functional.linear(row, model.lm_head.weight) for row in rows]
+            yield (logits[0] if len(logits) == 1 else torch.cat(logits)).view(scorers, piece.shape[1], -1)
+
+    def _tokens_that_fit(self) -> int:
+        """Tokens whose activations fit a quarter of the memory that is free."""
+        layer = self._layers[0]
+        widest = 3 * layer.gate_up.shape[0] + 2 * layer.qkv.shape[0] + 8 * layer.down.shape[0]
+        fit = self.loaded.free_memory() // 4 // (widest * layer.down.itemsize)
+        return int(max(256, min(TOKENS_AT_ONCE, fit)))
+
+    def _chunks(self, sequences: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
+        """Consecutive sequences, in chunks as even as they can be and of at most the tokens that fit."""
+        if self.deterministic:
+            yield from ([sequence] for sequence in sequences)
+            return
+        total = sum(len(sequence.tokens) for sequence in sequences)
+        goal = total / max(1, math.ceil(total / self._tokens))
+        chunk, size = list[_Sequence](), 0
+        for sequence in sequences:
+            if chunk and (size + len(sequence.tokens) / 2 > goal or size + len(sequence.tokens) > self._tokens):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(sequence)
+            size += len(sequence.tokens)
+        if chunk:
+            yield chunk
+
+    def _compute_prefixes(self, missing: list[Prompts]) -> list[_Prefix]:
+        sequences = [_Sequence(prompt[:-1]) for prompts in missing for prompt in prompts]
+        fed = [sequence for sequence in sequences if sequence.tokens]
+        states = [self._forward(chunk, keep=True)[1] for chunk in self._chunks(fed)]
+        lengths = [tuple(len(prompt) - 1 for prompt in prompts) for prompts in missing]
+        layer = self._layers[0].qkv
+        nothing = layer.new_empty(len(self._layers), 2, 0, self._kv_heads, self._width)
+        each = torch.cat([nothing, *states], dim=2).split([sum(group) for group in lengths], dim=2)
+        return [_Prefix(part.clone(), group) for part, group in zip(each, lengths, strict=True)]
+
+    def _forward(self, chunk: Sequence[_Sequence], keep: bool = False) -> tuple[Tensor, Tensor]:
+        """Hidden states (tokens, hidden) after the last block; with `keep` also all keys and values."""
+        model, layout = self.loaded.model, _layout(chunk, self.loaded.device)
+        hidden: Tensor = model.model.embed_tokens(layout.tokens)
+        cos, sin = (table[0] for table in model.model.rotary_emb(hidden[None], layout.positions[None]))
+        before = _states_before(chunk)
+        # One layer's keys and values, every prompt's in front of its sequence's own.
+        states = hidden.new_empty(2, layout.keys, self._kv_heads, self._width)
+        kept = []
+        for number, layer in enumerate(self._layers):
+            fed = functional.linear(self._norm(hidden, layer.input_norm, self._epsilon), layer.qkv, layer.qkv_bias)
+            query, own = self._rotated(
+                fed, cos, sin, layer.head_norms, self._epsilon, self._heads, self._kv_heads, self._width
+            )
+            states.index_copy_(1, layout.own, own)
+            if before is not None:
+                states.index_copy_(1, layout.before, before[number])
+            if keep:
+                kept.append(own)
+            attended = _attend(query, states[0], states[1], layout)
+            hidden.addmm_(attended.flatten(1), layer.output.T)
+            for rows in hidden.split(self._tokens):
+                gated = self._gated(functional.linear(self._norm(rows, layer.mlp_norm, self._epsilon), layer.gate_up))
+                rows.addmm_(gated, layer.down.T)
+        return hidden, torch.stack(kept) if kept else states
+
+
+class _Layout(NamedTuple):
+    """Where a chunk's tokens stand, and where their keys do."""
+
+    tokens: Tensor
+    positions: Tensor
+    own: Tensor  # rows of the tokens' own keys
+    before: Tensor  # rows of the prompts' keys
+    query_ends: Tensor  # (sequences + 1,), int32, from 0
+    key_ends: Tensor
+    longest: tuple[int, int]  # queries, keys
+    keys: int
+
+
+def _layout(chunk: Sequence[_Sequence], device: torch.device) -> _Layout:
+    lengths = torch.tensor([len(sequence.tokens) for sequence in chunk])
+    before = torch.tensor([sequence.before for sequence in chunk])
+    ends = functional.pad((lengths + before).cumsum(0), (1, 0))
+    starts = torch.repeat_interleave(ends[:-1], lengths + before)
+    offsets = torch.arange(int(ends[-1])) - starts
+    is_own = offsets >= torch.repeat_interleave(before, lengths + before)
+    tokens = torch.tensor(list(itertools.chain.from_iterable(sequence.tokens for sequence in chunk)))
+    query_ends = functional.pad(lengths.cumsum(0), (1, 0))
+    return _Layout(
+        *(
+            values.to(device)
+            for values in (tokens, offsets[is_own], is_own.nonzero()[:, 0], (~is_own).nonzero()[:, 0])
+        ),
+        *(values.to(device, torch.int32) for values in (query_ends, ends)),
+        (int(lengths.max()), int((lengths + before).max())),
+        int(ends[-1]),
+    )
+
+
+def _states_before(chunk: Sequence[_Sequence]) -> Tensor | None:
+    """All layers' keys and values of the chunk's prompts, in the order of its sequences."""
+    parts, run = list[Tensor](), list[_Sequence]()
+
+    def flush() -> None:
+        if run and (prefix := run[0].prefix):
+            start = sum(prefix.lengths[: run[0].prompt])
+            parts.append(prefix.states[:, :, start : start + sum(sequence.before for sequence in run)])
+        run.clear()
+
+    for sequence in chunk:
+        if run and (sequence.prefix is not run[0].prefix or sequence.prompt != run[-1].prompt + 1):
+            flush()
+        run.append(sequence)
+    flush()
+    return torch.cat(parts, dim=2) if parts else None
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, layout: _Layout) -> Tensor:
+    """Causal attention within each sequence; query (tokens, heads, width) sees its prompt and what precedes it."""
+    if query.is_cuda and query.dtype != torch.float32:
+        return torch.ops.aten._flash_attention_forward(  # type: ignore[no-any-return]
+            query, keys, values, layout.query_ends, layout.key_ends, *layout.longest, 0.0, True, False
+        )[0]
+    from torch.nn.attention.bias import causal_lower_right
+
+    out = torch.empty_like(query)
+    for (q0, q1), (k0, k1) in zip(
+        itertools.pairwise(layout.query_ends.tolist()), itertools.pairwise(layout.key_ends.tolist()), strict=True
+    ):
+        # (tokens, heads, width) → (1, heads, tokens, width)
+        q, k, v = (part.transpose(0, 1)[None] for part in (query[q0:q1], keys[k0:k1], values[k0:k1]))
+        mask = causal_lower_right(q1 - q0, k1 - k0)
+        out[q0:q1] = functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)[0].transpose(0, 1)
+    return out
+
+
+def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    wide = hidden.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(hidden.dtype)
+
+
+def _rotated(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    epsilon: float,
+    heads: int,
+    kv_heads: int,
+    width: int,
+) -> tuple[Tensor, Tensor]:
+    """Queries (tokens, heads, width), and keys and values (2, tokens, kv_heads, width); rotated where they are to be."""
+    query, key, value = qkv.unflatten(1, (-1, width)).split((heads, kv_heads, kv_heads), dim=1)
+    if norms is not None:
+        query, key = _norm(query, norms[0], epsilon), _norm(key, norms[1], epsilon)
+    cos, sin = cos[:, None], sin[:, None]
+
+    def rotate(states: Tensor) -> Tensor:
+        first, second = states.chunk(2, dim=-1)
+        return states * cos + torch.cat((-second, first), dim=-1) * sin
+
+    return rotate(query), torch.stack((rotate(key), value))
+
+
+def _gated(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return functional.silu(gate) * up
+
+
+@cache
+def _function(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+    """Compiled once a process, for any number of tokens; the first argument's rows are the tokens."""
+    if not compiled:
+        return function
+    fast = torch.compile(function, fullgraph=True)
+
+    def with_any_rows(first: Tensor, *rest: Any) -> Any:
+        for value in (first, *rest):
+            if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == first.shape[0]:
+                torch._dynamo.maybe_mark_dynamic(value, 0)  # type: ignore[no-untyped-call]
+        return fast(first, *rest)
+
+    return with_any_rows
+
+
+def _fused(layer: nn.Module) -> _Layer:
+    attention: Any = layer.self_attn
+    mlp: Any = layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = [projection.bias for projection in projections]
+    norms = (attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None
+    return _Layer(
+        input_norm=layer.input_layernorm.weight,  # type: ignore[union-attr,arg-type]
+        qkv=_stacked(*projections),
+        qkv_bias=None if biases[0] is None else torch.cat(biases),
+        head_norms=norms,
+        output=attention.o_proj.weight,
+        mlp_norm=layer.post_attention_layernorm.weight,  # type: ignore[union-attr,arg-type]
+        gate_up=_stacked(mlp.gate_proj, mlp.up_proj),
+        down=mlp.down_proj.weight,
+    )
+
+
+def _stacked(*linears: nn.Linear) -> Tensor:
+    """One weight of several layers, which afterwards hold views of it: nothing is kept twice."""
+    weight = torch.cat([linear.weight.data for linear in linears])
+    for linear, part in zip(linears, weight.split([linear.out_features for linear in linears]), strict=True):
+        linear.weight.data = part
+    return weight
