@@ -4,16 +4,16 @@ What `PrefixScorer` does, with Transformers' weights and without its modules. Se
 chunks of about equal size, so matrix products are large and nothing is padded; FlashAttention's entry for sequences of
 varying length lets each attend to its prompt's keys and values, computed once, and to its own. A layer's keys and values
 are dropped with the layer, for a response is fed whole. Residuals are added by the matrix products; what is left between
-them (norms, rotation, gate) is three functions, compiled on a card.
+them is three functions: here plain, for any device, and as three small kernels in `packed_triton`.
 
-Everything here can be deleted: `choose_scorer` then takes `PrefixScorer`, and the numbers agree to rounding.
+Both files can be deleted: `choose_scorer` then takes `PrefixScorer`, and the numbers agree to rounding.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +34,8 @@ def why_not_packed(loaded: LoadedModel) -> str | None:
     config, dtype = loaded.model.config, loaded.model.dtype
     if loaded.device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return f"packed sequences need a CUDA card and 16-bit weights, not {loaded.device.type} and {dtype}"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
     if torch.cuda.get_device_capability() < (8, 0):
         return "FlashAttention needs a card of compute capability 8.0 or more"
     return why_not_family(config)
@@ -109,8 +111,11 @@ class PackedScorer:
         self._prefixes = KeptPrefixes[_Prefix](loaded, self._compute_prefixes)
         self._tokens = tokens_at_once or self._tokens_that_fit()
         self._positions = 0
-        compiled = loaded.device.type == "cuda"
-        self._norm, self._rotated, self._gated = (_function(f, compiled) for f in (_norm, _rotated, _gated))
+        self._kernels: Any = _Plain
+        if loaded.device.type == "cuda":
+            from persona_assets.inference import packed_triton
+
+            self._kernels = packed_triton
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -139,10 +144,10 @@ class PackedScorer:
     def _pieces(self, hidden: Tensor) -> Iterator[Tensor]:
         """(K, t, V) logits from (K, T, hidden) states before the final norm."""
         model, scorers = self.loaded.model, len(hidden)
-        at_once = DETERMINISTIC_POSITIONS if self.deterministic else self.loaded.tokens_at_once(scorers)
+        at_once = DETERMINISTIC_POSITIONS if self.deterministic else self._positions_that_fit(scorers)
         self._positions = at_once
         for piece in hidden.split(at_once, dim=1):
-            normed = self._norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
+            normed = self._kernels.norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
             rows = normed.split(piece.shape[1]) if self.deterministic else [normed]
             logits = [functional.linear(row, model.lm_head.weight) for row in rows]
             yield (logits[0] if len(logits) == 1 else torch.cat(logits)).view(scorers, piece.shape[1], -1)
@@ -153,6 +158,10 @@ class PackedScorer:
         widest = 3 * layer.gate_up.shape[0] + 2 * layer.qkv.shape[0] + 8 * layer.down.shape[0]
         fit = self.loaded.free_memory() // 4 // (widest * layer.down.itemsize)
         return int(max(256, min(TOKENS_AT_ONCE, fit)))
+
+    def _positions_that_fit(self, scorers: int) -> int:
+        """Positions whose logits do, and no more is needed where they are compared by a kernel that only reads them."""
+        return self.loaded.tokens_at_once(scorers, self.loaded.model.dtype.itemsize)
 
     def _chunks(self, sequences: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
         """Consecutive sequences, in chunks as even as they can be and of at most the tokens that fit."""
@@ -191,21 +200,30 @@ class PackedScorer:
         states = hidden.new_empty(2, layout.keys, self._kv_heads, self._width)
         kept = []
         for number, layer in enumerate(self._layers):
-            fed = functional.linear(self._norm(hidden, layer.input_norm, self._epsilon), layer.qkv, layer.qkv_bias)
-            query, own = self._rotated(
-                fed, cos, sin, layer.head_norms, self._epsilon, self._heads, self._kv_heads, self._width
-            )
-            states.index_copy_(1, layout.own, own)
+            fed = functional.linear(
+                self._kernels.norm(hidden, layer.input_norm, self._epsilon), layer.qkv, layer.qkv_bias
+            ).unflatten(1, (-1, self._width))
+            if layer.head_norms is not None:
+                self._norm_heads(fed, layer.head_norms)
+            query = self._kernels.rotate(fed, cos, sin, states, layout.own, self._heads)
             if before is not None:
                 states.index_copy_(1, layout.before, before[number])
-            if keep:
-                kept.append(own)
+            if keep:  # without anything before them, all rows are the tokens' own
+                kept.append(states.clone())
             attended = _attend(query, states[0], states[1], layout)
             hidden.addmm_(attended.flatten(1), layer.output.T)
             for rows in hidden.split(self._tokens):
-                gated = self._gated(functional.linear(self._norm(rows, layer.mlp_norm, self._epsilon), layer.gate_up))
-                rows.addmm_(gated, layer.down.T)
+                normed = self._kernels.norm(rows, layer.mlp_norm, self._epsilon)
+                rows.addmm_(self._kernels.gate(functional.linear(normed, layer.gate_up)), layer.down.T)
         return hidden, torch.stack(kept) if kept else states
+
+
+    def _norm_heads(self, fed: Tensor, weights: tuple[Tensor, Tensor]) -> None:
+        """Norms queries and keys, head by head, in place."""
+        ends = (0, self._heads, self._heads + self._kv_heads)
+        for (start, end), weight in zip(itertools.pairwise(ends), weights, strict=True):
+            heads = fed[:, start:end]
+            heads.copy_(self._kernels.norm(heads.reshape(-1, self._width), weight, self._epsilon).view_as(heads))
 
 
 class _Layout(NamedTuple):
@@ -278,54 +296,26 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, layout: _Layout) -> Ten
     return out
 
 
-def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    wide = hidden.float()
-    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
-    return weight * wide.to(hidden.dtype)
+class _Plain:
+    """What `packed_triton` computes, in plain PyTorch."""
 
+    @staticmethod
+    def norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        wide = hidden.float()
+        return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(hidden.dtype)
 
-def _rotated(
-    qkv: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    norms: tuple[Tensor, Tensor] | None,
-    epsilon: float,
-    heads: int,
-    kv_heads: int,
-    width: int,
-) -> tuple[Tensor, Tensor]:
-    """Queries (tokens, heads, width), and keys and values (2, tokens, kv_heads, width); rotated where they are to be."""
-    query, key, value = qkv.unflatten(1, (-1, width)).split((heads, kv_heads, kv_heads), dim=1)
-    if norms is not None:
-        query, key = _norm(query, norms[0], epsilon), _norm(key, norms[1], epsilon)
-    cos, sin = cos[:, None], sin[:, None]
+    @staticmethod
+    def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, states: Tensor, rows: Tensor, heads: int) -> Tensor:
+        turned, value = qkv.split((qkv.shape[1] - states.shape[2], states.shape[2]), dim=1)
+        first, second = turned.chunk(2, dim=-1)
+        turned = turned * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
+        states[0, rows], states[1, rows] = turned[:, heads:], value
+        return turned[:, :heads].contiguous()
 
-    def rotate(states: Tensor) -> Tensor:
-        first, second = states.chunk(2, dim=-1)
-        return states * cos + torch.cat((-second, first), dim=-1) * sin
-
-    return rotate(query), torch.stack((rotate(key), value))
-
-
-def _gated(gate_up: Tensor) -> Tensor:
-    gate, up = gate_up.chunk(2, dim=-1)
-    return functional.silu(gate) * up
-
-
-@cache
-def _function(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
-    """Compiled once a process, for any number of tokens; the first argument's rows are the tokens."""
-    if not compiled:
-        return function
-    fast = torch.compile(function, fullgraph=True)
-
-    def with_any_rows(first: Tensor, *rest: Any) -> Any:
-        for value in (first, *rest):
-            if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == first.shape[0]:
-                torch._dynamo.maybe_mark_dynamic(value, 0)  # type: ignore[no-untyped-call]
-        return fast(first, *rest)
-
-    return with_any_rows
+    @staticmethod
+    def gate(gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return functional.silu(gate) * up
 
 
 def _fused(layer: nn.Module) -> _Layer:

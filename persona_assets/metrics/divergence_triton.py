@@ -18,6 +18,7 @@ positions nor other runs change a bit.
 
 import math
 import os
+from functools import cache
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -29,17 +30,23 @@ from torch import Tensor
 # Triton's interpreter, which runs the kernels on a CPU, has no inline assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _INTERPRETED = tl.constexpr(INTERPRETED)
-_BLOCK, _ROW_BLOCK, _SPLIT = 128, 4096, 16_384
-# Pairs whose sums fit the registers of a program: with both KLs a pair has three sums.
-_MOST_PAIRS, _MOST_PAIRS_WITH_KL = 64, 55
+# A warp is a program of its own: nothing waits for anything, and registers decide how many are in flight.
+_BLOCK, _WARPS = 32, 1
+_ROW_BLOCK, _ROW_WARPS = 2048, 4
+# Tokens of the vocabulary that a program sums in float32.
+_SPLIT = 16_384
+# Pairs whose sums, one for JS and two for KL, fit the registers of a program.
+_MOST_JS, _MOST_KL = 64, 64
 
 
 class _Tile(NamedTuple):
-    """Programs of one shape: the scorers that each holds, and which of them are its pairs."""
+    """Programs of one shape: the scorers that each holds, and which two of them make each of its pairs."""
 
-    scorers: list[list[int]]
+    scorers: Tensor  # (programs, scorers), int32
     first: tuple[int, ...]
     second: tuple[int, ...]
+    forth: Tensor  # (programs × pairs), place of (first, second) in a flat K×K matrix
+    back: Tensor  # of (second, first)
 
 
 def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -54,60 +61,44 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
         logits = logits.contiguous()
     scorers, positions, vocabulary = logits.shape
     rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
-    js = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
+    js = torch.zeros(positions, scorers * scorers, dtype=torch.float64, device=logits.device)
     kl = torch.zeros_like(js) if with_kl else None
-    if positions == 0:
-        return js, kl, rows
-    strides = logits.stride(0), logits.stride(1)
-    _normaliser[(positions, scorers)](logits, rows, *strides, positions, vocabulary, BLOCK=_ROW_BLOCK, num_warps=8)
     splits = math.ceil(vocabulary / _SPLIT)
     width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
-    for tile in _tiles(scorers, _MOST_PAIRS_WITH_KL if with_kl else _MOST_PAIRS):
-        held = torch.tensor(tile.scorers, dtype=torch.int32, device=logits.device)
-        programs, pairs = len(tile.scorers), len(tile.first)
-        sums = torch.empty(splits, positions, programs, 3 if with_kl else 1, pairs, device=logits.device)
-        _pairs[(programs, splits, positions)](
-            logits,
-            rows,
-            held,
-            sums,
-            *strides,
-            positions,
-            vocabulary,
-            width,
-            SCORERS=held.shape[1],
-            FIRST=tile.first,
-            SECOND=tile.second,
-            WITH_KL=with_kl,
-            BLOCK=_BLOCK,
-            num_warps=4,
-        )
-        total = sums.sum(0, dtype=torch.float64)
-        # A group that is not full holds its last scorer twice: what is written twice is the same.
-        i, j = (held[:, list(places)].long() for places in (tile.first, tile.second))
-        js[:, i, j] = js[:, j, i] = total[:, :, 0].mul(0.5 * math.log(2.0)).clamp_(0.0, math.log(2.0))
-        if kl is not None:
-            kl[:, i, j], kl[:, j, i] = total[:, :, 1].clamp_min(0.0), total[:, :, 2].clamp_min(0.0)
-    return js, kl, rows
+    at = (logits.stride(0), logits.stride(1), positions, vocabulary)
+    if positions:
+        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, num_warps=_ROW_WARPS)
+    for matrix, kernel, each, most in ((js, _js_pairs, 1, _MOST_JS), (kl, _kl_pairs, 2, _MOST_KL)):
+        for tile in _tiles(scorers, most, logits.device) if matrix is not None and positions else ():
+            (programs, held), pairs = tile.scorers.shape, len(tile.first)
+            shape = {"SCORERS": held, "FIRST": tile.first, "SECOND": tile.second, "BLOCK": _BLOCK, "num_warps": _WARPS}
+            sums = torch.empty(splits, positions, programs, each, pairs, device=logits.device)
+            kernel[(programs, splits, positions)](logits, rows, tile.scorers, sums, *at, width, **shape)
+            total = sums.sum(0, dtype=torch.float64).movedim(2, 0).flatten(2)
+            # Where a group is not full its last scorer stands twice: what is written twice is the same.
+            matrix[:, tile.forth], matrix[:, tile.back] = total[0], total[-1]
+    js.mul_(0.5 * math.log(2.0)).clamp_(0.0, math.log(2.0))
+    square = (positions, scorers, scorers)
+    return js.view(square), None if kl is None else kl.clamp_min_(0.0).view(square), rows
 
 
-def _tiles(scorers: int, most: int) -> list[_Tile]:
+@cache
+def _tiles(scorers: int, most: int, device: torch.device) -> list[_Tile]:
     """All pairs of K scorers: one triangle, or groups of even size with a triangle each and a square for every two."""
-    if scorers < 2:
-        return []
-    if scorers * (scorers - 1) // 2 <= most:
-        size = scorers
-    else:
+    size = scorers
+    if scorers * (scorers - 1) // 2 > most:
         size = math.ceil(scorers / math.ceil(scorers / math.isqrt(most)))
     groups = [[min(k, scorers - 1) for k in range(start, start + size)] for start in range(0, scorers, size)]
-    triangle = tuple(combinations(range(size), 2))
-    square = tuple(product(range(size), range(size, 2 * size)))
-    between = [one + other for one, other in combinations(groups, 2)]
-    return [
-        _Tile(held, *(tuple(pair[side] for pair in pairs) for side in (0, 1)))
-        for held, pairs in ((groups, triangle), (between, square))
-        if held and pairs
-    ]
+    triangle = list(combinations(range(size), 2))
+    square = list(product(range(size), range(size, 2 * size)))
+    tiles = []
+    for held, pairs in ((groups, triangle), ([one + other for one, other in combinations(groups, 2)], square)):
+        if held and pairs:
+            each = torch.tensor(held, dtype=torch.int32, device=device)
+            first, second = (tuple(pair[side] for pair in pairs) for side in (0, 1))
+            i, j = each[:, list(first)].long().flatten(), each[:, list(second)].long().flatten()
+            tiles.append(_Tile(each, first, second, i * scorers + j, j * scorers + i))
+    return tiles
 
 
 @triton.jit
@@ -133,7 +124,7 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
 
 
 @triton.jit
-def _pairs(  # type: ignore[no-untyped-def]
+def _js_pairs(  # type: ignore[no-untyped-def]
     logits,
     rows,
     held,
@@ -146,63 +137,116 @@ def _pairs(  # type: ignore[no-untyped-def]
     SCORERS: tl.constexpr,  # noqa: N803
     FIRST: tl.constexpr,  # noqa: N803
     SECOND: tl.constexpr,  # noqa: N803
-    WITH_KL: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ):
-    """Sums over one part of the vocabulary at one position, for the pairs of the scorers that this program holds."""
-    program = tl.program_id(0)
-    split = tl.program_id(1)
-    t = tl.program_id(2).to(tl.int64)
+    """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
     PAIRS: tl.constexpr = len(FIRST)  # noqa: N806
-    start = ()
-    log_z = ()
-    for r in tl.static_range(SCORERS):
-        k = tl.load(held + program * SCORERS + r).to(tl.int64)
-        start = start + (logits + k * stride_k + t * stride_t,)
-        log_z = log_z + (tl.load(rows + k * positions + t),)
+    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS)
     js = ()
-    forth = ()
-    back = ()
     for n in tl.static_range(PAIRS):
         js = js + (tl.zeros((BLOCK,), tl.float32),)
-        if WITH_KL:
-            forth = forth + (tl.zeros((BLOCK,), tl.float32),)
-            back = back + (tl.zeros((BLOCK,), tl.float32),)
-    for v in range(split * width, tl.minimum(split * width + width, vocabulary), BLOCK):
-        at = v + tl.arange(0, BLOCK)
-        log_p = ()
+    begin = tl.program_id(1) * width
+    end = tl.minimum(begin + width, vocabulary)
+    ahead = _loaded(start, begin, end, SCORERS, BLOCK)
+    for v in range(begin, end, BLOCK):
+        logit = ahead
+        ahead = _loaded(start, v + BLOCK, end, SCORERS, BLOCK)  # while the pairs of this block are computed
         p = ()
         root = ()
         entropy = ()
         for r in tl.static_range(SCORERS):
-            logit = tl.load(start[r] + at, mask=at < vocabulary, other=float("-inf")).to(tl.float32)
-            # −inf becomes a number so large that it shows, and so small that p·log p of nothing is nothing.
-            exact = tl.maximum(logit * 1.4426950408889634 - log_z[r], -1e20)
             # 2⁻¹⁰⁰ counts as no mass; it keeps u > 0.
-            floored = tl.maximum(exact, -100.0)
-            g = _exp2(floored * 0.5 + 0.26438318276397)  # ½·log₂(1/ln 2)
+            log_p = tl.maximum(logit[r].to(tl.float32) * 1.4426950408889634 - log_z[r], -100.0)
+            g = _exp2(log_p * 0.5 + 0.26438318276397)  # ½·log₂(1/ln 2)
             mass = g * g * 0.6931471805599453
-            log_p = log_p + (exact,)
             p = p + (mass,)
             root = root + (g,)
-            entropy = entropy + (mass * (floored + 1.0),)
+            entropy = entropy + (mass * (log_p + 1.0),)
         for n in tl.static_range(PAIRS):
             u = p[FIRST[n]] + p[SECOND[n]]
             far = entropy[FIRST[n]] + entropy[SECOND[n]] - u * _log2(u)
             gap = root[FIRST[n]] - root[SECOND[n]]
             term = tl.where(tl.abs(gap) < 0.045 * root[FIRST[n]], gap * gap, far)
             js = js[:n] + (js[n] + term,) + js[n + 1 :]
-            if WITH_KL:
-                ratio = (log_p[FIRST[n]] - log_p[SECOND[n]]) * 0.6931471805599453
-                more = p[SECOND[n]] - p[FIRST[n]]
-                forth = forth[:n] + (forth[n] + (p[FIRST[n]] * ratio + more),) + forth[n + 1 :]
-                back = back[:n] + (back[n] - (p[SECOND[n]] * ratio + more),) + back[n + 1 :]
-    out = sums + ((split * positions + t) * tl.num_programs(0) + program) * (3 * PAIRS if WITH_KL else PAIRS)
+    out = sums + _sums_at(positions) * PAIRS
     for n in tl.static_range(PAIRS):
         tl.store(out + n, tl.sum(js[n]))
-        if WITH_KL:
-            tl.store(out + PAIRS + n, tl.sum(forth[n]))
-            tl.store(out + 2 * PAIRS + n, tl.sum(back[n]))
+
+
+@triton.jit
+def _kl_pairs(  # type: ignore[no-untyped-def]
+    logits,
+    rows,
+    held,
+    sums,
+    stride_k,
+    stride_t,
+    positions,
+    vocabulary,
+    width,
+    SCORERS: tl.constexpr,  # noqa: N803
+    FIRST: tl.constexpr,  # noqa: N803
+    SECOND: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+):
+    """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
+    PAIRS: tl.constexpr = len(FIRST)  # noqa: N806
+    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS)
+    forth = ()
+    back = ()
+    for n in tl.static_range(PAIRS):
+        forth = forth + (tl.zeros((BLOCK,), tl.float32),)
+        back = back + (tl.zeros((BLOCK,), tl.float32),)
+    begin = tl.program_id(1) * width
+    end = tl.minimum(begin + width, vocabulary)
+    ahead = _loaded(start, begin, end, SCORERS, BLOCK)
+    for v in range(begin, end, BLOCK):
+        logit = ahead
+        ahead = _loaded(start, v + BLOCK, end, SCORERS, BLOCK)
+        p = ()
+        log_p = ()
+        for r in tl.static_range(SCORERS):
+            # −inf becomes a number so large that it shows in KL, and whose product with no mass is still nothing.
+            of_two = tl.maximum(logit[r].to(tl.float32) * 1.4426950408889634 - log_z[r], -1e20)
+            p = p + (_exp2(of_two),)
+            log_p = log_p + (of_two * 0.6931471805599453,)
+        for n in tl.static_range(PAIRS):
+            ratio = log_p[FIRST[n]] - log_p[SECOND[n]]
+            more = p[SECOND[n]] - p[FIRST[n]]
+            forth = forth[:n] + (forth[n] + (p[FIRST[n]] * ratio + more),) + forth[n + 1 :]
+            back = back[:n] + (back[n] - (p[SECOND[n]] * ratio + more),) + back[n + 1 :]
+    out = sums + _sums_at(positions) * (2 * PAIRS)
+    for n in tl.static_range(PAIRS):
+        tl.store(out + n, tl.sum(forth[n]))
+        tl.store(out + PAIRS + n, tl.sum(back[n]))
+
+
+@triton.jit
+def _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    """Where the logits of a program's scorers start, and their log₂ Z."""
+    t = tl.program_id(2).to(tl.int64)
+    start = ()
+    log_z = ()
+    for r in tl.static_range(SCORERS):
+        k = tl.load(held + tl.program_id(0) * SCORERS + r).to(tl.int64)
+        start = start + (logits + k * stride_k + t * stride_t,)
+        log_z = log_z + (tl.load(rows + k * positions + t),)
+    return start, log_z
+
+
+@triton.jit
+def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    at = v + tl.arange(0, BLOCK)
+    block = ()
+    for r in tl.static_range(SCORERS):
+        block = block + (tl.load(start[r] + at, mask=at < end, other=float("-inf")),)
+    return block
+
+
+@triton.jit
+def _sums_at(positions):  # type: ignore[no-untyped-def]
+    """This program's place among (splits, positions, programs)."""
+    return (tl.program_id(1).to(tl.int64) * positions + tl.program_id(2)) * tl.num_programs(0) + tl.program_id(0)
 
 
 @triton.jit
