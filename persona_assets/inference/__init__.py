@@ -5,12 +5,12 @@
 """
 
 from persona_assets.inference.chat import Chat
+from persona_assets.inference.choosing import choose_scorer
 from persona_assets.inference.generation import Generator, Response, TransformersGenerator
 from persona_assets.inference.hidden_states import last_token_states
 from persona_assets.inference.loading import Hardware, LoadedModel, choose_hardware, load_model
 from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
 from persona_assets.inference.measuring import Measurement, measured
-from persona_assets.inference.choosing import choose_scorer
 from persona_assets.inference.scoring import PrefixScorer, Scored, Scorer
 from persona_assets.inference.training import Example, Step, TrainedAdapter, label_log_prob, train_adapter
 

@@ -1,10 +1,10 @@
 """Teacher-forcing for the Llama family, fast: many sequences in one row without padding.
 
-What `PrefixScorer` does, with Transformers' weights and without its modules. Sequences are laid end to end and cut into
-chunks of about equal size, so matrix products are large and nothing is padded; FlashAttention's entry for sequences of
-varying length lets each attend to its prompt's keys and values, computed once, and to its own. A layer's keys and values
-are dropped with the layer, for a response is fed whole. Residuals are added by the matrix products; what is left between
-them is three functions: here plain, for any device, and as three small kernels in `packed_triton`.
+What `PrefixScorer` does, with Transformers' weights and without its modules. Sequences are laid end to end and cut
+into chunks of about equal size, so matrix products are large and nothing is padded. FlashAttention's entry for
+sequences of varying length lets each attend to its prompt's keys and values, computed once, and to its own. A layer's
+keys and values are dropped with the layer, for a response is fed whole. Residuals are added by the matrix products;
+what is left between them is three functions: here plain, for any device, and as kernels in `packed_triton`.
 
 Both files can be deleted: `choose_scorer` then takes `PrefixScorer`, and the numbers agree to rounding.
 """
@@ -133,7 +133,7 @@ class PackedScorer:
             for place, prompt in enumerate(prompts)
         ]
         hidden = itertools.chain.from_iterable(
-            states.split([len(sequence.tokens) for sequence in chunk])
+            states.split_with_sizes([len(sequence.tokens) for sequence in chunk])
             for chunk in self._chunks(sequences)
             for states in [self._forward(chunk)[0]]
         )
@@ -146,9 +146,10 @@ class PackedScorer:
         model, scorers = self.loaded.model, len(hidden)
         at_once = DETERMINISTIC_POSITIONS if self.deterministic else self._positions_that_fit(scorers)
         self._positions = at_once
-        for piece in hidden.split(at_once, dim=1):
+        for start in range(0, hidden.shape[1], at_once):
+            piece = hidden[:, start : start + at_once]
             normed = self._kernels.norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
-            rows = normed.split(piece.shape[1]) if self.deterministic else [normed]
+            rows = normed.chunk(scorers) if self.deterministic else [normed]
             logits = [functional.linear(row, model.lm_head.weight) for row in rows]
             yield (logits[0] if len(logits) == 1 else torch.cat(logits)).view(scorers, piece.shape[1], -1)
 
@@ -187,7 +188,7 @@ class PackedScorer:
         lengths = [tuple(len(prompt) - 1 for prompt in prompts) for prompts in missing]
         layer = self._layers[0].qkv
         nothing = layer.new_empty(len(self._layers), 2, 0, self._kv_heads, self._width)
-        each = torch.cat([nothing, *states], dim=2).split([sum(group) for group in lengths], dim=2)
+        each = torch.cat([nothing, *states], dim=2).split_with_sizes([sum(group) for group in lengths], dim=2)
         return [_Prefix(part.clone(), group) for part, group in zip(each, lengths, strict=True)]
 
     def _forward(self, chunk: Sequence[_Sequence], keep: bool = False) -> tuple[Tensor, Tensor]:
@@ -202,7 +203,7 @@ class PackedScorer:
         for number, layer in enumerate(self._layers):
             fed = functional.linear(
                 self._kernels.norm(hidden, layer.input_norm, self._epsilon), layer.qkv, layer.qkv_bias
-            ).unflatten(1, (-1, self._width))
+            ).view(len(hidden), -1, self._width)
             if layer.head_norms is not None:
                 self._norm_heads(fed, layer.head_norms)
             query = self._kernels.rotate(fed, cos, sin, states, layout.own, self._heads)
@@ -212,11 +213,11 @@ class PackedScorer:
                 kept.append(states.clone())
             attended = _attend(query, states[0], states[1], layout)
             hidden.addmm_(attended.flatten(1), layer.output.T)
-            for rows in hidden.split(self._tokens):
+            for start in range(0, len(hidden), self._tokens):
+                rows = hidden[start : start + self._tokens]
                 normed = self._kernels.norm(rows, layer.mlp_norm, self._epsilon)
                 rows.addmm_(self._kernels.gate(functional.linear(normed, layer.gate_up)), layer.down.T)
         return hidden, torch.stack(kept) if kept else states
-
 
     def _norm_heads(self, fed: Tensor, weights: tuple[Tensor, Tensor]) -> None:
         """Norms queries and keys, head by head, in place."""
@@ -249,13 +250,14 @@ def _layout(chunk: Sequence[_Sequence], device: torch.device) -> _Layout:
     tokens = torch.tensor(list(itertools.chain.from_iterable(sequence.tokens for sequence in chunk)))
     query_ends = functional.pad(lengths.cumsum(0), (1, 0))
     return _Layout(
-        *(
-            values.to(device)
-            for values in (tokens, offsets[is_own], is_own.nonzero()[:, 0], (~is_own).nonzero()[:, 0])
-        ),
-        *(values.to(device, torch.int32) for values in (query_ends, ends)),
-        (int(lengths.max()), int((lengths + before).max())),
-        int(ends[-1]),
+        tokens=tokens.to(device),
+        positions=offsets[is_own].to(device),
+        own=is_own.nonzero()[:, 0].to(device),
+        before=(~is_own).nonzero()[:, 0].to(device),
+        query_ends=query_ends.to(device, torch.int32),
+        key_ends=ends.to(device, torch.int32),
+        longest=(int(lengths.max()), int((lengths + before).max())),
+        keys=int(ends[-1]),
     )
 
 
@@ -280,9 +282,11 @@ def _states_before(chunk: Sequence[_Sequence]) -> Tensor | None:
 def _attend(query: Tensor, keys: Tensor, values: Tensor, layout: _Layout) -> Tensor:
     """Causal attention within each sequence; query (tokens, heads, width) sees its prompt and what precedes it."""
     if query.is_cuda and query.dtype != torch.float32:
-        return torch.ops.aten._flash_attention_forward(  # type: ignore[no-any-return]
+        # What torch.nn.attention.varlen calls; its own signature changed in every version so far.
+        attended: Tensor = torch.ops.aten._flash_attention_forward(
             query, keys, values, layout.query_ends, layout.key_ends, *layout.longest, 0.0, True, False
         )[0]
+        return attended
     from torch.nn.attention.bias import causal_lower_right
 
     out = torch.empty_like(query)
@@ -306,7 +310,7 @@ class _Plain:
 
     @staticmethod
     def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, states: Tensor, rows: Tensor, heads: int) -> Tensor:
-        turned, value = qkv.split((qkv.shape[1] - states.shape[2], states.shape[2]), dim=1)
+        turned, value = qkv.split_with_sizes((qkv.shape[1] - states.shape[2], states.shape[2]), dim=1)
         first, second = turned.chunk(2, dim=-1)
         turned = turned * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
         states[0, rows], states[1, rows] = turned[:, heads:], value
@@ -314,8 +318,8 @@ class _Plain:
 
     @staticmethod
     def gate(gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2, dim=-1)
-        return functional.silu(gate) * up
+        gates, up = gate_up.chunk(2, dim=-1)
+        return functional.silu(gates) * up
 
 
 def _fused(layer: nn.Module) -> _Layer:
@@ -339,6 +343,6 @@ def _fused(layer: nn.Module) -> _Layer:
 def _stacked(*linears: nn.Linear) -> Tensor:
     """One weight of several layers, which afterwards hold views of it: nothing is kept twice."""
     weight = torch.cat([linear.weight.data for linear in linears])
-    for linear, part in zip(linears, weight.split([linear.out_features for linear in linears]), strict=True):
+    for linear, part in zip(linears, weight.split_with_sizes([linear.out_features for linear in linears]), strict=True):
         linear.weight.data = part
     return weight

@@ -56,7 +56,7 @@ def gate(gate_up: Tensor) -> Tensor:
 
 
 @triton.jit
-def _norm(hidden, weight, out, stride, width, epsilon, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def _norm(hidden, weight, out, stride, width, epsilon, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < width
@@ -67,7 +67,7 @@ def _norm(hidden, weight, out, stride, width, epsilon, BLOCK: tl.constexpr):  # 
 
 
 @triton.jit
-def _rotate(  # type: ignore[no-untyped-def]
+def _rotate(
     qkv,
     cos,
     sin,
@@ -77,9 +77,9 @@ def _rotate(  # type: ignore[no-untyped-def]
     values_at,
     heads,
     kv_heads,
-    HEADS: tl.constexpr,  # noqa: N803
-    HALF: tl.constexpr,  # noqa: N803
-    HALF_BLOCK: tl.constexpr,  # noqa: N803
+    HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     row = tl.load(rows + token)
@@ -108,7 +108,7 @@ def _rotate(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _gate(gate_up, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def _gate(gate_up, out, width, BLOCK: tl.constexpr):
     token = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
@@ -118,6 +118,6 @@ def _gate(gate_up, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-
 
 
 @triton.jit
-def _round(wide, like):  # type: ignore[no-untyped-def]
+def _round(wide, like):
     """float32 with no more digits than what `like` points to has."""
     return wide.to(like.dtype.element_ty).to(tl.float32)

@@ -73,7 +73,7 @@ class PrefixScorer:
     """
 
     def __init__(self, loaded: LoadedModel, deterministic: bool = False) -> None:
-        """`deterministic`: one scorer at a time in pieces of fixed length, so that nothing depends on what is beside."""
+        """`deterministic`: one scorer at a time, in pieces of fixed length; nothing depends on what is beside it."""
         self.loaded, self.deterministic = loaded, deterministic
         self._prefixes = KeptPrefixes[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
         self._positions = 0

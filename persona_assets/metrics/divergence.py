@@ -15,7 +15,7 @@ p·(d + e^{−d} − 1), which is never negative and flat at d = 0, so that roun
 Normalisers are taken in float64: log Z is about 10 and is subtracted from every logit, so a float32 one alone would
 cost every probability its sixth digit.
 
-What is here in plain PyTorch is the reference, on any device. On a card `divergence_triton` does the same in one kernel.
+What is here in plain PyTorch is the reference, on any device; on a card `divergence_triton` does the same, fused.
 """
 
 import math

@@ -1,26 +1,26 @@
-"""Divergence of every pair of scorers on a card: the logits are read twice, and each pair costs one logarithm a token.
+"""Divergence of every pair of scorers on a card: logits are read twice, and a pair costs one logarithm a token.
 
-First pass, a row at a time: log₂ Z of each scorer's logits. Second pass, a block of tokens at a time, all pairs of up to
-eleven scorers (more are cut into groups). What belongs to a scorer is made once for all its pairs: l = log₂ p and
+First pass, a row at a time: log₂ Z of each scorer's logits. Second pass, a block of tokens at a time, all pairs of up
+to eleven scorers (more are cut into groups). What belongs to a scorer is made once for all its pairs: l = log₂ p and
 g = √(p/ln 2) with one exponential, and s = p·(l + 1). Then with u = p + q, in units of ln 2, a token adds to 2·JS
 
-    p·log₂ p + q·log₂ q − u·log₂(u/2)  =  s_p + s_q − u·log₂ u                                         (large differences)
-    (√p − √q)²/ln 2 · (1 − O(h))       =  (g_p − g_q)²,    h = (√p − √q)²/u                            (small ones)
+    p·log₂ p + q·log₂ q − u·log₂(u/2)  =  s_p + s_q − u·log₂ u                        where p and q are far apart
+    (√p − √q)²/ln 2 · (1 − O(h))       =  (g_p − g_q)²,    h = (√p − √q)²/u           where they are near
 
-The first loses its digits where p ≈ q: about 1e-6·u is left of terms near 1. The second is relatively exact there: it is
-the first term of JS in the squared Hellinger distance, and h/6 is the share that the next one would take off. Where √p and
-√q differ by less than 4.5 % (h < 1e-3) the second stands: error below 1.7e-4 of the term, and where it is largest, 8e-8 of
-JS. Above, rounding costs less than 0.5 % of a term, at random. KL is Σ p·(log p − log q) − p + q, which is flat where p = q.
+The first loses its digits where p ≈ q: it has about 1e-6·u of noise. The second is relatively exact there. It is the
+first term of JS in the squared Hellinger distance, and the next would take off a share of h/6. It stands where √p and
+√q differ by less than 4.5 % (h < 1e-3): an error below 1.7e-4 of the term, and of 8e-8 in JS. Beyond, rounding costs
+less than 0.5 % of a term, at random. KL is Σ p·(log p − log q) − p + q, which is flat where p = q.
 
-float32 within a block's lane, float64 over blocks. The sums' order depends on the vocabulary's size alone: neither other
-positions nor other runs change a bit.
+Sums are in float32 over a part of the vocabulary and in float64 over its parts, in an order that depends on the
+vocabulary's size alone: neither other positions nor other runs change a bit.
 """
 
 import math
 import os
 from functools import cache
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -31,22 +31,26 @@ from torch import Tensor
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _INTERPRETED = tl.constexpr(INTERPRETED)
 # A warp is a program of its own: nothing waits for anything, and registers decide how many are in flight.
-_BLOCK, _WARPS = 32, 1
-_ROW_BLOCK, _ROW_WARPS = 2048, 4
+_BLOCK, _ROW_BLOCK, _WARPS = 32, 1024, 1
 # Tokens of the vocabulary that a program sums in float32.
 _SPLIT = 16_384
 # Pairs whose sums, one for JS and two for KL, fit the registers of a program.
-_MOST_JS, _MOST_KL = 64, 64
+_MOST_PAIRS = 64
 
 
 class _Tile(NamedTuple):
     """Programs of one shape: the scorers that each holds, and which two of them make each of its pairs."""
 
-    scorers: Tensor  # (programs, scorers), int32
+    held: Tensor  # (programs, scorers), int32
     first: tuple[int, ...]
     second: tuple[int, ...]
-    forth: Tensor  # (programs × pairs), place of (first, second) in a flat K×K matrix
-    back: Tensor  # of (second, first)
+    place: int  # of its first pair among all pairs of all tiles
+
+
+class _Tiling(NamedTuple):
+    tiles: list[_Tile]
+    pairs: int
+    place: Tensor  # (K, K), int32: where the pair (i, j), i < j, stands
 
 
 def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -61,48 +65,68 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
         logits = logits.contiguous()
     scorers, positions, vocabulary = logits.shape
     rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
-    js = torch.zeros(positions, scorers * scorers, dtype=torch.float64, device=logits.device)
-    kl = torch.zeros_like(js) if with_kl else None
-    splits = math.ceil(vocabulary / _SPLIT)
-    width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
     at = (logits.stride(0), logits.stride(1), positions, vocabulary)
     if positions:
-        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, num_warps=_ROW_WARPS)
-    for matrix, kernel, each, most in ((js, _js_pairs, 1, _MOST_JS), (kl, _kl_pairs, 2, _MOST_KL)):
-        for tile in _tiles(scorers, most, logits.device) if matrix is not None and positions else ():
-            (programs, held), pairs = tile.scorers.shape, len(tile.first)
-            shape = {"SCORERS": held, "FIRST": tile.first, "SECOND": tile.second, "BLOCK": _BLOCK, "num_warps": _WARPS}
-            sums = torch.empty(splits, positions, programs, each, pairs, device=logits.device)
-            kernel[(programs, splits, positions)](logits, rows, tile.scorers, sums, *at, width, **shape)
-            total = sums.sum(0, dtype=torch.float64).movedim(2, 0).flatten(2)
-            # Where a group is not full its last scorer stands twice: what is written twice is the same.
-            matrix[:, tile.forth], matrix[:, tile.back] = total[0], total[-1]
-    js.mul_(0.5 * math.log(2.0)).clamp_(0.0, math.log(2.0))
-    square = (positions, scorers, scorers)
-    return js.view(square), None if kl is None else kl.clamp_min_(0.0).view(square), rows
+        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, num_warps=_WARPS)
+    tiling = _tiling(scorers, logits.device)
+    splits = math.ceil(vocabulary / _SPLIT)
+    width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
+
+    def matrix(kernel: Any, sums_a_pair: int, scale: float, top: float) -> Tensor:
+        result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
+        if positions and tiling.tiles:
+            sums = torch.empty(splits, positions, sums_a_pair, tiling.pairs, device=logits.device)
+            for tile in tiling.tiles:
+                kernel[(len(tile.held), splits, positions)](
+                    logits,
+                    rows,
+                    tile.held,
+                    sums,
+                    *at,
+                    width,
+                    tiling.pairs,
+                    tile.place,
+                    SCORERS=tile.held.shape[1],
+                    FIRST=tile.first,
+                    SECOND=tile.second,
+                    BLOCK=_BLOCK,
+                    num_warps=_WARPS,
+                )
+            size = scorers * scorers
+            _finish[(positions, triton.cdiv(size, 128))](
+                sums, tiling.place, result, splits, positions, scorers, sums_a_pair, tiling.pairs, scale, top, BLOCK=128
+            )
+        return result
+
+    js = matrix(_js_pairs, 1, 0.5 * math.log(2.0), math.log(2.0))
+    return js, matrix(_kl_pairs, 2, 1.0, math.inf) if with_kl else None, rows
 
 
 @cache
-def _tiles(scorers: int, most: int, device: torch.device) -> list[_Tile]:
+def _tiling(scorers: int, device: torch.device) -> _Tiling:
     """All pairs of K scorers: one triangle, or groups of even size with a triangle each and a square for every two."""
     size = scorers
-    if scorers * (scorers - 1) // 2 > most:
-        size = math.ceil(scorers / math.ceil(scorers / math.isqrt(most)))
+    if scorers * (scorers - 1) // 2 > _MOST_PAIRS:
+        size = math.ceil(scorers / math.ceil(scorers / math.isqrt(_MOST_PAIRS)))
+    # A group that is not full holds its last scorer more than once.
     groups = [[min(k, scorers - 1) for k in range(start, start + size)] for start in range(0, scorers, size)]
     triangle = list(combinations(range(size), 2))
     square = list(product(range(size), range(size, 2 * size)))
-    tiles = []
-    for held, pairs in ((groups, triangle), ([one + other for one, other in combinations(groups, 2)], square)):
-        if held and pairs:
-            each = torch.tensor(held, dtype=torch.int32, device=device)
-            first, second = (tuple(pair[side] for pair in pairs) for side in (0, 1))
-            i, j = each[:, list(first)].long().flatten(), each[:, list(second)].long().flatten()
-            tiles.append(_Tile(each, first, second, i * scorers + j, j * scorers + i))
-    return tiles
+    tiles, pairs = list[_Tile](), 0
+    place = torch.full((scorers, scorers), -1, dtype=torch.int32)
+    for held, local in ((groups, triangle), ([one + other for one, other in combinations(groups, 2)], square)):
+        if held and local:
+            each = torch.tensor(held, dtype=torch.int32)
+            first, second = (tuple(pair[side] for pair in local) for side in (0, 1))
+            i, j = each[:, list(first)].long(), each[:, list(second)].long()
+            place[i, j] = torch.arange(pairs, pairs + i.numel(), dtype=torch.int32).view_as(i)
+            tiles.append(_Tile(each.to(device), first, second, pairs))
+            pairs += i.numel()
+    return _Tiling(tiles, pairs, place.to(device))
 
 
 @triton.jit
-def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):
     """log₂ Z of one row, and its smallest logit."""
     t = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1).to(tl.int64)
@@ -124,7 +148,7 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
 
 
 @triton.jit
-def _js_pairs(  # type: ignore[no-untyped-def]
+def _js_pairs(
     logits,
     rows,
     held,
@@ -134,16 +158,18 @@ def _js_pairs(  # type: ignore[no-untyped-def]
     positions,
     vocabulary,
     width,
-    SCORERS: tl.constexpr,  # noqa: N803
-    FIRST: tl.constexpr,  # noqa: N803
-    SECOND: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
+    all_pairs,
+    place,
+    SCORERS: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
-    PAIRS: tl.constexpr = len(FIRST)  # noqa: N806
+    PAIRS: tl.constexpr = len(FIRST)
     start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS)
     js = ()
-    for n in tl.static_range(PAIRS):
+    for _ in tl.static_range(PAIRS):
         js = js + (tl.zeros((BLOCK,), tl.float32),)
     begin = tl.program_id(1) * width
     end = tl.minimum(begin + width, vocabulary)
@@ -168,13 +194,13 @@ def _js_pairs(  # type: ignore[no-untyped-def]
             gap = root[FIRST[n]] - root[SECOND[n]]
             term = tl.where(tl.abs(gap) < 0.045 * root[FIRST[n]], gap * gap, far)
             js = js[:n] + (js[n] + term,) + js[n + 1 :]
-    out = sums + _sums_at(positions) * PAIRS
+    out = sums + (tl.program_id(1).to(tl.int64) * positions + tl.program_id(2)) * all_pairs
     for n in tl.static_range(PAIRS):
-        tl.store(out + n, tl.sum(js[n]))
+        tl.store(out + place + tl.program_id(0) * PAIRS + n, tl.sum(js[n]))
 
 
 @triton.jit
-def _kl_pairs(  # type: ignore[no-untyped-def]
+def _kl_pairs(
     logits,
     rows,
     held,
@@ -184,17 +210,19 @@ def _kl_pairs(  # type: ignore[no-untyped-def]
     positions,
     vocabulary,
     width,
-    SCORERS: tl.constexpr,  # noqa: N803
-    FIRST: tl.constexpr,  # noqa: N803
-    SECOND: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
+    all_pairs,
+    place,
+    SCORERS: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
-    PAIRS: tl.constexpr = len(FIRST)  # noqa: N806
+    PAIRS: tl.constexpr = len(FIRST)
     start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS)
     forth = ()
     back = ()
-    for n in tl.static_range(PAIRS):
+    for _ in tl.static_range(PAIRS):
         forth = forth + (tl.zeros((BLOCK,), tl.float32),)
         back = back + (tl.zeros((BLOCK,), tl.float32),)
     begin = tl.program_id(1) * width
@@ -215,14 +243,46 @@ def _kl_pairs(  # type: ignore[no-untyped-def]
             more = p[SECOND[n]] - p[FIRST[n]]
             forth = forth[:n] + (forth[n] + (p[FIRST[n]] * ratio + more),) + forth[n + 1 :]
             back = back[:n] + (back[n] - (p[SECOND[n]] * ratio + more),) + back[n + 1 :]
-    out = sums + _sums_at(positions) * (2 * PAIRS)
+    out = sums + (tl.program_id(1).to(tl.int64) * positions + tl.program_id(2)) * (2 * all_pairs)
     for n in tl.static_range(PAIRS):
-        tl.store(out + n, tl.sum(forth[n]))
-        tl.store(out + PAIRS + n, tl.sum(back[n]))
+        tl.store(out + place + tl.program_id(0) * PAIRS + n, tl.sum(forth[n]))
+        tl.store(out + all_pairs + place + tl.program_id(0) * PAIRS + n, tl.sum(back[n]))
 
 
 @triton.jit
-def _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def _finish(
+    sums,
+    place,
+    result,
+    splits,
+    positions,
+    scorers,
+    sums_a_pair,
+    all_pairs,
+    scale,
+    top,
+    BLOCK: tl.constexpr,
+):
+    """Sums over the parts of the vocabulary in float64, into a K×K matrix a position."""
+    t = tl.program_id(0).to(tl.int64)
+    cell = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < scorers * scorers
+    i = cell // scorers
+    j = cell % scorers
+    # A pair stands once, at i < j; where it has two sums, the second is for (j, i).
+    slot = tl.load(place + tl.minimum(i, j) * scorers + tl.maximum(i, j), mask=inside & (i != j), other=-1)
+    slot += tl.where((i > j) & (sums_a_pair > 1), all_pairs, 0)
+    total = tl.zeros((BLOCK,), tl.float64)
+    for split in range(splits):
+        row = sums + (split * positions + t) * sums_a_pair * all_pairs
+        total += tl.load(row + slot, mask=inside & (i != j), other=0.0).to(tl.float64)
+    # NaN stays NaN: what is no distribution is refused by whoever called.
+    total = tl.where(total < 0.0, 0.0, tl.where(total * scale > top, top, total * scale))
+    tl.store(result + t * scorers * scorers + cell, total, mask=inside)
+
+
+@triton.jit
+def _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS: tl.constexpr):
     """Where the logits of a program's scorers start, and their log₂ Z."""
     t = tl.program_id(2).to(tl.int64)
     start = ()
@@ -235,7 +295,7 @@ def _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS: tl.co
 
 
 @triton.jit
-def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):
     at = v + tl.arange(0, BLOCK)
     block = ()
     for r in tl.static_range(SCORERS):
@@ -244,13 +304,7 @@ def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):  # type:
 
 
 @triton.jit
-def _sums_at(positions):  # type: ignore[no-untyped-def]
-    """This program's place among (splits, positions, programs)."""
-    return (tl.program_id(1).to(tl.int64) * positions + tl.program_id(2)) * tl.num_programs(0) + tl.program_id(0)
-
-
-@triton.jit
-def _exp2(x):  # type: ignore[no-untyped-def]
+def _exp2(x):
     if _INTERPRETED:
         y = tl.exp2(x)
     else:
@@ -259,7 +313,7 @@ def _exp2(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _log2(x):  # type: ignore[no-untyped-def]
+def _log2(x):
     if _INTERPRETED:
         y = tl.log2(x)
     else:

@@ -1,0 +1,271 @@
+"""JS and KL of all pairs of scorers at every position of one response: the kernel against what one would write by hand.
+
+    python -m benchmarks.js --out benchmarks/results/js.md [--logits FILE.npy] [--scorers K --positions T]
+
+Two kinds of logits: flat (normal, the worst case, for nothing is near zero) and peaked (a real model's, tiled over the
+vocabulary). `--logits` names those, (K, T, V), as `--save-logits` writes them from the embedded model. Everything is
+timed in the same process on the same tensor; errors are against float64. On a CPU sizes are smaller and the kernel is
+left out.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from scipy.spatial.distance import jensenshannon
+from torch import Tensor
+
+from benchmarks.reporting import heading, table, version_of
+from persona_assets.metrics import pairwise_divergence, pairwise_js
+
+LN2 = math.log(2)
+
+
+def published_way(logits: Tensor) -> Tensor:
+    """All log-probabilities in float32, a mixture and two KL sums a pair."""
+    log_p = logits.float().log_softmax(-1)
+    scorers, positions, _ = logits.shape
+    js = torch.zeros(positions, scorers, scorers, device=logits.device)
+    for i, j in combinations(range(scorers), 2):
+        mixture = torch.logaddexp(log_p[i], log_p[j]) - LN2
+        left = (log_p[i].exp() * (log_p[i] - mixture)).sum(-1)
+        right = (log_p[j].exp() * (log_p[j] - mixture)).sum(-1)
+        js[:, i, j] = js[:, j, i] = 0.5 * (left + right)
+    return js
+
+
+def by_liger(logits: Tensor) -> Tensor:
+    """Liger's loss, a call a pair and one number a call: it averages over positions, and has a gradient beside it."""
+    from liger_kernel.ops.jsd import jsd_forward
+
+    log_p = logits.float().log_softmax(-1)
+    scorers = len(logits)
+    js = torch.zeros(1, scorers, scorers, device=logits.device)
+    for i, j in combinations(range(scorers), 2):
+        loss, _ = jsd_forward(log_p[i].contiguous(), log_p[j].contiguous(), None, 0.5, -100, False)
+        js[:, i, j] = js[:, j, i] = loss
+    return js
+
+
+def by_scipy(logits: Tensor, positions: int = 1) -> Tensor:
+    """SciPy's distance, squared, in float64 on the CPU."""
+    p = logits[:, :positions].double().cpu().softmax(-1).numpy()
+    scorers = len(p)
+    js = np.zeros((positions, scorers, scorers))
+    for i, j in combinations(range(scorers), 2):
+        js[:, i, j] = js[:, j, i] = jensenshannon(p[i], p[j], axis=-1) ** 2
+    return torch.from_numpy(js)
+
+
+def seconds(run: Callable[[], object], device: str, repeats: int = 15) -> float:
+    """Median of several runs after two that warm up; by the card's own clock where there is one."""
+    run()
+    if device == "cpu":
+        repeats = 3
+    else:
+        run()
+    taken = []
+    for _ in range(repeats):
+        if device == "cuda":
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            run()
+            end.record()
+            torch.cuda.synchronize()
+            taken.append(start.elapsed_time(end) / 1e3)
+        else:
+            begin = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - begin)
+    return float(np.median(taken))
+
+
+def errors(found: Tensor, logits: Tensor, positions: int = 4) -> tuple[str, str]:
+    """Largest absolute error against float64, and largest relative one, over some positions."""
+    truth = by_scipy(logits, positions)
+    if len(found) != logits.shape[1]:
+        return "–", "–"
+    upper = torch.triu_indices(len(logits), len(logits), 1)
+    gap = (found[:positions].double().cpu() - truth)[:, upper[0], upper[1]].abs()
+    return f"{float(gap.max()):.1e}", f"{float((gap / truth[:, upper[0], upper[1]]).max()):.1e}"
+
+
+def measure(name: str, run: Callable[[], Tensor], logits: Tensor, device: str, copy: float) -> dict[str, object]:
+    """One row; `copy` is the card's bandwidth in bytes a second, as a copy shows it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    found = run()
+    extra = (torch.cuda.max_memory_allocated() - before) / 2**30 if device == "cuda" else float("nan")
+    taken = seconds(run, device)
+    scorers, positions, vocabulary = logits.shape
+    elements = scorers * (scorers - 1) // 2 * positions * vocabulary
+    absolute, relative = errors(found, logits)
+    return {
+        "what": name,
+        "ms": round(taken * 1e3, 2),
+        "ratio": taken,
+        "GB/s of logits": round(logits.nbytes / taken / 1e9),
+        "share of the memory floor": f"{logits.nbytes / copy / taken:.0%}",
+        "ps a pair-element": round(taken / elements * 1e12, 2),
+        "extra memory (GiB)": round(extra, 2),
+        "abs. error": absolute,
+        "rel. error": relative,
+    }
+
+
+def compare(logits: Tensor, device: str, copy: float) -> list[dict[str, object]]:
+    """Every way over one tensor; ratios against the published way."""
+    ways: list[tuple[str, Callable[[], Tensor]]] = [
+        ("published way, 55 pairs", lambda: published_way(logits)),
+        ("`torch`, JS and both KLs", lambda: pairwise_divergence(logits, "torch")[0]),
+    ]
+    if device == "cuda":
+        if version_of("liger-kernel"):
+            ways.append((f"Liger {version_of('liger-kernel')}, a call a pair", lambda: by_liger(logits)))
+        ways.append(("**`triton`, JS**", lambda: pairwise_js(logits, "triton")))
+        ways.append(("**`triton`, JS and both KLs**", lambda: pairwise_divergence(logits, "triton")[0]))
+    rows = [measure(name, run, logits, device, copy) for name, run in ways]
+    start = time.perf_counter()
+    by_scipy(logits)
+    rows.append({"what": "SciPy, one position, times positions", "ms": round((time.perf_counter() - start) * 1e3)})
+    rows[-1]["ms"] = int(rows[-1]["ms"]) * logits.shape[1]  # type: ignore[call-overload]
+    rows[-1]["ratio"] = rows[-1]["ms"] / 1e3  # type: ignore[operator]
+    base = float(rows[0]["ratio"])  # type: ignore[arg-type]
+    return [row | {"ratio": f"{base / float(row['ratio']):.2f} ×"} for row in rows]  # type: ignore[arg-type]
+
+
+def growth(make: Callable[..., Tensor], device: str, impl: str, sizes: dict[str, list[tuple[int, int, int]]]) -> dict:
+    """ms and ps a pair-element as one of K, T and V grows."""
+    found = {}
+    for axis, shapes in sizes.items():
+        points = []
+        for scorers, positions, vocabulary in shapes:
+            logits = make(scorers, positions, vocabulary)
+            each = [
+                seconds(lambda x=logits: pairwise_js(x, impl), device, 7),  # type: ignore[arg-type,misc]
+                seconds(lambda x=logits: pairwise_divergence(x, impl), device, 7),  # type: ignore[arg-type,misc]
+            ]
+            elements = scorers * (scorers - 1) // 2 * positions * vocabulary
+            points.append((scorers, positions, vocabulary, *each, *(one / elements * 1e12 for one in each)))
+        found[axis] = points
+    return found
+
+
+def draw(found: dict, path: Path) -> None:
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    for place, (axis, points) in enumerate(found.items()):
+        panel = panels[place]
+        sizes = [point[place] for point in points]
+        for column, label, marker in ((5, "JS", "o"), (6, "JS and both KLs", "s")):
+            panel.plot(sizes, [point[column] for point in points], marker=marker, label=label)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+        panel.minorticks_off()
+        fixed = [f"{name} = {value:,}" for name, value in zip("KTV", points[0], strict=False) if name != axis]
+        panel.set_xlabel(f"{axis} ({', '.join(fixed)})")
+        panel.set_ylim(bottom=0)
+    panels[0].set_ylabel("picoseconds a pair-element")
+    panels[0].legend(frameon=False)
+    figure.savefig(path, dpi=160)
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.save_logits:
+        np.save(arguments.save_logits, embedded_logits().half().numpy())
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    scorers, positions = arguments.scorers, arguments.positions or (416 if device == "cuda" else 8)
+    vocabulary = arguments.vocabulary or (152_064 if device == "cuda" else 49_152)
+
+    def flat(scorers: int, positions: int, vocabulary: int) -> Tensor:
+        torch.manual_seed(0)
+        return torch.empty(scorers, positions, vocabulary, device=device, dtype=dtype).normal_(std=2)
+
+    big = torch.empty(1 << (30 if device == "cuda" else 27), dtype=torch.uint8, device=device)
+    copy = 2 * big.nbytes / seconds(big.clone, device)
+    del big
+    text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.js`, {heading()}\n"
+    text += f"K = {scorers}, T = {positions}, V = {vocabulary:,}, {dtype}; a copy moves {copy / 1e12:.2f} TB/s.\n"
+    text += f"\n## Flat logits\n\n{table(compare(flat(scorers, positions, vocabulary), device, copy))}\n"
+    if arguments.logits:
+        real = torch.from_numpy(np.load(arguments.logits)).to(device)[:scorers]
+        repeats = (1, math.ceil(positions / real.shape[1]), math.ceil(vocabulary / real.shape[2]))
+        peaked = real.repeat(repeats)[:, :positions, :vocabulary].to(dtype).contiguous()
+        text += f"\n## Peaked logits: the embedded model's, tiled\n\n{table(compare(peaked, device, copy))}\n"
+        text += f"\n{skippable(peaked)}\n"
+        del peaked
+    if device == "cuda":
+        sizes = {
+            "K": [(k, 8, vocabulary) for k in (2, 4, 8, 11, 16, 33, 64, 111)],
+            "T": [(11, t, vocabulary) for t in (1, 8, 64, 128, 256, 512)],
+            "V": [(11, 64, v) for v in (8_192, 16_384, 32_768, 65_536, 131_072, 262_144)],
+        }
+        found = growth(flat, device, "triton", sizes)
+        draw(found, arguments.out.with_suffix(".png"))
+        text += f"\n## How cost grows\n\n![picoseconds a pair-element]({arguments.out.stem}.png)\n\n"
+        columns = ("K", "T", "V", "JS ms", "JS+KL ms", "JS ps", "JS+KL ps")
+        points = [point for axis in found.values() for point in axis]
+        shown = [[*map(str, point[:3]), *(f"{value * 1e3:.3f}" for value in point[3:5])] for point in points]
+        shown = [[*row, *(f"{value:.2f}" for value in point[5:])] for row, point in zip(shown, points, strict=True)]
+        text += table([dict(zip(columns, row, strict=True)) for row in shown]) + "\n"
+    print(text)
+    arguments.out.write_text(text, encoding="utf-8")
+
+
+def skippable(logits: Tensor) -> str:
+    """How much of the vocabulary could be left out with what bound on JS: a block of mass ε adds at most ε·ln 2."""
+    p = logits[:, :8].float().softmax(-1)
+    blocks = p[..., : p.shape[-1] // 128 * 128].unflatten(-1, (-1, 128)).sum(-1).amax(0)  # (T, blocks)
+    shares = []
+    for budget in (1e-8, 1e-7, 1e-6, 1e-5):
+        least = blocks.sort(-1).values.cumsum(-1) * LN2 < budget
+        shares.append(f"{float(least.float().mean()):.1%} for {budget:.0e}")
+    return (
+        f"Blocks of 128 tokens that could be skipped for an error of JS of at most so much: {', '.join(shares)} nats."
+    )
+
+
+def embedded_logits() -> Tensor:
+    """(11, 24, V) logits of the embedded study's first question along the first persona's response."""
+    from persona_assets.checkpoint import Checkpoint
+    from persona_assets.inference import PrefixScorer, Scored, TransformersGenerator, choose_hardware, load_model
+    from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
+    from persona_assets.settings import Inference
+    from persona_assets.study_files import load_study
+
+    study = load_study("embedded")
+    directory = ensure_embedded_model(Path(__file__).parents[1] / "dagster_home" / "models")
+    loaded = load_model(Checkpoint(name=NAME, path=directory), choose_hardware(Inference(device="cpu")))
+    prompts = [loaded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
+    assert study.decoding
+    response = TransformersGenerator(loaded).generate([prompts[0]], study.decoding)[0]
+    (pieces,) = (
+        torch.cat(list(each), dim=1) for each in PrefixScorer(loaded).logits([Scored(prompts, response.token_ids)])
+    )
+    return pieces
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/js.md"))
+    parser.add_argument("--scorers", type=int, default=11)
+    parser.add_argument("--positions", type=int)
+    parser.add_argument("--vocabulary", type=int)
+    parser.add_argument("--logits", type=Path, help="a real model's logits, (K, T, V), as .npy")
+    parser.add_argument("--save-logits", type=Path, help="write the embedded model's logits and end")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

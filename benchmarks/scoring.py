@@ -1,0 +1,293 @@
+"""Teacher-forcing and JS of a whole study: the naive way, the generic way, the fast way.
+
+    python -m benchmarks.scoring --out benchmarks/results/scoring.md
+
+On a card: Qwen2.5-7B's shape with random weights at the published size (220 responses under 11 personas); slow ways run
+on a part and are extrapolated by response tokens, which the table says. Elsewhere, or with --embedded: the embedded
+model and study, whole. Everything is timed in the same process with the model loaded; ratios are against the naive way:
+prompts and responses padded to one batch a response, all logits in float32, all pairs.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from benchmarks.js import published_way
+from benchmarks.published_size import published_work, random_model
+from benchmarks.reporting import heading, table
+from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, last_token_states
+from persona_assets.inference.packed import PackedScorer
+from persona_assets.metrics import ResponseDivergence, divergence_of_response
+
+MODELS = Path(__file__).parents[1] / "dagster_home" / "models"
+Work = list[list[Scored]]
+# Rows and columns of the product whose speed the floor is reckoned with.
+LARGE = 8192
+
+
+def naive_logits(loaded: LoadedModel, scored: Scored) -> Tensor:
+    """(K, T, V) float32 logits from one left-padded batch of prompt and response, nothing reused."""
+    prompts, response = scored
+    longest = max(map(len, prompts))
+    rows = [[0] * (longest - len(prompt)) + [*prompt, *response] for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * (len(prompt) + len(response)) for prompt in prompts]
+    ids, attention = (torch.tensor(values, device=loaded.device) for values in (rows, mask))
+    places = (attention.cumsum(1) - 1).clamp_min(0)
+    with torch.inference_mode():
+        logits: Tensor = loaded.model(
+            input_ids=ids, attention_mask=attention, position_ids=places, use_cache=False
+        ).logits
+    return logits[:, longest - 1 : -1].float()
+
+
+def naive(loaded: LoadedModel, responses: Sequence[Scored]) -> Iterator[np.ndarray]:
+    for scored in responses:
+        yield published_way(naive_logits(loaded, scored)).mean(0).double().cpu().numpy()
+
+
+def by(scorer: Scorer, generator: int, responses: Sequence[Scored]) -> list[ResponseDivergence]:
+    return [divergence_of_response(pieces, generator) for pieces in scorer.logits(responses)]
+
+
+def tokens(work: Work) -> int:
+    return sum(len(scored.response) for responses in work for scored in responses)
+
+
+def flops(loaded: LoadedModel, work: Work) -> float:
+    """Matrix products and attention that no way can do without: prompts once a question, responses once a scorer."""
+    config = loaded.model.config.get_text_config()
+    width, heads = (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        config.num_attention_heads,
+    )
+    a_block = 2 * config.hidden_size * width * (2 * heads + 2 * config.num_key_value_heads)
+    a_block += 6 * config.hidden_size * config.intermediate_size
+    fed = [
+        (len(prompt) - 1, len(scored.response))
+        for responses in work
+        for scored in responses
+        for prompt in scored.prompts
+    ]
+    prompts = {tuple(prompt) for responses in work for scored in responses for prompt in scored.prompts}
+    total = sum(a_block * config.num_hidden_layers * (len(prompt) - 1) for prompt in prompts)
+    for before, own in fed:
+        attention = 4 * heads * width * own * (before + own / 2) * config.num_hidden_layers
+        total += own * (a_block * config.num_hidden_layers + 2 * config.hidden_size * config.vocab_size) + attention
+    return float(total)
+
+
+def large_product(device: str, dtype: torch.dtype) -> float:
+    """FLOP/s of one large matrix product, kept up for two seconds on a card."""
+    size = LARGE if device == "cuda" else 1024
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < (2 if device == "cuda" else 1):
+        for _ in range(10):
+            left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        done += 10
+    return 2 * size**3 * done / (time.perf_counter() - start)
+
+
+def timed(run: Callable[[], object], device: str) -> tuple[float, float]:
+    """Seconds and peak GiB."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.first_generator:
+        print(f"first generator {_first_generator():.2f}")
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    published = device == "cuda" and not arguments.embedded
+    loaded, work = _random() if published else _embedded()
+    fastest = large_product(device, loaded.model.dtype)
+    floor = flops(loaded, work) / fastest
+    whole = tokens(work)
+    rows = []
+    matrices: dict[str, list[list[ResponseDivergence]]] = {}
+
+    def row(name: str, run: Callable[[int, list[Scored]], object], part: int, warm: bool = True) -> None:
+        """`part`: how many responses of each generator's to take, of how many generators."""
+        chosen = [responses[:part] if part < len(responses) else responses for responses in work]
+        chosen = chosen if part >= len(work[0]) else chosen[:2]
+        if warm:
+            run(0, work[0][:1])
+        kept: list[list[ResponseDivergence]] = []
+
+        def everything() -> None:
+            for generator, responses in enumerate(chosen):
+                kept.append(list(run(generator, responses)))  # type: ignore[call-overload]
+
+        taken, memory = timed(everything, device)
+        share = tokens(chosen) / whole
+        extrapolated = taken / share
+        matrices[name] = kept
+        rows.append(
+            {
+                "way": name,
+                "seconds": f"{extrapolated:.1f}" + ("" if share == 1 else f" (from {share:.0%})"),
+                "ratio": extrapolated,
+                "response tokens a second": f"{whole / extrapolated * len(work[0][0].prompts):,.0f}",
+                "TFLOP/s": f"{flops(loaded, chosen) / taken / 1e12:.3g}",
+                "share of the floor": f"{floor / extrapolated:.0%}",
+                "peak memory (GiB)": round(memory, 1),
+            }
+        )
+        print(rows[-1], flush=True)
+
+    every = len(work[0])
+    slow = arguments.part if published else every
+    row("naive: padded batch, float32 logits, JS by hand", lambda _, responses: list(naive(loaded, responses)), slow)
+    generic = PrefixScorer(loaded)
+    row("generic: Transformers, prompts' keys kept", lambda g, r: by(generic, g, r), slow)
+    text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.scoring`, {heading()}\n"
+    if device == "cuda":
+        packed = PackedScorer(loaded)
+        row("**packed: no padding, fused (the default)**", lambda g, r: by(packed, g, r), every)
+        alone = PackedScorer(loaded, deterministic=True)
+        row("packed, `deterministic: true`", lambda g, r: by(alone, g, r), every)
+        text += f"{packed.plan}, clocks afterwards: {heading().partition('found: ')[2].partition(')')[0]}.\n"
+    else:
+        alone = PrefixScorer(loaded, deterministic=True)
+        row("generic, `deterministic: true`", lambda g, r: by(alone, g, r), every)
+    base = float(rows[0]["ratio"])  # type: ignore[arg-type]
+    text += (
+        f"{whole:,} response tokens under {len(work[0][0].prompts)} personas. Floor: "
+        f"{flops(loaded, work) / 1e15:.2g} PFLOP "
+        f"at {fastest / 1e12:.3g} TFLOP/s, which one large product keeps up here, is {floor:.1f} s.\n\n"
+    )
+    text += table([each | {"ratio": f"{base / float(each['ratio']):.2f} ×"} for each in rows]) + "\n"  # type: ignore[arg-type]
+    text += "\n" + _agreement(matrices) + "\n"
+    if published:
+        text += "\n" + _start() + "\n"
+        text += "\n" + _centroids(loaded, work) + "\n"
+    print(text)
+    arguments.out.write_text(text, encoding="utf-8")
+
+
+def _agreement(ways: dict[str, list[list[ResponseDivergence]]]) -> str:
+    """Per-token JS of every way against the one that takes each sequence alone, and the ranks of the pairs."""
+    names = [name for name in ways if not name.startswith("naive")]
+    alone = names[-1]
+    lines = []
+    for name in names[:-1]:
+        gaps, matrices = [], ([], [])
+        for found, expected in zip(ways[name], ways[alone], strict=False):
+            for one, other in zip(found, expected, strict=False):
+                gaps.append(np.abs(one.token_js - other.token_js).ravel())
+                matrices[0].append(one.js)
+                matrices[1].append(other.js)
+        gap = np.concatenate(gaps)
+        upper = np.triu_indices(len(matrices[0][0]), 1)
+        one, other = (np.mean(side, axis=0)[upper] for side in matrices)
+        moved = int((rankdata(one) != rankdata(other)).sum())
+        lines.append(
+            {
+                "way": name,
+                "largest difference a token": f"{gap.max():.1e}",
+                "median": f"{statistics.median(gap):.1e}",
+                "largest in the matrix": f"{np.abs(one - other).max():.1e}",
+                "JS in the matrix": f"{one.min():.4f}–{one.max():.4f}",
+                "pairs whose rank changes": f"{moved} of {len(one)}",
+            }
+        )
+    return f"JS against each sequence on its own (`{alone.strip('*')}`), in nats:\n\n{table(lines)}"
+
+
+def _start() -> str:
+    """What a new process pays once: the first generator, with and without compiled kernels in the cache."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            result = subprocess.run(
+                [sys.executable, "-m", "benchmarks.scoring", "--first-generator"],
+                env=os.environ | {"TRITON_CACHE_DIR": folder},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            found.append(result.stdout.split("first generator")[1].strip())
+    return (
+        f"The first generator in a new process, model loaded: {found[0]} s without compiled code in the cache, "
+        f"{found[1]} s with it."
+    )
+
+
+def _first_generator() -> float:
+    loaded, work = _random()
+    return timed(lambda: by(PackedScorer(loaded), 0, work[0]), "cuda")[0]
+
+
+def _centroids(loaded: LoadedModel, work: Work) -> str:
+    groups = [[scored.prompts[persona] for scored in work[0]] for persona in range(len(work))]
+    taken = [
+        timed(lambda: [last_token_states(loaded, group, [10, 15, 20, 25]) for group in groups], "cuda")[0]
+        for _ in range(2)
+    ]
+    count = sum(map(len, groups))
+    first, then = taken
+    return f"Hidden states of {count} prompts, a persona at a time: {then:.2f} s ({first:.2f} s the first time)."
+
+
+def _random() -> tuple[LoadedModel, Work]:
+    loaded = random_model()
+    return loaded, published_work(loaded.model.config.vocab_size)
+
+
+def _embedded() -> tuple[LoadedModel, Work]:
+    """The embedded study as it is: greedy responses of every persona to every question."""
+    from persona_assets.checkpoint import Checkpoint
+    from persona_assets.inference import TransformersGenerator, choose_hardware, load_model
+    from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
+    from persona_assets.settings import Inference
+    from persona_assets.study_files import load_study
+
+    study = load_study("embedded")
+    directory = ensure_embedded_model(MODELS)
+    loaded = load_model(Checkpoint(name=NAME, path=directory), choose_hardware(Inference()))
+    prompts = [
+        [loaded.chat.prompt_ids(prompt, question) for prompt in study.prompts.values()] for question in study.questions
+    ]
+    assert study.decoding
+    written = TransformersGenerator(loaded).generate(
+        [each for of_question in prompts for each in of_question], study.decoding
+    )
+    personas = len(study.personas)
+    return loaded, [
+        [Scored(prompts[q], written[q * personas + persona].token_ids) for q in range(len(prompts))]
+        for persona in range(personas)
+    ]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scoring.md"))
+    parser.add_argument("--part", type=int, default=5, help="responses of two generators that slow ways take on a card")
+    parser.add_argument("--embedded", action="store_true", help="the embedded model also where there is a card")
+    parser.add_argument("--first-generator", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
