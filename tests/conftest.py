@@ -23,6 +23,9 @@ from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
 from persona_assets.settings import Inference
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # the card's kernels run on the CPU then, slowly
+
 atexit.register(shutil.rmtree, os.environ["DAGSTER_HOME"], ignore_errors=True)
 
 TEMPLATE = """\

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from persona_assets.inference import LoadedModel, PrefixScorer
+from persona_assets.inference import LoadedModel, PrefixScorer, Scored, choose_scorer
 from persona_assets.study_files import load_study
 
 
@@ -31,12 +31,13 @@ def plain(loaded: LoadedModel, prompts: Sequence[Sequence[int]], response: Seque
     rows = []
     for prompt in prompts:
         logits = loaded.model(torch.tensor([[*prompt, *response]]), use_cache=False).logits[0]
-        rows.append(logits[len(prompt) - 1 : -1].float().log_softmax(-1))
+        rows.append(logits[len(prompt) - 1 : -1])
     return torch.stack(rows)
 
 
 def scored(scorer: PrefixScorer, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Tensor:
-    return torch.cat(list(scorer.log_probs(prompts, response)), dim=1)
+    (pieces,) = (list(each) for each in scorer.logits([Scored(prompts, response)]))
+    return torch.cat(pieces, dim=1)
 
 
 def largest_gap(found: Tensor, expected: Tensor) -> float:
@@ -53,9 +54,26 @@ def test_scores_equal_plain_teacher_forcing(
     assert largest_gap(found, plain(embedded, prompts, response)) <= 1e-4
 
 
-def test_rows_are_distributions(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
-    mass = scored(PrefixScorer(embedded), prompts, response).double().exp().sum(-1)
-    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=5e-5)  # float32
+def test_responses_come_in_order(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
+    work = [Scored(prompts, response[:3]), Scored(prompts[:2], response), Scored(prompts, response)]
+    found = [torch.cat(list(pieces), dim=1) for pieces in PrefixScorer(embedded).logits(work)]
+    for each, logits in zip(work, found, strict=True):
+        assert torch.equal(logits, scored(PrefixScorer(embedded), *each))
+
+
+def test_deterministic_scores_do_not_depend_on_what_is_beside_them(
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int]
+) -> None:
+    scorer = PrefixScorer(embedded, deterministic=True)
+    together = scored(scorer, prompts, response)
+    assert largest_gap(together, plain(embedded, prompts, response)) <= 5e-4
+    for number, prompt in enumerate(prompts):
+        assert torch.equal(scored(PrefixScorer(embedded, deterministic=True), [prompt], response)[0], together[number])
+
+
+def test_a_cpu_gets_the_generic_way(embedded: LoadedModel) -> None:
+    if embedded.device.type == "cpu":
+        assert isinstance(choose_scorer(embedded), PrefixScorer)
 
 
 def test_a_response_fed_in_pieces_is_scored_the_same(
@@ -63,7 +81,9 @@ def test_a_response_fed_in_pieces_is_scored_the_same(
 ) -> None:
     whole = scored(PrefixScorer(embedded), prompts, response)
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 3)
-    pieces = list(PrefixScorer(embedded).log_probs(prompts, response))
+    scorer = PrefixScorer(embedded)
+    (pieces,) = (list(each) for each in scorer.logits([Scored(prompts, response)]))
+    assert scorer.plan["positions_at_once"] == 3
     assert [piece.shape[1] for piece in pieces] == [3, 3, 2]
     assert largest_gap(torch.cat(pieces, dim=1), whole) <= 1e-4
 
@@ -74,14 +94,16 @@ def test_a_kept_prefix_is_not_altered_by_use(
     scorer = PrefixScorer(embedded)
     first = scored(scorer, prompts, response)
     scored(scorer, prompts, response[::-1] * 2)
-    next(scorer.log_probs(prompts, response[3:]))  # a reader that stops half way
+    next(next(scorer.logits([Scored(prompts, response[3:])])))  # a reader that stops half way
     assert torch.equal(scored(scorer, prompts, response), first)
 
 
 def test_a_prefix_that_was_let_go_is_computed_again(
-    embedded: LoadedModel, prompts: list[list[int]], response: list[int]
+    embedded: LoadedModel, prompts: list[list[int]], response: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = PrefixScorer(embedded, prefixes_kept=1)
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda _: 0)
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 100)
+    scorer = PrefixScorer(embedded)
     first = scored(scorer, prompts[:2], response)
     scored(scorer, prompts[1:], response)
     assert torch.equal(scored(scorer, prompts[:2], response), first)

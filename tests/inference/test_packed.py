@@ -1,0 +1,156 @@
+"""The fast way of scoring, held against the generic one: same model, same numbers."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, choose_hardware, choose_scorer
+from persona_assets.inference.packed import PackedScorer, why_not_family, why_not_packed
+from persona_assets.settings import Inference
+
+VOCABULARY = 99
+SHAPE = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 96,
+    "vocab_size": VOCABULARY,
+    "initializer_range": 0.2,
+}
+FAMILIES = {"llama": {}, "mistral": {"sliding_window": None}, "qwen2": {}, "qwen3": {"head_dim": 32}}
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+
+
+def config_of(family: str, **changes: Any) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[family](**(SHAPE | FAMILIES.get(family, {}) | changes))
+
+
+def random_model(family: str, device: str = "cpu") -> LoadedModel:
+    from transformers import AutoModelForCausalLM
+
+    hardware = choose_hardware(Inference(device=device))  # type: ignore[arg-type]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config_of(family))
+        for name, weight in model.named_parameters():
+            if "norm" in name or "bias" in name:  # as made they are ones and zeros, and a mistake would not show
+                weight.data += 0.3 * torch.randn_like(weight)
+    model = model.to(hardware.device, getattr(torch, hardware.dtype)).eval().requires_grad_(False)
+    return LoadedModel(model, None, hardware)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def work() -> list[Scored]:
+    """Two questions' prompts, one of them a single token, and responses from one token to many."""
+    random = torch.Generator().manual_seed(1)
+
+    def ids(length: int) -> list[int]:
+        return torch.randint(VOCABULARY, (length,), generator=random).tolist()
+
+    one, other = [ids(5), ids(9), ids(1)], [ids(7), ids(2), ids(3)]
+    return [Scored(one, ids(11)), Scored(other, ids(4)), Scored(one, ids(1)), Scored(other, ids(30))]
+
+
+def scored(scorer: Scorer, work: list[Scored]) -> list[Tensor]:
+    return [torch.cat(list(pieces), dim=1) for pieces in scorer.logits(work)]
+
+
+def largest_gap(found: list[Tensor], expected: list[Tensor]) -> float:
+    assert [each.shape for each in found] == [each.shape for each in expected]
+    return max(float((one.float() - other.float()).abs().max()) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tokens_at_once", [None, 16], ids=["one chunk", "many chunks"])
+def test_packed_scores_equal_the_generic_ones(family: str, tokens_at_once: int | None, work: list[Scored]) -> None:
+    loaded = random_model(family)
+    assert why_not_family(loaded.model.config) is None
+    expected = scored(PrefixScorer(loaded), work)
+    assert largest_gap(expected, [each.new_zeros(each.shape) for each in expected]) > 1
+    assert largest_gap(scored(PackedScorer(loaded, tokens_at_once=tokens_at_once), work), expected) <= 2e-5
+
+
+def test_the_embedded_model_is_scored_the_same(embedded: LoadedModel) -> None:
+    prompts = [embedded.chat.prompt_ids(f"You are a {name}.", "Why?") for name in ("villain", "librarian")]
+    work = [Scored(prompts, prompts[0][:12]), Scored(prompts[::-1], prompts[1][3:9])]
+    assert largest_gap(scored(PackedScorer(embedded), work), scored(PrefixScorer(embedded), work)) <= 1e-3
+
+
+def test_the_models_own_modules_go_on_working(work: list[Scored]) -> None:
+    loaded = random_model("qwen2")
+    ids = torch.tensor([work[0].response])
+    before = loaded.model(ids).logits
+    PackedScorer(loaded)
+    attention = loaded.model.model.layers[0].self_attn
+    assert attention.k_proj.weight.untyped_storage().data_ptr() == attention.q_proj.weight.untyped_storage().data_ptr()
+    assert torch.equal(loaded.model(ids).logits, before)
+
+
+def test_deterministic_scores_do_not_depend_on_what_is_beside_them(work: list[Scored]) -> None:
+    loaded = random_model("llama")
+    together = scored(PackedScorer(loaded, deterministic=True), work)
+    for each, expected in zip(work, together, strict=True):
+        for place, prompt in enumerate(each.prompts):
+            (alone,) = scored(PackedScorer(loaded, deterministic=True), [Scored([prompt], each.response)])
+            assert torch.equal(alone[0], expected[place])
+
+
+def test_a_piece_is_no_longer_than_memory_allows(work: list[Scored], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = random_model("llama")
+    whole = scored(PackedScorer(loaded), work)
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 4)
+    scorer = PackedScorer(loaded)
+    pieces = [list(each) for each in scorer.logits(work)]
+    assert [piece.shape[1] for piece in pieces[0]] == [4, 4, 3]
+    assert scorer.plan["positions_at_once"] == 4
+    assert largest_gap([torch.cat(each, dim=1) for each in pieces], whole) <= 2e-5
+
+
+def test_little_memory_means_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = random_model("llama")
+    plenty = PackedScorer(loaded)
+    monkeypatch.setattr(LoadedModel, "free_memory", lambda _: 8 << 20)
+    assert "16384 tokens" in plenty.plan["scorer"]
+    assert 256 <= int(PackedScorer(loaded).plan["scorer"].split()[1]) < 16_384
+
+
+def test_an_empty_response_is_refused(work: list[Scored]) -> None:
+    with pytest.raises(ValueError, match="response 1 has no tokens; expected at least one"):
+        scored(PackedScorer(random_model("llama")), [work[0], Scored(work[0].prompts, [])])
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (("gemma2", {}), "architecture gemma2"),
+        (("mistral", {"sliding_window": 64}), "sliding window"),
+        (("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}), "sliding window"),
+        (("llama", {"mlp_bias": True}), "MLP"),
+        (("llama", {"hidden_act": "gelu"}), "MLP"),
+        (("llama", {"attention_bias": True}), "bias"),
+        (("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}), "dynamic"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_other_architectures_take_the_generic_way(config: tuple[str, dict[str, Any]], reason: str) -> None:
+    assert reason in str(why_not_family(config_of(config[0], **config[1])))
+
+
+@needs_cuda
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_card_packs_in_16_bits_and_agrees(family: str, work: list[Scored]) -> None:
+    loaded = random_model(family, "cuda")
+    assert why_not_packed(loaded) is None
+    assert isinstance(choose_scorer(loaded), PackedScorer)
+    exact = scored(PrefixScorer(random_model(family)), work)
+    generic, packed = (scored(kind(loaded), work) for kind in (PrefixScorer, PackedScorer))
+    # Both round 16-bit numbers, in other places: the fast way may not be further from float32 than the generic one.
+    assert largest_gap([each.cpu() for each in packed], exact) <= 1.5 * largest_gap(
+        [each.cpu() for each in generic], exact
+    )
