@@ -55,13 +55,10 @@ class Inference(Strict):
     """Where and in what arithmetic the model runs; `auto` takes what is there and says so in the metadata.
 
     `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU.
-
-    `deterministic` scores one sequence at a time, so that a number has the same bits whatever is scored beside it.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     engine: Literal["auto", "transformers"] = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
-    deterministic: bool = False
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9

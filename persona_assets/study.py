@@ -70,6 +70,8 @@ class Study(Strict):
         centring_populations: name → personas whose mean centroid is subtracted before a cosine; `all` is everyone.
         scored_slice: `response` scores the tokens that the model emitted; `response_and_turn_end` also scores the
             end-of-turn and whatever the chat template puts after it, as the published study did.
+        deterministic: score each sequence on its own, so that JS has the same bits whatever is scored beside it; on a
+            card that takes half as long again.
         generators: which generators' responses the JS of a pair is averaged over where one number is shown. The matrix
             and the pair table hold `source` and `target` too, which give a pair two numbers.
         sources: personas that a marker is trained into; needs `marker` and `training_questions`.
@@ -91,6 +93,7 @@ class Study(Strict):
     layers: Annotated[tuple[StrictInt | StrictFloat, ...], Field(min_length=1)]
     centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = Field({"study": "all"}, min_length=1)
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
+    deterministic: bool = False
     generators: Literal["all", "pair", "others"] = "all"
     bootstrap: Bootstrap = Bootstrap()
     statistics: Statistics = Statistics()

@@ -36,7 +36,7 @@ def logit_js(
         assert generated is not None
         loaded = load()
         if id(loaded) not in scorers:
-            scorers[id(loaded)] = choose_scorer(loaded, study.inference.deterministic)
+            scorers[id(loaded)] = choose_scorer(loaded, study.deterministic)
         scorer = scorers[id(loaded)]
         with measured(loaded.hardware.device) as cost:
             work = [

@@ -46,7 +46,7 @@ def _logit_js(study: Study, persona: str) -> dict[str, Any]:
         "generator": persona,
         "prompts": study.prompts,
         "scored_slice": study.scored_slice,
-        "deterministic": study.inference.deterministic,
+        "deterministic": study.deterministic,
     }
 
 

@@ -31,6 +31,7 @@ def changed_by(update):
         ({"decoding": Decoding(max_new_tokens=9)}, {"generations", "logit_js", "report"}),
         ({"layers": (16,)}, {"centroids", "report"}),
         ({"scored_slice": "response_and_turn_end"}, {"logit_js", "report"}),
+        ({"deterministic": True}, {"logit_js", "report"}),
         ({"bootstrap": Bootstrap(resamples=300)}, {"logit_js_matrix", "report", "checkpoint_drift"}),
         ({"generators": "pair"}, {"logit_js_matrix", "report"}),
         ({"centring_populations": {"two": ("villain", "comedian")}}, {"centroid_cosine", "report"}),
