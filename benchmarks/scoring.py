@@ -127,12 +127,11 @@ def main() -> None:
     rows = []
     matrices: dict[str, list[list[ResponseDivergence]]] = {}
 
-    def row(name: str, run: Callable[[int, list[Scored]], object], part: int, warm: bool = True) -> None:
-        """`part`: how many responses of each generator's to take, of how many generators."""
-        chosen = [responses[:part] if part < len(responses) else responses for responses in work]
-        chosen = chosen if part >= len(work[0]) else chosen[:2]
-        if warm:
-            run(0, work[0][:1])
+    def row(name: str, run: Callable[[int, list[Scored]], object], part: int) -> None:
+        """Times all of the work, or the first `part` responses of two generators after they were run once."""
+        chosen = work if part >= len(work[0]) else [responses[:part] for responses in work[:2]]
+        for generator, responses in enumerate(chosen if chosen is not work else [work[0][:2]]):
+            list(run(generator, responses))  # type: ignore[call-overload]
         kept: list[list[ResponseDivergence]] = []
 
         def everything() -> None:
@@ -167,7 +166,7 @@ def main() -> None:
         row("**packed: no padding, fused (the default)**", lambda g, r: by(packed, g, r), every)
         alone = PackedScorer(loaded, deterministic=True)
         row("packed, `deterministic: true`", lambda g, r: by(alone, g, r), every)
-        text += f"{packed.plan}, clocks afterwards: {heading().partition('found: ')[2].partition(')')[0]}.\n"
+        text += f"{packed.plan['scorer']}, {packed.plan['positions_at_once']} positions of logits; clocks afterwards: {heading().partition('found: ')[2].partition(')')[0]}.\n"
     else:
         alone = PrefixScorer(loaded, deterministic=True)
         row("generic, `deterministic: true`", lambda g, r: by(alone, g, r), every)
@@ -177,7 +176,7 @@ def main() -> None:
         f"{flops(loaded, work) / 1e15:.2g} PFLOP "
         f"at {fastest / 1e12:.3g} TFLOP/s, which one large product keeps up here, is {floor:.1f} s.\n\n"
     )
-    text += table([each | {"ratio": f"{base / float(each['ratio']):.2f} ×"} for each in rows]) + "\n"  # type: ignore[arg-type]
+    text += table([each | {"ratio": f"{base / float(each['ratio']):.3g} ×"} for each in rows]) + "\n"  # type: ignore[arg-type]
     text += "\n" + _agreement(matrices) + "\n"
     if published:
         text += "\n" + _start() + "\n"

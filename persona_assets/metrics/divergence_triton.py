@@ -33,9 +33,18 @@ _INTERPRETED = tl.constexpr(INTERPRETED)
 # A warp is a program of its own: nothing waits for anything, and registers decide how many are in flight.
 _BLOCK, _ROW_BLOCK, _WARPS = 32, 1024, 1
 # Tokens of the vocabulary that a program sums in float32.
-_SPLIT = 16_384
+_SPLIT = 4096
+# Masses are held 2⁴ times as large: logarithms of what is common and of what is rare are then equally short, and the
+# approximate logarithm's error, which grows with its length, is halved.
+_SCALE = 2.0**4
 # Pairs whose sums, one for JS and two for KL, fit the registers of a program.
 _MOST_PAIRS = 64
+
+
+# One compilation serves every number of positions.
+_kernel = triton.jit(
+    do_not_specialize=["positions", "first", "width", "all_pairs", "place", "splits", "scorers", "sums_a_pair"]
+)
 
 
 class _Tile(NamedTuple):
@@ -66,8 +75,7 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
     scorers, positions, vocabulary = logits.shape
     rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
     at = (logits.stride(0), logits.stride(1), positions, vocabulary)
-    if positions:
-        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, num_warps=_WARPS)
+    parts = _normalised(logits, rows, at)
     tiling = _tiling(scorers, logits.device)
     splits = math.ceil(vocabulary / _SPLIT)
     width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
@@ -76,13 +84,16 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
         result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
         if positions and tiling.tiles:
             sums = torch.empty(splits, positions, sums_a_pair, tiling.pairs, device=logits.device)
-            for tile in tiling.tiles:
-                kernel[(len(tile.held), splits, positions)](
+            for (first, size, ready), tile in product(parts, tiling.tiles):
+                if ready is not None:
+                    ready.wait()
+                kernel[(len(tile.held), splits, size)](
                     logits,
                     rows,
                     tile.held,
                     sums,
                     *at,
+                    first,
                     width,
                     tiling.pairs,
                     tile.place,
@@ -98,8 +109,40 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
             )
         return result
 
-    js = matrix(_js_pairs, 1, 0.5 * math.log(2.0), math.log(2.0))
+    js = matrix(_js_pairs, 1, 0.5 * math.log(2.0) / _SCALE, math.log(2.0))
     return js, matrix(_kl_pairs, 2, 1.0, math.inf) if with_kl else None, rows
+
+
+def _normalised(logits: Tensor, rows: Tensor, at: tuple[int, ...]) -> list[tuple[int, int, torch.cuda.Event | None]]:
+    """Starts the first pass; gives the parts of the positions (first, how many) and what to wait for before each.
+
+    It is bound by memory and the second pass by arithmetic: on a card the second works on one part while the first
+    reads the next.
+    """
+    scorers, positions, _ = logits.shape
+    size = max(64, math.ceil(positions / 4)) if logits.is_cuda else max(1, positions)
+    parts = [(first, min(size, positions - first)) for first in range(0, positions, size)]
+
+    def normalise(first: int, size: int) -> None:
+        _normaliser[(size, scorers)](logits, rows, *at, first, BLOCK=_ROW_BLOCK, num_warps=_WARPS)
+
+    if len(parts) < 2:
+        for part in parts:
+            normalise(*part)
+        return [(*part, None) for part in parts]
+    beside = _stream(logits.device)
+    beside.wait_stream(torch.cuda.current_stream(logits.device))
+    ready = []
+    with torch.cuda.stream(beside):
+        for part in parts:
+            normalise(*part)
+            ready.append(beside.record_event())
+    return [(*part, event) for part, event in zip(parts, ready, strict=True)]
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 @cache
@@ -125,10 +168,10 @@ def _tiling(scorers: int, device: torch.device) -> _Tiling:
     return _Tiling(tiles, pairs, place.to(device))
 
 
-@triton.jit
-def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):
+@_kernel
+def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, first, BLOCK: tl.constexpr):
     """log₂ Z of one row, and its smallest logit."""
-    t = tl.program_id(0).to(tl.int64)
+    t = tl.program_id(0).to(tl.int64) + first
     k = tl.program_id(1).to(tl.int64)
     start = logits + k * stride_k + t * stride_t
     top = -1e38
@@ -147,7 +190,7 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
     tl.store(row + tl.num_programs(1) * positions, lowest)
 
 
-@triton.jit
+@_kernel
 def _js_pairs(
     logits,
     rows,
@@ -157,6 +200,7 @@ def _js_pairs(
     stride_t,
     positions,
     vocabulary,
+    first,
     width,
     all_pairs,
     place,
@@ -167,7 +211,8 @@ def _js_pairs(
 ):
     """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
     PAIRS: tl.constexpr = len(FIRST)
-    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS)
+    t = tl.program_id(2).to(tl.int64) + first
+    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS)
     js = ()
     for _ in tl.static_range(PAIRS):
         js = js + (tl.zeros((BLOCK,), tl.float32),)
@@ -183,23 +228,23 @@ def _js_pairs(
         for r in tl.static_range(SCORERS):
             # 2⁻¹⁰⁰ counts as no mass; it keeps u > 0.
             log_p = tl.maximum(logit[r].to(tl.float32) * 1.4426950408889634 - log_z[r], -100.0)
-            g = _exp2(log_p * 0.5 + 0.26438318276397)  # ½·log₂(1/ln 2)
+            g = _exp2(log_p * 0.5 + 2.26438318276397)  # ½·log₂(2⁴/ln 2)
             mass = g * g * 0.6931471805599453
             p = p + (mass,)
             root = root + (g,)
-            entropy = entropy + (mass * (log_p + 1.0),)
+            entropy = entropy + (mass * (log_p + 5.0),)
         for n in tl.static_range(PAIRS):
             u = p[FIRST[n]] + p[SECOND[n]]
             far = entropy[FIRST[n]] + entropy[SECOND[n]] - u * _log2(u)
             gap = root[FIRST[n]] - root[SECOND[n]]
             term = tl.where(tl.abs(gap) < 0.045 * root[FIRST[n]], gap * gap, far)
             js = js[:n] + (js[n] + term,) + js[n + 1 :]
-    out = sums + (tl.program_id(1).to(tl.int64) * positions + tl.program_id(2)) * all_pairs
+    out = sums + (tl.program_id(1).to(tl.int64) * positions + t) * all_pairs
     for n in tl.static_range(PAIRS):
         tl.store(out + place + tl.program_id(0) * PAIRS + n, tl.sum(js[n]))
 
 
-@triton.jit
+@_kernel
 def _kl_pairs(
     logits,
     rows,
@@ -209,6 +254,7 @@ def _kl_pairs(
     stride_t,
     positions,
     vocabulary,
+    first,
     width,
     all_pairs,
     place,
@@ -219,7 +265,8 @@ def _kl_pairs(
 ):
     """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
     PAIRS: tl.constexpr = len(FIRST)
-    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS)
+    t = tl.program_id(2).to(tl.int64) + first
+    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS)
     forth = ()
     back = ()
     for _ in tl.static_range(PAIRS):
@@ -243,13 +290,13 @@ def _kl_pairs(
             more = p[SECOND[n]] - p[FIRST[n]]
             forth = forth[:n] + (forth[n] + (p[FIRST[n]] * ratio + more),) + forth[n + 1 :]
             back = back[:n] + (back[n] - (p[SECOND[n]] * ratio + more),) + back[n + 1 :]
-    out = sums + (tl.program_id(1).to(tl.int64) * positions + tl.program_id(2)) * (2 * all_pairs)
+    out = sums + (tl.program_id(1).to(tl.int64) * positions + t) * (2 * all_pairs)
     for n in tl.static_range(PAIRS):
         tl.store(out + place + tl.program_id(0) * PAIRS + n, tl.sum(forth[n]))
         tl.store(out + all_pairs + place + tl.program_id(0) * PAIRS + n, tl.sum(back[n]))
 
 
-@triton.jit
+@_kernel
 def _finish(
     sums,
     place,
@@ -282,9 +329,8 @@ def _finish(
 
 
 @triton.jit
-def _held_rows(logits, rows, held, stride_k, stride_t, positions, SCORERS: tl.constexpr):
+def _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS: tl.constexpr):
     """Where the logits of a program's scorers start, and their log₂ Z."""
-    t = tl.program_id(2).to(tl.int64)
     start = ()
     log_z = ()
     for r in tl.static_range(SCORERS):
