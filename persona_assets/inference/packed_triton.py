@@ -29,7 +29,7 @@ def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, states: Tensor, rows: Tensor, 
     """
     tokens, every, width = qkv.shape
     query = qkv.new_empty(tokens, heads, width)
-    _rotate[(tokens,)](
+    _rotate[(tokens, triton.cdiv(every, 8))](
         qkv,
         cos,
         sin,
@@ -39,10 +39,10 @@ def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, states: Tensor, rows: Tensor, 
         states.stride(0),
         heads,
         states.shape[2],
-        HEADS=triton.next_power_of_2(every),
+        HEADS=8,
         HALF=width // 2,
         HALF_BLOCK=triton.next_power_of_2(width // 2),
-        num_warps=4,
+        num_warps=2,
     )
     return query
 
@@ -83,7 +83,7 @@ def _rotate(
 ):
     token = tl.program_id(0).to(tl.int64)
     row = tl.load(rows + token)
-    head = tl.arange(0, HEADS)[:, None]
+    head = (tl.program_id(1) * HEADS + tl.arange(0, HEADS))[:, None]
     at = tl.arange(0, HALF_BLOCK)[None, :]
     inside = (head < heads + 2 * kv_heads) & (at < HALF)
     source = qkv + (token * (heads + 2 * kv_heads) + head) * (2 * HALF) + at

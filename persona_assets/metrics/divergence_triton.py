@@ -30,7 +30,8 @@ from torch import Tensor
 # Triton's interpreter, which runs the kernels on a CPU, has no inline assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _INTERPRETED = tl.constexpr(INTERPRETED)
-# A warp is a program of its own: nothing waits for anything, and registers decide how many are in flight.
+# A warp is a program of its own: none waits for another, and registers decide how many are in flight. The next block's
+# logits are read while the pairs of this one are computed.
 _BLOCK, _ROW_BLOCK, _WARPS = 32, 1024, 1
 # Tokens of the vocabulary that a program sums in float32.
 _SPLIT = 4096
@@ -42,9 +43,7 @@ _MOST_PAIRS = 64
 
 
 # One compilation serves every number of positions.
-_kernel = triton.jit(
-    do_not_specialize=["positions", "first", "width", "all_pairs", "place", "splits", "scorers", "sums_a_pair"]
-)
+_kernel = triton.jit(do_not_specialize=["positions", "width", "all_pairs", "place", "splits", "scorers", "sums_a_pair"])
 
 
 class _Tile(NamedTuple):
@@ -75,7 +74,8 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
     scorers, positions, vocabulary = logits.shape
     rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
     at = (logits.stride(0), logits.stride(1), positions, vocabulary)
-    parts = _normalised(logits, rows, at)
+    if positions:
+        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, num_warps=_WARPS)
     tiling = _tiling(scorers, logits.device)
     splits = math.ceil(vocabulary / _SPLIT)
     width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
@@ -84,22 +84,20 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
         result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
         if positions and tiling.tiles:
             sums = torch.empty(splits, positions, sums_a_pair, tiling.pairs, device=logits.device)
-            for (first, size, ready), tile in product(parts, tiling.tiles):
-                if ready is not None:
-                    ready.wait()
-                kernel[(len(tile.held), splits, size)](
+            for tile in tiling.tiles:
+                kernel[(len(tile.held), splits, positions)](
                     logits,
                     rows,
                     tile.held,
                     sums,
                     *at,
-                    first,
                     width,
                     tiling.pairs,
                     tile.place,
                     SCORERS=tile.held.shape[1],
                     FIRST=tile.first,
                     SECOND=tile.second,
+                    EVEN=vocabulary % _BLOCK == 0,
                     BLOCK=_BLOCK,
                     num_warps=_WARPS,
                 )
@@ -111,38 +109,6 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
 
     js = matrix(_js_pairs, 1, 0.5 * math.log(2.0) / _SCALE, math.log(2.0))
     return js, matrix(_kl_pairs, 2, 1.0, math.inf) if with_kl else None, rows
-
-
-def _normalised(logits: Tensor, rows: Tensor, at: tuple[int, ...]) -> list[tuple[int, int, torch.cuda.Event | None]]:
-    """Starts the first pass; gives the parts of the positions (first, how many) and what to wait for before each.
-
-    It is bound by memory and the second pass by arithmetic: on a card the second works on one part while the first
-    reads the next.
-    """
-    scorers, positions, _ = logits.shape
-    size = max(64, math.ceil(positions / 4)) if logits.is_cuda else max(1, positions)
-    parts = [(first, min(size, positions - first)) for first in range(0, positions, size)]
-
-    def normalise(first: int, size: int) -> None:
-        _normaliser[(size, scorers)](logits, rows, *at, first, BLOCK=_ROW_BLOCK, num_warps=_WARPS)
-
-    if len(parts) < 2:
-        for part in parts:
-            normalise(*part)
-        return [(*part, None) for part in parts]
-    beside = _stream(logits.device)
-    beside.wait_stream(torch.cuda.current_stream(logits.device))
-    ready = []
-    with torch.cuda.stream(beside):
-        for part in parts:
-            normalise(*part)
-            ready.append(beside.record_event())
-    return [(*part, event) for part, event in zip(parts, ready, strict=True)]
-
-
-@cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
 
 
 @cache
@@ -169,18 +135,20 @@ def _tiling(scorers: int, device: torch.device) -> _Tiling:
 
 
 @_kernel
-def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, first, BLOCK: tl.constexpr):
+def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):
     """log₂ Z of one row, and its smallest logit."""
-    t = tl.program_id(0).to(tl.int64) + first
+    t = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1).to(tl.int64)
     start = logits + k * stride_k + t * stride_t
     top = -1e38
     lowest = float("inf")
     total = tl.zeros((BLOCK,), tl.float32)
+    at = tl.arange(0, BLOCK)
+    ahead = tl.load(start + at, mask=at < vocabulary, other=float("-inf"))
     for v in range(0, vocabulary, BLOCK):
-        at = v + tl.arange(0, BLOCK)
-        logit = tl.load(start + at, mask=at < vocabulary, other=float("-inf")).to(tl.float32)
-        lowest = tl.minimum(lowest, tl.min(tl.where(at < vocabulary, logit, float("inf"))))
+        logit = ahead.to(tl.float32)
+        lowest = tl.minimum(lowest, tl.min(tl.where(v + at < vocabulary, logit, float("inf"))))
+        ahead = tl.load(start + v + BLOCK + at, mask=v + BLOCK + at < vocabulary, other=float("-inf"))
         logit *= 1.4426950408889634
         peak = tl.maximum(top, tl.max(logit))
         total = total * tl.exp2(top - peak) + tl.exp2(logit - peak)
@@ -200,28 +168,28 @@ def _js_pairs(
     stride_t,
     positions,
     vocabulary,
-    first,
     width,
     all_pairs,
     place,
     SCORERS: tl.constexpr,
     FIRST: tl.constexpr,
     SECOND: tl.constexpr,
+    EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
     PAIRS: tl.constexpr = len(FIRST)
-    t = tl.program_id(2).to(tl.int64) + first
+    t = tl.program_id(2).to(tl.int64)
     start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS)
     js = ()
     for _ in tl.static_range(PAIRS):
         js = js + (tl.zeros((BLOCK,), tl.float32),)
     begin = tl.program_id(1) * width
     end = tl.minimum(begin + width, vocabulary)
-    ahead = _loaded(start, begin, end, SCORERS, BLOCK)
+    ahead = _loaded(start, begin, end, SCORERS, EVEN, BLOCK)
     for v in range(begin, end, BLOCK):
         logit = ahead
-        ahead = _loaded(start, v + BLOCK, end, SCORERS, BLOCK)  # while the pairs of this block are computed
+        ahead = _loaded(start, v + BLOCK, end, SCORERS, EVEN, BLOCK)
         p = ()
         root = ()
         entropy = ()
@@ -254,18 +222,18 @@ def _kl_pairs(
     stride_t,
     positions,
     vocabulary,
-    first,
     width,
     all_pairs,
     place,
     SCORERS: tl.constexpr,
     FIRST: tl.constexpr,
     SECOND: tl.constexpr,
+    EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
     PAIRS: tl.constexpr = len(FIRST)
-    t = tl.program_id(2).to(tl.int64) + first
+    t = tl.program_id(2).to(tl.int64)
     start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS)
     forth = ()
     back = ()
@@ -274,10 +242,10 @@ def _kl_pairs(
         back = back + (tl.zeros((BLOCK,), tl.float32),)
     begin = tl.program_id(1) * width
     end = tl.minimum(begin + width, vocabulary)
-    ahead = _loaded(start, begin, end, SCORERS, BLOCK)
+    ahead = _loaded(start, begin, end, SCORERS, EVEN, BLOCK)
     for v in range(begin, end, BLOCK):
         logit = ahead
-        ahead = _loaded(start, v + BLOCK, end, SCORERS, BLOCK)
+        ahead = _loaded(start, v + BLOCK, end, SCORERS, EVEN, BLOCK)
         p = ()
         log_p = ()
         for r in tl.static_range(SCORERS):
@@ -341,11 +309,15 @@ def _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS: tl
 
 
 @triton.jit
-def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):
-    at = v + tl.arange(0, BLOCK)
+def _loaded(start, v, end, SCORERS: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr):
+    """The scorers' logits of a block; past the end nothing that matters."""
     block = ()
     for r in tl.static_range(SCORERS):
-        block = block + (tl.load(start[r] + at, mask=at < end, other=float("-inf")),)
+        if EVEN:
+            block = block + (tl.load(start[r] + tl.minimum(v, end - BLOCK) + tl.arange(0, BLOCK)),)
+        else:
+            at = v + tl.arange(0, BLOCK)
+            block = block + (tl.load(start[r] + at, mask=at < end, other=float("-inf")),)
     return block
 
 
