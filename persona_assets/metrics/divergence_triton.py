@@ -67,7 +67,7 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
     Returns:
         js, kl: as `metrics.divergence.pairwise_divergence` gives them; kl is finite here also where it should be +inf,
             and None if it was not asked for.
-        rows: (2, K, T); log₂ Z, which is not finite where a row is no distribution, and the row's smallest logit.
+        rows: (2, K, T); log₂ Z, which is not finite where a row is no distribution, and the row's smallest logit or 0.
     """
     if logits.stride(-1) != 1:
         logits = logits.contiguous()
@@ -97,7 +97,6 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
                     SCORERS=tile.held.shape[1],
                     FIRST=tile.first,
                     SECOND=tile.second,
-                    EVEN=vocabulary % _BLOCK == 0,
                     BLOCK=_BLOCK,
                     num_warps=_WARPS,
                 )
@@ -136,25 +135,28 @@ def _tiling(scorers: int, device: torch.device) -> _Tiling:
 
 @_kernel
 def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):
-    """log₂ Z of one row, and its smallest logit."""
+    """log₂ Z of one row, and its smallest logit, or 0 if that is less."""
     t = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1).to(tl.int64)
     start = logits + k * stride_k + t * stride_t
+    # What is read past the end has no mass, and unlike −inf is not mistaken for a token without any.
+    nothing = -65504.0 if logits.dtype.element_ty == tl.float16 else -1e30
     top = -1e38
-    lowest = float("inf")
+    lowest = 0.0
     total = tl.zeros((BLOCK,), tl.float32)
     at = tl.arange(0, BLOCK)
-    ahead = tl.load(start + at, mask=at < vocabulary, other=float("-inf"))
+    ahead = tl.load(start + at, mask=at < vocabulary, other=nothing)
     for v in range(0, vocabulary, BLOCK):
         logit = ahead.to(tl.float32)
-        lowest = tl.minimum(lowest, tl.min(tl.where(v + at < vocabulary, logit, float("inf"))))
-        ahead = tl.load(start + v + BLOCK + at, mask=v + BLOCK + at < vocabulary, other=float("-inf"))
-        logit *= 1.4426950408889634
+        ahead = tl.load(start + v + BLOCK + at, mask=v + BLOCK + at < vocabulary, other=nothing)
+        lowest = tl.minimum(lowest, tl.min(logit))
         peak = tl.maximum(top, tl.max(logit))
-        total = total * tl.exp2(top - peak) + tl.exp2(logit - peak)
+        shift = peak * 1.4426950408889634
+        total = total * tl.exp2(top * 1.4426950408889634 - shift) + tl.exp2(logit * 1.4426950408889634 - shift)
         top = peak
     row = rows + k * positions + t
-    tl.store(row, top + tl.log2(tl.sum(total)))
+    log_z = top * 1.4426950408889634 + tl.log2(tl.sum(total))
+    tl.store(row, tl.where(top <= nothing, float("-inf"), log_z))
     tl.store(row + tl.num_programs(1) * positions, lowest)
 
 
@@ -174,7 +176,6 @@ def _js_pairs(
     SCORERS: tl.constexpr,
     FIRST: tl.constexpr,
     SECOND: tl.constexpr,
-    EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
@@ -186,10 +187,10 @@ def _js_pairs(
         js = js + (tl.zeros((BLOCK,), tl.float32),)
     begin = tl.program_id(1) * width
     end = tl.minimum(begin + width, vocabulary)
-    ahead = _loaded(start, begin, end, SCORERS, EVEN, BLOCK)
+    ahead = _loaded(start, begin, end, SCORERS, BLOCK)
     for v in range(begin, end, BLOCK):
         logit = ahead
-        ahead = _loaded(start, v + BLOCK, end, SCORERS, EVEN, BLOCK)
+        ahead = _loaded(start, v + BLOCK, end, SCORERS, BLOCK)
         p = ()
         root = ()
         entropy = ()
@@ -228,7 +229,6 @@ def _kl_pairs(
     SCORERS: tl.constexpr,
     FIRST: tl.constexpr,
     SECOND: tl.constexpr,
-    EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
@@ -242,10 +242,10 @@ def _kl_pairs(
         back = back + (tl.zeros((BLOCK,), tl.float32),)
     begin = tl.program_id(1) * width
     end = tl.minimum(begin + width, vocabulary)
-    ahead = _loaded(start, begin, end, SCORERS, EVEN, BLOCK)
+    ahead = _loaded(start, begin, end, SCORERS, BLOCK)
     for v in range(begin, end, BLOCK):
         logit = ahead
-        ahead = _loaded(start, v + BLOCK, end, SCORERS, EVEN, BLOCK)
+        ahead = _loaded(start, v + BLOCK, end, SCORERS, BLOCK)
         p = ()
         log_p = ()
         for r in tl.static_range(SCORERS):
@@ -309,15 +309,12 @@ def _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS: tl
 
 
 @triton.jit
-def _loaded(start, v, end, SCORERS: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr):
-    """The scorers' logits of a block; past the end nothing that matters."""
+def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):
+    """The scorers' logits of a block. Without the mask, also where none is needed, they were scheduled too late."""
+    at = v + tl.arange(0, BLOCK)
     block = ()
     for r in tl.static_range(SCORERS):
-        if EVEN:
-            block = block + (tl.load(start[r] + tl.minimum(v, end - BLOCK) + tl.arange(0, BLOCK)),)
-        else:
-            at = v + tl.arange(0, BLOCK)
-            block = block + (tl.load(start[r] + at, mask=at < end, other=float("-inf")),)
+        block = block + (tl.load(start[r] + at, mask=at < end, other=float("-inf")),)
     return block
 
 

@@ -89,7 +89,7 @@ def test_js_and_kl_of_a_scorer_and_itself_are_zero_and_js_is_symmetric() -> None
     js, kl = by_kernel(logits)
     assert not js[:, 1, 3].any()
     assert not js[:, 3, 1].any()
-    assert np.abs(kl[:, 1, 3]).max() < 1e-12
+    assert np.abs(kl[:, 1, 3]).max() < 1e-7
     assert not js.diagonal(axis1=1, axis2=2).any()
     np.testing.assert_array_equal(js, js.swapaxes(1, 2))
     assert js.max() <= math.log(2)
