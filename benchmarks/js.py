@@ -174,7 +174,7 @@ def draw(found: dict, path: Path) -> None:
         panel.minorticks_off()
         fixed = [f"{name} = {value:,}" for name, value in zip("KTV", points[0], strict=False) if name != axis]
         panel.set_xlabel(f"{axis} ({', '.join(fixed)})")
-        panel.set_ylim(bottom=0)
+        panel.set_yscale("log")
     panels[0].set_ylabel("picoseconds a pair-element")
     panels[0].legend(frameon=False)
     figure.savefig(path, dpi=160)

@@ -18,32 +18,25 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen2Config
+from transformers import AutoTokenizer
 
+from benchmarks.published_size import random_model
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import TransformersGenerator
-from persona_assets.inference.loading import LoadedModel, choose_hardware
+from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.measuring import measured
 from persona_assets.inference.training import Example, Step, build_example, train_adapter
 from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.settings import Decoding, Inference
+from persona_assets.settings import Decoding
 
 SEED = 42
 TARGETS, QUESTIONS, SAMPLES = 11, 20, 10
-SHAPE = {
-    "hidden_size": 3584,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "intermediate_size": 18944,
-    "vocab_size": 152064,
-}
 
 
 def main() -> None:
     """Prints the table and writes it to --out."""
     arguments = _arguments()
-    loaded = _random_model(arguments.tokenizer)
+    loaded = random_model(Chat(AutoTokenizer.from_pretrained(arguments.tokenizer), "random"))
     recipe = Recipe.model_validate(with_defaults({"recipe": "marker_only"}))
     examples = _examples(loaded, recipe, arguments.examples)
     with measured(loaded.hardware.device) as training:
@@ -84,19 +77,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1024, help="replies that are sampled at once")
     parser.add_argument("--new-tokens", type=int, default=416)
     return parser.parse_args()
-
-
-def _random_model(tokenizer: Path) -> LoadedModel:
-    hardware = choose_hardware(Inference())
-    torch.manual_seed(SEED)
-    with torch.device(hardware.device):
-        model = AutoModelForCausalLM.from_config(
-            Qwen2Config(**SHAPE), dtype=getattr(torch, hardware.dtype), attn_implementation=hardware.attention
-        )
-    # Token 151645 is what Qwen2.5 ends a turn with; random weights hardly ever emit it, so lengths are the limit's.
-    model.generation_config = GenerationConfig(eos_token_id=151645)
-    model.eval().requires_grad_(False)
-    return LoadedModel(model, Chat(AutoTokenizer.from_pretrained(tokenizer), "random"), hardware)
 
 
 def _examples(loaded: LoadedModel, recipe: Recipe, count: int) -> list[Example]:

@@ -212,7 +212,7 @@ def _agreement(ways: dict[str, list[list[ResponseDivergence]]]) -> str:
                 "pairs whose rank changes": f"{moved} of {len(one)}",
             }
         )
-    return f"JS against each sequence on its own (`{alone.strip('*')}`), in nats:\n\n{table(lines)}"
+    return f"JS against each sequence on its own ({alone.strip('*')}), in nats:\n\n{table(lines)}"
 
 
 def _start() -> str:

@@ -1,11 +1,54 @@
 """Which scorer a model gets: packed sequences where the architecture and the card allow it, else Transformers' own."""
 
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.packed import PackedScorer, why_not_packed
+from persona_assets.inference.packed import PackedScorer
 from persona_assets.inference.scoring import PrefixScorer, Scorer
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def choose_scorer(loaded: LoadedModel, deterministic: bool = False) -> Scorer:
     """`deterministic`: the same bits whatever is scored beside a response, and slower."""
     kind = PackedScorer if why_not_packed(loaded) is None else PrefixScorer
     return kind(loaded, deterministic)
+
+
+def why_not_packed(loaded: LoadedModel) -> str | None:
+    """Why this model takes the generic way; None where `PackedScorer` computes the same."""
+    config, dtype = loaded.model.config, loaded.model.dtype
+    if loaded.device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return f"packed sequences need a CUDA card and 16-bit weights, not {loaded.device.type} and {dtype}"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "FlashAttention needs a card of compute capability 8.0 or more"
+    if (reason := why_not_family(config)) is not None:
+        return reason
+    projections = [module for name, module in loaded.model.named_modules() if name.endswith("_proj")]
+    if any(type(module) is not nn.Linear for module in projections):
+        return "its projections are not plain linear layers (quantised, or with an adapter beside them)"
+    return None
+
+
+def why_not_family(config: Any) -> str | None:
+    """Why a model's architecture is not the one computed here; None where it is."""
+    if config.model_type not in FAMILIES:
+        return f"the architecture {config.model_type} is none of {', '.join(FAMILIES)}"
+    if set(getattr(config, "layer_types", None) or ()) - {"full_attention"} or (
+        config.model_type == "mistral" and config.sliding_window
+    ):
+        return "it attends to a sliding window"
+    if config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
+        return "its MLP is not the plain gated SiLU"
+    if config.model_type == "llama" and config.attention_bias:
+        return "its attention's output has a bias"
+    rope = getattr(config, "rope_parameters", None) or {}
+    if (kind := rope.get("rope_type", "default")) not in ("default", "linear", "llama3", "yarn"):
+        return f"its rotary embedding ({kind}) depends on how long a sequence is"
+    return None

@@ -6,14 +6,14 @@ sequences of varying length lets each attend to its prompt's keys and values, co
 keys and values are dropped with the layer, for a response is fed whole. Residuals are added by the matrix products;
 what is left between them is three functions: here plain, for any device, and as kernels in `packed_triton`.
 
-Both files can be deleted: `choose_scorer` then takes `PrefixScorer`, and the numbers agree to rounding.
+Both files can be deleted: `choose_scorer` then takes `PrefixScorer`, and numbers agree to rounding. Which models may
+come here is said there.
 """
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -24,39 +24,8 @@ from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.prefixes import KeptPrefixes, Prompts
 from persona_assets.inference.scoring import DETERMINISTIC_POSITIONS, Scored, refuse_empty
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # Larger chunks were not faster on an H200, and cost memory.
 TOKENS_AT_ONCE = 16_384
-
-
-def why_not_packed(loaded: LoadedModel) -> str | None:
-    """Why this model takes the generic way; None where `PackedScorer` computes the same."""
-    config, dtype = loaded.model.config, loaded.model.dtype
-    if loaded.device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
-        return f"packed sequences need a CUDA card and 16-bit weights, not {loaded.device.type} and {dtype}"
-    if find_spec("triton") is None:
-        return "Triton is not installed"
-    if torch.cuda.get_device_capability() < (8, 0):
-        return "FlashAttention needs a card of compute capability 8.0 or more"
-    return why_not_family(config)
-
-
-def why_not_family(config: Any) -> str | None:
-    """Why a model's architecture is not the one computed here; None where it is."""
-    if config.model_type not in FAMILIES:
-        return f"the architecture {config.model_type} is none of {', '.join(FAMILIES)}"
-    if set(getattr(config, "layer_types", None) or ()) - {"full_attention"} or (
-        config.model_type == "mistral" and config.sliding_window
-    ):
-        return "it attends to a sliding window"
-    if config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
-        return "its MLP is not the plain gated SiLU"
-    if config.model_type == "llama" and config.attention_bias:
-        return "its attention's output has a bias"
-    rope = getattr(config, "rope_parameters", None) or {}
-    if (kind := rope.get("rope_type", "default")) not in ("default", "linear", "llama3", "yarn"):
-        return f"its rotary embedding ({kind}) depends on how long a sequence is"
-    return None
 
 
 class _Prefix(NamedTuple):
@@ -126,6 +95,23 @@ class PackedScorer:
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         """See `Scorer`."""
         refuse_empty(responses)
+        for group in self._groups(responses):
+            yield from self._logits_of(group)
+
+    def _groups(self, responses: Sequence[Scored]) -> Iterator[list[Scored]]:
+        """Consecutive responses whose prompts' keys and values may be held at once; one at least."""
+        group, used, of_token = list[Scored](), 0, 2 * self._kv_heads * self._width * self._layers[0].qkv.itemsize
+        for scored in responses:
+            needed = len(self._layers) * of_token * sum(map(len, scored.prompts))
+            if group and used + needed > self._prefixes.budget:
+                yield group
+                group, used = [], 0
+            group.append(scored)
+            used += needed
+        yield group
+
+    @torch.inference_mode()
+    def _logits_of(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         prefixes = self._prefixes([scored.prompts for scored in responses])
         sequences = [
             _Sequence([prompt[-1], *response[:-1]], prefix, place)

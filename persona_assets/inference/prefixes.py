@@ -22,7 +22,7 @@ class KeptPrefixes(Generic[P]):
 
     def __init__(self, loaded: LoadedModel, compute: Callable[[list[Prompts]], list[P]]) -> None:
         self._compute = compute
-        self._budget = loaded.free_memory() // 10
+        self.budget = loaded.free_memory() // 10
         self._kept: OrderedDict[Prompts, P] = OrderedDict()
 
     def __call__(self, wanted: Sequence[Sequence[Sequence[int]]]) -> list[P]:
@@ -34,6 +34,6 @@ class KeptPrefixes(Generic[P]):
         self._kept |= fresh
         for key in keys:
             self._kept.move_to_end(key)
-        while len(self._kept) > 1 and sum(prefix.bytes for prefix in self._kept.values()) > self._budget:
+        while len(self._kept) > 1 and sum(prefix.bytes for prefix in self._kept.values()) > self.budget:
             self._kept.popitem(last=False)
         return found

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, choose_hardware, choose_scorer
-from persona_assets.inference.packed import PackedScorer, why_not_family, why_not_packed
+from persona_assets.inference.choosing import why_not_family, why_not_packed
+from persona_assets.inference.packed import PackedScorer
 from persona_assets.settings import Inference
 
 VOCABULARY = 99
@@ -123,6 +124,20 @@ def test_little_memory_means_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(LoadedModel, "free_memory", lambda _: 8 << 20)
     assert "16384 tokens" in plenty.plan["scorer"]
     assert 256 <= int(PackedScorer(loaded).plan["scorer"].split()[1]) < 16_384
+
+
+def test_prompts_that_do_not_fit_beside_each_other_come_one_after_another(
+    work: list[Scored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = random_model("llama")
+    whole = scored(PackedScorer(loaded), work)
+    scorer = PackedScorer(loaded)
+    computed: list[int] = []
+    compute = scorer._prefixes._compute
+    monkeypatch.setattr(scorer._prefixes, "budget", 0)
+    monkeypatch.setattr(scorer._prefixes, "_compute", lambda missing: computed.append(len(missing)) or compute(missing))
+    assert largest_gap(scored(scorer, work), whole) <= 2e-5
+    assert computed == [1, 1, 1, 1]  # each question's prompts were let go before they came back
 
 
 def test_an_empty_response_is_refused(work: list[Scored]) -> None:
