@@ -78,7 +78,8 @@ class PackedScorer:
         self._epsilon = config.rms_norm_eps
         self._layers = [_fused(layer) for layer in model.model.layers]
         self._prefixes = KeptPrefixes[_Prefix](loaded, self._compute_prefixes)
-        self._tokens = tokens_at_once or self._tokens_that_fit()
+        # What memory is free must not show in deterministic numbers.
+        self._tokens = tokens_at_once or (TOKENS_AT_ONCE // 4 if deterministic else self._tokens_that_fit())
         self._positions = 0
         self._kernels: Any = _Plain
         if loaded.device.type == "cuda":
@@ -147,7 +148,7 @@ class PackedScorer:
         return int(max(256, min(TOKENS_AT_ONCE, fit)))
 
     def _positions_that_fit(self, scorers: int) -> int:
-        """Positions whose logits do, and no more is needed where they are compared by a kernel that only reads them."""
+        """Positions whose logits fit; on a card nothing of their size stands beside them while they are compared."""
         return self.loaded.tokens_at_once(scorers, self.loaded.model.dtype.itemsize)
 
     def _chunks(self, sequences: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
