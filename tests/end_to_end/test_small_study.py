@@ -79,6 +79,9 @@ def test_every_heavy_materialisation_says_what_a_person_asks(small_run):
             for name in ("tokens", "seconds", "tokens_per_second", "peak_memory_gib"):
                 assert found[name] > 0, (asset, persona, name)
             assert {"device", "dtype", "torch", "transformers", "checkpoint_digest", "computed", "path"} <= set(found)
+            if asset == "logit_js":
+                assert found["scorer"] == "transformers, one response at a time"  # the packed way needs a card
+                assert found["positions_at_once"] > 0
 
 
 def test_light_assets_carry_numbers_and_an_inline_picture(small_run):
