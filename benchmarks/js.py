@@ -12,6 +12,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from benchmarks.reporting import heading, table, version_of
 from persona_assets.metrics import pairwise_divergence, pairwise_js
 
 LN2 = math.log(2)
+Row = dict[str, object]
+Points = dict[str, list[tuple[float, ...]]]
 
 
 def published_way(logits: Tensor) -> Tensor:
@@ -98,33 +101,34 @@ def errors(found: Tensor, logits: Tensor, positions: int = 4) -> tuple[str, str]
     return f"{float(gap.max()):.1e}", f"{float((gap / truth[:, upper[0], upper[1]]).max()):.1e}"
 
 
-def measure(name: str, run: Callable[[], Tensor], logits: Tensor, device: str, copy: float) -> dict[str, object]:
-    """One row; `copy` is the card's bandwidth in bytes a second, as a copy shows it."""
+def measure(name: str, run: Callable[[], Tensor], logits: Tensor, device: str, copy: float) -> tuple[float, Row]:
+    """Seconds, and the row that says so; `copy` is the card's bandwidth in bytes a second, as a copy shows it."""
+    before = 0
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
     found = run()
-    extra = (torch.cuda.max_memory_allocated() - before) / 2**30 if device == "cuda" else float("nan")
+    extra = f"{(torch.cuda.max_memory_allocated() - before) / 2**30:.2f}" if device == "cuda" else "–"
     taken = seconds(run, device)
     scorers, positions, vocabulary = logits.shape
     elements = scorers * (scorers - 1) // 2 * positions * vocabulary
     absolute, relative = errors(found, logits)
-    return {
+    return taken, {
         "what": name,
         "ms": round(taken * 1e3, 2),
-        "ratio": taken,
+        "ratio": "",
         "GB/s of logits": round(logits.nbytes / taken / 1e9),
         "share of the memory floor": f"{logits.nbytes / copy / taken:.0%}",
         "ps a pair-element": round(taken / elements * 1e12, 2),
-        "extra memory (GiB)": round(extra, 2),
+        "extra memory (GiB)": extra,
         "abs. error": absolute,
         "rel. error": relative,
     }
 
 
-def compare(logits: Tensor, device: str, copy: float) -> list[dict[str, object]]:
+def compare(logits: Tensor, device: str, copy: float) -> list[Row]:
     """Every way over one tensor; ratios against the published way."""
     ways: list[tuple[str, Callable[[], Tensor]]] = [
         ("published way, 55 pairs", lambda: published_way(logits)),
@@ -135,34 +139,27 @@ def compare(logits: Tensor, device: str, copy: float) -> list[dict[str, object]]
             ways.append((f"Liger {version_of('liger-kernel')}, a call a pair", lambda: by_liger(logits)))
         ways.append(("**`triton`, JS**", lambda: pairwise_js(logits, "triton")))
         ways.append(("**`triton`, JS and both KLs**", lambda: pairwise_divergence(logits, "triton")[0]))
-    rows = [measure(name, run, logits, device, copy) for name, run in ways]
+    measured = [measure(name, run, logits, device, copy) for name, run in ways]
     start = time.perf_counter()
     by_scipy(logits)
-    rows.append({"what": "SciPy, one position, times positions", "ms": round((time.perf_counter() - start) * 1e3)})
-    rows[-1]["ms"] = int(rows[-1]["ms"]) * logits.shape[1]  # type: ignore[call-overload]
-    rows[-1]["ratio"] = rows[-1]["ms"] / 1e3  # type: ignore[operator]
-    base = float(rows[0]["ratio"])  # type: ignore[arg-type]
-    return [row | {"ratio": f"{base / float(row['ratio']):.3g} ×"} for row in rows]  # type: ignore[arg-type]
+    taken = (time.perf_counter() - start) * logits.shape[1]
+    measured.append((taken, {"what": "SciPy, one position, times positions", "ms": round(taken * 1e3)}))
+    return [row | {"ratio": f"{measured[0][0] / taken:.3g} ×"} for taken, row in measured]
 
 
-def growth(make: Callable[..., Tensor], device: str, impl: str, sizes: dict[str, list[tuple[int, int, int]]]) -> dict:
-    """ms and ps a pair-element as one of K, T and V grows."""
-    found = {}
-    for axis, shapes in sizes.items():
-        points = []
-        for scorers, positions, vocabulary in shapes:
-            logits = make(scorers, positions, vocabulary)
-            each = [
-                seconds(lambda x=logits: pairwise_js(x, impl), device, 7),  # type: ignore[arg-type,misc]
-                seconds(lambda x=logits: pairwise_divergence(x, impl), device, 7),  # type: ignore[arg-type,misc]
-            ]
-            elements = scorers * (scorers - 1) // 2 * positions * vocabulary
-            points.append((scorers, positions, vocabulary, *each, *(one / elements * 1e12 for one in each)))
-        found[axis] = points
-    return found
+def growth(make: Callable[..., Tensor], device: str, sizes: dict[str, list[tuple[int, int, int]]]) -> Points:
+    """K, T, V, seconds of JS and of JS with KL, and both in picoseconds a pair-element, as one of the three grows."""
+
+    def timed(scorers: int, positions: int, vocabulary: int) -> tuple[float, ...]:
+        logits = make(scorers, positions, vocabulary)
+        elements = scorers * (scorers - 1) // 2 * positions * vocabulary
+        each = [seconds(partial(way, logits), device, 7) for way in (pairwise_js, pairwise_divergence)]
+        return (scorers, positions, vocabulary, *each, *(one / elements * 1e12 for one in each))
+
+    return {axis: [timed(*shape) for shape in shapes] for axis, shapes in sizes.items()}
 
 
-def draw(found: dict, path: Path) -> None:
+def draw(found: Points, path: Path) -> None:
     figure, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     for place, (axis, points) in enumerate(found.items()):
         panel = panels[place]
@@ -213,14 +210,16 @@ def main() -> None:
             "T": [(11, t, vocabulary) for t in (1, 8, 64, 128, 256, 512)],
             "V": [(11, 64, v) for v in (8_192, 16_384, 32_768, 65_536, 131_072, 262_144)],
         }
-        found = growth(flat, device, "triton", sizes)
+        found = growth(flat, device, sizes)
         draw(found, arguments.out.with_suffix(".png"))
         text += f"\n## How cost grows\n\n![picoseconds a pair-element]({arguments.out.stem}.png)\n\n"
         columns = ("K", "T", "V", "JS ms", "JS+KL ms", "JS ps", "JS+KL ps")
         points = [point for axis in found.values() for point in axis]
-        shown = [[*map(str, point[:3]), *(f"{value * 1e3:.3f}" for value in point[3:5])] for point in points]
-        shown = [[*row, *(f"{value:.2f}" for value in point[5:])] for row, point in zip(shown, points, strict=True)]
-        text += table([dict(zip(columns, row, strict=True)) for row in shown]) + "\n"
+        cells = [
+            [f"{k:,}", f"{t:,}", f"{v:,}", f"{js * 1e3:.3f}", f"{kl * 1e3:.3f}", f"{js_ps:.2f}", f"{kl_ps:.2f}"]
+            for k, t, v, js, kl, js_ps, kl_ps in points
+        ]
+        text += table([dict(zip(columns, row, strict=True)) for row in cells]) + "\n"
     print(text)
     arguments.out.write_text(text, encoding="utf-8")
 

@@ -32,7 +32,9 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _INTERPRETED = tl.constexpr(INTERPRETED)
 # A warp is a program of its own: none waits for another, and registers decide how many are in flight. The next block's
 # logits are read while the pairs of this one are computed.
-_BLOCK, _ROW_BLOCK, _WARPS = 32, 1024, 1
+_BLOCK, _ROW_BLOCK = 32, 1024
+# Products are added without rounding between; Triton's own choice of this changes with its versions.
+_OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}
 # Tokens of the vocabulary that a program sums in float32.
 _SPLIT = 4096
 # Masses are held 2⁴ times as large: logarithms of what is common and of what is rare are then equally short, and the
@@ -75,7 +77,7 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
     rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
     at = (logits.stride(0), logits.stride(1), positions, vocabulary)
     if positions:
-        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, num_warps=_WARPS)
+        _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, **_OPTIONS)
     tiling = _tiling(scorers, logits.device)
     splits = math.ceil(vocabulary / _SPLIT)
     width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
@@ -98,7 +100,7 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
                     FIRST=tile.first,
                     SECOND=tile.second,
                     BLOCK=_BLOCK,
-                    num_warps=_WARPS,
+                    **_OPTIONS,
                 )
             size = scorers * scorers
             _finish[(positions, triton.cdiv(size, 128))](
