@@ -93,9 +93,10 @@ def seconds(run: Callable[[], object], device: str, repeats: int = 15) -> float:
 
 def errors(found: Tensor, logits: Tensor, positions: int = 4) -> tuple[str, str]:
     """Largest absolute error against float64, and largest relative one, over some positions."""
-    truth = by_scipy(logits, positions)
     if len(found) != logits.shape[1]:
         return "–", "–"
+    positions = min(positions, logits.shape[1])
+    truth = by_scipy(logits, positions)
     upper = torch.triu_indices(len(logits), len(logits), 1)
     gap = (found[:positions].double().cpu() - truth)[:, upper[0], upper[1]].abs()
     return f"{float(gap.max()):.1e}", f"{float((gap / truth[:, upper[0], upper[1]]).max()):.1e}"
