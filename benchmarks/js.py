@@ -240,15 +240,10 @@ def skippable(logits: Tensor) -> str:
 
 def embedded_logits() -> Tensor:
     """(11, 24, V) logits of the embedded study's first question along the first persona's response."""
-    from persona_assets.checkpoint import Checkpoint
-    from persona_assets.inference import PrefixScorer, Scored, TransformersGenerator, choose_hardware, load_model
-    from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
-    from persona_assets.settings import Inference
-    from persona_assets.study_files import load_study
+    from benchmarks.embedded_study import embedded_study
+    from persona_assets.inference import PrefixScorer, Scored, TransformersGenerator
 
-    study = load_study("embedded")
-    directory = ensure_embedded_model(Path(__file__).parents[1] / "dagster_home" / "models")
-    loaded = load_model(Checkpoint(name=NAME, path=directory), choose_hardware(Inference(device="cpu")))
+    study, loaded = embedded_study("cpu")
     prompts = [loaded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
     assert study.decoding
     response = TransformersGenerator(loaded).generate([prompts[0]], study.decoding)[0]

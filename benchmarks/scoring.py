@@ -23,14 +23,22 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from benchmarks.embedded_study import embedded_study
 from benchmarks.js import published_way
 from benchmarks.published_size import published_work, random_model
 from benchmarks.reporting import heading, table
-from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, last_token_states
+from persona_assets.inference import (
+    LoadedModel,
+    PrefixScorer,
+    Scored,
+    Scorer,
+    TransformersGenerator,
+    last_token_states,
+    measured,
+)
 from persona_assets.inference.packed import PackedScorer
 from persona_assets.metrics import ResponseDivergence, divergence_of_response
 
-MODELS = Path(__file__).parents[1] / "dagster_home" / "models"
 Work = list[list[Scored]]
 # Rows and columns of the product whose speed the floor is reckoned with.
 LARGE = 8192
@@ -69,10 +77,7 @@ def tokens(work: Work) -> int:
 def flops(loaded: LoadedModel, work: Work) -> float:
     """Matrix products and attention that no way can do without: prompts once a question, responses once a scorer."""
     config = loaded.model.config.get_text_config()
-    width, heads = (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        config.num_attention_heads,
-    )
+    width, heads = loaded.head_width, config.num_attention_heads
     a_block = 2 * config.hidden_size * width * (2 * heads + 2 * config.num_key_value_heads)
     a_block += 6 * config.hidden_size * config.intermediate_size
     fed = [
@@ -105,14 +110,9 @@ def large_product(device: str, dtype: torch.dtype) -> float:
 
 def timed(run: Callable[[], object], device: str) -> tuple[float, float]:
     """Seconds and peak GiB."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
+    with measured(device) as cost:
+        run()
+    return cost.seconds, cost.peak_memory_gib
 
 
 def main() -> None:
@@ -259,15 +259,7 @@ def _random() -> tuple[LoadedModel, Work]:
 
 def _embedded() -> tuple[LoadedModel, Work]:
     """The embedded study as it is: greedy responses of every persona to every question."""
-    from persona_assets.checkpoint import Checkpoint
-    from persona_assets.inference import TransformersGenerator, choose_hardware, load_model
-    from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
-    from persona_assets.settings import Inference
-    from persona_assets.study_files import load_study
-
-    study = load_study("embedded")
-    directory = ensure_embedded_model(MODELS)
-    loaded = load_model(Checkpoint(name=NAME, path=directory), choose_hardware(Inference()))
+    study, loaded = embedded_study()
     prompts = [
         [loaded.chat.prompt_ids(prompt, question) for prompt in study.prompts.values()] for question in study.questions
     ]

@@ -25,6 +25,11 @@ class Response:
     finish_reason: Literal["stop", "length"]
 
 
+def row_seeds(seed: int, first: int, rows: int) -> list[int]:
+    """Seeds of consecutive rows' random streams, the same whatever rows are beside them."""
+    return [seed * 1_000_003 + row for row in range(first, first + rows)]
+
+
 class Generator(Protocol):
     """Writes a response to each prompt."""
 
@@ -92,8 +97,7 @@ class _Sampler:
         self.warpers: list[Any] = [TemperatureLogitsWarper(decoding.temperature)]
         if decoding.top_p < 1:
             self.warpers.append(TopPLogitsWarper(decoding.top_p))
-        seeds = [decoding.seed * 1_000_003 + row for row in range(first, first + rows)]
-        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.streams = [torch.Generator().manual_seed(seed) for seed in row_seeds(decoding.seed, first, rows)]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         for warper in self.warpers:

@@ -87,6 +87,18 @@ class LoadedModel:
         ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
         return sorted({*ids, self.chat.tokenizer.eos_token_id} - {None})
 
+    @property
+    def head_width(self) -> int:
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+    @property
+    def state_bytes_a_token(self) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * self.head_width * self.model.dtype.itemsize)
+
     def free_memory(self) -> int:
         """Bytes that are free on the device."""
         if self.hardware.device == "cuda":
@@ -95,12 +107,8 @@ class LoadedModel:
 
     def rows_at_once(self, tokens: int) -> int:
         """Sequences of so many tokens whose keys and values fit a quarter of the memory that is free."""
-        config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         # Twice: a cache that grows is copied.
-        bytes_a_token = 4 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
-        rows = int(self.free_memory() // 4 // (bytes_a_token * tokens))
+        rows = int(self.free_memory() // 4 // (2 * self.state_bytes_a_token * tokens))
         return max(1, min(256 if self.hardware.device == "cpu" else 1024, rows))
 
     def tokens_at_once(self, sequences: int, vocabulary_bytes: int = 12) -> int:

@@ -74,7 +74,7 @@ class PackedScorer:
         self.loaded, self.deterministic = loaded, deterministic
         model, config = loaded.model, loaded.model.config
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._width = loaded.head_width
         self._epsilon = config.rms_norm_eps
         self._layers = [_fused(layer) for layer in model.model.layers]
         self._prefixes = KeptPrefixes[_Prefix](loaded, self._compute_prefixes)
@@ -101,9 +101,9 @@ class PackedScorer:
 
     def _groups(self, responses: Sequence[Scored]) -> Iterator[list[Scored]]:
         """Consecutive responses whose prompts' keys and values may be held at once; one at least."""
-        group, used, of_token = list[Scored](), 0, 2 * self._kv_heads * self._width * self._layers[0].qkv.itemsize
+        group, used = list[Scored](), 0
         for scored in responses:
-            needed = len(self._layers) * of_token * sum(map(len, scored.prompts))
+            needed = self.loaded.state_bytes_a_token * sum(map(len, scored.prompts))
             if group and used + needed > self._prefixes.budget:
                 yield group
                 group, used = [], 0
@@ -171,22 +171,22 @@ class PackedScorer:
     def _compute_prefixes(self, missing: list[Prompts]) -> list[_Prefix]:
         sequences = [_Sequence(prompt[:-1]) for prompts in missing for prompt in prompts]
         fed = [sequence for sequence in sequences if sequence.tokens]
-        states = [self._forward(chunk, keep=True)[1] for chunk in self._chunks(fed)]
+        states = [torch.stack(self._forward(chunk, keep=True)[1]) for chunk in self._chunks(fed)]
         lengths = [tuple(len(prompt) - 1 for prompt in prompts) for prompts in missing]
         layer = self._layers[0].qkv
         nothing = layer.new_empty(len(self._layers), 2, 0, self._kv_heads, self._width)
         each = torch.cat([nothing, *states], dim=2).split_with_sizes([sum(group) for group in lengths], dim=2)
         return [_Prefix(part.clone(), group) for part, group in zip(each, lengths, strict=True)]
 
-    def _forward(self, chunk: Sequence[_Sequence], keep: bool = False) -> tuple[Tensor, Tensor]:
-        """Hidden states (tokens, hidden) after the last block; with `keep` also all keys and values."""
+    def _forward(self, chunk: Sequence[_Sequence], keep: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Hidden states (tokens, hidden) after the last block; with `keep` also every layer's keys and values."""
         model, layout = self.loaded.model, _layout(chunk, self.loaded.device)
         hidden: Tensor = model.model.embed_tokens(layout.tokens)
         cos, sin = (table[0] for table in model.model.rotary_emb(hidden[None], layout.positions[None]))
         before = _states_before(chunk)
         # One layer's keys and values, every prompt's in front of its sequence's own.
         states = hidden.new_empty(2, layout.keys, self._kv_heads, self._width)
-        kept = []
+        kept = list[Tensor]()
         for number, layer in enumerate(self._layers):
             fed = functional.linear(
                 self._kernels.norm(hidden, layer.input_norm, self._epsilon), layer.qkv, layer.qkv_bias
@@ -204,7 +204,7 @@ class PackedScorer:
                 rows = hidden[start : start + self._tokens]
                 normed = self._kernels.norm(rows, layer.mlp_norm, self._epsilon)
                 rows.addmm_(self._kernels.gate(functional.linear(normed, layer.gate_up)), layer.down.T)
-        return hidden, torch.stack(kept) if kept else states
+        return hidden, kept
 
     def _norm_heads(self, fed: Tensor, weights: tuple[Tensor, Tensor]) -> None:
         """Norms queries and keys, head by head, in place."""

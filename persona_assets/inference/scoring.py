@@ -89,22 +89,22 @@ class PrefixScorer:
         for prompts, response in responses:
             if self.deterministic:
                 self._positions = DETERMINISTIC_POSITIONS
-                alone = [self._pieces([prompt], response) for prompt in prompts]
+                alone = [self._pieces([prompt], response, self._positions) for prompt in prompts]
                 yield map(torch.cat, zip(*alone, strict=True))
             else:
                 self._positions = self.loaded.tokens_at_once(len(prompts))
-                yield self._pieces(prompts, response)
+                yield self._pieces(prompts, response, self._positions)
 
     @torch.inference_mode()
-    def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Iterator[Tensor]:
+    def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int], at_once: int) -> Iterator[Tensor]:
         (prefix,) = self._prefixes([prompts])
         # The model's layers replace their tensors when they grow, so a shallow copy leaves the kept prefix as it is.
         cache = copy.copy(prefix.cache)
         cache.layers = [copy.copy(layer) for layer in prefix.cache.layers]
         following = torch.tensor(response[:-1], dtype=torch.long, device=self.loaded.device).expand(len(prompts), -1)
         fed = torch.cat([prefix.last_tokens, following], dim=1)
-        for start in range(0, fed.shape[1], self._positions):
-            piece = fed[:, start : start + self._positions]
+        for start in range(0, fed.shape[1], at_once):
+            piece = fed[:, start : start + at_once]
             end = start + piece.shape[1]
             seen = prefix.mask.new_ones(len(piece), end)
             yield self.loaded.model(

@@ -17,7 +17,7 @@ from select import select
 from typing import Any
 
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.generation import Response
+from persona_assets.inference.generation import Response, row_seeds
 from persona_assets.inference.loading import Hardware
 from persona_assets.settings import Decoding
 
@@ -116,10 +116,9 @@ class VllmGenerator:
             "detokenize": False,
             "logprobs": 0 if log_probs else None,
         }
-        seeds = [decoding.seed * 1_000_003 + row for row in range(len(prompts))]
         batch = {
             "prompts": [list(prompt) for prompt in prompts],
-            "parameters": [{**parameters, "seed": seed} for seed in seeds],
+            "parameters": [{**parameters, "seed": seed} for seed in row_seeds(decoding.seed, 0, len(prompts))],
         }
         return [(self._response(each["token_ids"]), each["log_probs"]) for each in self._ask(batch)]
 

@@ -142,7 +142,7 @@ def _by_triton(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None]:
     if kl is not None:
         for t in (lowest == -math.inf).any(0).nonzero()[:, 0].tolist():
             log_p, p = _normalised(logits[:, t])
-            kl[t][(p @ (log_p == -math.inf).to(p.dtype).T) > 0] = math.inf
+            kl[t][_meets_none(p, log_p == -math.inf)] = math.inf
     return js, kl
 
 
@@ -157,8 +157,13 @@ def _kl_of_all_pairs(log_p: Tensor, p: Tensor) -> Tensor:
     kl = (cross.diagonal()[:, None] - cross) + (mass[None, :] - mass[:, None])
     kl.clamp_min_(0.0)
     if has_absent:
-        kl[p @ absent.to(p.dtype).T > 0] = math.inf
+        kl[_meets_none(p, absent)] = math.inf
     return kl.fill_diagonal_(0.0)
+
+
+def _meets_none(p: Tensor, absent: Tensor) -> Tensor:
+    """(K, K): whether scorer i has mass on a token that is absent under scorer j."""
+    return p @ absent.to(p.dtype).T > 0
 
 
 def _js_of_all_pairs(p: Tensor) -> Tensor:
