@@ -6,7 +6,7 @@ import xarray as xr
 from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact
 from persona_assets.inference import Scored, Scorer, choose_scorer, measured
-from persona_assets.metrics import divergence_matrix, divergence_of_response, label_responses
+from persona_assets.metrics import compile_ahead, divergence_matrix, divergence_of_response, label_responses
 from persona_assets.orchestration.heavy import Load, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_persona
@@ -36,6 +36,7 @@ def logit_js(
         assert generated is not None
         loaded = load()
         if id(loaded) not in scorers:
+            compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
             scorers[id(loaded)] = choose_scorer(loaded, study.deterministic)
         scorer = scorers[id(loaded)]
         with measured(loaded.hardware.device) as cost:

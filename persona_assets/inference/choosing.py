@@ -15,8 +15,9 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 def choose_scorer(loaded: LoadedModel, deterministic: bool = False) -> Scorer:
     """`deterministic`: the same bits whatever is scored beside a response, and slower."""
-    kind = PackedScorer if why_not_packed(loaded) is None else PrefixScorer
-    return kind(loaded, deterministic)
+    if (why := why_not_packed(loaded)) is not None:
+        return PrefixScorer(loaded, deterministic, why)
+    return PackedScorer(loaded, deterministic)
 
 
 def why_not_packed(loaded: LoadedModel) -> str | None:

@@ -99,6 +99,10 @@ class LoadedModel:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return int(2 * config.num_hidden_layers * heads * self.head_width * self.model.dtype.itemsize)
 
+    @property
+    def vocabulary(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
     def free_memory(self) -> int:
         """Bytes that are free on the device."""
         if self.hardware.device == "cuda":
@@ -117,8 +121,7 @@ class LoadedModel:
         `vocabulary_bytes` are the bytes that one vocabulary entry costs while it is compared.
         """
         budget = min(self.free_memory() // 10, 2 << 30 if self.hardware.device == "cuda" else 512 << 20)
-        vocabulary = int(self.model.config.get_text_config().vocab_size)
-        return max(1, budget // (sequences * vocabulary * vocabulary_bytes))
+        return max(1, budget // (sequences * self.vocabulary * vocabulary_bytes))
 
 
 def load_model(

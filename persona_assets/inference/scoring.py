@@ -72,15 +72,19 @@ class PrefixScorer:
     values halves the work of short responses. A response is fed in pieces that bound the memory of K×t×V logits.
     """
 
-    def __init__(self, loaded: LoadedModel, deterministic: bool = False) -> None:
-        """`deterministic`: one scorer at a time, in pieces of fixed length; nothing depends on what is beside it."""
-        self.loaded, self.deterministic = loaded, deterministic
+    def __init__(self, loaded: LoadedModel, deterministic: bool = False, why: str | None = None) -> None:
+        """`deterministic`: one scorer at a time, in pieces of fixed length; nothing depends on what is beside it.
+
+        `why`: the reason for this way, for the plan.
+        """
+        self.loaded, self.deterministic, self._why = loaded, deterministic, why
         self._prefixes = KeptPrefixes[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
         self._positions = 0
 
     @property
     def plan(self) -> dict[str, Any]:
-        return {"scorer": "transformers, one response at a time", "positions_at_once": self._positions}
+        way = "transformers, one response at a time" + (f": {self._why}" if self._why else "")
+        return {"scorer": way, "positions_at_once": self._positions}
 
     @torch.inference_mode()
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:

@@ -9,7 +9,13 @@ and used alone.
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
 from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
-from persona_assets.metrics.divergence import jensen_shannon, kullback_leibler, pairwise_divergence, pairwise_js
+from persona_assets.metrics.divergence import (
+    compile_ahead,
+    jensen_shannon,
+    kullback_leibler,
+    pairwise_divergence,
+    pairwise_js,
+)
 from persona_assets.metrics.drift import Drift, measure_drift
 from persona_assets.metrics.leakage import (
     LeakageError,
@@ -40,6 +46,7 @@ __all__ = [
     "build_pair_table",
     "centred_cosine",
     "check_leakage_table",
+    "compile_ahead",
     "contains_marker",
     "cosine_dataset",
     "cosine_pseudovalues",

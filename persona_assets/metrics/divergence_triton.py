@@ -20,6 +20,7 @@ import math
 import os
 from functools import cache
 from itertools import combinations, product
+from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -73,43 +74,75 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
     """
     if logits.stride(-1) != 1:
         logits = logits.contiguous()
+    rows = _rows(logits)
+    return _js(logits, rows), _kl(logits, rows) if with_kl else None, rows
+
+
+def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: torch.device) -> list[Thread]:
+    """Starts to compile, or to read from Triton's cache, what `pairwise` of such logits needs: a thread a kernel."""
+    logits = torch.zeros(scorers, 1, vocabulary, dtype=dtype, device=device)
+    rows = torch.zeros(2, scorers, 1, dtype=torch.float32, device=device)
+    triton.runtime.driver.active.get_current_target()  # made at first use, which must not be several threads'
+    threads = [
+        Thread(target=work, args=arguments, daemon=True)
+        for work, arguments in ((_js, (logits, rows)), (_kl, (logits, rows)), (_rows, (logits,)))
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _rows(logits: Tensor) -> Tensor:
+    """`pairwise`'s rows of (K, T, V) logits."""
     scorers, positions, vocabulary = logits.shape
     rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
-    at = (logits.stride(0), logits.stride(1), positions, vocabulary)
     if positions:
+        at = (logits.stride(0), logits.stride(1), positions, vocabulary)
         _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, **_OPTIONS)
+    return rows
+
+
+def _js(logits: Tensor, rows: Tensor) -> Tensor:
+    return _matrix(_js_pairs, logits, rows, 1, 0.5 * math.log(2.0) / _SCALE, math.log(2.0))
+
+
+def _kl(logits: Tensor, rows: Tensor) -> Tensor:
+    return _matrix(_kl_pairs, logits, rows, 2, 1.0, math.inf)
+
+
+def _matrix(kernel: Any, logits: Tensor, rows: Tensor, sums_a_pair: int, scale: float, top: float) -> Tensor:
+    """(T, K, K): what `kernel` sums for each pair, times `scale` and at most `top`."""
+    scorers, positions, vocabulary = logits.shape
+    result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
     tiling = _tiling(scorers, logits.device)
+    if not (positions and tiling.tiles):
+        return result
     splits = math.ceil(vocabulary / _SPLIT)
     width = math.ceil(vocabulary / splits / _BLOCK) * _BLOCK
-
-    def matrix(kernel: Any, sums_a_pair: int, scale: float, top: float) -> Tensor:
-        result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
-        if positions and tiling.tiles:
-            sums = torch.empty(splits, positions, sums_a_pair, tiling.pairs, device=logits.device)
-            for tile in tiling.tiles:
-                kernel[(len(tile.held), splits, positions)](
-                    logits,
-                    rows,
-                    tile.held,
-                    sums,
-                    *at,
-                    width,
-                    tiling.pairs,
-                    tile.place,
-                    SCORERS=tile.held.shape[1],
-                    FIRST=tile.first,
-                    SECOND=tile.second,
-                    BLOCK=_BLOCK,
-                    **_OPTIONS,
-                )
-            size = scorers * scorers
-            _finish[(positions, triton.cdiv(size, 128))](
-                sums, tiling.place, result, splits, positions, scorers, sums_a_pair, tiling.pairs, scale, top, BLOCK=128
-            )
-        return result
-
-    js = matrix(_js_pairs, 1, 0.5 * math.log(2.0) / _SCALE, math.log(2.0))
-    return js, matrix(_kl_pairs, 2, 1.0, math.inf) if with_kl else None, rows
+    sums = torch.empty(splits, positions, sums_a_pair, tiling.pairs, device=logits.device)
+    for tile in tiling.tiles:
+        kernel[(len(tile.held), splits, positions)](
+            logits,
+            rows,
+            tile.held,
+            sums,
+            logits.stride(0),
+            logits.stride(1),
+            positions,
+            vocabulary,
+            width,
+            tiling.pairs,
+            tile.place,
+            SCORERS=tile.held.shape[1],
+            FIRST=tile.first,
+            SECOND=tile.second,
+            BLOCK=_BLOCK,
+            **_OPTIONS,
+        )
+    _finish[(positions, triton.cdiv(scorers * scorers, 128))](
+        sums, tiling.place, result, splits, positions, scorers, sums_a_pair, tiling.pairs, scale, top, BLOCK=128
+    )
+    return result
 
 
 @cache

@@ -11,7 +11,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from persona_assets.metrics import pairwise_divergence, pairwise_js
+from persona_assets.metrics import compile_ahead, pairwise_divergence, pairwise_js
 
 CARD = torch.cuda.is_available()
 DEVICE = "cuda" if CARD else "cpu"
@@ -154,3 +154,13 @@ def test_a_card_takes_the_kernel_by_itself_and_a_cpu_may_not() -> None:
     logits = logits_of(3, 2, 500)
     assert torch.equal(pairwise_js(logits), pairwise_js(logits, "triton"))
     assert not torch.equal(pairwise_js(logits), pairwise_js(logits, "torch"))
+
+
+@needs_cuda
+def test_kernels_compiled_ahead_give_the_same_and_are_waited_for() -> None:
+    logits = logits_of(5, 3, 2048)
+    expected = by_kernel(logits)
+    compile_ahead(5, 2048, torch.float16, logits.device)
+    js, _ = pairwise_divergence(logits.half(), "triton")
+    np.testing.assert_allclose(js.cpu(), expected[0], rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(by_kernel(logits)[0], expected[0])
