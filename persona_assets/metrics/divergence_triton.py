@@ -177,7 +177,6 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
     # What is read past the end has no mass, and unlike −inf is not mistaken for a token without any.
     nothing = -65504.0 if logits.dtype.element_ty == tl.float16 else -1e30
     top = -1e38
-    shift = -1e38
     lowest = 0.0
     total = tl.zeros((BLOCK,), tl.float32)
     at = tl.arange(0, BLOCK)
@@ -187,13 +186,11 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
         ahead = tl.load(start + v + BLOCK + at, mask=v + BLOCK + at < vocabulary, other=nothing)
         lowest = tl.minimum(lowest, tl.min(logit))
         peak = tl.maximum(top, tl.max(logit))
-        # Rounded once and kept: a product fused with the difference below would not be, and would add up over blocks.
-        new_shift = peak * 1.4426950408889634
-        total = total * tl.exp2(shift - new_shift) + tl.exp2(logit * 1.4426950408889634 - new_shift)
+        # Differences before products: a product that the compiler fuses with a difference is not the one subtracted.
+        total = total * tl.exp2((top - peak) * 1.4426950408889634) + tl.exp2((logit - peak) * 1.4426950408889634)
         top = peak
-        shift = new_shift
     row = rows + k * positions + t
-    log_z = shift + tl.log2(tl.sum(total))
+    log_z = top * 1.4426950408889634 + tl.log2(tl.sum(total))
     tl.store(row, tl.where(top <= nothing, float("-inf"), log_z))
     tl.store(row + tl.num_programs(1) * positions, lowest)
 

@@ -44,7 +44,7 @@ def by_kernel(logits: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 SHAPES = [(1, 2, 9), (2, 1, 1), (2, 3, 65), (3, 1, 1100), (11, 1, 150), (12, 1, 40), (33, 1, 33)]
 if CARD:
-    SHAPES += [(2, 1, 152_064), (11, 7, 49_152), (11, 3, 152_063), (33, 2, 20_000), (111, 2, 32_769)]
+    SHAPES += [(2, 1, 152_064), (11, 2, 49_152), (3, 2, 152_063), (33, 1, 9_001), (111, 1, 2_049)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
