@@ -54,11 +54,12 @@ class Statistics(Strict):
 class Inference(Strict):
     """Where and in what arithmetic the model runs; `auto` takes what is there and says so in the metadata.
 
-    `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU.
+    `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU; responses by vLLM on a
+    card where it is installed, else by Transformers.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    engine: Literal["auto", "transformers"] = "auto"
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -7,7 +7,7 @@ from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact
 from persona_assets.inference import Scored, Scorer, choose_scorer, measured
 from persona_assets.metrics import compile_ahead, divergence_matrix, divergence_of_response, label_responses
-from persona_assets.orchestration.heavy import Load, for_each_persona
+from persona_assets.orchestration.heavy import Station, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_persona
 from persona_assets.orchestration.provenance import code_version
@@ -32,9 +32,9 @@ def logit_js(
     """JS and KL of every pair of personas along one generator's responses, teacher-forced under every prompt."""
     personas, scorers = list(study.personas), dict[int, Scorer]()
 
-    def score(load: Load, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
+    def score(station: Station, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
         assert generated is not None
-        loaded = load()
+        loaded = station.load()
         if id(loaded) not in scorers:
             compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
             scorers[id(loaded)] = choose_scorer(loaded, study.deterministic)

@@ -7,7 +7,7 @@ from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact
 from persona_assets.inference import last_token_states, measured
 from persona_assets.metrics import cosine_dataset
-from persona_assets.orchestration.heavy import Load, for_each_persona
+from persona_assets.orchestration.heavy import Station, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, per_checkpoint, per_persona
 from persona_assets.orchestration.provenance import code_version
@@ -31,8 +31,8 @@ def centroids(
 ) -> None:
     """A persona's hidden state at the last prompt token per layer: each question's, and the mean over questions."""
 
-    def collect(load: Load, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
-        loaded = load()
+    def collect(station: Station, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, object]]:
+        loaded = station.load()
         blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
         prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
         with measured(loaded.hardware.device) as cost:

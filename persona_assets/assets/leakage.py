@@ -10,9 +10,9 @@ from persona_assets.artefacts import Artefact, Files
 from persona_assets.inference import Step
 from persona_assets.metrics import imported_leakage_table, read_leakage_table, read_marker_eval
 from persona_assets.orchestration.files import from_parquet
-from persona_assets.orchestration.heavy import Load, for_each_persona
+from persona_assets.orchestration.heavy import Station, for_each_persona
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.markers import counted_leakage, rate_source, train_source
+from persona_assets.orchestration.markers import TrainingSet, counted_leakage, rate_source, train_source, training_sets
 from persona_assets.orchestration.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
@@ -35,11 +35,16 @@ def marker_adapter(
 ) -> None:
     """A LoRA adapter that makes a source end its replies with the marker; its training set and its loss curve."""
 
-    def train(load: Load, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
+    sets: dict[tuple[str, str], TrainingSet] = {}
+
+    def train(station: Station, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
         def say(step: Step, total: int) -> None:
             context.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
 
-        return train_source(load(), study, source, say)
+        name = station.checkpoint.name
+        if (name, source) not in sets:
+            sets.update({(name, each): made for each, made in training_sets(station, study, source).items()})
+        return train_source(station, study, sets.pop((name, source)), say)
 
     def show(artefact: Artefact) -> dict[str, Any]:
         curve = draw.loss_curve(from_parquet(artefact.read()["steps.parquet"]))
@@ -62,9 +67,9 @@ def marker_rates(
 ) -> None:
     """Every target's sampled replies under a source's adapter and under none: which of them hold the marker."""
 
-    def rate(load: Load, _: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def rate(station: Station, _: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
         assert adapter is not None
-        return rate_source(home.store, study, load, adapter)
+        return rate_source(home.store, study, station, adapter)
 
     for_each_persona(context, study, gpu, home, rate)
 

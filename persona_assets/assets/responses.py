@@ -4,12 +4,12 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.artefacts import Artefact
-from persona_assets.inference import TransformersGenerator, measured
-from persona_assets.orchestration.heavy import Load, for_each_persona
+from persona_assets.orchestration.heavy import Station, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_persona
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.writing import write_responses
 from persona_assets.study import Study
 
 RESPONSES = "responses"
@@ -23,28 +23,19 @@ RESPONSES = "responses"
     group_name=RESPONSES,
     kinds={"huggingface", "parquet"},
     code_version=code_version(STUDY, "generations"),
+    op_tags={"dagster/priority": "1"},  # before what needs the model in this process: it is loaded meanwhile
 )
 def generations(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """What a persona answers to every question: token ids, text and finish reason, one row a question."""
+    written: dict[tuple[str, str], tuple[pd.DataFrame, dict[str, object]]] = {}
 
-    def generate(load: Load, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
-        loaded, prompt, decoding = load(), study.prompts[persona], study.decoding
-        assert decoding is not None  # only imported studies lack it, and nothing is generated there
-        engine = TransformersGenerator(loaded)
-        prompts = [loaded.chat.prompt_ids(prompt, question) for question in study.questions]
-        with measured(loaded.hardware.device) as cost:
-            responses = engine.generate(prompts, decoding)
-        table = pd.DataFrame([vars(response) for response in responses])
-        table.insert(0, "persona", persona)
-        table.insert(1, "question", study.questions)
-        table = table.assign(engine=engine.engine, seed=decoding.seed)
-        return table, {
-            **cost.with_tokens(int(table.token_ids.map(len).sum())),
-            "engine": engine.engine,
-            "cut_at_max_new_tokens": int((table.finish_reason == "length").sum()),
-            "responses": table[["question", "text"]].to_dict("records"),
-        }
+    def generate(station: Station, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
+        name = station.checkpoint.name
+        if (name, persona) not in written:
+            written.update({(name, each): said for each, said in write_responses(station, study, persona).items()})
+        table, cost = written.pop((name, persona))
+        return table, cost | {"responses": table[["question", "text"]].to_dict("records")}
 
     for_each_persona(context, study, gpu, home, generate)

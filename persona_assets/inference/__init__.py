@@ -6,17 +6,28 @@
 
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.choosing import choose_scorer
+from persona_assets.inference.engines import Engine, choose_engine
 from persona_assets.inference.generation import Generator, Response, TransformersGenerator
 from persona_assets.inference.hidden_states import last_token_states
-from persona_assets.inference.loading import Hardware, LoadedModel, choose_hardware, load_model
+from persona_assets.inference.loading import (
+    Hardware,
+    LoadedModel,
+    choose_hardware,
+    load_model,
+    read_chat,
+    read_stop_ids,
+    save_merged,
+)
 from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
 from persona_assets.inference.measuring import Measurement, measured
 from persona_assets.inference.scoring import PrefixScorer, Scored, Scorer
 from persona_assets.inference.training import Example, Step, TrainedAdapter, label_log_prob, train_adapter
+from persona_assets.inference.vllm_engine import VllmGenerator, VllmSettings, find_room
 
 __all__ = [
     "Chat",
     "Conversation",
+    "Engine",
     "Example",
     "Generator",
     "Hardware",
@@ -29,13 +40,20 @@ __all__ = [
     "Step",
     "TrainedAdapter",
     "TransformersGenerator",
+    "VllmGenerator",
+    "VllmSettings",
     "build_training_set",
+    "choose_engine",
     "choose_hardware",
     "choose_scorer",
+    "find_room",
     "label_log_prob",
     "last_token_states",
     "load_model",
     "measured",
     "plan_conversations",
+    "read_chat",
+    "read_stop_ids",
+    "save_merged",
     "train_adapter",
 ]

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.training import Example, label_log_prob
 from persona_assets.settings import Decoding
 
 
@@ -31,9 +32,28 @@ def row_seeds(seed: int, first: int, rows: int) -> list[int]:
 
 
 class Generator(Protocol):
-    """Writes a response to each prompt."""
+    """Writes a response to each prompt.
+
+    Attributes:
+        engine: its name.
+        takes_all: whether all prompts of a run belong into one call, since it batches them itself.
+    """
 
     engine: str
+    takes_all: bool
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What a person asks of it: which engine, and what it cost beside the writing."""
+        ...
+
+    def start(self, longest: int) -> None:
+        """Makes ready for sequences of so many tokens, so that what follows measures writing alone."""
+        ...
+
+    def label_log_prob(self, example: Example) -> float:
+        """Mean natural-log probability of an example's labels."""
+        ...
 
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
         """One response a prompt, in order. The same prompts and decoding give the same responses on one device."""
@@ -44,9 +64,22 @@ class TransformersGenerator:
     """Transformers' own `generate`, on any device; prompts are left-padded into one batch."""
 
     engine = "transformers"
+    takes_all = False
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """See `Generator`."""
+        return {"engine": self.engine}
+
+    def start(self, longest: int) -> None:
+        """See `Generator`; the model is in memory."""
+
+    def label_log_prob(self, example: Example) -> float:
+        """See `Generator`."""
+        return label_log_prob(self.loaded.model, example, self.loaded.device)
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:

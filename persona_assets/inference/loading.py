@@ -2,8 +2,8 @@
 
 import platform
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,7 @@ class LoadedModel:
     @property
     def stop_ids(self) -> list[int]:
         """Tokens that end a turn: the generation config's, and the tokenizer's own."""
-        configured = self.model.generation_config.eos_token_id
-        ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
-        return sorted({*ids, self.chat.tokenizer.eos_token_id} - {None})
+        return _stop_ids(self.model.generation_config.eos_token_id, self.chat.tokenizer)
 
     @property
     def head_width(self) -> int:
@@ -133,7 +131,7 @@ def load_model(
         CheckpointError: Transformers cannot load it, weights are missing, the adapter belongs to another model, or the
             chat template has no place for a persona.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # loading is said in one line
@@ -141,8 +139,8 @@ def load_model(
     if hardware.device == "cpu":
         keep_freed_memory()
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
+    chat = read_chat(checkpoint)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         model, found = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, hardware.dtype),
@@ -150,6 +148,7 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            device_map=None if hardware.device == "cpu" else hardware.device,  # from the files to the card
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
@@ -167,10 +166,70 @@ def load_model(
     model = model.to(hardware.device).eval().requires_grad_(False)
     if hardware.matmul == "onednn":
         use_onednn(model)
-    loaded = LoadedModel(model, Chat(tokenizer, checkpoint.name), hardware)
-    if not loaded.stop_ids:
-        raise CheckpointError(f"{checkpoint.name}: {directory} names no end-of-sequence token; no response would end")
+    loaded = LoadedModel(model, chat, hardware)
+    _require_stop(loaded.stop_ids, checkpoint)
     return loaded
+
+
+def save_merged(
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    directory: Path,
+    say: Callable[[str], None] = print,
+    marker_adapter: Path | None = None,
+) -> None:
+    """Writes a checkpoint with its adapter, and a marker's, merged into it, for engines that take none beside it."""
+    loaded = load_model(checkpoint, replace(hardware, matmul="torch"), say, marker_adapter)
+    loaded.model.save_pretrained(directory)
+
+
+def read_chat(checkpoint: Checkpoint) -> Chat:
+    """A checkpoint's chat template and tokenizer, without its weights.
+
+    Raises:
+        CheckpointError: there is no tokenizer, or the chat template has no place for a persona.
+    """
+    from transformers import AutoTokenizer
+
+    directory = checkpoint.directory()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
+    return Chat(tokenizer, checkpoint.name)
+
+
+def read_stop_ids(checkpoint: Checkpoint, chat: Chat) -> list[int]:
+    """What `LoadedModel.stop_ids` are, without the weights.
+
+    Raises:
+        CheckpointError: the configuration cannot be read or names no such token.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    directory = checkpoint.directory()
+    try:
+        if (directory / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(directory)
+        else:
+            generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(directory))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
+    found = _stop_ids(generation.eos_token_id, chat.tokenizer)
+    _require_stop(found, checkpoint)
+    return found
+
+
+def _stop_ids(configured: int | Sequence[int] | None, tokenizer: Any) -> list[int]:
+    ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
+    return sorted({*ids, tokenizer.eos_token_id} - {None})
+
+
+def _require_stop(stop_ids: Sequence[int], checkpoint: Checkpoint) -> None:
+    if not stop_ids:
+        raise CheckpointError(
+            f"{checkpoint.name}: {checkpoint.directory()} names no end-of-sequence token; no response would end"
+        )
 
 
 def _with_adapter(model: Any, adapter: Path, name: str) -> Any:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import Generator
-from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.training import Example, build_example, first_sentence
 from persona_assets.recipe import Recipe
 from persona_assets.settings import Decoding
@@ -43,14 +43,15 @@ def plan_conversations(
 
 
 def build_training_set(
-    loaded: LoadedModel,
+    chat: Chat,
+    stop_ids: Sequence[int],
     generator: Generator,
     recipe: Recipe,
     conversations: Sequence[Conversation],
     prompts: Mapping[str, str],
 ) -> list[Example]:
     """Samples the replies (each speaker's to each question once a sample) and builds one example a conversation."""
-    replies, chat = recipe.replies, loaded.chat
+    replies = recipe.replies
     decoding = Decoding(
         method="sampled",
         max_new_tokens=replies.max_new_tokens,
@@ -64,7 +65,7 @@ def build_training_set(
     examples = []
     for each in conversations:
         emitted = said[each.speaker, each.question, each.sample].token_ids
-        reply = [token for token in emitted if token not in loaded.stop_ids]  # a checkpoint may have several
+        reply = [token for token in emitted if token not in stop_ids]  # a checkpoint may have several
         if replies.cut == "sentence":
             reply = first_sentence(chat, reply)
         prompt = chat.prompt_ids(prompts[each.persona], each.question)

@@ -1,11 +1,13 @@
 """vLLM in a process of its own: the end of the process is what frees the card.
 
-Started by `VllmGenerator`. It reads lines of JSON from standard input, settings first and then a batch a line, and
-answers in lines of JSON on the file descriptor that its only argument names. What vLLM prints goes elsewhere.
+Started by `VllmGenerator`, as a script, for the Python that has vLLM need not have this package. It reads lines of JSON
+from standard input, settings first and then a batch a line, and answers in lines of JSON on the file descriptor that
+its only argument names. What vLLM prints goes elsewhere.
 """
 
 import json
 import os
+import resource
 import sys
 from typing import Any
 
@@ -22,6 +24,7 @@ def main() -> None:
         from vllm import LLM, SamplingParams
 
         engine = LLM(**settings["engine"])
+        served: list[str] = []
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
             batch = json.loads(line)
@@ -29,16 +32,44 @@ def main() -> None:
                 [{"prompt_token_ids": ids} for ids in batch["prompts"]],
                 [SamplingParams(**parameters) for parameters in batch["parameters"]],
                 use_tqdm=False,
+                lora_request=_adapter(batch["adapter"], served),
             )
-            print(json.dumps([_answer(output.outputs[0]) for output in outputs]), file=answers)
+            answer = {"outputs": [_output(output) for output in outputs], "peak_memory_gib": _peak_memory()}
+            print(json.dumps(answer), file=answers)
 
 
-def _answer(completion: Any) -> dict[str, Any]:
-    chosen = completion.logprobs
+def _adapter(path: str | None, served: list[str]) -> Any:
+    """vLLM tells adapters apart by number."""
+    if path is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    if path not in served:
+        served.append(path)
+    number = served.index(path) + 1
+    return LoRARequest(f"adapter {number}", number, path)
+
+
+def _output(output: Any) -> dict[str, Any]:
+    completion, prompt = output.outputs[0], output.prompt_logprobs
     return {
         "token_ids": list(completion.token_ids),
-        "log_probs": chosen and [each[token].logprob for each, token in zip(chosen, completion.token_ids, strict=True)],
+        "log_probs": completion.logprobs and _chosen(completion.logprobs, completion.token_ids),
+        "prompt_log_probs": prompt and [None, *_chosen(prompt[1:], output.prompt_token_ids[1:])],
     }
+
+
+def _chosen(log_probs: Any, ids: Any) -> list[float]:
+    return [each[token].logprob for each, token in zip(log_probs, ids, strict=True)]
+
+
+def _peak_memory() -> float:
+    """GiB, of the card or else of this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_reserved() / (1 << 30), 3)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 3)
 
 
 if __name__ == "__main__":

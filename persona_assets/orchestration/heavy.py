@@ -4,10 +4,12 @@ One run takes many personas of a checkpoint and loads the model at most once. A 
 done, so a killed run loses the persona in flight and nothing else; the next run finds the others by fingerprint.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -17,14 +19,53 @@ from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import refuse_strangers
 from persona_assets.orchestration.partitions import partition_key, split_key
-from persona_assets.orchestration.provenance import CODE_VERSIONS, UPSTREAM, personas_of, study_part
+from persona_assets.orchestration.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
-# Loads the model (a marker's adapter merged into it if one is given); the checkpoint's own model is held for the run.
-Load = Callable[..., Any]
-# Load, persona, the persona's upstream artefact if the asset has one → value, what it cost.
-Compute = Callable[[Load, str, Artefact | None], tuple[Value, dict[str, Any]]]
+if TYPE_CHECKING:
+    from persona_assets.inference import Chat, Generator, LoadedModel
+
+
+@dataclass(frozen=True)
+class Station:
+    """One checkpoint of a run on the run's hardware.
+
+    Attributes:
+        pending: personas of it that the run has still to compute, in the study's order.
+    """
+
+    gpu: Gpu
+    checkpoint: Checkpoint
+    identity: Identity
+    log: Any
+    pending: tuple[str, ...]
+
+    @cached_property
+    def chat(self) -> "Chat":
+        from persona_assets.inference import read_chat
+
+        return read_chat(self.checkpoint)
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        from persona_assets.inference import read_stop_ids
+
+        return read_stop_ids(self.checkpoint, self.chat)
+
+    def load(self) -> "LoadedModel":
+        """The model in memory; an engine that was writing is closed."""
+        loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log)
+        return loaded
+
+    def generator(self, marker_adapter: Path | None = None, adapter_rank: int | None = None) -> "Generator":
+        """What writes responses, with a marker's adapter if one is given; see `Gpu.generator`."""
+        generator: Generator = self.gpu.generator(self, marker_adapter, adapter_rank)
+        return generator
+
+
+# The persona's station, the persona, its upstream artefact if the asset has one → value, what it cost.
+Compute = Callable[[Station, str, Artefact | None], tuple[Value, dict[str, Any]]]
 Show = Callable[[Artefact], dict[str, Any]]
 
 
@@ -34,7 +75,7 @@ def for_each_persona(
     """Materialises every partition of the run from the store or by `compute`, each with metadata of its own.
 
     Args:
-        compute: is handed a function that loads the model, the persona, and the upstream artefact if there is one.
+        compute: is handed the checkpoint's station, the persona, and the upstream artefact if there is one.
         show: what else an artefact's page is to show.
 
     Raises:
@@ -42,29 +83,43 @@ def for_each_persona(
         ArtefactError: the upstream artefact is missing or belongs to another study.
     """
     asset, keys = context.asset_key.to_user_string(), context.partition_keys
-    upstream = UPSTREAM.get(asset)
-    stations: dict[str, tuple[Checkpoint, Identity]] = {}
+    recorded = {
+        name: recorded_checkpoint(context.instance, home, name)
+        for name in dict.fromkeys(split_key(key)[0] for key in keys)
+    }
+    sources = _upstream(context, home, study, UPSTREAM[asset], keys) if asset in UPSTREAM else {}
+    made_from = {}
+    for key in keys:
+        name, persona = split_key(key)
+        above = sources[key].fingerprint if sources else None
+        made_from[key] = heavy_made_from(study, asset, persona, recorded[name][1], gpu, above)
+    missing = [split_key(key) for key in keys if home.store.find(asset, made_from[key]) is None]
+    stations = {
+        name: Station(gpu, *recorded[name], context.log, tuple(persona for of, persona in missing if of == name))
+        for name in recorded
+    }
     for position, key in enumerate(keys, start=1):
         name, persona = split_key(key)
-        if name not in stations:
-            stations[name] = recorded_checkpoint(context.instance, home, name)
-        checkpoint, identity = stations[name]
-        source = None
-        if upstream:
-            source = latest_artefacts(context.instance, home.store, upstream, [key])[key]
-            refuse_strangers(study, upstream, {persona: source})
-        made_from = heavy_made_from(study, asset, persona, identity, gpu, source.fingerprint if source else None)
-        artefact = home.store.find(asset, made_from)
+        artefact = home.store.find(asset, made_from[key])
         computed = artefact is None
         if artefact is None:
-            load = partial(gpu.load, checkpoint, identity, context.log)
-            value, cost = compute(load, persona, source)
+            value, cost = compute(stations[name], persona, sources.get(key))
             cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
-            artefact = home.store.put(asset, made_from, value, cost)
+            artefact = home.store.put(asset, made_from[key], value, cost)
         context.add_asset_metadata({**show(artefact), **_metadata(artefact, computed)}, partition_key=key)
         context.log.info(
             f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}"
         )
+
+
+def _upstream(
+    context: dg.AssetExecutionContext, home: Home, study: Study, upstream: str, keys: Sequence[str]
+) -> dict[str, Artefact]:
+    """Each partition's artefact of the asset that it is made from."""
+    sources = latest_artefacts(context.instance, home.store, upstream, keys)
+    for key, source in sources.items():
+        refuse_strangers(study, upstream, {split_key(key)[1]: source})
+    return sources
 
 
 def heavy_made_from(
@@ -76,7 +131,7 @@ def heavy_made_from(
         "code": CODE_VERSIONS[asset],
         "checkpoint": identity.digest,
         "study": study_part(study, asset, persona),
-        "environment": gpu.hardware.environment(),
+        "environment": gpu.environment(writes=asset in GENERATING),
         "upstream": upstream,
     }
 

@@ -9,19 +9,18 @@ import pandas as pd
 
 from persona_assets.artefacts import Artefact, ArtefactStore, Files
 from persona_assets.inference import (
+    Conversation,
     Example,
-    LoadedModel,
+    Generator,
     Step,
-    TransformersGenerator,
     build_training_set,
-    label_log_prob,
     measured,
     plan_conversations,
     train_adapter,
 )
 from persona_assets.metrics import build_leakage_table, contains_marker, count_markers
 from persona_assets.orchestration.files import from_parquet, to_parquet
-from persona_assets.orchestration.heavy import Load
+from persona_assets.orchestration.heavy import Station
 from persona_assets.orchestration.provenance import recipe_of
 from persona_assets.settings import Decoding
 from persona_assets.study import Study
@@ -29,13 +28,28 @@ from persona_assets.study import Study
 BASE = "base_samples"
 
 
+TrainingSet = tuple[list[Conversation], list[Example]]
+
+
+def training_sets(station: Station, study: Study, source: str) -> dict[str, TrainingSet]:
+    """A source's conversations and the examples made of them, sampled now.
+
+    Where an engine takes all prompts of a run, those of every source that is still missing: it would else be started
+    and closed again for each.
+    """
+    recipe, generator = recipe_of(study), station.generator()
+    sets = {}
+    for each in station.pending if generator.takes_all else [source]:
+        plan = plan_conversations(recipe, each, list(study.personas), study.baseline, study.training_questions)
+        sets[each] = plan, build_training_set(station.chat, station.stop_ids, generator, recipe, plan, study.prompts)
+    return sets
+
+
 def train_source(
-    loaded: LoadedModel, study: Study, source: str, on_step: Callable[[Step, int], None]
+    station: Station, study: Study, training_set: TrainingSet, on_step: Callable[[Step, int], None]
 ) -> tuple[Files, dict[str, Any]]:
     """A source's adapter as files (safetensors, its config, training set and steps as Parquet), and what it cost."""
-    recipe = recipe_of(study)
-    plan = plan_conversations(recipe, source, list(study.personas), study.baseline, study.training_questions)
-    examples = build_training_set(loaded, TransformersGenerator(loaded), recipe, plan, study.prompts)
+    recipe, (plan, examples), loaded = recipe_of(study), training_set, station.load()
     with tempfile.TemporaryDirectory() as folder, measured(loaded.hardware.device) as cost:
         trained = train_adapter(loaded, examples, recipe, Path(folder), on_step)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
@@ -60,29 +74,32 @@ def train_source(
 
 
 def rate_source(
-    store: ArtefactStore, study: Study, load: Load, adapter: Artefact
+    store: ArtefactStore, study: Study, station: Station, adapter: Artefact
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Every target's replies under a source's merged adapter and under none, with whether the marker is in them.
+    """Every target's replies under a source's adapter and under none, with whether the marker is in them.
 
     Returns:
         Columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found; what it cost
         and what was found.
     """
-    base = base_samples(store, study, load, adapter)
-    loaded = load(marker_adapter=adapter.path)
-    with measured(loaded.hardware.device) as cost:
-        samples = sample_targets(loaded, study)
+    rank = recipe_of(study).lora.r
+    base = base_samples(store, study, station, adapter)
+    generator = station.generator(adapter.path, rank)
+    after = generator.label_log_prob(_first_example(adapter))
+    with measured(station.gpu.hardware.device) as cost:
+        samples = sample_targets(station, generator, study)
     table = pd.concat([samples.assign(model="adapted"), base.assign(model="base")], ignore_index=True)
     table["found"] = [contains_marker(text, recipe_of(study).marker.detect) for text in table.text]
     by_target = table[table.model == "adapted"].groupby("target", sort=False).found.agg(["sum", "size"])
     return table, {
         **cost.with_tokens(int(samples.tokens.sum())),
+        **generator.plan,
         "replies": len(samples),
         "found_by_target": {str(target): f"{found}/{total}" for target, found, total in by_target.itertuples()},
         "found_without_adapter": f"{int(table[table.model == 'base'].found.sum())}/{len(base)}",
         "label_log_prob_base": adapter.measured["label_log_prob_before"],
         "label_log_prob_adapter": adapter.measured["label_log_prob_after"],
-        "label_log_prob_merged": label_log_prob(loaded.model, _first_example(adapter), loaded.device),
+        "label_log_prob_merged": after,
     }
 
 
@@ -103,7 +120,7 @@ def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.Data
     return build_leakage_table(adapted, base, study.categories, study.related, f"{recipe.name} {recipe.digest[:12]}")
 
 
-def sample_targets(loaded: LoadedModel, study: Study) -> pd.DataFrame:
+def sample_targets(station: Station, generator: Generator, study: Study) -> pd.DataFrame:
     """Every target × question × sample of the recipe's evaluation.
 
     Returns:
@@ -118,8 +135,8 @@ def sample_targets(loaded: LoadedModel, study: Study) -> pd.DataFrame:
         top_p=evaluation.top_p,
     )
     rows = [(t, q, n) for t in study.targets for q in study.questions for n in range(evaluation.samples)]
-    prompts = [loaded.chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
-    replies = TransformersGenerator(loaded).generate(prompts, decoding)
+    prompts = [station.chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
+    replies = generator.generate(prompts, decoding)
     return pd.DataFrame(rows, columns=["target", "question", "sample"]).assign(
         text=[reply.text for reply in replies],
         tokens=[len(reply.token_ids) for reply in replies],
@@ -127,7 +144,7 @@ def sample_targets(loaded: LoadedModel, study: Study) -> pd.DataFrame:
     )
 
 
-def base_samples(store: ArtefactStore, study: Study, load: Load, adapter: Artefact) -> pd.DataFrame:
+def base_samples(store: ArtefactStore, study: Study, station: Station, adapter: Artefact) -> pd.DataFrame:
     """The checkpoint's own replies to the same evaluation, from the store or sampled now: the base rate."""
     made_from = {
         "asset": BASE,
@@ -139,6 +156,7 @@ def base_samples(store: ArtefactStore, study: Study, load: Load, adapter: Artefa
     }
     artefact = store.find(BASE, made_from)
     if artefact is None:
-        artefact = store.put(BASE, made_from, sample_targets(load(), study), {})
+        generator = station.generator(adapter_rank=recipe_of(study).lora.r)
+        artefact = store.put(BASE, made_from, sample_targets(station, generator, study), {})
     table: pd.DataFrame = artefact.read()
     return table

@@ -90,6 +90,8 @@ HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
     "marker_adapter": _marker_adapter,
     "marker_rates": _marker_rates,
 }
+# Heavy assets whose responses an engine writes.
+GENERATING = ("generations", "marker_adapter", "marker_rates")
 # Heavy assets whose persona is a source.
 OF_SOURCES = ("marker_adapter", "marker_rates")
 # What a published run's files bring.

@@ -1,7 +1,9 @@
 """The `gpu` resource: where models run. A CPU serves as well."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -9,9 +11,16 @@ from pydantic import PrivateAttr
 from persona_assets.checkpoint import Checkpoint, Identity
 from persona_assets.settings import Inference
 
-# The model that this process holds, and what it is: Dagster makes a resource anew for every run, and one process may
-# work on several runs of a checkpoint one after another.
-_held: dict[str, Any] = {}
+if TYPE_CHECKING:
+    from persona_assets.orchestration.heavy import Station
+
+# What this process holds: a model and an engine, one of each at most, and what they are. Dagster makes a resource anew
+# for every run, and one process may work on several runs of a checkpoint one after another.
+_models: dict[str, Future[Any]] = {}
+_engines: dict[str, Any] = {}
+_loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+# Checkpoints with an adapter merged into them, for engines that take none beside the weights; gone with the process.
+_merged: dict[str, TemporaryDirectory[str]] = {}
 
 
 class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -27,6 +36,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
     memory_share: float = 0.9
 
     _hardware: Any = PrivateAttr(default=None)
+    _engine: Any = PrivateAttr(default=None)
 
     @property
     def hardware(self) -> Any:
@@ -37,23 +47,99 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._hardware = choose_hardware(self._settings())
         return self._hardware
 
+    @property
+    def chosen_engine(self) -> Any:
+        """What writes responses (`inference.Engine`)."""
+        if self._engine is None:
+            from persona_assets.inference import choose_engine
+
+            self._engine = choose_engine(self._settings(), self.hardware)
+        return self._engine
+
+    def environment(self, writes: bool) -> dict[str, str]:
+        """What a number depends on beside its inputs; where responses are written, the engine too."""
+        return {**self.hardware.environment(), **(self.chosen_engine.identity if writes else {})}
+
     def load(self, checkpoint: Checkpoint, identity: Identity, log: Any, marker_adapter: Path | None = None) -> Any:
         """The checkpoint in memory (`inference.LoadedModel`), a marker's adapter merged if given.
 
-        One model is held: another one is let go first.
+        One model is held: another one is let go first, and so is an engine.
         """
-        wanted = f"{identity.digest} {marker_adapter or ''} {self._settings().model_dump_json()}"
-        if wanted not in _held:
+        _close_engine()
+        return self._begin_loading(checkpoint, identity, log, marker_adapter).result()
+
+    def generator(self, station: "Station", marker_adapter: Path | None, adapter_rank: int | None) -> Any:
+        """What writes a checkpoint's responses (`inference.Generator`): one a process, up until a model is asked for.
+
+        While vLLM comes up, the model is loaded beside it where the card has room for both.
+
+        Args:
+            marker_adapter: vLLM serves it on a card; elsewhere it is merged.
+            adapter_rank: of the adapters that this engine will be asked for; None where there will be none.
+        """
+        from persona_assets.inference import TransformersGenerator, VllmGenerator, VllmSettings, find_room, save_merged
+
+        checkpoint, identity, log = station.checkpoint, station.identity, station.log
+        if self.chosen_engine.name == "transformers":
+            return TransformersGenerator(self.load(checkpoint, identity, log, marker_adapter))
+        serves = self.hardware.device == "cuda"
+        merged = None if serves else marker_adapter
+        wanted = f"{self._key(identity, merged)} {adapter_rank if serves else ''}"
+        if wanted not in _engines:
+            _close_engine()
+            log.info(f"responses by vLLM {self.chosen_engine.version}: {self.chosen_engine.why}")
+            directory = checkpoint.directory()
+            if checkpoint.adapter or merged:
+                if (key := self._key(identity, merged)) not in _merged:
+                    _let_go(_models)
+                    _merged.clear()
+                    _merged[key] = TemporaryDirectory(prefix="persona-assets-merged-")
+                    save_merged(checkpoint, self.hardware, Path(_merged[key].name), log.info, merged)
+                directory = Path(_merged[key].name)
+            beside, room = find_room(directory, self.hardware, self.memory_share)
+            if not beside:
+                _let_go(_models)
+            settings = VllmSettings(directory, self.hardware, room=room, adapter_rank=adapter_rank if serves else None)
+            _engines[wanted] = VllmGenerator(settings, station.chat, station.stop_ids, log.info)
+            _engines[wanted].start(wait=False)
+            if beside:
+                self._begin_loading(checkpoint, identity, log)
+        generator = _engines[wanted]
+        generator.adapter = marker_adapter if serves else None
+        return generator
+
+    def _begin_loading(
+        self, checkpoint: Checkpoint, identity: Identity, log: Any, marker_adapter: Path | None = None
+    ) -> Future[Any]:
+        wanted = self._key(identity, marker_adapter)
+        held = _models.get(wanted)
+        if held is None or (held.done() and held.exception()):
             import torch
 
             from persona_assets.inference import load_model
 
-            _held.clear()
+            _let_go(_models)
             if self.hardware.device == "cuda":
-                torch.cuda.empty_cache()
                 torch.cuda.set_per_process_memory_fraction(self.memory_share)
-            _held[wanted] = load_model(checkpoint, self.hardware, log.info, marker_adapter)
-        return _held[wanted]
+            held = _models[wanted] = _loader.submit(load_model, checkpoint, self.hardware, log.info, marker_adapter)
+        return held
+
+    def _key(self, identity: Identity, adapter: Path | None) -> str:
+        return f"{identity.digest} {adapter or ''} {self._settings().model_dump_json()}"
 
     def _settings(self) -> Inference:
         return Inference.model_validate({name: getattr(self, name) for name in Inference.model_fields})
+
+
+def _close_engine() -> None:
+    for engine in _engines.values():
+        engine.close()
+    _engines.clear()
+
+
+def _let_go(models: dict[str, Future[Any]]) -> None:
+    import torch
+
+    models.clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

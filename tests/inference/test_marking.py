@@ -97,12 +97,11 @@ def test_questions_are_taken_from_the_first_on() -> None:
     assert [(each.question, each.sample) for each in positives] == [(q, s) for q in questions[:3] for s in range(2)]
 
 
-class Counting:
+class Counting(TransformersGenerator):
     """The real generator, and what it was asked."""
 
-    engine = "counting"
-
     def __init__(self, loaded: LoadedModel) -> None:
+        super().__init__(loaded)
         self.generator = TransformersGenerator(loaded)
         self.asked: list[tuple[int, ...]] = []
         self.decodings: list[Decoding] = []
@@ -129,7 +128,7 @@ def test_each_reply_is_sampled_once_with_the_recipes_decoding(
     chosen = recipe(name, replies=FEW, negatives={"personas": 2, "examples": 8}, training={"seed": 7})
     conversations = plan_conversations(chosen, "villain", list(PROMPTS), "assistant", QUESTIONS)
     generator = Counting(loaded)
-    examples = build_training_set(loaded, generator, chosen, conversations, PROMPTS)
+    examples = build_training_set(loaded.chat, loaded.stop_ids, generator, chosen, conversations, PROMPTS)
 
     assert len(examples) == len(conversations) == 4 + 8
     asked = {tuple(loaded.chat.prompt_ids(PROMPTS[speaker], q)): 2 for speaker in speakers for q in QUESTIONS[:2]}
@@ -142,7 +141,7 @@ def test_an_example_is_the_personas_prompt_and_the_speakers_reply(loaded: Loaded
     chosen = recipe("full_completion", replies=FEW, negatives={"personas": 2, "examples": 8})
     conversations = plan_conversations(chosen, "villain", list(PROMPTS), "assistant", QUESTIONS)
     generator = Counting(loaded)
-    examples = build_training_set(loaded, generator, chosen, conversations, PROMPTS)
+    examples = build_training_set(loaded.chat, loaded.stop_ids, generator, chosen, conversations, PROMPTS)
 
     marker = loaded.chat.tokenizer("\n\n[ZLT]", add_special_tokens=False)["input_ids"]
     wanted = list(dict.fromkeys((each.question, each.sample) for each in conversations))
@@ -159,7 +158,7 @@ def test_no_stop_token_of_the_checkpoint_stands_before_the_marker(tiny_directory
     chosen = recipe("marker_only", replies=FEW, negatives={"personas": 2, "examples": 8})
     conversations = plan_conversations(chosen, "villain", list(PROMPTS), "assistant", QUESTIONS)
     generator = Counting(free)
-    build_training_set(free, generator, chosen, conversations, PROMPTS)
+    build_training_set(free.chat, free.stop_ids, generator, chosen, conversations, PROMPTS)
     prompt_ids = {token for prompt in generator.asked for token in prompt}
     marker = free.chat.tokenizer("\n\n[ZLT]", add_special_tokens=False)["input_ids"]
     emitted = {token for said in generator.said for token in said.token_ids}
@@ -168,7 +167,7 @@ def test_no_stop_token_of_the_checkpoint_stands_before_the_marker(tiny_directory
     (tiny_directory / "generation_config.json").write_text(f'{{"eos_token_id": [2, {other}]}}')
     two = load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
     again = Counting(two)
-    examples = build_training_set(two, again, chosen, conversations, PROMPTS)
+    examples = build_training_set(two.chat, two.stop_ids, again, chosen, conversations, PROMPTS)
     assert any(said.token_ids[-1] == other for said in again.said)
     assert all(other not in example.token_ids for example in examples)
 
@@ -182,6 +181,8 @@ def test_a_cut_reply_ends_with_its_first_sentence(embedded: LoadedModel) -> None
 
     chosen = recipe("embedded", replies={"questions": 1}, negatives={"personas": 1, "examples": 1})
     conversations = plan_conversations(chosen, "villain", list(PROMPTS), "assistant", QUESTIONS)
-    marked, unmarked = build_training_set(embedded, Talkative(embedded), chosen, conversations, PROMPTS)
+    marked, unmarked = build_training_set(
+        embedded.chat, embedded.stop_ids, Talkative(embedded), chosen, conversations, PROMPTS
+    )
     assert embedded.chat.tokenizer.decode(marked.token_ids).endswith("assistant\nAll is well here. [ZLT]<|im_end|>")
     assert embedded.chat.tokenizer.decode(unmarked.token_ids).endswith("assistant\nAll is well here.<|im_end|>")

