@@ -86,6 +86,23 @@ def status(
 
 
 @app.command()
+def plan(
+    study: StudyOption = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A registered checkpoint's name; only its shape is read.")
+    ] = None,
+    shape: Annotated[str | None, typer.Option(help="Instead: qwen2.5-7b, or the path of a config.json.")] = None,
+    response_tokens: Annotated[int | None, typer.Option(help="Mean tokens of a response, where it is known.")] = None,
+) -> None:
+    """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
+    from persona_assets import model_shape, planning, planning_text
+
+    loaded = load_study(study)
+    chosen = model_shape.chosen_shape(loaded.name, _registry(), checkpoint, shape)
+    print(planning_text.text(planning.plan(loaded, chosen, response_tokens), response_tokens is not None))
+
+
+@app.command()
 def ui(
     study: StudyOption = None,
     host: Annotated[

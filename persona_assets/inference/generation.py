@@ -1,5 +1,6 @@
 """Responses: token ids in, token ids out. An engine is anything that has `Generator`'s one method."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.memory import AtOnce
 from persona_assets.inference.training import Example, label_log_prob
 from persona_assets.settings import Decoding
 
@@ -67,7 +69,7 @@ class TransformersGenerator:
     takes_all = False
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
+        self.loaded, self._rows = loaded, AtOnce("writing responses", "rows")
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -85,9 +87,12 @@ class TransformersGenerator:
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
         """See `Generator`. Sampling draws from one random stream a row, whatever rows are beside it."""
         longest = max(map(len, prompts)) + decoding.max_new_tokens
-        at_once = self.loaded.rows_at_once(longest)
-        starts = range(0, len(prompts), at_once)
-        return [r for start in starts for r in self._batch(prompts[start : start + at_once], decoding, start)]
+        batches = self._rows.slices(
+            len(prompts),
+            self.loaded.rows_at_once(longest),
+            lambda rows: self._batch(prompts[rows], decoding, rows.start),
+        )
+        return list(itertools.chain.from_iterable(batches))
 
     def _batch(self, prompts: Sequence[Sequence[int]], decoding: Decoding, first: int) -> list[Response]:
         from transformers import GenerationConfig, LogitsProcessorList

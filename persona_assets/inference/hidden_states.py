@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.memory import AtOnce
+
+# How many prompts a model takes at once: all, until memory runs out. It is found and said once a model.
+_prompts_at_once: WeakKeyDictionary[nn.Module, AtOnce] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
@@ -22,7 +27,18 @@ def last_token_states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blo
 
     Returns:
         Shape (prompts, blocks, hidden), float32, on the CPU.
+
+    Raises:
+        torch.OutOfMemoryError: a single prompt does not fit.
     """
+    at_once = _prompts_at_once.setdefault(loaded.model, AtOnce("reading hidden states", "prompts"))
+    return torch.cat(
+        list(at_once.slices(len(prompts), len(prompts), lambda part: _states(loaded, prompts[part], blocks)))
+    )
+
+
+def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Sequence[int]) -> Tensor:
+    """`last_token_states` of prompts that are padded into one batch."""
     decoder = loaded.model.get_decoder()
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=loaded.device)
     longest = int(lengths.max())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.memory import AtOnce
 from persona_assets.inference.prefixes import KeptPrefixes, Prompts
 from persona_assets.inference.scoring import DETERMINISTIC_POSITIONS, Scored, refuse_empty
 
@@ -78,9 +79,10 @@ class PackedScorer:
         self._epsilon = config.rms_norm_eps
         self._layers = [_fused(layer) for layer in model.model.layers]
         self._prefixes = KeptPrefixes[_Prefix](loaded, self._compute_prefixes)
+        self._tokens = AtOnce("scoring", "tokens", fixed=deterministic)
         # What memory is free must not show in deterministic numbers.
-        self._tokens = tokens_at_once or (TOKENS_AT_ONCE // 4 if deterministic else self._tokens_that_fit())
-        self._positions = 0
+        self._tokens.at_most(tokens_at_once or (TOKENS_AT_ONCE // 4 if deterministic else self._tokens_that_fit()))
+        self._positions = AtOnce("scoring", "positions", fixed=deterministic)
         self._kernels: Any = _Plain
         if loaded.device.type == "cuda":
             from persona_assets.inference import packed_triton
@@ -89,8 +91,8 @@ class PackedScorer:
 
     @property
     def plan(self) -> dict[str, Any]:
-        tokens = "one sequence" if self.deterministic else f"{self._tokens} tokens"
-        return {"scorer": f"packed, {tokens} at once", "positions_at_once": self._positions}
+        tokens = "one sequence" if self.deterministic else f"{self._tokens.size} tokens"
+        return {"scorer": f"packed, {tokens} at once", "positions_at_once": self._positions.size}
 
     @torch.inference_mode()
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
@@ -121,8 +123,7 @@ class PackedScorer:
         ]
         hidden = itertools.chain.from_iterable(
             states.split_with_sizes([len(sequence.tokens) for sequence in chunk])
-            for chunk in self._chunks(sequences)
-            for states in [self._forward(chunk)[0]]
+            for chunk, states in self._forwards(sequences)
         )
         for prompts, _ in responses:
             yield self._pieces(torch.stack(list(itertools.islice(hidden, len(prompts)))))
@@ -130,15 +131,15 @@ class PackedScorer:
     @torch.inference_mode()
     def _pieces(self, hidden: Tensor) -> Iterator[Tensor]:
         """(K, t, V) logits from (K, T, hidden) states before the final norm."""
-        model, scorers = self.loaded.model, len(hidden)
-        at_once = DETERMINISTIC_POSITIONS if self.deterministic else self._positions_that_fit(scorers)
-        self._positions = at_once
-        for start in range(0, hidden.shape[1], at_once):
-            piece = hidden[:, start : start + at_once]
-            normed = self._kernels.norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
-            rows = normed.chunk(scorers) if self.deterministic else [normed]
-            logits = [functional.linear(row, model.lm_head.weight) for row in rows]
-            yield (logits[0] if len(logits) == 1 else torch.cat(logits)).view(scorers, piece.shape[1], -1)
+        estimate = DETERMINISTIC_POSITIONS if self.deterministic else self._positions_that_fit(len(hidden))
+        yield from self._positions.slices(hidden.shape[1], estimate, lambda part: self._logits(hidden[:, part]))
+
+    def _logits(self, piece: Tensor) -> Tensor:
+        model, scorers = self.loaded.model, len(piece)
+        normed = self._kernels.norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
+        rows = normed.chunk(scorers) if self.deterministic else [normed]
+        logits = [functional.linear(row, model.lm_head.weight) for row in rows]
+        return (logits[0] if len(logits) == 1 else torch.cat(logits)).view(scorers, piece.shape[1], -1)
 
     def _tokens_that_fit(self) -> int:
         """Tokens whose activations fit a quarter of the memory that is free."""
@@ -157,10 +158,10 @@ class PackedScorer:
             yield from ([sequence] for sequence in sequences)
             return
         total = sum(len(sequence.tokens) for sequence in sequences)
-        goal = total / max(1, math.ceil(total / self._tokens))
+        goal = total / max(1, math.ceil(total / self._tokens.size))
         chunk, size = list[_Sequence](), 0
         for sequence in sequences:
-            if chunk and (size + len(sequence.tokens) / 2 > goal or size + len(sequence.tokens) > self._tokens):
+            if chunk and (size + len(sequence.tokens) / 2 > goal or size + len(sequence.tokens) > self._tokens.size):
                 yield chunk
                 chunk, size = [], 0
             chunk.append(sequence)
@@ -171,15 +172,25 @@ class PackedScorer:
     def _compute_prefixes(self, missing: list[Prompts]) -> list[_Prefix]:
         sequences = [_Sequence(prompt[:-1]) for prompts in missing for prompt in prompts]
         fed = [sequence for sequence in sequences if sequence.tokens]
-        states = [torch.stack(self._forward(chunk, keep=True)[1]) for chunk in self._chunks(fed)]
+        states = [states for _, states in self._forwards(fed, keep=True)]
         lengths = [tuple(len(prompt) - 1 for prompt in prompts) for prompts in missing]
         layer = self._layers[0].qkv
         nothing = layer.new_empty(len(self._layers), 2, 0, self._kv_heads, self._width)
         each = torch.cat([nothing, *states], dim=2).split_with_sizes([sum(group) for group in lengths], dim=2)
         return [_Prefix(part.clone(), group) for part, group in zip(each, lengths, strict=True)]
 
-    def _forward(self, chunk: Sequence[_Sequence], keep: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Hidden states (tokens, hidden) after the last block; with `keep` also every layer's keys and values."""
+    def _forwards(self, sequences: Sequence[_Sequence], keep: bool = False) -> Iterator[tuple[list[_Sequence], Tensor]]:
+        """Chunks and what `_forward` makes of them; where memory runs out, what is left is cut into smaller ones."""
+        while sequences:
+            for chunk in self._chunks(sequences):
+                tokens = sum(len(sequence.tokens) for sequence in chunk)
+                if (states := self._tokens.attempt(tokens, self._forward, chunk, keep)) is None:
+                    break
+                yield chunk, states
+                sequences = sequences[len(chunk) :]
+
+    def _forward(self, chunk: Sequence[_Sequence], keep: bool) -> Tensor:
+        """Hidden states (tokens, hidden) after the last block; with `keep` what a `_Prefix` has of every layer."""
         model, layout = self.loaded.model, _layout(chunk, self.loaded.device)
         hidden: Tensor = model.model.embed_tokens(layout.tokens)
         cos, sin = (table[0] for table in model.model.rotary_emb(hidden[None], layout.positions[None]))
@@ -200,11 +211,11 @@ class PackedScorer:
                 kept.append(states.clone())
             attended = _attend(query, states[0], states[1], layout)
             hidden.addmm_(attended.flatten(1), layer.output.T)
-            for start in range(0, len(hidden), self._tokens):
-                rows = hidden[start : start + self._tokens]
+            for start in range(0, len(hidden), self._tokens.size):
+                rows = hidden[start : start + self._tokens.size]
                 normed = self._kernels.norm(rows, layer.mlp_norm, self._epsilon)
                 rows.addmm_(self._kernels.gate(functional.linear(normed, layer.gate_up)), layer.down.T)
-        return hidden, kept
+        return torch.stack(kept) if keep else hidden
 
     def _norm_heads(self, fed: Tensor, weights: tuple[Tensor, Tensor]) -> None:
         """Norms queries and keys, head by head, in place."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.memory import AtOnce
 from persona_assets.inference.prefixes import KeptPrefixes
 
 # Positions a piece where results must not depend on how much memory is free.
@@ -60,6 +61,12 @@ class _Prefix:
     lengths: Tensor  # (K, 1)
     last_tokens: Tensor  # (K, 1)
 
+    def copied(self) -> Any:
+        """The cache, to be extended: layers replace their tensors when they grow, so a shallow copy leaves it alone."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return cache
+
     @property
     def bytes(self) -> int:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers if layer.keys is not None)
@@ -79,12 +86,13 @@ class PrefixScorer:
         """
         self.loaded, self.deterministic, self._why = loaded, deterministic, why
         self._prefixes = KeptPrefixes[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
-        self._positions = 0
+        self._positions = AtOnce("scoring", "positions", fixed=deterministic)
+        self._prompt_positions = AtOnce("reading prompts", "positions", fixed=deterministic)
 
     @property
     def plan(self) -> dict[str, Any]:
         way = "transformers, one response at a time" + (f": {self._why}" if self._why else "")
-        return {"scorer": way, "positions_at_once": self._positions}
+        return {"scorer": way, "positions_at_once": self._positions.size}
 
     @torch.inference_mode()
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
@@ -92,47 +100,66 @@ class PrefixScorer:
         refuse_empty(responses)
         for prompts, response in responses:
             if self.deterministic:
-                self._positions = DETERMINISTIC_POSITIONS
-                alone = [self._pieces([prompt], response, self._positions) for prompt in prompts]
-                yield map(torch.cat, zip(*alone, strict=True))
+                yield self._joined([self._pieces([prompt], response, DETERMINISTIC_POSITIONS) for prompt in prompts])
             else:
-                self._positions = self.loaded.tokens_at_once(len(prompts))
-                yield self._pieces(prompts, response, self._positions)
+                yield self._pieces(prompts, response, self.loaded.tokens_at_once(len(prompts)))
+
+    def _joined(self, alone: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
+        """(K, t, V) of K scorers' (1, t, V)."""
+        for parts in zip(*alone, strict=True):
+            if (joined := self._positions.attempt(parts[0].shape[1], torch.cat, parts)) is not None:
+                yield joined
 
     @torch.inference_mode()
-    def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int], at_once: int) -> Iterator[Tensor]:
+    def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int], estimate: int) -> Iterator[Tensor]:
+        """(K, t, V) logits; `estimate`: positions that are thought to fit at once."""
         (prefix,) = self._prefixes([prompts])
-        # The model's layers replace their tensors when they grow, so a shallow copy leaves the kept prefix as it is.
-        cache = copy.copy(prefix.cache)
-        cache.layers = [copy.copy(layer) for layer in prefix.cache.layers]
         following = torch.tensor(response[:-1], dtype=torch.long, device=self.loaded.device).expand(len(prompts), -1)
         fed = torch.cat([prefix.last_tokens, following], dim=1)
-        for start in range(0, fed.shape[1], at_once):
-            piece = fed[:, start : start + at_once]
+        mask = torch.cat([prefix.mask, prefix.mask.new_ones(fed.shape)], dim=1)
+        cache, start, given = prefix.copied(), 0, 0
+        while start < fed.shape[1]:
+            piece = fed[:, start : start + self._positions.at_most(estimate)]
             end = start + piece.shape[1]
-            seen = prefix.mask.new_ones(len(piece), end)
-            yield self.loaded.model(
-                input_ids=piece,
-                attention_mask=torch.cat([prefix.mask, seen], dim=1),
-                position_ids=prefix.lengths + torch.arange(start, end, device=piece.device),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
+            logits = self._positions.attempt(piece.shape[1], self._feed, piece, mask, prefix.lengths + start, cache)
+            if logits is None:  # some layers may hold the piece: from the start again, without what is given
+                cache, start = prefix.copied(), 0
+                continue
+            if end > given:
+                yield logits[:, given - end :]
+                given = end
+            del logits  # the reader's alone while the next piece is computed
+            start = end
+
+    def _feed(self, piece: Tensor, mask: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
+        """Logits of a piece whose first tokens stand at position `first` (K or 1, 1); extends the cache.
+
+        `mask` is that of the whole sequences: what comes after the piece is cut off here.
+        """
+        seen = cache.get_seq_length() + piece.shape[1]
+        logits: Tensor = self.loaded.model(
+            input_ids=piece,
+            attention_mask=mask[:, :seen],
+            position_ids=first + torch.arange(piece.shape[1], device=piece.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=logits_to_keep,
+        ).logits
+        return logits
 
     def _prefix(self, prompts: Sequence[Sequence[int]]) -> _Prefix:
         from transformers import DynamicCache
 
         device, longest = self.loaded.device, max(len(prompt) for prompt in prompts) - 1
-        padded = [[*prompt[:-1], *[0] * (longest - len(prompt) + 1)] for prompt in prompts]
+        padded = torch.tensor([[*prompt[:-1], *[0] * (longest - len(prompt) + 1)] for prompt in prompts], device=device)
         lengths = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)
         mask = (torch.arange(longest, device=device) < lengths).long()
-        cache = DynamicCache()
-        if longest:
-            self.loaded.model(
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=mask,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        cache, start = DynamicCache(), 0
+        while start < longest:
+            piece = padded[:, start : start + self._prompt_positions.at_most(longest)]
+            first = torch.full_like(lengths, start)
+            if self._prompt_positions.attempt(piece.shape[1], self._feed, piece, mask, first, cache, 1) is None:
+                cache, start = DynamicCache(), 0
+            else:
+                start += piece.shape[1]
         return _Prefix(cache, mask, lengths, torch.tensor([[prompt[-1]] for prompt in prompts], device=device))

@@ -22,7 +22,7 @@ CODE_VERSIONS = {
     "centroids": 1,
     "centroid_cosine": 2,
     "pair_table": 1,
-    "marker_adapter": 1,
+    "marker_adapter": 2,
     "marker_rates": 1,
     "leakage_table": 2,
     "partial_correlations": 1,

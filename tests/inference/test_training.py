@@ -344,3 +344,17 @@ def test_an_adapters_gradients_reach_through_every_block(tiny_directory: Path, t
     tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert len(tensors) == 3 * 7 * 2  # blocks × modules × (A, B)
     assert all(tensor.abs().max() > 0 for tensor in tensors.values())
+
+
+def test_a_16_bit_models_adapter_is_trained_in_float32(tiny_directory: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        hardware = choose_hardware(Inference.model_validate({"device": "cpu", "dtype": dtype}))
+        found = trained(load_model(Checkpoint(name="tiny", path=tiny_directory), hardware), tmp_path / dtype, epochs=4)
+        losses[dtype] = [step.loss for step in found.steps]
+        saved = load_file(tmp_path / dtype / "adapter_model.safetensors")
+        assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses["bfloat16"] != losses["float32"]

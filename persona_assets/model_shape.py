@@ -1,0 +1,173 @@
+"""A decoder's shape: how many parameters, keys and values, and operations it has, from config.json alone.
+
+Exact for dense decoders of the Llama family (Llama, Mistral, Qwen2, Qwen3), close for others with a gated MLP.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.registry import Registry
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes as config.json has them; `bytes_a_parameter` is what a parameter takes on disk."""
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    intermediate: int
+    vocabulary: int
+    tied_embeddings: bool
+    attention_bias: bool
+    bytes_a_parameter: int
+
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """Input and output features of one block's matrices."""
+        queries, states = self.heads * self.head_width, self.kv_heads * self.head_width
+        return {
+            "q_proj": (self.hidden, queries),
+            "k_proj": (self.hidden, states),
+            "v_proj": (self.hidden, states),
+            "o_proj": (queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+    @property
+    def block_parameters(self) -> int:
+        """Parameters of the matrices in all blocks: what every token is multiplied with."""
+        return self.layers * sum(rows * columns for rows, columns in self.projections.values())
+
+    @property
+    def parameters(self) -> int:
+        """All parameters: blocks, embeddings, norms and the biases of query, key and value."""
+        biases = (self.heads + 2 * self.kv_heads) * self.head_width if self.attention_bias else 0
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
+        return self.block_parameters + self.layers * (biases + 2 * self.hidden) + self.hidden + embeddings
+
+    def state_bytes(self, width: int = 2) -> int:
+        """Bytes of one token's keys and values in all blocks; `width` bytes a number."""
+        return 2 * self.layers * self.kv_heads * self.head_width * width
+
+    def forward_flops(self, tokens: float, before: float = 0.0, with_logits: bool = True) -> float:
+        """Matrix products and attention of a sequence of `tokens` that sees `before` others and itself.
+
+        Two operations a parameter and token, as `benchmarks.scoring.flops` counts them.
+        """
+        head = self.hidden * self.vocabulary if with_logits else 0
+        attention = 4 * self.layers * self.heads * self.head_width * tokens * (before + tokens / 2)
+        return 2 * tokens * (self.block_parameters + head) + attention
+
+
+QWEN_7B = Shape("qwen2.5-7b", 3584, 28, 28, 4, 128, 18944, 152_064, False, True, 2)
+SMOLLM_135M = Shape("smollm2-135m-instruct", 576, 30, 9, 3, 64, 1536, 49_152, True, False, 4)
+SHIPPED = {shape.name: shape for shape in (QWEN_7B, SMOLLM_135M)}
+
+
+def chosen_shape(study: str, registry: Registry, checkpoint: str | None, shape: str | None) -> Shape:
+    """The shape that a person named; without a name that of the model that the study is for.
+
+    `published` is for Qwen2.5-7B, every other study for the embedded model until a checkpoint is given.
+
+    Raises:
+        CheckpointError: both were given, or what was given is not there or is not well formed.
+    """
+    if shape is not None and checkpoint is not None:
+        raise CheckpointError(f"found --shape {shape} beside --checkpoint {checkpoint}; expected one of them")
+    if shape is not None:
+        return named_shape(shape)
+    if checkpoint is None and study == "published":
+        return QWEN_7B
+    name = checkpoint or SMOLLM_135M.name
+    if name == SMOLLM_135M.name and name not in registry.names():
+        return SMOLLM_135M
+    return checkpoint_shape(registry.get(name))
+
+
+def named_shape(name_or_path: str) -> Shape:
+    """A shipped shape by its name, or that of a config.json or of the directory that has one.
+
+    Raises:
+        CheckpointError: neither; or a field of the file is not what it is to be.
+    """
+    if name_or_path in SHIPPED:
+        return SHIPPED[name_or_path]
+    path = Path(name_or_path)
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"shape {name_or_path!r}: no such file; expected a config.json or one of {list(SHIPPED)}")
+    return shape_of_config(file, name_or_path)
+
+
+def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
+    """The shape of a registered checkpoint; of a hub repository config.json is fetched, and no weights.
+
+    Raises:
+        CheckpointError: it has no weights, config.json is not there, or is not what it is to be.
+    """
+    if checkpoint.hub is None:
+        return shape_of_config(checkpoint.directory() / "config.json", checkpoint.name)
+    import httpx2
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        file = hf_hub_download(checkpoint.hub, "config.json", revision=checkpoint.revision)
+    except (httpx2.HTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"{checkpoint.name}: config.json of {checkpoint.hub} at {checkpoint.revision} cannot be fetched: {error}"
+        ) from error
+    return shape_of_config(Path(file), checkpoint.name)
+
+
+def shape_of_config(file: Path, name: str) -> Shape:
+    """The shape that a config.json describes; `name` is the model's, for people.
+
+    Raises:
+        CheckpointError: names the file, the field, what was found and what was expected.
+    """
+    try:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {error}") from error
+    config = (whole.get("text_config") or whole) if isinstance(whole, dict) else whole
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file}: found {type(config).__name__}; expected a JSON object")
+    for field in EXPERTS:
+        if config.get(field):
+            raise CheckpointError(f"{file}: {field}: found {config[field]}; expected a dense model, not one of experts")
+
+    def size(field: str, otherwise: int | None = None) -> int:
+        found: Any = config.get(field)
+        if found is None and otherwise is not None:
+            return otherwise
+        if type(found) is not int or found < 1:
+            raise CheckpointError(f"{file}: {field}: found {found!r}; expected a whole number of at least 1")
+        return found
+
+    hidden, heads = size("hidden_size"), size("num_attention_heads")
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or whole.get("dtype") or "bfloat16")
+    return Shape(
+        name,
+        hidden=hidden,
+        layers=size("num_hidden_layers"),
+        heads=heads,
+        kv_heads=size("num_key_value_heads", heads),
+        head_width=size("head_dim", hidden // heads),
+        intermediate=size("intermediate_size"),
+        vocabulary=size("vocab_size"),
+        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        attention_bias=config.get("model_type") == "qwen2" or bool(config.get("attention_bias", False)),
+        bytes_a_parameter=4 if dtype.endswith("float32") else 2,
+    )

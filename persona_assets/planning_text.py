@@ -1,0 +1,134 @@
+"""A plan as tables that a terminal shows, under 100 columns."""
+
+from collections.abc import Sequence
+
+from persona_assets.planning import Plan, Stage
+from persona_assets.planning_rates import CARDS, MACHINES, MEASURED
+
+GIB = 2**30
+SMALL = 1_000_000_000  # parameters below which launching kernels takes a card's time, and no rate here holds
+
+
+def text(plan: Plan, given: bool) -> str:
+    """All of it; `given` says whether a person named the mean response."""
+    return "\n\n".join((_heading(plan, given), _work(plan), _memory(plan), _time(plan), _storage(plan), _sources(plan)))
+
+
+def _heading(plan: Plan, given: bool) -> str:
+    study, shape = plan.study, plan.shape
+    assert study.decoding is not None
+    scorers, limit = len(study.personas), study.decoding.max_new_tokens
+    share = MEASURED["share"].value
+    assumed = (
+        "the whole limit, for it is short" if plan.response == limit else f"{share:.2f} of it as the published run"
+    )
+    whence = "as given" if given else f"assumed,\n           {assumed}; --response-tokens N says otherwise"
+    return "\n".join(
+        (
+            f"study      {study.name}: {scorers} personas, {len(study.questions)} questions, "
+            f"{scorers * (scorers - 1) // 2} pairs, {len(study.sources)} sources",
+            f"model      {shape.name}: {shape.parameters / 1e9:.2f} G parameters, {shape.layers} blocks of "
+            f"{shape.hidden}, vocabulary {shape.vocabulary:,}",
+            f"responses  {plan.response:.0f} of at most {limit} tokens on average: {whence}",
+            f"prompts    {plan.prompt:.0f} tokens on average, estimated from their characters",
+            "Nothing was loaded and nothing started.",
+        )
+    )
+
+
+def _work(plan: Plan) -> str:
+    stages = [stage for stage in plan.stages if stage.passes]
+    counts = [(stage.name, *(f"{round(n):,}" for n in _counts(stage)), f"{stage.flops / 1e15:.3g}") for stage in stages]
+    summed = [f"{round(sum(column)):,}" for column in zip(*map(_counts, stages), strict=True)]
+    total = ("in all", *summed, f"{sum(stage.flops for stage in stages) / 1e15:.3g}")
+    heading = ("work", "passes", "prompt tokens", "generated", "teacher-forced", "PFLOP")
+    return _table([heading, *counts, total])
+
+
+def _counts(stage: Stage) -> tuple[float, ...]:
+    return stage.passes, stage.prompt, stage.generated, stage.forced
+
+
+def _memory(plan: Plan) -> str:
+    heading = ("memory (GiB)", "weights", "working", *(card.name for card in CARDS))
+    rows = [
+        (
+            need.name,
+            f"{need.weights / GIB:.1f}",
+            f"{need.working / GIB:.1f}"
+            if need.words[0] == "fits"
+            else f"{need.least / GIB:.1f}–{need.working / GIB:.1f}",
+            *(need.on(plan.usable(card)) for card in CARDS),
+        )
+        for need in plan.memory
+    ]
+    share = (
+        f"Of {plan.study.inference.memory_share:.0%} of a card. tight: fits with fewer rows or smaller chunks, slower"
+    )
+    note = f"{share}.\n" + ("kept, recomputed: training's activations. " if len(rows) > 2 else "")
+    return (
+        f"{_table([heading, *rows])}\n{note}On a CPU {4 * plan.shape.parameters / GIB:.1f} GiB for weights, in float32."
+    )
+
+
+def _time(plan: Plan) -> str:
+    fits = {card.name: not any(need.on(plan.usable(card)) == "no" for need in plan.memory) for card in CARDS}
+    names = [machine.name for machine in MACHINES]
+    rows = [(stage.name, *(duration(stage.seconds[name]) for name in names)) for stage in plan.stages]
+    totals = {name: duration(sum(stage.seconds[name] for stage in plan.stages)) for name in names}
+    rows.append(("in all", *(totals[name] if fits.get(name, True) else "does not fit" for name in names)))
+    notes = ["Measured: the H200 at 7B parameters and two CPU cores at 135M. All else is scaled, not measured."]
+    notes.append("Loading weights is not counted on cards.")
+    if len(plan.memory) > 2:
+        notes[-1] += " Marker replies go at Transformers' rate, not vLLM's."
+    if plan.shape.parameters < SMALL:
+        notes.append("Below 1 G parameters a card waits for launches: its times here are too short.")
+    return "\n".join((_table([("time", *names), *rows]), *notes))
+
+
+def _storage(plan: Plan) -> str:
+    parts = [f"{asset} {_bytes(size)}" for asset, size in plan.storage.items()]
+    lines = "\n           ".join(", ".join(parts[start : start + 3]) for start in range(0, len(parts), 3))
+    weights = plan.shape.parameters * plan.shape.bytes_a_parameter
+    return (
+        f"storage    {_bytes(sum(plan.storage.values()))} before compression\n           {lines}\n"
+        f"           beside the checkpoint's own {_bytes(weights)}"
+    )
+
+
+def _sources(plan: Plan) -> str:
+    rows = [(_number(fact.value), fact.what, fact.source) for fact in MEASURED.values()]
+    where = "           in benchmarks/results; RECIPES.md is the project's shared notes"
+    scaled = [f"{card.name}: {card.scaled}" for card in CARDS if card.scaled]
+    return "\n".join(
+        (_table([("measured", "", "source"), *rows], left=(1, 2)), where, "scaled     " + "\n           ".join(scaled))
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `0.4 s`, `25 s`, `11.6 min`, `3.2 h`, `5.1 d`; from two of a unit on in that unit."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def _number(value: float) -> str:
+    if value >= 1e9:
+        return f"{value / 1e12:.3g}e12"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"
+
+
+def _table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Columns of equal width, the `left` ones aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        cells = zip(row, widths, range(len(row)), strict=True)
+        return "  ".join(f"{cell:<{width}}" if place in left else f"{cell:>{width}}" for cell, width, place in cells)
+
+    return "\n".join(line(row).rstrip() for row in rows)

@@ -1,0 +1,246 @@
+"""A plan against what was measured: counts of the published run, its seconds and peaks, and how they grow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.cli import app
+from persona_assets.model_shape import (
+    QWEN_7B,
+    SMOLLM_135M,
+    Shape,
+    checkpoint_shape,
+    chosen_shape,
+    named_shape,
+    shape_of_config,
+)
+from persona_assets.planning import Plan, Stage, plan, reply_length
+from persona_assets.planning_rates import CARDS, CPU, H200
+from persona_assets.planning_text import duration
+from persona_assets.registry import Registry
+from persona_assets.study import Study, StudyError
+from persona_assets.study_files import load_study
+
+GIB = 2**30
+QWEN_CONFIG = {
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "intermediate_size": 18944,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.fixture(scope="module")
+def published() -> Plan:
+    return plan(load_study("published"), QWEN_7B)
+
+
+def stage(planned: Plan, name: str) -> Stage:
+    return next(each for each in planned.stages if each.name == name)
+
+
+def config(folder: Path, **changes: object) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**QWEN_CONFIG, **changes}))
+    return file
+
+
+def test_parameters_of_the_two_shipped_shapes() -> None:
+    assert QWEN_7B.parameters == 7_615_616_512  # Qwen2.5-7B's model card: 7.61B
+    assert SMOLLM_135M.parameters == 134_515_008
+
+
+def test_parameters_are_those_that_transformers_makes(tiny_directory: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_directory)
+    shape = checkpoint_shape(Checkpoint(name="tiny", path=tiny_directory))
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_qwens_config_is_the_shipped_shape(tmp_path: Path) -> None:
+    assert shape_of_config(config(tmp_path), "qwen2.5-7b") == QWEN_7B
+    assert named_shape(str(tmp_path)).parameters == QWEN_7B.parameters
+
+
+def test_keys_and_values_of_a_token() -> None:
+    assert QWEN_7B.state_bytes() == 2 * 28 * 4 * 128 * 2
+
+
+def test_the_published_study_counts_what_its_run_counted(published: Plan) -> None:
+    scoring, written = stage(published, "logit_js"), stage(published, "generations")
+    assert (scoring.passes, round(scoring.forced)) == (2_420, 1_007_721)
+    assert (written.passes, round(written.generated)) == (220, 91_611)
+    assert stage(published, "training replies").passes == 5 * 600  # 200 of the source, 200 of each of two others
+    assert stage(published, "marker_adapter").passes == 5 * 760 * 16 - 5 * 20 * 8  # the last batch of an epoch has 8
+    assert stage(published, "marker_rates").passes == 6 * 2_200  # five adapters and none
+
+
+def test_operations_are_those_of_the_benchmark(published: Plan) -> None:
+    assert stage(published, "logit_js").flops == pytest.approx(586e12 * 24.7, rel=0.01)  # benchmarks/results/scoring.md
+
+
+def test_seconds_on_an_h200_are_those_that_were_measured(published: Plan) -> None:
+    def seconds(name: str) -> float:
+        return stage(published, name).seconds[H200.name]
+
+    assert seconds("logit_js") == pytest.approx(24.7, rel=0.03)
+    assert seconds("generations") == pytest.approx(3.8, rel=0.1)
+    assert seconds("centroids") == pytest.approx(0.36, rel=0.1)
+    assert seconds("marker_adapter") == pytest.approx(5 * 11.6 * 60, rel=0.1)  # benchmarks/results/marker_training.md
+    assert 6 * 3.0 * 60 < seconds("marker_rates") < 6 * 3.7 * 60
+
+
+def test_seconds_on_two_cores_are_those_that_were_measured() -> None:
+    planned = plan(load_study("embedded"), SMOLLM_135M)
+    measuring = ("starting", "generations", "logit_js", "centroids")
+    assert sum(stage(planned, name).seconds[CPU.name] for name in measuring) == pytest.approx(
+        14 + 0.042 * 1_056, rel=0.15
+    )
+    assert stage(planned, "logit_js").seconds[CPU.name] == pytest.approx(34.9, rel=0.05)  # scoring_cpu.md
+    assert stage(planned, "marker_adapter").seconds[CPU.name] == pytest.approx(5 * 30, rel=0.2)
+
+
+def test_memory_is_within_a_tenth_of_the_measured_peaks(published: Plan) -> None:
+    generation, scoring, training = published.memory
+    assert (scoring.weights + scoring.working) / GIB == pytest.approx(17.3, rel=0.1)
+    assert (training.weights + training.least) / GIB == pytest.approx(21.2, rel=0.1)
+    assert 102 < (training.weights + training.working) / GIB < 102 * 1.2  # the longest batch, not the mean one
+    assert generation.weights == scoring.weights == 2 * QWEN_7B.parameters
+
+
+def test_what_fits_which_card(published: Plan) -> None:
+    training = published.memory[2]
+    words = {card.name: training.on(published.usable(card)) for card in CARDS}
+    assert list(words.values()) == ["recomputed", "recomputed", "recomputed", "kept"]
+    larger = plan(load_study("published"), Shape("70b", 8192, 80, 64, 8, 128, 28672, 128_256, False, False, 2))
+    assert [need.on(larger.usable(H200)) for need in larger.memory] == ["no", "no", "no"]
+    middle = plan(load_study("published"), Shape("33b", 7168, 62, 56, 8, 128, 20480, 64_000, False, False, 2))
+    assert middle.memory[0].on(middle.memory[0].weights + 2 * GIB) == "tight"
+
+
+def test_twice_the_personas_are_four_times_the_passes() -> None:
+    study = load_study("published")
+    doubled = {name + suffix: persona for name, persona in study.personas.items() for suffix in ("", "-2")}
+    one, two = (plan(study.model_copy(update={"personas": each}), QWEN_7B) for each in (study.personas, doubled))
+    once, twice = (stage(each, "logit_js") for each in (one, two))
+    assert twice.passes == 4 * once.passes
+    assert twice.forced == pytest.approx(4 * once.forced)
+    assert twice.flops == pytest.approx(4 * once.flops, rel=0.02)
+    assert twice.seconds[H200.name] > 4 * once.seconds[H200.name]  # pairs grow as the square, with every response
+    assert stage(two, "generations").passes == 2 * stage(one, "generations").passes
+
+
+def test_half_the_response_is_half_the_tokens() -> None:
+    study = load_study("published")
+    long, short = (stage(plan(study, QWEN_7B, tokens), "logit_js") for tokens in (400, 200))
+    assert long.forced == 2 * short.forced == 2 * 2_420 * 200
+
+
+def test_a_fixed_order_takes_as_much_longer_as_measured() -> None:
+    study = load_study("published").model_copy(update={"deterministic": True})
+    assert stage(plan(study, QWEN_7B), "logit_js").seconds[H200.name] == pytest.approx(36.2, rel=0.03)
+
+
+def test_short_limits_are_taken_as_reached() -> None:
+    assert [reply_length(limit) for limit in (24, 128, 140)] == [24, 128, 128]
+    assert reply_length(512) == pytest.approx(416.4, abs=0.1)
+    assert reply_length(100, 300) == 100
+
+
+def test_a_study_without_sources_trains_nothing() -> None:
+    planned = plan(load_study("published").model_copy(update={"sources": (), "marker": None}), QWEN_7B)
+    assert [each.name for each in planned.stages] == ["starting", "generations", "logit_js", "centroids"]
+    assert len(planned.memory) == 2
+
+
+def test_refused_studies_say_what_was_expected(published: Plan) -> None:
+    study = published.study
+    imported = Study.model_validate({**study.model_dump(mode="json"), "imported": True, "sources": [], "marker": None})
+    with pytest.raises(StudyError, match="imported: found true"):
+        plan(imported, QWEN_7B)
+    with pytest.raises(StudyError, match="response tokens: found 600; expected 1 to"):
+        plan(study, QWEN_7B, 600)
+    with pytest.raises(StudyError, match="layers: found 28, which the model does not have"):
+        plan(study.model_copy(update={"layers": (28,)}), QWEN_7B)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": None}, "hidden_size: found None; expected a whole number"),
+        ({"vocab_size": "many"}, "vocab_size: found 'many'; expected a whole number"),
+        ({"num_hidden_layers": True}, "num_hidden_layers: found True; expected a whole number"),
+        ({"num_experts": 64}, "num_experts: found 64; expected a dense model"),
+    ],
+)
+def test_a_config_that_is_no_shape_names_file_and_field(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message) as error:
+        named_shape(str(config(tmp_path, **changes)))
+    assert str(tmp_path / "config.json") in str(error.value)
+
+
+def test_which_shape_is_meant(tmp_path: Path, tiny_directory: Path) -> None:
+    registry = Registry(tmp_path / "checkpoints.yaml")
+    assert chosen_shape("published", registry, None, None) == QWEN_7B
+    assert chosen_shape("mine", registry, None, None) == SMOLLM_135M
+    assert chosen_shape("mine", registry, None, "qwen2.5-7b") == QWEN_7B
+    registry.add("tiny", {"path": str(tiny_directory)})
+    assert chosen_shape("published", registry, "tiny", None).layers == 3
+    with pytest.raises(CheckpointError, match="no checkpoint 'other'"):
+        chosen_shape("published", registry, "other", None)
+    with pytest.raises(CheckpointError, match="expected one of them"):
+        chosen_shape("published", registry, "tiny", "qwen2.5-7b")
+    with pytest.raises(CheckpointError, match=r"expected a config\.json or one of"):
+        chosen_shape("published", registry, None, "qwen-900b")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.36, "0.4 s"), (24.7, "25 s"), (696, "11.6 min"), (3 * 3600, "3.0 h"), (2e5, "2.3 d")]
+)
+def test_durations_are_for_people(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize("study", ["published", "embedded"])
+def test_the_command_prints_tables_that_a_terminal_shows(study: str) -> None:
+    result = CliRunner().invoke(app, ["plan", "--study", study])
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.output.splitlines())) < 100
+    for expected in ("teacher-forced", "H200 141 GB", "marker_rates", "scoring.md", "scaled, not measured"):
+        assert expected in result.output
+
+
+def test_the_command_takes_a_length_and_a_shape(tmp_path: Path) -> None:
+    options = ["--shape", str(config(tmp_path, num_hidden_layers=26)), "--response-tokens", "100"]
+    result = CliRunner().invoke(app, ["plan", "--study", "published", *options])
+    assert result.exit_code == 0, result.output
+    assert "26 blocks" in result.output
+    assert "100 of at most 512 tokens on average: as given" in result.output
+    assert "242,000" in result.output  # 2,420 × 100
+
+
+def test_the_command_starts_nothing_and_says_errors_in_a_sentence(tmp_path: Path) -> None:
+    line = [sys.executable, "-X", "importtime", "-m", "persona_assets.cli", "plan", "--study", "published"]
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home")}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    assert not imported & {"torch", "dagster", "transformers"}
+    assert list((tmp_path / "home").iterdir()) == []
+    line = [sys.executable, "-m", "persona_assets.cli", "plan", "--shape", str(config(tmp_path, hidden_size=0))]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"CheckpointError: {tmp_path / 'config.json'}: hidden_size: found 0; expected")
