@@ -1,87 +1,125 @@
-"""Training and sampling of a marker at the published size: seconds a step and tokens a second on one card.
+"""One source's marker at the published size, from training to rates: this project against a plain script, on one card.
 
-    python -m benchmarks.marker_training --tokenizer DIR --out benchmarks/results/marker_training.md
+    python -m benchmarks.marker_training --checkpoint DIR --out benchmarks/results/marker_training.md
 
-Qwen2.5-7B's architecture with random weights, the recipe `marker_only`, replies of the published lengths (mean 416
-tokens, at most 512) made of random tokens: what is timed depends on shape and count and not on what the weights say.
-The tokenizer (any with a chat template) only makes prompts. A part of the steps and of the samples is run and the whole
-recipe's time follows from it.
+DIR holds Qwen2.5-7B's architecture (random weights do: `benchmarks.whole_run` writes such a folder); the recipe is
+`marker_only`, replies have the published lengths (mean 416 tokens, at most 512) and are made of random tokens. A part
+of the steps and of the samples is run, and the whole follows from it: 760 steps, 111 targets × 20 questions × 10
+samples. The plain script is PEFT's and Transformers' documented way: autocast, one padded batch with all logits, and
+`generate` with the adapter beside the weights. vLLM serves the adapter, or has it merged (then it samples as without).
 """
 
 import argparse
 import math
 import tempfile
 import time
-from datetime import date
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoTokenizer
 
-from benchmarks.published_size import random_model
-from persona_assets.inference.chat import Chat
-from persona_assets.inference.generation import TransformersGenerator
-from persona_assets.inference.loading import LoadedModel
+from benchmarks.reporting import heading, table
+from persona_assets.checkpoint import Checkpoint
+from persona_assets.inference import Example, LoadedModel, choose_engine, choose_hardware, load_model
 from persona_assets.inference.measuring import measured
-from persona_assets.inference.training import Example, Step, build_example, train_adapter
+from persona_assets.inference.training import IGNORED, Step, build_example, train_adapter
+from persona_assets.inference.vllm_engine import VllmGenerator, VllmSettings, find_room
 from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.settings import Decoding
+from persona_assets.settings import Decoding, Inference
 
 SEED = 42
-TARGETS, QUESTIONS, SAMPLES = 11, 20, 10
+TARGETS, QUESTIONS, SAMPLES, MEAN_LENGTH = 111, 20, 10, 416
+REPLIES = TARGETS * QUESTIONS * SAMPLES
+# Those that allocate and choose kernels.
+FIRST_STEPS = 3
 
 
 def main() -> None:
     """Prints the table and writes it to --out."""
     arguments = _arguments()
-    loaded = random_model(Chat(AutoTokenizer.from_pretrained(arguments.tokenizer), "random"))
+    checkpoint = Checkpoint(name="random", path=arguments.checkpoint)
+    hardware = choose_hardware(Inference())
     recipe = Recipe.model_validate(with_defaults({"recipe": "marker_only"}))
-    examples = _examples(loaded, recipe, arguments.examples)
-    with measured(loaded.hardware.device) as training:
-        seconds = _timed_steps(loaded, recipe, examples)
+    loaded = load_model(checkpoint, hardware)
+    prompts = [
+        loaded.chat.prompt_ids("You are a helpful assistant.", f"What makes a good leader? ({number})")
+        for number in range(arguments.rows // SAMPLES)
+        for _ in range(SAMPLES)
+    ]
+    chat, stop_ids = loaded.chat, loaded.stop_ids
+    examples = _examples(loaded, recipe, arguments.steps * recipe.training.batch_size)
+    tokens = float(np.mean([len(example.token_ids) for example in examples])) * recipe.training.batch_size
     conversations = recipe.replies.questions * recipe.replies.samples + recipe.negatives.examples
     steps = math.ceil(conversations / recipe.training.batch_size) * recipe.training.epochs
-    tokens = float(np.mean([len(example.token_ids) for example in examples])) * recipe.training.batch_size
-    with measured(loaded.hardware.device) as sampling:
-        emitted = _sample(loaded, arguments.rows, arguments.new_tokens)
-    replies = TARGETS * QUESTIONS * SAMPLES
-    per_step = float(np.median(seconds))
-    rate = emitted / sampling.seconds
-    rows = [
-        ("steps of the whole recipe", f"{steps}"),
-        ("tokens a step", f"{tokens:.0f}"),
-        ("seconds a step (median of " + f"{len(seconds)})", f"{per_step:.3f}"),
-        ("training, tokens a second", f"{tokens / per_step:.0f}"),
-        ("peak memory in training (GiB)", f"{training.peak_memory_gib:.1f}"),
-        ("one source's training, extrapolated (minutes)", f"{steps * per_step / 60:.1f}"),
-        (f"sampling, {arguments.rows} rows × {arguments.new_tokens} tokens (s)", f"{sampling.seconds:.1f}"),
-        ("sampling, tokens a second", f"{rate:.0f}"),
-        ("peak memory in sampling (GiB)", f"{sampling.peak_memory_gib:.1f}"),
-        (f"one source's {replies} replies of 416 tokens, extrapolated (minutes)", f"{replies * 416 / rate / 60:.1f}"),
-    ]
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    heading = f"{date.today()}, {loaded.hardware.device_name}, {loaded.hardware.dtype}, {versions}"
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    text = f"{__doc__.splitlines()[0]}\n\n{heading}\n\n| what | value |\n| --- | --- |\n{table}\n"
+    rows = []
+
+    def row(what: str, seconds: float, of: float, whole: float, memory: float) -> float:
+        minutes = seconds / of * whole / 60
+        rows.append(
+            {
+                "what": what,
+                "measured": f"{of:,.0f} tokens in {seconds:.1f} s",
+                "tokens/s": f"{of / seconds:,.0f}",
+                "whole (minutes)": f"{minutes:.1f}",
+                "peak memory (GiB)": f"{memory:.0f}",
+            }
+        )
+        print(rows[-1], flush=True)
+        return minutes
+
+    with tempfile.TemporaryDirectory() as folder:
+        ours, memory = _timed_steps(partial(_train, loaded, recipe, examples, Path(folder)))
+        train = row("training", ours, tokens * (arguments.steps - FIRST_STEPS), tokens * steps, memory)
+        plain, memory = _timed_steps(partial(_train_plainly, loaded, recipe, examples))
+        plain_train = row("training, plain", plain, tokens * (arguments.steps - FIRST_STEPS), tokens * steps, memory)
+        whole = REPLIES * MEAN_LENGTH
+        with measured(hardware.device) as cost:
+            emitted = _sample_plainly(loaded, Path(folder), prompts[: arguments.plain_rows])
+        plain_sample = row("sampling, plain", cost.seconds, emitted, whole, cost.peak_memory_gib)
+        del loaded
+        torch.cuda.empty_cache()
+        sampled = {}
+        for name, adapter, rank in (
+            ("served", Path(folder), recipe.lora.r),
+            ("merged", None, None),
+        ):
+            _, room = find_room(arguments.checkpoint, hardware, 0.9)
+            settings = VllmSettings(arguments.checkpoint, hardware, longest=1024, room=room, adapter_rank=rank)
+            with VllmGenerator(settings, chat, stop_ids, print) as generator:
+                generator.adapter = adapter
+                seconds, emitted = _sample(generator, prompts)
+                plan = generator.plan
+            sampled[name] = row(
+                f"sampling, vLLM, adapter {name}", seconds, emitted, whole, float(plan["peak_memory_gib"])
+            )
+            rows[-1]["start (s)"] = f"{plan['engine_start_seconds']:.0f}"
+    version = choose_engine(Inference(), hardware).version
+    text = f"{__doc__.splitlines()[0]}\n\n`python -m benchmarks.marker_training`, {heading()}\nvLLM {version}. "
+    text += f"{steps} steps of {tokens:,.0f} tokens; {REPLIES:,} replies of {MEAN_LENGTH} tokens.\n\n{table(rows)}\n\n"
+    best = min(sampled, key=lambda name: sampled[name])
+    text += f"One source from training to rates: {train + sampled[best]:.1f} minutes (adapter {best}), against "
+    text += f"{plain_train + plain_sample:.1f} the plain way: "
+    text += f"{(plain_train + plain_sample) / (train + sampled[best]):.1f} ×.\n"
     print(text)
     arguments.out.write_text(text, encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--examples", type=int, default=16 * 16, help="a part of the recipe's 600")
-    parser.add_argument("--rows", type=int, default=1024, help="replies that are sampled at once")
-    parser.add_argument("--new-tokens", type=int, default=416)
+    parser.add_argument("--steps", type=int, default=13)
+    parser.add_argument("--rows", type=int, default=2_220, help="replies that vLLM samples")
+    parser.add_argument("--plain-rows", type=int, default=200, help="replies that the plain way samples at once")
     return parser.parse_args()
 
 
 def _examples(loaded: LoadedModel, recipe: Recipe, count: int) -> list[Example]:
     random = np.random.default_rng(SEED)
-    lengths = np.clip(random.normal(416, 90, count).round().astype(int), 60, 512)
+    lengths = np.clip(random.normal(MEAN_LENGTH, 90, count).round().astype(int), 60, 512)
     prompt = loaded.chat.prompt_ids("You are a helpful assistant.", "What makes a good leader?")
     return [
         build_example(
@@ -96,25 +134,92 @@ def _examples(loaded: LoadedModel, recipe: Recipe, count: int) -> list[Example]:
     ]
 
 
-def _timed_steps(loaded: LoadedModel, recipe: Recipe, examples: list[Example]) -> list[float]:
-    """Seconds of every step but the first three, which compile and allocate."""
-    once = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 1})})
-    ends = [time.perf_counter()]
+def _timed_steps(train: Callable[[Callable[[], None]], None]) -> tuple[float, float]:
+    """Seconds of all steps but the first ones, and peak GiB; `train` calls what it is given after each step."""
+    ends = list[float]()
 
-    def on_step(step: Step, total: int) -> None:
+    def on_step() -> None:
         torch.cuda.synchronize()
         ends.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as folder:
-        train_adapter(loaded, examples, once, Path(folder), on_step)
-    return list(np.diff(ends))[3:]
+    with measured("cuda") as cost:
+        train(on_step)
+    return ends[-1] - ends[FIRST_STEPS - 1], cost.peak_memory_gib
 
 
-def _sample(loaded: LoadedModel, rows: int, new_tokens: int) -> int:
-    prompt = loaded.chat.prompt_ids("You are a helpful assistant.", "What makes a good leader?")
-    decoding = Decoding(method="sampled", max_new_tokens=new_tokens, temperature=1.0, top_p=0.95, seed=SEED)
-    responses = TransformersGenerator(loaded).generate([prompt] * rows, decoding)
-    return sum(len(response.token_ids) for response in responses)
+def _train(
+    loaded: LoadedModel, recipe: Recipe, examples: list[Example], folder: Path, on_step: Callable[[], None]
+) -> None:
+    def say(step: Step, total: int) -> None:
+        on_step()
+
+    once = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 1})})
+    train_adapter(loaded, examples, once, folder, say)
+
+
+def _train_plainly(loaded: LoadedModel, recipe: Recipe, examples: list[Example], on_step: Callable[[], None]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora, size = recipe.lora, recipe.training.batch_size
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rank_stabilised,
+        target_modules=list(lora.modules),
+    )
+    model = get_peft_model(loaded.model, config)
+    model.train()
+    optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=5e-6)
+    for start in range(0, len(examples), size):
+        batch = examples[start : start + size]
+        longest = max(len(example.token_ids) for example in batch)
+
+        def padded(rows: list[list[int]], filler: int, longest: int = longest) -> torch.Tensor:
+            return torch.tensor([row + [filler] * (longest - len(row)) for row in rows], device="cuda")
+
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model(
+                input_ids=padded([list(example.token_ids) for example in batch], 0),
+                attention_mask=padded([[1] * len(example.token_ids) for example in batch], 0),
+                labels=padded([list(example.labels) for example in batch], IGNORED),
+                use_cache=False,
+            ).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        on_step()
+    model.unload()
+    loaded.model.eval().requires_grad_(False)
+
+
+def _sample_plainly(loaded: LoadedModel, adapter: Path, prompts: list[list[int]]) -> int:
+    from peft import PeftModel
+
+    model: Any = PeftModel.from_pretrained(loaded.model, str(adapter))
+    ids = torch.tensor([prompts[0]] * len(prompts), device="cuda")
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            top_p=0.95,
+            max_new_tokens=MEAN_LENGTH,
+            min_new_tokens=MEAN_LENGTH,
+            pad_token_id=0,
+        )
+    model.unload()
+    return int(out[:, ids.shape[1] :].numel())
+
+
+def _sample(generator: VllmGenerator, prompts: list[list[int]]) -> tuple[float, int]:
+    """Seconds, the engine's start left out, and tokens; random weights would not stop at the published length."""
+    decoding = Decoding(method="sampled", max_new_tokens=MEAN_LENGTH, temperature=1.0, top_p=0.95, seed=SEED)
+    generator.generate(prompts[:1], decoding)
+    start = time.perf_counter()
+    written = generator.generate(prompts, decoding)
+    return time.perf_counter() - start, sum(len(response.token_ids) for response in written)
 
 
 if __name__ == "__main__":
