@@ -34,7 +34,8 @@ def main() -> None:
         measure(arguments.measure, arguments.checkpoints.split(","), arguments.began)
         return
     folder: Path = arguments.folder
-    prepare(folder, arguments.tokenizer)
+    if not folder.is_dir():
+        prepare(folder, arguments.tokenizer)
     registered = [register(folder / f"home_{kind}") for kind in ("cold", "warm", "killed") if make_home(folder, kind)]
     (cold,) = run(folder, "cold", [FIRST])
     warm, second = run(folder, "warm", [FIRST, SECOND])

@@ -104,6 +104,7 @@ class PrefixScorer:
             else:
                 yield self._pieces(prompts, response, self.loaded.tokens_at_once(len(prompts)))
 
+    @torch.inference_mode()
     def _joined(self, alone: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
         """(K, t, V) of K scorers' (1, t, V)."""
         for parts in zip(*alone, strict=True):
@@ -116,12 +117,13 @@ class PrefixScorer:
         (prefix,) = self._prefixes([prompts])
         following = torch.tensor(response[:-1], dtype=torch.long, device=self.loaded.device).expand(len(prompts), -1)
         fed = torch.cat([prefix.last_tokens, following], dim=1)
-        mask = torch.cat([prefix.mask, prefix.mask.new_ones(fed.shape)], dim=1)
+        before, mask = prefix.mask.shape[1], torch.cat([prefix.mask, prefix.mask.new_ones(fed.shape)], dim=1)
         cache, start, given = prefix.copied(), 0, 0
         while start < fed.shape[1]:
             piece = fed[:, start : start + self._positions.at_most(estimate)]
             end = start + piece.shape[1]
-            logits = self._positions.attempt(piece.shape[1], self._feed, piece, mask, prefix.lengths + start, cache)
+            seen, first = mask[:, : before + end], prefix.lengths + start
+            logits = self._positions.attempt(piece.shape[1], self._feed, piece, seen, first, cache)
             if logits is None:  # some layers may hold the piece: from the start again, without what is given
                 cache, start = prefix.copied(), 0
                 continue
@@ -131,15 +133,11 @@ class PrefixScorer:
             del logits  # the reader's alone while the next piece is computed
             start = end
 
-    def _feed(self, piece: Tensor, mask: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
-        """Logits of a piece whose first tokens stand at position `first` (K or 1, 1); extends the cache.
-
-        `mask` is that of the whole sequences: what comes after the piece is cut off here.
-        """
-        seen = cache.get_seq_length() + piece.shape[1]
+    def _feed(self, piece: Tensor, seen: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
+        """Logits of a (K, t) piece whose first tokens stand at position `first` (K, 1); extends the cache."""
         logits: Tensor = self.loaded.model(
             input_ids=piece,
-            attention_mask=mask[:, :seen],
+            attention_mask=seen,
             position_ids=first + torch.arange(piece.shape[1], device=piece.device),
             past_key_values=cache,
             use_cache=True,
@@ -157,8 +155,8 @@ class PrefixScorer:
         cache, start = DynamicCache(), 0
         while start < longest:
             piece = padded[:, start : start + self._prompt_positions.at_most(longest)]
-            first = torch.full_like(lengths, start)
-            if self._prompt_positions.attempt(piece.shape[1], self._feed, piece, mask, first, cache, 1) is None:
+            seen, first = mask[:, : start + piece.shape[1]], torch.full_like(lengths, start)
+            if self._prompt_positions.attempt(piece.shape[1], self._feed, piece, seen, first, cache, 1) is None:
                 cache, start = DynamicCache(), 0
             else:
                 start += piece.shape[1]
