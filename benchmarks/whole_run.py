@@ -36,12 +36,15 @@ def main() -> None:
     folder: Path = arguments.folder
     if not folder.is_dir():
         prepare(folder, arguments.tokenizer)
-    registered = [register(folder / f"home_{kind}") for kind in ("cold", "warm", "killed") if make_home(folder, kind)]
+    homes = [make_home(folder, kind) for kind in ("cold", "warm", "killed")]
+    digests = register(homes[0])
+    for home in homes[1:]:
+        shutil.copy(homes[0] / "weights_digests.json", home)
     (cold,) = run(folder, "cold", [FIRST])
     warm, second = run(folder, "warm", [FIRST, SECOND])
     kept = run_and_kill(folder, "killed")
     (resumed,) = run(folder, "killed", [FIRST])
-    write(arguments.out, cold, warm, second, kept, resumed, registered[0])
+    write(arguments.out, cold, warm, second, kept, resumed, digests)
 
 
 def prepare(folder: Path, tokenizer: Path) -> None:

@@ -1,0 +1,408 @@
+"""Out of memory: the batch halves and the work goes on; it never dies half-way without keeping what is done.
+
+A CPU has no limit that a test could reach, so a hook on a late layer stands for the allocator: it raises PyTorch's own
+error whenever more than so many rows or tokens come at once, when earlier layers have done their part.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from persona_assets.checkpoint import Checkpoint
+from persona_assets.inference import (
+    LoadedModel,
+    PrefixScorer,
+    Scored,
+    Scorer,
+    TransformersGenerator,
+    choose_hardware,
+    last_token_states,
+    load_model,
+)
+from persona_assets.inference.memory import AtOnce
+from persona_assets.inference.packed import PackedScorer
+from persona_assets.settings import Decoding, Inference
+
+PROMPTS = [[10, 20, 30], [40, 50], [60, 70, 80, 90], [11], [12, 13, 14, 15, 16]]
+RESPONSES = [[5 + i for i in range(length)] for length in (11, 3, 16)]
+WORK = [Scored(PROMPTS, response) for response in RESPONSES]
+SAMPLED = Decoding(method="sampled", max_new_tokens=8, seed=1)
+
+
+@pytest.fixture
+def tiny(tiny_directory: Path) -> LoadedModel:
+    return load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
+
+
+class Allocator:
+    """Has room for `room` items of a dimension of what a module is given; remembers every size that was asked for."""
+
+    def __init__(self, room: int, dimension: int) -> None:
+        self.room, self.dimension = room, dimension
+        self.asked: list[int] = []
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.asked.append(inputs[0].shape[self.dimension])
+        if self.asked[-1] > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than the test allows.")
+
+
+@contextmanager
+def limited(module: nn.Module, room: int, dimension: int) -> Iterator[Allocator]:
+    allocator = Allocator(room, dimension)
+    handle = module.register_forward_pre_hook(allocator)
+    try:
+        yield allocator
+    finally:
+        handle.remove()
+
+
+def last_block(loaded: LoadedModel) -> nn.Module:
+    """By then the blocks below have put a piece into the cache."""
+    block: nn.Module = loaded.model.model.layers[-1]
+    return block
+
+
+def scored(scorer: Scorer, work: list[Scored]) -> list[list[Tensor]]:
+    return [list(pieces) for pieces in scorer.logits(work)]
+
+
+def whole_each(pieces: list[list[Tensor]]) -> list[Tensor]:
+    return [torch.cat(each, dim=1) for each in pieces]
+
+
+def whole(pieces: list[list[Tensor]]) -> Tensor:
+    return torch.cat(whole_each(pieces), dim=1)
+
+
+def positions(pieces: list[list[Tensor]]) -> list[list[int]]:
+    return [[piece.shape[1] for piece in each] for each in pieces]
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == AtOnce.__module__ and r.levelno == logging.WARNING]
+
+
+# The idea itself
+
+
+def test_what_is_done_is_kept_and_nothing_is_done_twice(caplog: pytest.LogCaptureFixture) -> None:
+    room, done = 8, list[int]()
+
+    def work(part: slice) -> list[int]:
+        if part.stop - part.start > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        done.extend(range(part.start, part.stop))
+        return done[-(part.stop - part.start) :]
+
+    at_once = AtOnce("counting", "numbers")
+    for count, _ in enumerate(at_once.slices(50, 16, work)):
+        room = 3 if count == 1 else room
+    assert done == list(range(50))
+    assert at_once.size == 2
+    assert said(caplog) == [
+        "counting: out of memory with 16 numbers at once; going on with 8, "
+        "and with half as many again wherever that is too many"
+    ]
+
+
+def test_the_memory_of_a_failed_attempt_is_free_before_the_next() -> None:
+    from weakref import ref
+
+    class Block:
+        pass
+
+    alive: list[ref[Block]] = []
+
+    def work(part: slice) -> int:
+        assert all(block() is None for block in alive)
+        block = Block()
+        alive.append(ref(block))
+        if part.stop - part.start > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1
+
+    assert sum(AtOnce("counting", "numbers").slices(3, 4, work)) == 3
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to …",
+        "[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you tried to …",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_runs_out_under_several_names(message: str) -> None:
+    sizes: list[int] = []
+
+    def work(part: slice) -> int:
+        sizes.append(part.stop - part.start)
+        if sizes[-1] > 1:
+            raise RuntimeError(message)
+        return 1
+
+    assert list(AtOnce("counting", "numbers").slices(2, 2, work)) == [1, 1]
+    assert sizes == [2, 1, 1]
+
+
+def test_the_cpus_own_allocator_says_it_so() -> None:
+    """If this fails, PyTorch has changed its words and `memory` must learn the new ones."""
+    sizes: list[int] = []
+
+    def work(part: slice) -> int:
+        sizes.append(part.stop - part.start)
+        return torch.empty(1 << 60 if sizes[-1] > 1 else 1).ndim
+
+    assert list(AtOnce("counting", "numbers").slices(2, 2, work)) == [1, 1]
+
+
+def test_another_error_is_not_tried_again() -> None:
+    calls: list[slice] = []
+
+    def work(part: slice) -> int:
+        calls.append(part)
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        list(AtOnce("counting", "numbers").slices(8, 8, work))
+    assert len(calls) == 1
+
+
+# Responses
+
+
+@pytest.mark.parametrize("decoding", [Decoding(max_new_tokens=8), SAMPLED], ids=lambda decoding: decoding.method)
+def test_fewer_rows_at_once_write_the_same_responses(
+    tiny: LoadedModel, decoding: Decoding, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = PROMPTS + PROMPTS  # the same prompt in another row is another sample
+    expected = TransformersGenerator(tiny).generate(prompts, decoding)
+    generator = TransformersGenerator(tiny)
+    with limited(last_block(tiny), 3, dimension=0) as allocator:
+        assert generator.generate(prompts, decoding) == expected
+        assert list(dict.fromkeys(allocator.asked)) == [10, 5, 2]
+        allocator.asked.clear()
+        assert generator.generate(prompts, decoding) == expected
+        assert set(allocator.asked) == {2}
+    assert len(said(caplog)) == 1
+    assert "writing responses: out of memory with 10 rows at once" in said(caplog)[0]
+
+
+def test_a_row_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+    with (
+        limited(last_block(tiny), 0, dimension=0),
+        pytest.raises(torch.OutOfMemoryError, match="writing responses: out of memory with rows at once: 1, and fewer"),
+    ):
+        TransformersGenerator(tiny).generate(PROMPTS, SAMPLED)
+
+
+# Hidden states
+
+
+def test_fewer_prompts_at_once_have_the_same_states(tiny: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+    expected = last_token_states(tiny, PROMPTS, [0, 2])
+    with limited(last_block(tiny), 2, dimension=0) as allocator:
+        close(last_token_states(tiny, PROMPTS, [0, 2]), expected)
+        close(last_token_states(tiny, PROMPTS, [0, 2]), expected)
+    assert allocator.asked == [5, 2, 2, 1, 2, 2, 1]
+    assert len(said(caplog)) == 1
+    assert not any(module._forward_hooks for module in tiny.model.modules())
+
+
+def test_a_prompt_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+    with (
+        limited(last_block(tiny), 0, dimension=0),
+        pytest.raises(torch.OutOfMemoryError, match="reading hidden states: out of memory with prompts at once: 1"),
+    ):
+        last_token_states(tiny, PROMPTS, [0])
+
+
+# Scores, the generic way
+
+
+def test_a_response_in_halved_pieces_is_scored_as_from_the_start(
+    tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 12)
+    scorer, small = PrefixScorer(tiny), PrefixScorer(tiny)
+    expected = scored(PrefixScorer(tiny), WORK)
+    with limited(last_block(tiny), 4, dimension=1):
+        found = scored(scorer, WORK)
+    assert positions(found) == [[2] * 5 + [1], [2, 1], [2] * 8]  # 11 → 5 → 2
+    close(whole(found), whole(expected))
+    assert scorer.plan["positions_at_once"] == 2
+    assert len(said(caplog)) == 1
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 2)
+    assert torch.equal(whole(found), whole(scored(small, WORK)))
+
+
+@pytest.mark.parametrize("room", [3, 2, 1])
+def test_pieces_that_were_handed_out_stay_and_the_rest_follows(
+    tiny: LoadedModel, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program takes memory while a response is half read; half of 5 is 2, which does not end where 5 did."""
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 5)
+    (expected,) = scored(PrefixScorer(tiny), WORK[2:])
+    with limited(last_block(tiny), 5, dimension=1) as allocator:
+        (pieces,) = PrefixScorer(tiny).logits(WORK[2:])
+        found = [next(pieces)]
+        allocator.room = room
+        found += pieces
+    assert [piece.shape[1] for piece in found][:3] == [5, *([1, 2] if room > 1 else [1, 1])]
+    close(torch.cat(found, dim=1), torch.cat(expected, dim=1))
+
+
+def test_prompts_that_do_not_fit_whole_are_read_in_pieces(
+    tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 1)
+    expected = scored(PrefixScorer(tiny), WORK)
+    with limited(last_block(tiny), 1, dimension=1) as allocator:
+        close(whole(scored(PrefixScorer(tiny), WORK)), whole(expected))
+    assert allocator.asked[:6] == [4, 2, 1, 1, 1, 1]
+    assert [message.split(":")[0] for message in said(caplog)] == ["reading prompts"]
+
+
+def test_a_position_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+    with (
+        limited(tiny.model.lm_head, 0, dimension=1),
+        pytest.raises(torch.OutOfMemoryError, match="reading prompts: out of memory with positions at once: 1, and"),
+    ):
+        scored(PrefixScorer(tiny), WORK)
+    with (
+        limited(tiny.model.lm_head, 0, dimension=1),
+        pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with positions at once: 1, and fewer"),
+    ):
+        scored(PrefixScorer(tiny), [Scored([[11], [12]], RESPONSES[0])])  # no prompt to be read before
+
+
+def test_a_deterministic_score_keeps_its_sizes_or_fails(
+    tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for scorer in (PrefixScorer(tiny, deterministic=True), PackedScorer(tiny, deterministic=True)):
+        expected = scored(scorer, WORK)
+        with limited(tiny.model.model.embed_tokens, 10, dimension=-1) as allocator:
+            (done,) = scored(scorer, WORK[1:2])
+            assert torch.equal(done[0], expected[1][0])
+            with pytest.raises(torch.OutOfMemoryError, match="a size that `deterministic: true` fixes; leave it out"):
+                scored(scorer, WORK[:1])
+            assert max(allocator.asked) == len(RESPONSES[0])
+        assert all(
+            torch.equal(*each) for each in zip(whole_each(scored(scorer, WORK)), whole_each(expected), strict=True)
+        )
+    assert not said(caplog)
+
+
+# Scores, packed
+
+
+def test_smaller_chunks_score_the_same(tiny: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+    expected = scored(PackedScorer(tiny), WORK)
+    scorer = PackedScorer(tiny, tokens_at_once=4096)
+    with limited(tiny.model.model.embed_tokens, 40, dimension=0) as allocator:
+        close(whole(scored(scorer, WORK)), whole(expected))
+        assert allocator.asked[:2] == [10, 150]  # the prompts, then all responses
+        failed = [asked for asked in allocator.asked if asked > 40]
+        assert len(failed) == 2
+        assert sum(allocator.asked) == 10 + 150 + sum(failed)  # nothing that was done is done again
+        size = int(scorer.plan["scorer"].split()[1])
+        assert 16 <= size <= 40
+        allocator.asked.clear()
+        close(whole(scored(scorer, WORK)), whole(expected))
+        assert max(allocator.asked) <= size
+    assert len(said(caplog)) == 1
+    assert "scoring: out of memory with 150 tokens at once" in said(caplog)[0]
+
+
+def test_chunks_that_were_scored_are_kept_when_a_later_one_does_not_fit(tiny: LoadedModel) -> None:
+    expected = scored(PackedScorer(tiny), WORK)
+    with limited(tiny.model.model.embed_tokens, 64, dimension=0) as allocator:
+        responses = PackedScorer(tiny, tokens_at_once=64).logits(WORK)
+        found = [list(next(responses))]
+        allocator.room = 20
+        found += map(list, responses)
+    close(whole(found), whole(expected))
+
+
+def test_prompts_are_read_in_smaller_chunks(tiny: LoadedModel) -> None:
+    expected = scored(PackedScorer(tiny), WORK)
+    with limited(tiny.model.model.embed_tokens, 16, dimension=0) as allocator:
+        long = [Scored([*PROMPTS, list(range(20, 37))], each.response) for each in WORK]
+        found = scored(PackedScorer(tiny), long)
+    assert allocator.asked[0] == 26
+    close(whole(found)[:5], whole(expected))
+
+
+def test_a_sequence_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+    with (
+        limited(tiny.model.model.embed_tokens, 2, dimension=0),
+        pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with tokens at once: 1, and fewer"),
+    ):
+        scored(PackedScorer(tiny), WORK)
+
+
+def test_packed_logits_come_in_halved_pieces(
+    tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, scorer = scored(PackedScorer(tiny), WORK), PackedScorer(tiny)
+    unlimited = scorer._logits
+
+    def logits(piece: Tensor) -> Any:
+        if piece.shape[1] > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return unlimited(piece)
+
+    monkeypatch.setattr(scorer, "_logits", logits)
+    found = scored(scorer, WORK)
+    assert positions(found) == [[5, 5, 1], [3], [5, 5, 5, 1]]
+    close(whole(found), whole(expected))
+    assert scorer.plan["positions_at_once"] == 5
+    assert len(said(caplog)) == 1
+
+
+# A card
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_a_full_card_scores_the_same_in_smaller_chunks(tiny_directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cuda")))
+    random = torch.Generator().manual_seed(1)
+    work = [
+        Scored([prompt * 40 for prompt in PROMPTS], torch.randint(3, 250, (1024,), generator=random).tolist())
+        for _ in range(48)
+    ]
+    unlimited = PackedScorer(loaded, tokens_at_once=1 << 18)
+
+    def means(scorer: Scorer) -> Tensor:
+        return torch.stack(
+            [torch.cat([piece.float().logsumexp(-1) for piece in each], 1) for each in scorer.logits(work)]
+        ).cpu()
+
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    expected = means(unlimited)
+    needed = torch.cuda.max_memory_allocated() - before
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    scorer = PackedScorer(loaded, tokens_at_once=1 << 18)
+    try:
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + needed / 2) / total)
+        found = means(scorer)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+    assert int(scorer.plan["scorer"].split()[1]) < 1 << 18
+    assert len(said(caplog)) == 1
