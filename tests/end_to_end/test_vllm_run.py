@@ -1,16 +1,23 @@
 """The small study with vLLM as the engine, through the real graph; needs a Python that has vLLM."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from persona_assets.artefacts import Artefact
 from persona_assets.definitions import build_definitions
 from persona_assets.inference.engines import vllm_version
 from persona_assets.orchestration import resources
-from persona_assets.orchestration.partitions import STUDY
+from persona_assets.orchestration.heavy import Station, recorded_checkpoint
+from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.markers import rate_source, training_sets
+from persona_assets.orchestration.partitions import STUDY, partition_key
+from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
+from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 from tests.end_to_end.test_small_study import metadata, value
 
@@ -18,15 +25,29 @@ pytestmark = pytest.mark.skipif(vllm_version() is None, reason="vLLM is not inst
 
 
 @pytest.fixture(scope="module")
-def vllm_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, embedded_directory: Path) -> Iterator[Run]:
-    study = STUDY.model_copy(update={"inference": STUDY.inference.model_copy(update={"engine": "vllm"})})
+def study() -> Study:
+    return STUDY.model_copy(update={"inference": STUDY.inference.model_copy(update={"engine": "vllm"})})
+
+
+@pytest.fixture(scope="module")
+def vllm_run(
+    study: Study, tmp_path_factory: pytest.TempPathFactory, repository: Path, embedded_directory: Path
+) -> Iterator[Run]:
     home = new_home(tmp_path_factory.mktemp("vllm") / "home", repository, embedded_directory)
     with dg.DagsterInstance.from_config(str(home.root)) as instance:
         run = Run(instance, build_definitions(study, home), home, study, CHECKPOINT)
         run.prepare()
-        assert run.materialise() == ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
+        run.materialise_job("identify_checkpoint")
+        run.materialise_job("measure_personas")
         yield run
-        resources._close_engine()
+
+
+@pytest.fixture
+def station(small_run: Run, study: Study) -> Iterator[Station]:
+    """The checkpoint of the small run, with vLLM to write."""
+    recorded = recorded_checkpoint(small_run.instance, small_run.home, CHECKPOINT)
+    yield Station(Gpu(**study.inference.model_dump()), *recorded, logging.getLogger("test"), ("villain",))
+    resources._close_engine()
 
 
 def test_responses_are_those_of_transformers_and_say_who_wrote_them(vllm_run: Run, small_run: Run) -> None:
@@ -49,12 +70,23 @@ def test_only_what_an_engine_writes_has_another_fingerprint(vllm_run: Run, small
     assert fingerprint(vllm_run, "centroids") == fingerprint(small_run, "centroids")
 
 
-def test_a_sources_adapter_is_in_what_vllm_writes(vllm_run: Run) -> None:
-    found = metadata(vllm_run, "marker_rates", "villain")
+def test_the_engine_is_closed_once_a_model_is_asked_for_and_nothing_is_computed_twice(vllm_run: Run) -> None:
+    assert not resources._engines
+    assert not vllm_run.materialise_job("measure_personas")
+
+
+def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Station, study: Study) -> None:
+    key = partition_key(CHECKPOINT, "villain")
+    adapter: Artefact = latest_artefacts(small_run.instance, small_run.home.store, "marker_adapter", [key])[key]
+    table, found = rate_source(small_run.home.store, study, station, adapter)
     assert found["label_log_prob_merged"] == pytest.approx(found["label_log_prob_adapter"], abs=0.01)
     assert found["label_log_prob_merged"] > found["label_log_prob_base"] + 0.1
-    assert set(value(vllm_run, "marker_rates", "villain").model) == {"adapted", "base"}
+    assert found["replies"] == len(study.targets) * len(study.questions) * 5
+    assert set(table.model) == {"adapted", "base"}
 
 
-def test_everything_is_current_afterwards(vllm_run: Run) -> None:
-    assert vllm_run.materialise() == []
+def test_replies_to_train_on_are_written_for_every_missing_source_at_once(station: Station, study: Study) -> None:
+    sets = training_sets(station, study, "villain")
+    assert list(sets) == ["villain"]
+    conversations, examples = sets["villain"]
+    assert len(conversations) == len(examples) > 16
