@@ -281,7 +281,7 @@ def draw(runs: dict[str, dict[str, float]], path: Path) -> None:
         panel.bar_label(bars, [f"{length:.0f}" if length > 1.5 else "" for length in lengths], label_type="center")
         left = [start + length for start, length in zip(left, lengths, strict=True)]
     panel.invert_yaxis()
-    panel.set_xlabel("seconds from launch")
+    panel.set_xlabel("seconds")
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=160)

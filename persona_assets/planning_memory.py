@@ -68,7 +68,7 @@ def training_need(shape: Shape, recipe: Recipe, prompt: float, width: int) -> Ne
     length = min(recipe.training.max_length, prompt + recipe.replies.max_new_tokens)
     tokens = recipe.training.batch_size * length
     adapted = sum(shape.projections[module][0] for module in recipe.lora.modules if module in shape.projections)
-    block = tokens * (17 * width * shape.hidden + 8 * adapted)
+    block = tokens * (17 * width * shape.hidden + 2 * width * adapted)
     logits = tokens * shape.vocabulary * (3 * 4 + width) if recipe.loss.where == "completion" else 0
     optimised = 16 * lora_parameters(shape, recipe)
     kept = shape.layers * block + optimised + logits

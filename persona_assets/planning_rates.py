@@ -20,20 +20,21 @@ MEASURED = {
     "pair": Fact(1.04e-12, "JS and both KLs, seconds a pair, position and vocabulary entry", "js.md"),
     "fixed_order": Fact(24.7 / 36.2, "scoring with `deterministic: true`, as a share of that", "scoring.md"),
     "read": Fact(311e12, "hidden states, FLOP/s (220 prompts in 0.36 s)", "scoring.md"),
-    "decode": Fact(91_611 / 3.8, "vLLM, tokens/s in 220 rows (91,611 in 3.8 s)", "RECIPES.md"),
+    "decode": Fact(91_611 / 4.25, "vLLM, tokens/s in 220 rows (91,611 in 4.25 s)", "whole_run_h200.md"),
+    "serve": Fact(15_851, "vLLM with an adapter, sampling, tokens/s", "marker_training.md"),
     "sample": Fact(5_000, "Transformers' sampling, tokens/s (4,167 and 5,088)", "marker_training.md"),
-    "train": Fact(214e12, "training, FLOP/s, activations kept (7,567 tokens/s)", "marker_training.md"),
+    "train": Fact(242e12, "training, FLOP/s, activations kept (8,542 tokens/s)", "marker_training.md"),
     "retrain": Fact(147e12, "training, FLOP/s, activations recomputed (5,201 tokens/s)", "marker_training.md"),
-    "vllm": Fact(35, "vLLM's start, seconds (15 without CUDA graphs)", "RECIPES.md"),
+    "vllm": Fact(27, "vLLM's start, seconds (68 the first time on a machine)", "whole_run_h200.md"),
     "compile": Fact(3.6, "kernels' first compilation, seconds (28.3 cold, 24.7 warm)", "scoring.md"),
     "cpu_score": Fact(
         0.122e12, "CPU: scoring, FLOP/s beside JS (0.033 s a response token of K = 11)", "scoring_cpu.md"
     ),
     "cpu_pair": Fact(2.2e-9, "CPU: JS and both KLs, as above (6 ms a token)", "scoring_cpu.md"),
-    "cpu_decode": Fact(110, "CPU: generating, tokens/s (0.009 s a token)", "RECIPES.md"),
-    "cpu_sample": Fact(194, "CPU: sampling, tokens/s (3,464 of 88 replies in 17.8 s)", "one trial"),
+    "cpu_decode": Fact(110, "CPU: generating, tokens/s (0.009 s a token)", "a trial"),
+    "cpu_sample": Fact(194, "CPU: sampling, tokens/s (3,464 of 88 replies in 17.8 s)", "a trial"),
     "cpu_train": Fact(0.09e12, "CPU: training, FLOP/s (half a minute a source of 24 steps)", "embedded.yaml"),
-    "cpu_start": Fact(14, "CPU: start and loading, seconds", "RECIPES.md"),
+    "cpu_start": Fact(14, "CPU: start and loading, seconds", "a trial"),
     "share": Fact(91_611 / (220 * 512), "mean response as a share of max_new_tokens (416 of 512)", "published_size.py"),
 }
 
@@ -47,7 +48,8 @@ class Machine:
         score, read, train, retrain: FLOP/s of scoring, of reading prompts, of training with activations kept and
             recomputed.
         pair: seconds of JS and both KLs of a pair of scorers at a position, for one entry of the vocabulary.
-        decode, sample: tokens/s times the model's parameters, for the study's responses and for replies about a marker.
+        decode, serve: tokens/s of vLLM times the model's parameters, without and with an adapter beside the weights.
+        sample: the same of Transformers.
         rows: responses at once that `decode` is of; fewer are slower in proportion.
         vllm, start: seconds before vLLM writes, and before all the rest begins.
         scaled: by what these rates follow from the H200's; empty where they were measured.
@@ -61,6 +63,7 @@ class Machine:
     retrain: float
     pair: float
     decode: float
+    serve: float
     sample: float
     rows: int
     vllm: float
@@ -81,6 +84,7 @@ def _like(card: Machine, name: str, gib: float, tflops: int, bandwidth: float) -
         retrain=card.retrain * products,
         pair=card.pair / products,
         decode=card.decode * reading,
+        serve=card.serve * reading,
         sample=card.sample * reading,
         scaled=f"{tflops} of 989 dense bf16 TFLOP/s, {bandwidth} of 4.8 TB/s",
     )
@@ -95,6 +99,7 @@ H200 = Machine(
     retrain=MEASURED["retrain"].value,
     pair=MEASURED["pair"].value,
     decode=MEASURED["decode"].value * QWEN_7B.parameters,
+    serve=MEASURED["serve"].value * QWEN_7B.parameters,
     sample=MEASURED["sample"].value * QWEN_7B.parameters,
     rows=220,
     vllm=MEASURED["vllm"].value,
@@ -115,6 +120,7 @@ CPU = Machine(
     retrain=MEASURED["cpu_train"].value,
     pair=MEASURED["cpu_pair"].value,
     decode=MEASURED["cpu_decode"].value * SMOLLM_135M.parameters,
+    serve=MEASURED["cpu_sample"].value * SMOLLM_135M.parameters,
     sample=MEASURED["cpu_sample"].value * SMOLLM_135M.parameters,
     rows=1,
     vllm=0,

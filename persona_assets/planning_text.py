@@ -79,8 +79,6 @@ def _time(plan: Plan) -> str:
     rows.append(("in all", *(totals[name] if fits.get(name, True) else "does not fit" for name in names)))
     notes = ["Measured: the H200 at 7B parameters and two CPU cores at 135M. All else is scaled, not measured."]
     notes.append("Loading weights is not counted on cards.")
-    if len(plan.memory) > 2:
-        notes[-1] += " Marker replies go at Transformers' rate, not vLLM's."
     if plan.shape.parameters < SMALL:
         notes.append("Below 1 G parameters a card waits for launches: its times here are too short.")
     return "\n".join((_table([("time", *names), *rows]), *notes))
@@ -98,7 +96,7 @@ def _storage(plan: Plan) -> str:
 
 def _sources(plan: Plan) -> str:
     rows = [(_number(fact.value), fact.what, fact.source) for fact in MEASURED.values()]
-    where = "           in benchmarks/results; RECIPES.md is the project's shared notes"
+    where = "           in benchmarks/results"
     scaled = [f"{card.name}: {card.scaled}" for card in CARDS if card.scaled]
     return "\n".join(
         (_table([("measured", "", "source"), *rows], left=(1, 2)), where, "scaled     " + "\n           ".join(scaled))

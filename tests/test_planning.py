@@ -96,9 +96,9 @@ def test_seconds_on_an_h200_are_those_that_were_measured(published: Plan) -> Non
         return stage(published, name).seconds[H200.name]
 
     assert seconds("logit_js") == pytest.approx(24.7, rel=0.03)
-    assert seconds("generations") == pytest.approx(3.8, rel=0.1)
+    assert seconds("generations") == pytest.approx(4.25, rel=0.1)  # benchmarks/results/whole_run_h200.md
     assert seconds("centroids") == pytest.approx(0.36, rel=0.1)
-    assert seconds("marker_adapter") == pytest.approx(5 * 11.6 * 60, rel=0.1)  # benchmarks/results/marker_training.md
+    assert seconds("marker_adapter") == pytest.approx(5 * 10.4 * 60, rel=0.1)  # benchmarks/results/marker_training.md
     assert 6 * 3.0 * 60 < seconds("marker_rates") < 6 * 3.7 * 60
 
 
@@ -115,8 +115,8 @@ def test_seconds_on_two_cores_are_those_that_were_measured() -> None:
 def test_memory_is_within_a_tenth_of_the_measured_peaks(published: Plan) -> None:
     generation, scoring, training = published.memory
     assert (scoring.weights + scoring.working) / GIB == pytest.approx(17.3, rel=0.1)
-    assert (training.weights + training.least) / GIB == pytest.approx(21.2, rel=0.1)
-    assert 102 < (training.weights + training.working) / GIB < 102 * 1.2  # the longest batch, not the mean one
+    assert (training.weights + training.least) / GIB == pytest.approx(19.5, rel=0.1)  # 21.2 with float32 copies
+    assert (training.weights + training.working) / GIB == pytest.approx(83, rel=0.1)
     assert generation.weights == scoring.weights == 2 * QWEN_7B.parameters
 
 

@@ -157,7 +157,7 @@ def needs_checkpointing(loaded: LoadedModel, examples: Sequence[Example], batch_
 
     About 34 bytes a token, block and hidden unit in 16 bits (Korthikanti et al. 2022, without attention's scores),
     twice that in float32. LoRA keeps what each adapted layer takes in once more, behind its dropout, and the dropout's
-    mask: counted as two copies.
+    mask: counted as two copies (Qwen2.5-7B's shape on an H200: 8.1 MB a padded token measured, 7.9 here).
 
     Args:
         adapted_inputs: input features of all layers that have an adapter, added up.
