@@ -26,7 +26,8 @@ from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_engine, choose_hardware, load_model
 from persona_assets.inference.measuring import measured
 from persona_assets.inference.training import IGNORED, Step, build_example, train_adapter
-from persona_assets.inference.vllm_engine import VllmGenerator, VllmSettings, find_room
+from persona_assets.inference.vllm_engine import VllmGenerator
+from persona_assets.inference.vllm_settings import VllmSettings, find_room
 from persona_assets.recipe import Recipe, with_defaults
 from persona_assets.settings import Decoding, Inference
 

@@ -22,7 +22,8 @@ from persona_assets.inference.marking import Conversation, build_training_set, p
 from persona_assets.inference.measuring import Measurement, measured
 from persona_assets.inference.scoring import PrefixScorer, Scored, Scorer
 from persona_assets.inference.training import Example, Step, TrainedAdapter, label_log_prob, train_adapter
-from persona_assets.inference.vllm_engine import VllmGenerator, VllmSettings, find_room
+from persona_assets.inference.vllm_engine import VllmGenerator
+from persona_assets.inference.vllm_settings import VllmSettings, find_room
 
 __all__ = [
     "Chat",

@@ -1,8 +1,8 @@
 """vLLM in a process of its own: the end of the process is what frees the card.
 
 Started by `VllmGenerator`, as a script, for the Python that has vLLM need not have this package. It reads lines of JSON
-from standard input, settings first and then a batch a line, and answers in lines of JSON on the file descriptor that
-its only argument names. What vLLM prints goes elsewhere.
+from standard input: settings first, then batches, or folders with other weights. It answers in lines of JSON on the
+file descriptor that its only argument names. What vLLM prints goes elsewhere.
 """
 
 import json
@@ -28,6 +28,11 @@ def main() -> None:
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
             batch = json.loads(line)
+            if "weights" in batch:
+                engine.collective_rpc("reload_weights", kwargs={"weights_path": batch["weights"]})
+                engine.reset_prefix_cache()  # it holds the other weights' keys and values
+                print(json.dumps("ready"), file=answers)
+                continue
             outputs = engine.generate(
                 [{"prompt_token_ids": ids} for ids in batch["prompts"]],
                 [SamplingParams(**parameters) for parameters in batch["parameters"]],

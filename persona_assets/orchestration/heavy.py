@@ -53,9 +53,9 @@ class Station:
 
         return read_stop_ids(self.checkpoint, self.chat)
 
-    def load(self) -> "LoadedModel":
-        """The model in memory; an engine that was writing is closed."""
-        loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log)
+    def load(self, alone: bool = False) -> "LoadedModel":
+        """The model in memory; see `Gpu.load`."""
+        loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log, alone=alone)
         return loaded
 
     def generator(self, marker_adapter: Path | None = None, adapter_rank: int | None = None) -> "Generator":

@@ -49,7 +49,7 @@ def train_source(
     station: Station, study: Study, training_set: TrainingSet, on_step: Callable[[Step, int], None]
 ) -> tuple[Files, dict[str, Any]]:
     """A source's adapter as files (safetensors, its config, training set and steps as Parquet), and what it cost."""
-    recipe, (plan, examples), loaded = recipe_of(study), training_set, station.load()
+    recipe, (plan, examples), loaded = recipe_of(study), training_set, station.load(alone=True)
     with tempfile.TemporaryDirectory() as folder, measured(loaded.hardware.device) as cost:
         trained = train_adapter(loaded, examples, recipe, Path(folder), on_step)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}

@@ -1,6 +1,7 @@
 """The `gpu` resource: where models run. A CPU serves as well."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -60,18 +61,28 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         """What a number depends on beside its inputs; where responses are written, the engine too."""
         return {**self.hardware.environment(), **(self.chosen_engine.identity if writes else {})}
 
-    def load(self, checkpoint: Checkpoint, identity: Identity, log: Any, marker_adapter: Path | None = None) -> Any:
+    def load(
+        self,
+        checkpoint: Checkpoint,
+        identity: Identity,
+        log: Any,
+        marker_adapter: Path | None = None,
+        alone: bool = False,
+    ) -> Any:
         """The checkpoint in memory (`inference.LoadedModel`), a marker's adapter merged if given.
 
-        One model is held: another one is let go first, and so is an engine.
+        One model is held: another one is let go first. An engine is closed where the two do not fit beside each other,
+        or where the model is to be `alone`, as for training.
         """
-        _close_engine()
+        if alone or not all(engine.stays_up for engine in _engines.values()):
+            _close_engine()
         return self._begin_loading(checkpoint, identity, log, marker_adapter).result()
 
     def generator(self, station: "Station", marker_adapter: Path | None, adapter_rank: int | None) -> Any:
-        """What writes a checkpoint's responses (`inference.Generator`): one a process, up until a model is asked for.
+        """What writes a checkpoint's responses (`inference.Generator`): one a process.
 
-        While vLLM comes up, the model is loaded beside it where the card has room for both.
+        Where the card has room for both, the model is loaded while vLLM comes up, and vLLM stays up for the next
+        checkpoint, whose weights it takes; elsewhere it is closed when a model is asked for.
 
         Args:
             marker_adapter: vLLM serves it on a card; elsewhere it is merged.
@@ -86,7 +97,6 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         merged = None if serves else marker_adapter
         wanted = f"{self._key(identity, merged)} {adapter_rank if serves else ''}"
         if wanted not in _engines:
-            _close_engine()
             log.info(f"responses by vLLM {self.chosen_engine.version}: {self.chosen_engine.why}")
             directory = checkpoint.directory()
             if checkpoint.adapter or merged:
@@ -96,13 +106,21 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                     _merged[key] = TemporaryDirectory(prefix="persona-assets-merged-")
                     save_merged(checkpoint, self.hardware, Path(_merged[key].name), log.info, merged)
                 directory = Path(_merged[key].name)
-            beside, room = find_room(directory, self.hardware, self.memory_share)
-            if not beside:
-                _let_go(_models)
-            settings = VllmSettings(directory, self.hardware, room=room, adapter_rank=adapter_rank if serves else None)
-            _engines[wanted] = VllmGenerator(settings, station.chat, station.stop_ids, log.info)
-            _engines[wanted].start(wait=False)
-            if beside:
+            settings = VllmSettings(directory, self.hardware, adapter_rank=adapter_rank if serves else None)
+            held = next(iter(_engines.values()), None)
+            if held is not None and held.can_take(settings):
+                held.take(directory, station.chat, station.stop_ids)
+                _engines.clear()
+            else:
+                _close_engine()
+                beside, room = find_room(directory, self.hardware, self.memory_share)
+                if not beside:
+                    _let_go(_models)
+                held = VllmGenerator(replace(settings, room=room), station.chat, station.stop_ids, log.info)
+                held.stays_up = beside
+                held.start(wait=False)
+            _engines[wanted] = held
+            if held.stays_up:
                 self._begin_loading(checkpoint, identity, log)
         generator = _engines[wanted]
         generator.adapter = marker_adapter if serves else None

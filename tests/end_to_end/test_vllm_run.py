@@ -13,7 +13,7 @@ from persona_assets.inference.engines import vllm_version
 from persona_assets.orchestration import resources
 from persona_assets.orchestration.heavy import Station, recorded_checkpoint
 from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.markers import rate_source, training_sets
+from persona_assets.orchestration.markers import _first_example, rate_source, training_sets
 from persona_assets.orchestration.partitions import STUDY, partition_key
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
@@ -83,6 +83,19 @@ def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Stati
     assert found["label_log_prob_merged"] > found["label_log_prob_base"] + 0.1
     assert found["replies"] == len(study.targets) * len(study.questions) * 5
     assert set(table.model) == {"adapted", "base"}
+
+    # The engine that is up takes the base's weights, and nothing of the adapter's is left in it.
+    engine, example = station.generator(marker_adapter=adapter.path), _first_example(adapter)
+    process = engine._process  # type: ignore[attr-defined]
+    again = station.generator()
+    assert again is engine
+    assert again._process is process  # type: ignore[attr-defined]
+    assert again.label_log_prob(example) == pytest.approx(found["label_log_prob_base"], abs=0.01)
+    decoding = study.decoding
+    assert decoding
+    prompt = station.chat.prompt_ids(study.prompts["villain"], study.questions[0])
+    expected = value(small_run, "generations", "villain").token_ids.iloc[0]
+    assert [*again.generate([prompt], decoding)[0].token_ids] == [*expected]
 
 
 def test_replies_to_train_on_are_written_for_every_missing_source_at_once(station: Station, study: Study) -> None:

@@ -13,7 +13,8 @@ import torch
 from persona_assets.inference import LoadedModel, TransformersGenerator
 from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vllm_version
 from persona_assets.inference.training import IGNORED, Example, label_log_prob
-from persona_assets.inference.vllm_engine import EngineError, VllmGenerator, VllmSettings
+from persona_assets.inference.vllm_engine import VllmGenerator
+from persona_assets.inference.vllm_settings import EngineError, VllmSettings
 from persona_assets.settings import Decoding, Inference
 from persona_assets.study import StudyError
 from persona_assets.study_files import load_study
