@@ -26,7 +26,7 @@ CODE_VERSIONS = {
     "marker_rates": 1,
     "leakage_table": 2,
     "partial_correlations": 1,
-    "figures": 1,
+    "figures": 2,
     "report": 2,
     "checkpoint_drift": 1,
 }

@@ -12,6 +12,7 @@ from persona_assets.presentation.leakage_heatmap import leakage_heatmap
 from persona_assets.presentation.leakage_scatter import leakage_against_predictors
 from persona_assets.presentation.links import Link
 from persona_assets.presentation.loss_curve import loss_curve
+from persona_assets.presentation.map import map_of_personas
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.report import render_report
 from persona_assets.presentation.scatter import js_against_cosine
@@ -42,6 +43,7 @@ __all__ = [
     "leakage_headline",
     "leakage_heatmap",
     "loss_curve",
+    "map_of_personas",
     "persona_order",
     "render_report",
     "rules_markdown",

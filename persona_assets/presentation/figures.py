@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
 from persona_assets.presentation.leakage_heatmap import base_text, leakage_heatmap, recipe_names
 from persona_assets.presentation.leakage_scatter import DYADS_NOT_INDEPENDENT, leakage_against_predictors
+from persona_assets.presentation.map import map_of_personas
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.pairs import cosine_columns
 from persona_assets.presentation.scatter import NOT_INDEPENDENT, js_against_cosine
@@ -47,8 +48,8 @@ def standard_figures(
     baseline: str | None = None,
     leakage_table: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
-    """Every figure that the room draws, keyed `js_heatmap`, `cosine_heatmaps_<population>`, `js_against_cosine`, and,
-    where leakage was measured, `leakage_heatmap` and `leakage_against_predictors`.
+    """Every figure that the room draws, keyed `js_heatmap`, `persona_map`, `cosine_heatmaps_<population>`,
+    `js_against_cosine`, and, where leakage was measured, `leakage_heatmap` and `leakage_against_predictors`.
 
     Args:
         logit_js_matrix, centroid_cosine, pair_table: as `js_heatmap`, `cosine_heatmaps`, `js_against_cosine` take them.
@@ -56,10 +57,12 @@ def standard_figures(
         leakage_table: as `leakage_heatmap` takes it; the pair table then holds leakage too.
 
     Returns:
-        The scatter is left out where the pair table holds no cosine.
+        The scatter is left out where the pair table holds no cosine, the map where there are two personas.
     """
     order = persona_order(logit_js_matrix)
     figures = {"js_heatmap": js_heatmap(logit_js_matrix)}
+    if len(order) > 2:
+        figures["persona_map"] = map_of_personas(logit_js_matrix, baseline)
     for population in centroid_cosine["population"].values:
         figures[f"{_COSINES}{population}"] = cosine_heatmaps(centroid_cosine, order, str(population))
     if cosine_columns(pair_table):
@@ -86,6 +89,13 @@ def caption(name: str, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame 
             "Jensen–Shannon divergence (JS, in nats: 0 for equal distributions, ln 2 ≈ 0.693 at most) between two "
             "personas’ next-token distributions on the same response, averaged over its tokens, then equally over the "
             f"responses of {averaged_over(logit_js_matrix)} to {attrs['questions']} questions. {order} {stair}"
+        )
+    if name == "persona_map":
+        return (
+            "Personas as points whose distances are near √JS (classical scaling of the JS matrix; √JS is a metric), JS "
+            f"over the responses of {averaged_over(logit_js_matrix)}. Percentages: what each axis keeps of the squared "
+            "distances. Ellipses: where 95 % of a point lies when the questions are resampled, each map turned onto "
+            "this one. Directions mean nothing by themselves."
         )
     if name.startswith(_COSINES):
         population = spoken(name.removeprefix(_COSINES))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 Point = tuple[float, float]
 
@@ -10,43 +11,45 @@ _REACHES = (1.0, 1.5, 2.2, 3.0, 4.0)
 
 
 def place_labels(
-    points: Sequence[Point], marked: Sequence[int], box: tuple[float, float], frame: tuple[float, float], clear: float
+    points: Sequence[Point], marked: Sequence[int], boxes: Sequence[Point], frame: tuple[float, float], clear: float
 ) -> list[Point]:
     """Find the nearest free place for each label, one after another.
 
     Args:
         points: every point of the panel, in any unit of length, from its lower left corner.
         marked: the indices of the points that get a label.
-        box: width and height of a label.
+        boxes: width and height of each label.
         frame: width and height of the panel; labels stay within it.
         clear: how far a label keeps from the centre of every point.
 
     Returns:
         The centre of each label. Where every place tried is taken, the least crowded.
     """
-    placed: list[Point] = []
-    half = (box[0] / 2, box[1] / 2)
-    for index in marked:
+    placed: list[tuple[Point, Point]] = []
+    for index, box in zip(marked, boxes, strict=True):
+        half = (box[0] / 2, box[1] / 2)
         origin = points[index]
         candidates = [
-            (origin[0] + reach * along * (half[0] + clear), origin[1] + reach * up * (half[1] + clear))
-            for reach in _REACHES
+            (origin[0] + along * (half[0] + clear + further), origin[1] + up * (half[1] + clear + further))
+            for further in ((reach - 1) * (half[1] + clear) for reach in _REACHES)
             for along, up in _DIRECTIONS
         ]
         inside = [place for place in candidates if _within(place, half, frame)] or candidates
-        placed.append(min(inside, key=lambda place: _crowding(place, half, points, placed, clear)))
-    return placed
+        placed.append((min(inside, key=partial(_crowding, half, points, placed, clear)), half))
+    return [place for place, _ in placed]
 
 
 def _within(place: Point, half: Point, frame: Point) -> bool:
     return all(half[axis] <= place[axis] <= frame[axis] - half[axis] for axis in (0, 1))
 
 
-def _crowding(place: Point, half: Point, points: Sequence[Point], placed: Sequence[Point], clear: float) -> float:
+def _crowding(
+    half: Point, points: Sequence[Point], placed: Sequence[tuple[Point, Point]], clear: float, place: Point
+) -> float:
     """How many points and labels a label here would touch; labels weigh most. Ties go to the candidate named first."""
     near_points = sum(_gap(place, point, half) < clear * 0.95 for point in points)
     on_labels = sum(
-        abs(place[0] - other[0]) < 2 * half[0] and abs(place[1] - other[1]) < 2 * half[1] for other in placed
+        all(abs(place[axis] - other[axis]) < half[axis] + its[axis] for axis in (0, 1)) for other, its in placed
     )
     return near_points + 10.0 * on_labels
 

@@ -145,7 +145,7 @@ def _letters(axes: Axes, size: tuple[float, float], x: Floats, y: Floats, key: K
     marked = [
         (letter, int(np.flatnonzero(shown == index)[0])) for group in key for letter, index in group if index in shown
     ]
-    places = place_labels(points, [point for _, point in marked], (1.9, 2.2), size, clear=0.9)
+    places = place_labels(points, [point for _, point in marked], [(1.9, 2.2)] * len(marked), size, clear=0.9)
     for (letter, point), (across, up) in zip(marked, places, strict=True):
         if np.hypot(across - points[point][0], up - points[point][1]) > 2.6:
             ends = np.array([points[point], (across, up)]) / size

@@ -201,8 +201,14 @@ def _matrix(names: list[str], squared: np.ndarray, questions: int, rng: np.rando
         "kl_low": kl * 0.85,
         "kl_high": kl * 1.2,
     }
+    # Questions differ by themselves; a generator of its own, so that nothing else that is drawn here moves.
+    own = np.random.default_rng(questions)
+    each = np.stack([_symmetric(own.normal(0, 0.3, (size, size))) for _ in range(questions)])
+    by_question = js_all * np.exp(each - each.mean(axis=0))
+    by_question *= js_all / np.where(js_all, by_question.mean(axis=0), 1)
     return xr.Dataset(
-        {name: (dims, values) for name, values in variables.items()},
+        {name: (dims, values) for name, values in variables.items()}
+        | {"js_by_question": (("question", "persona", "other"), by_question)},
         coords={"generators": subsets, "persona": names, "other": names},
         attrs={"generators_shown": "all", "level": 0.95, "resamples": 1000, "questions": questions, "seed": 0},
     )

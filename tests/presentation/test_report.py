@@ -137,7 +137,7 @@ def test_every_pair_and_every_response_is_on_the_page(page, eleven):
 
 
 def test_every_figure_is_embedded_with_what_it_shows(page):
-    assert page.count('src="data:image/svg+xml;base64,') == 3
+    assert page.count('src="data:image/svg+xml;base64,') == 4
     assert "over the responses of every generator to 20 questions" in " ".join(page.split())
     assert "centring population “study”" in page
     assert "95% intervals, bootstrap over questions, 1000 resamples" in page
@@ -182,7 +182,7 @@ def test_every_dyad_and_every_source_is_on_the_page(leaky_page, eleven):
         assert f"<td>{row.source_found}/{row.source_total}</td>" in section
     assert '<p class="number">0/220 <span class="unit">replies</span></p>' in section
     assert section.count('src="data:image/svg+xml;base64,') == 2
-    assert leaky_page.count('src="data:image/svg+xml;base64,') == 5
+    assert leaky_page.count('src="data:image/svg+xml;base64,') == 6
     assert "predict where a trained-in marker leaks?" in leaky_page
 
 
