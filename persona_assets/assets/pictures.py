@@ -26,7 +26,7 @@ def figures(
     pair_table: pd.DataFrame,
     **leakage: pd.DataFrame,
 ) -> dg.Output[dict[str, bytes]]:
-    """JS heatmap, map of the personas, cosine per layer, JS against cosine over the pairs, leakage: PNG, PDF and SVG."""
+    """JS heatmap, map of the personas, cosine per layer, JS against cosine, leakage: PNG, PDF and SVG."""
     drawn = draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline, **leakage)
     writers = {"png": draw.to_png, "pdf": draw.to_pdf, "svg": draw.to_svg}
     files = {f"{name}.{kind}": write(figure) for name, figure in drawn.items() for kind, write in writers.items()}
