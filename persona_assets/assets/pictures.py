@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from persona_assets import presentation as draw
-from persona_assets.orchestration.partitions import STUDY, leakage_input, per_checkpoint
+from persona_assets.orchestration.partitions import STUDY, inference_input, leakage_input, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.study import Study
 
@@ -14,7 +14,7 @@ PRESENTATION = "presentation"
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    ins=leakage_input(STUDY),
+    ins=leakage_input(STUDY) | inference_input(STUDY),
     group_name=PRESENTATION,
     kinds={"matplotlib"},
     code_version=code_version(STUDY, "figures"),
@@ -26,7 +26,7 @@ def figures(
     pair_table: pd.DataFrame,
     **leakage: pd.DataFrame,
 ) -> dg.Output[dict[str, bytes]]:
-    """JS heatmap, map of the personas, cosine per layer, JS against cosine, leakage: PNG, PDF and SVG."""
+    """JS, a map of the personas, cosine per layer, leakage and what carries it: PNG, PDF and SVG."""
     drawn = draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline, **leakage)
     writers = {"png": draw.to_png, "pdf": draw.to_pdf, "svg": draw.to_svg}
     files = {f"{name}.{kind}": write(figure) for name, figure in drawn.items() for kind, write in writers.items()}

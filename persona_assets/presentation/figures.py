@@ -5,16 +5,18 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
+from persona_assets.presentation.influence import influence_figure, left_out
 from persona_assets.presentation.leakage_heatmap import base_text, leakage_heatmap, recipe_names
 from persona_assets.presentation.leakage_scatter import DYADS_NOT_INDEPENDENT, leakage_against_predictors
 from persona_assets.presentation.map import map_of_personas
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.pairs import cosine_columns
 from persona_assets.presentation.scatter import NOT_INDEPENDENT, js_against_cosine
+from persona_assets.presentation.specification import specification_curve, specifications_of
 from persona_assets.presentation.style import spoken
 
 _COSINES = "cosine_heatmaps_"
-LEAKAGE_FIGURES = ("leakage_heatmap", "leakage_against_predictors")
+LEAKAGE_FIGURES = ("leakage_heatmap", "leakage_against_predictors", "specification_curve", "influence")
 
 _RESPONSES_OF = {
     "all": "every generator",
@@ -38,6 +40,16 @@ _LEAKAGE = {
         "population, at most three of its layers); colour and shape name the source, whose rate on itself stands in "
         f"the legend and is not plotted. Bars: Wilson 95 % intervals of found / total. {DYADS_NOT_INDEPENDENT}"
     ),
+    "specification_curve": (
+        "Correlation of the leakage rate with JS and with every cosine, under every coefficient, subset of dyads and "
+        "choice of generators that somebody might defend, sorted; ticks below say which choices a point stands for. "
+        f"JS has its sign turned, so that up means: the more alike, the more leaks. {DYADS_NOT_INDEPENDENT}"
+    ),
+    "influence": (
+        "Spearman’s ρ of the leakage rate with JS (sign turned) and with the cosine that the verdict is about, without "
+        "each source and without each persona. Where one row lies apart, the result is carried by one. "
+        f"{DYADS_NOT_INDEPENDENT}"
+    ),
 }
 
 
@@ -47,14 +59,17 @@ def standard_figures(
     pair_table: pd.DataFrame,
     baseline: str | None = None,
     leakage_table: pd.DataFrame | None = None,
+    partial_correlations: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
     """Every figure that the room draws, keyed `js_heatmap`, `persona_map`, `cosine_heatmaps_<population>`,
-    `js_against_cosine`, and, where leakage was measured, `leakage_heatmap` and `leakage_against_predictors`.
+    `js_against_cosine`, and, where leakage was measured, `leakage_heatmap`, `leakage_against_predictors`,
+    `specification_curve` and `influence`.
 
     Args:
         logit_js_matrix, centroid_cosine, pair_table: as `js_heatmap`, `cosine_heatmaps`, `js_against_cosine` take them.
         baseline: the persona whose pairs the scatter tells apart.
         leakage_table: as `leakage_heatmap` takes it; the pair table then holds leakage too.
+        partial_correlations: the statements about leakage; figures of what they cannot answer are left out.
 
     Returns:
         The scatter is left out where the pair table holds no cosine, the map where there are two personas.
@@ -73,6 +88,11 @@ def standard_figures(
         figures["leakage_against_predictors"] = leakage_against_predictors(
             pair_table, [persona for persona in order if persona in named]
         )
+    if partial_correlations is not None:
+        if len(specifications_of(partial_correlations)):
+            figures["specification_curve"] = specification_curve(partial_correlations)
+        if left_out(partial_correlations)["strength"].notna().any():
+            figures["influence"] = influence_figure(partial_correlations)
     return figures
 
 

@@ -35,7 +35,7 @@ def place_labels(
             for along, up in _DIRECTIONS
         ]
         inside = [place for place in candidates if _within(place, half, frame)] or candidates
-        placed.append((min(inside, key=partial(_crowding, half, points, placed, clear)), half))
+        placed.append((min(inside, key=partial(_crowding, origin, half, points, placed, clear)), half))
     return [place for place, _ in placed]
 
 
@@ -44,14 +44,29 @@ def _within(place: Point, half: Point, frame: Point) -> bool:
 
 
 def _crowding(
-    half: Point, points: Sequence[Point], placed: Sequence[tuple[Point, Point]], clear: float, place: Point
+    origin: Point,
+    half: Point,
+    points: Sequence[Point],
+    placed: Sequence[tuple[Point, Point]],
+    clear: float,
+    place: Point,
 ) -> float:
-    """How many points and labels a label here would touch; labels weigh most. Ties go to the candidate named first."""
+    """How many points and labels a label here, and the line to it, would touch; labels weigh most.
+
+    Ties go to the candidate named first.
+    """
     near_points = sum(_gap(place, point, half) < clear * 0.95 for point in points)
     on_labels = sum(
         all(abs(place[axis] - other[axis]) < half[axis] + its[axis] for axis in (0, 1)) for other, its in placed
     )
-    return near_points + 10.0 * on_labels
+    crossed = sum(_crosses(origin, place, other, its) for other, its in placed)
+    return near_points + 10.0 * on_labels + 5.0 * crossed
+
+
+def _crosses(start: Point, end: Point, place: Point, half: Point) -> bool:
+    """Whether a line runs through a label's box."""
+    steps = [(start[0] + (end[0] - start[0]) * t / 10, start[1] + (end[1] - start[1]) * t / 10) for t in range(11)]
+    return any(all(abs(step[axis] - place[axis]) < half[axis] for axis in (0, 1)) for step in steps)
 
 
 def _gap(place: Point, point: Point, half: Point) -> float:
