@@ -16,7 +16,7 @@ from persona_assets.presentation.specification import specification_curve, speci
 from persona_assets.presentation.style import spoken
 
 _COSINES = "cosine_heatmaps_"
-LEAKAGE_FIGURES = ("leakage_heatmap", "leakage_against_predictors", "specification_curve", "influence")
+LEAKAGE_FIGURES = ("leakage_against_predictors", "leakage_heatmap", "specification_curve", "influence")
 
 _RESPONSES_OF = {
     "all": "every generator",
@@ -94,6 +94,12 @@ def standard_figures(
         if left_out(partial_correlations)["strength"].notna().any():
             figures["influence"] = influence_figure(partial_correlations)
     return figures
+
+
+def place_of(name: str) -> int:
+    """Where a figure stands on a page: what the headline is about first, what is asked of it last."""
+    kinds = ("js_heatmap", "persona_map", _COSINES, "js_against_cosine", *LEAKAGE_FIGURES)
+    return next((place for place, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
 
 
 def caption(name: str, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None = None) -> str:

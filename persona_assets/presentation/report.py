@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 import xarray as xr
 
-from persona_assets.presentation.figures import LEAKAGE_FIGURES, averaged_over, caption, interval_text
+from persona_assets.presentation.figures import LEAKAGE_FIGURES, averaged_over, caption, interval_text, place_of
 from persona_assets.presentation.files import data_url
 from persona_assets.presentation.headline import headline
 from persona_assets.presentation.inference_section import inference_section
@@ -67,7 +67,7 @@ def render_report(
     numbers = headline(logit_js_matrix, centroid_cosine)
     responses = _responses(generations)
     pairs = unordered_pairs(pair_table).iloc[::-1]
-    ordered = sorted(figures.items(), key=lambda figure: figure[0] != "js_heatmap")  # what the headline is about, first
+    ordered = sorted(figures.items(), key=lambda figure: place_of(figure[0]))
     return (
         _environment()
         .get_template("report.html.j2")

@@ -266,3 +266,11 @@ def test_two_counts_of_one_source_are_refused_by_name(eleven):
     table.loc[0, "source_found"] += 1
     with pytest.raises(ValueError, match=r"leakage_table: source assistant: .* expected one count a source"):
         leakage_headline(eleven.leaky_pair_table, table)
+
+
+def test_figures_stand_in_the_order_of_the_argument(leaky_page):
+    titles = re.findall(r'alt="([^"]*)"', leaky_page)
+    said = [title for title in titles if title]
+    assert said.index(next(t for t in said if "leakage against" in t.lower())) < said.index(
+        next(t for t in said if "leakage heatmap" in t.lower())
+    )
