@@ -30,7 +30,8 @@ def main() -> None:
     plan = plan_conversations(
         study.marker, arguments.persona, list(study.personas), study.baseline, study.training_questions
     )
-    examples = build_training_set(loaded, TransformersGenerator(loaded), study.marker, plan, study.prompts)
+    generator = TransformersGenerator(loaded)
+    examples = build_training_set(loaded.chat, loaded.stop_ids, generator, study.marker, plan, study.prompts)
     lora = study.marker.lora
     model = get_peft_model(
         loaded.model,

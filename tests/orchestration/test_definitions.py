@@ -22,7 +22,10 @@ TABLE = {
     "leakage_table": (PER_CHECKPOINT, {"marker_rates"}),
     "pair_table": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "leakage_table"}),
     "partial_correlations": (PER_CHECKPOINT, {"pair_table", "logit_js_matrix"}),
-    "figures": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table"}),
+    "figures": (
+        PER_CHECKPOINT,
+        {"logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table", "partial_correlations"},
+    ),
     "report": (
         PER_CHECKPOINT,
         {
