@@ -38,6 +38,7 @@ from persona_assets.inference import (
 )
 from persona_assets.inference.packed import PackedScorer
 from persona_assets.metrics import ResponseDivergence, compile_ahead, divergence_of_response
+from persona_assets.model_shape import QWEN_7B, SMOLLM_135M, Shape
 
 Work = list[list[Scored]]
 # Rows and columns of the product whose speed the floor is reckoned with.
@@ -74,24 +75,14 @@ def tokens(work: Work) -> int:
     return sum(len(scored.response) for responses in work for scored in responses)
 
 
-def flops(loaded: LoadedModel, work: Work) -> float:
+def flops(shape: Shape, work: Work) -> float:
     """Matrix products and attention that no way can do without: prompts once a question, responses once a scorer."""
-    config = loaded.model.config.get_text_config()
-    width, heads = loaded.head_width, config.num_attention_heads
-    a_block = 2 * config.hidden_size * width * (2 * heads + 2 * config.num_key_value_heads)
-    a_block += 6 * config.hidden_size * config.intermediate_size
-    fed = [
-        (len(prompt) - 1, len(scored.response))
-        for responses in work
-        for scored in responses
-        for prompt in scored.prompts
-    ]
-    prompts = {tuple(prompt) for responses in work for scored in responses for prompt in scored.prompts}
-    total = sum(a_block * config.num_hidden_layers * (len(prompt) - 1) for prompt in prompts)
-    for before, own in fed:
-        attention = 4 * heads * width * own * (before + own / 2) * config.num_hidden_layers
-        total += own * (a_block * config.num_hidden_layers + 2 * config.hidden_size * config.vocab_size) + attention
-    return float(total)
+    every = [scored for responses in work for scored in responses]
+    prompts = {tuple(prompt) for scored in every for prompt in scored.prompts}
+    read = sum(shape.forward_flops(len(prompt) - 1, with_logits=False) for prompt in prompts)
+    return read + sum(
+        shape.forward_flops(len(scored.response), len(prompt) - 1) for scored in every for prompt in scored.prompts
+    )
 
 
 def large_product(device: str, dtype: torch.dtype) -> float:
@@ -123,8 +114,9 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     published = device == "cuda" and not arguments.embedded
     loaded, work = _random() if published else _embedded()
+    shape = QWEN_7B if published else SMOLLM_135M
     fastest = large_product(device, loaded.model.dtype)
-    floor = flops(loaded, work) / fastest
+    floor = flops(shape, work) / fastest
     whole = tokens(work)
     rows, seconds = list[dict[str, object]](), list[float]()
     matrices: dict[str, list[list[ResponseDivergence]]] = {}
@@ -151,7 +143,7 @@ def main() -> None:
                 "seconds": f"{extrapolated:.1f}" + ("" if share == 1 else f" (from {share:.0%})"),
                 "ratio": f"{seconds[0] / extrapolated:.3g} ×",
                 "response tokens a second": f"{whole / extrapolated * len(work[0][0].prompts):,.0f}",
-                "TFLOP/s": f"{flops(loaded, chosen) / taken / 1e12:.3g}",
+                "TFLOP/s": f"{flops(shape, chosen) / taken / 1e12:.3g}",
                 "share of the floor": f"{floor / extrapolated:.0%}",
                 "peak memory (GiB)": f"{memory:.1f}" if device == "cuda" else "–",
             }
@@ -176,7 +168,7 @@ def main() -> None:
         row("generic, `deterministic: true`", lambda g, r: by(alone, g, r), every)
     text += (
         f"{whole:,} response tokens under {len(work[0][0].prompts)} personas. Floor: "
-        f"{flops(loaded, work) / 1e15:.2g} PFLOP "
+        f"{flops(shape, work) / 1e15:.2g} PFLOP "
         f"at {fastest / 1e12:.3g} TFLOP/s, which one large product keeps up here, is {floor:.1f} s.\n\n"
     )
     text += table(rows) + "\n"

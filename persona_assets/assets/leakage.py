@@ -10,9 +10,9 @@ from persona_assets.artefacts import Artefact, Files
 from persona_assets.inference import Step
 from persona_assets.metrics import imported_leakage_table, read_leakage_table, read_marker_eval
 from persona_assets.orchestration.files import from_parquet
-from persona_assets.orchestration.heavy import Station, for_each_persona
+from persona_assets.orchestration.heavy import Station, for_each_persona, made_together
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.markers import TrainingSet, counted_leakage, rate_source, train_source, training_sets
+from persona_assets.orchestration.markers import counted_leakage, rate_source, train_source, training_sets
 from persona_assets.orchestration.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
@@ -35,16 +35,13 @@ def marker_adapter(
 ) -> None:
     """A LoRA adapter that makes a source end its replies with the marker; its training set and its loss curve."""
 
-    sets: dict[tuple[str, str], TrainingSet] = {}
+    training_set = made_together(lambda station, source: training_sets(station, study, source))
 
     def train(station: Station, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
         def say(step: Step, total: int) -> None:
             context.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
 
-        name = station.checkpoint.name
-        if (name, source) not in sets:
-            sets.update({(name, each): made for each, made in training_sets(station, study, source).items()})
-        return train_source(station, study, sets.pop((name, source)), say)
+        return train_source(station, study, training_set(station, source), say)
 
     def show(artefact: Artefact) -> dict[str, Any]:
         curve = draw.loss_curve(from_parquet(artefact.read()["steps.parquet"]))

@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.artefacts import Artefact
-from persona_assets.orchestration.heavy import Station, for_each_persona
+from persona_assets.orchestration.heavy import Station, for_each_persona, made_together
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_persona
 from persona_assets.orchestration.provenance import code_version
@@ -29,13 +29,10 @@ def generations(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """What a persona answers to every question: token ids, text and finish reason, one row a question."""
-    written: dict[tuple[str, str], tuple[pd.DataFrame, dict[str, object]]] = {}
+    written = made_together(lambda station, persona: write_responses(station, study, persona))
 
     def generate(station: Station, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
-        name = station.checkpoint.name
-        if (name, persona) not in written:
-            written.update({(name, each): said for each, said in write_responses(station, study, persona).items()})
-        table, cost = written.pop((name, persona))
+        table, cost = written(station, persona)
         return table, cost | {"responses": table[["question", "text"]].to_dict("records")}
 
     for_each_persona(context, study, gpu, home, generate)

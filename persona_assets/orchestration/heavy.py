@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
@@ -22,6 +22,8 @@ from persona_assets.orchestration.partitions import partition_key, split_key
 from persona_assets.orchestration.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from persona_assets.inference import Chat, Generator, LoadedModel
@@ -63,6 +65,23 @@ class Station:
         generator: Generator = self.gpu.generator(self, marker_adapter, adapter_rank)
         return generator
 
+    def together(self, generator: "Generator", persona: str) -> list[str]:
+        """The personas whose prompts belong into one call with this one's."""
+        return list(self.pending) if generator.takes_all else [persona]
+
+
+def made_together(make: Callable[[Station, str], dict[str, T]]) -> Callable[[Station, str], T]:
+    """What `make` gives for a persona, where it gives others of the same checkpoint too: each is made once."""
+    made: dict[tuple[str, str], T] = {}
+
+    def take(station: Station, persona: str) -> T:
+        name = station.checkpoint.name
+        if (name, persona) not in made:
+            made.update({(name, each): value for each, value in make(station, persona).items()})
+        return made.pop((name, persona))
+
+    return take
+
 
 # The persona's station, the persona, its upstream artefact if the asset has one → value, what it cost.
 Compute = Callable[[Station, str, Artefact | None], tuple[Value, dict[str, Any]]]
@@ -93,14 +112,16 @@ def for_each_persona(
         name, persona = split_key(key)
         above = sources[key].fingerprint if sources else None
         made_from[key] = heavy_made_from(study, asset, persona, recorded[name][1], gpu, above)
-    missing = [split_key(key) for key in keys if home.store.find(asset, made_from[key]) is None]
+    stored = {key: home.store.find(asset, made_from[key]) for key in keys}
+    missing = [split_key(key) for key in keys if stored[key] is None]
     stations = {
         name: Station(gpu, *recorded[name], context.log, tuple(persona for of, persona in missing if of == name))
         for name in recorded
     }
     for position, key in enumerate(keys, start=1):
         name, persona = split_key(key)
-        artefact = home.store.find(asset, made_from[key])
+        # What was missing may have been stored by another process meanwhile; what was there is not read again.
+        artefact = stored[key] or home.store.find(asset, made_from[key])
         computed = artefact is None
         if artefact is None:
             value, cost = compute(stations[name], persona, sources.get(key))

@@ -39,7 +39,7 @@ def training_sets(station: Station, study: Study, source: str) -> dict[str, Trai
     """
     recipe, generator = recipe_of(study), station.generator()
     sets = {}
-    for each in station.pending if generator.takes_all else [source]:
+    for each in station.together(generator, source):
         plan = plan_conversations(recipe, each, list(study.personas), study.baseline, study.training_questions)
         sets[each] = plan, build_training_set(station.chat, station.stop_ids, generator, recipe, plan, study.prompts)
     return sets

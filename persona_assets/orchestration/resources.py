@@ -101,7 +101,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             directory = checkpoint.directory()
             if checkpoint.adapter or merged:
                 if (key := self._key(identity, merged)) not in _merged:
-                    _let_go(_models)
+                    _let_go_of_model()
                     _merged.clear()
                     _merged[key] = TemporaryDirectory(prefix="persona-assets-merged-")
                     save_merged(checkpoint, self.hardware, Path(_merged[key].name), log.info, merged)
@@ -115,7 +115,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                 _close_engine()
                 beside, room = find_room(directory, self.hardware, self.memory_share)
                 if not beside:
-                    _let_go(_models)
+                    _let_go_of_model()
                 held = VllmGenerator(replace(settings, room=room), station.chat, station.stop_ids, log.info)
                 held.stays_up = beside
                 held.start(wait=False)
@@ -136,7 +136,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
             from persona_assets.inference import load_model
 
-            _let_go(_models)
+            _let_go_of_model()
             if self.hardware.device == "cuda":
                 torch.cuda.set_per_process_memory_fraction(self.memory_share)
             held = _models[wanted] = _loader.submit(load_model, checkpoint, self.hardware, log.info, marker_adapter)
@@ -155,9 +155,9 @@ def _close_engine() -> None:
     _engines.clear()
 
 
-def _let_go(models: dict[str, Future[Any]]) -> None:
+def _let_go_of_model() -> None:
     import torch
 
-    models.clear()
+    _models.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,7 +19,7 @@ def write_responses(station: Station, study: Study, persona: str) -> dict[str, t
     decoding = study.decoding
     assert decoding is not None  # only imported studies lack it, and nothing is generated there
     generator = station.generator()
-    personas = list(station.pending) if generator.takes_all else [persona]
+    personas = station.together(generator, persona)
     prompts = [
         station.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
     ]
