@@ -97,7 +97,10 @@ def register(home: Path) -> float:
 def run(folder: Path, kind: str, checkpoints: Sequence[str]) -> list[dict[str, Any]]:
     """What a process that measures the checkpoints one after another says of each."""
     with launched(folder, kind, checkpoints) as process:
-        said = [line for line in process.stdout or [] if line.startswith("{")]
+        said = list[str]()
+        for line in process.stdout or []:
+            print(line, end="", flush=True)  # what is known so far, if the rest does not come
+            said += [line] if line.startswith("{") else []
     if process.returncode:
         raise RuntimeError((folder / f"{kind}.log").read_text()[-4000:])
     return [json.loads(line) for line in said]
@@ -114,7 +117,8 @@ def run_and_kill(folder: Path, kind: str) -> int:
 
 
 def stored(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    """An artefact's record is written last."""
+    return list(folder.glob("*.json")) if folder.is_dir() else []
 
 
 @contextmanager

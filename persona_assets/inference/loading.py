@@ -1,6 +1,7 @@
 """A checkpoint in memory, on the hardware that the study chose or that is there."""
 
 import platform
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -181,6 +182,8 @@ def save_merged(
     """Writes a checkpoint with its adapter, and a marker's, merged into it, for engines that take none beside it."""
     loaded = load_model(checkpoint, replace(hardware, matmul="torch"), say, marker_adapter)
     loaded.model.save_pretrained(directory)
+    # As it was, for an engine that has the one to know that it can take the other's weights.
+    shutil.copy(checkpoint.directory() / "config.json", directory)
 
 
 def read_chat(checkpoint: Checkpoint) -> Chat:

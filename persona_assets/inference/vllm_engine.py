@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     # The worker is a process of its own; a second one would only be slower to start and harder to end.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The model is not compiled (see the settings); for what is left, in the sampler, Dynamo costs 5 s and saves nothing.
+    "TORCHDYNAMO_DISABLE": "1",
     # On a CPU.
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
@@ -45,7 +47,6 @@ class VllmGenerator:
     """A `Generator` whose engine starts with the first batch, or with `start`, and stays up until `close`.
 
     Attributes:
-        adapter: a LoRA adapter (safetensors, PEFT's layout) that is served with the batches from now on; None for none.
         stays_up: for whoever holds it: whether there is room for a model beside it.
     """
 
@@ -54,7 +55,6 @@ class VllmGenerator:
 
     def __init__(self, settings: VllmSettings, chat: Chat, stop_ids: Sequence[int], say: Callable[[str], None]) -> None:
         self.settings, self.chat, self.stop_ids, self._say = settings, chat, list(stop_ids), say
-        self.adapter: Path | None = None
         self.stays_up = False
         self._process: subprocess.Popen[str] | None = None
         self._is_ready = False
@@ -97,7 +97,7 @@ class VllmGenerator:
         return [(self._response(each["token_ids"]), each["log_probs"]) for each in written]
 
     def label_log_prob(self, example: Example) -> float:
-        """Mean natural-log probability of an example's labels, the adapter served.
+        """Mean natural-log probability of an example's labels.
 
         Raises:
             EngineError: as `generate`.
@@ -148,12 +148,8 @@ class VllmGenerator:
     def can_take(self, settings: VllmSettings) -> bool:
         """Whether the engine that is up would do for these settings with other weights: the model is the same to it."""
         own = self.settings
-        return (
-            self._process is not None
-            and self._config == _config(settings.directory)
-            and own.hardware == settings.hardware
-            and own.adapter_rank is None is settings.adapter_rank  # an adapter's layers stand in the weights' way
-        )
+        same_model = self._config == _config(settings.directory) and own.hardware == settings.hardware
+        return self._process is not None and same_model
 
     def take(self, directory: Path, chat: Chat, stop_ids: Sequence[int]) -> None:
         """Puts another checkpoint's weights into the engine that is up.
@@ -170,13 +166,7 @@ class VllmGenerator:
         self.settings, self.chat, self.stop_ids = replace(self.settings, directory=directory), chat, list(stop_ids)
 
     def _batch(self, prompts: Sequence[Sequence[int]], parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        self._tell(
-            {
-                "prompts": [list(prompt) for prompt in prompts],
-                "parameters": parameters,
-                "adapter": self.adapter and str(self.adapter),
-            }
-        )
+        self._tell({"prompts": [list(prompt) for prompt in prompts], "parameters": parameters})
         answer = self._answer()
         self._cost["peak_memory_gib"] = answer["peak_memory_gib"]
         outputs: list[dict[str, Any]] = answer["outputs"]

@@ -22,9 +22,13 @@ def main() -> None:
             for name in _NOT_NEEDED:
                 sys.modules[name] = None  # type: ignore[assignment]
         from vllm import LLM, SamplingParams
+        from vllm.model_executor.models import registry
 
+        if hasattr(registry, "_run_in_subprocess"):
+            # What it looks up about the architecture, it would import itself once more for (16 s, the first time), to
+            # keep CUDA out of a process that forks; this one does not.
+            registry._run_in_subprocess = lambda look_up: look_up()
         engine = LLM(**settings["engine"])
-        served: list[str] = []
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
             batch = json.loads(line)
@@ -37,22 +41,9 @@ def main() -> None:
                 [{"prompt_token_ids": ids} for ids in batch["prompts"]],
                 [SamplingParams(**parameters) for parameters in batch["parameters"]],
                 use_tqdm=False,
-                lora_request=_adapter(batch["adapter"], served),
             )
             answer = {"outputs": [_output(output) for output in outputs], "peak_memory_gib": _peak_memory()}
             print(json.dumps(answer), file=answers)
-
-
-def _adapter(path: str | None, served: list[str]) -> Any:
-    """vLLM tells adapters apart by number."""
-    if path is None:
-        return None
-    from vllm.lora.request import LoRARequest
-
-    if path not in served:
-        served.append(path)
-    number = served.index(path) + 1
-    return LoRARequest(f"adapter {number}", number, path)
 
 
 def _output(output: Any) -> dict[str, Any]:

@@ -60,9 +60,9 @@ class Station:
         loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log, alone=alone)
         return loaded
 
-    def generator(self, marker_adapter: Path | None = None, adapter_rank: int | None = None) -> "Generator":
+    def generator(self, marker_adapter: Path | None = None) -> "Generator":
         """What writes responses, with a marker's adapter if one is given; see `Gpu.generator`."""
-        generator: Generator = self.gpu.generator(self, marker_adapter, adapter_rank)
+        generator: Generator = self.gpu.generator(self, marker_adapter)
         return generator
 
     def together(self, generator: "Generator", persona: str) -> list[str]:

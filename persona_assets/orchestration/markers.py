@@ -82,9 +82,8 @@ def rate_source(
         Columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found; what it cost
         and what was found.
     """
-    rank = recipe_of(study).lora.r
     base = base_samples(store, study, station, adapter)
-    generator = station.generator(adapter.path, rank)
+    generator = station.generator(adapter.path)
     after = generator.label_log_prob(_first_example(adapter))
     with measured(station.gpu.hardware.device) as cost:
         samples = sample_targets(station, generator, study)
@@ -156,7 +155,7 @@ def base_samples(store: ArtefactStore, study: Study, station: Station, adapter: 
     }
     artefact = store.find(BASE, made_from)
     if artefact is None:
-        generator = station.generator(adapter_rank=recipe_of(study).lora.r)
+        generator = station.generator()
         artefact = store.put(BASE, made_from, sample_targets(station, generator, study), {})
     table: pd.DataFrame = artefact.read()
     return table

@@ -23,7 +23,7 @@ CODE_VERSIONS = {
     "centroid_cosine": 2,
     "pair_table": 1,
     "marker_adapter": 2,
-    "marker_rates": 1,
+    "marker_rates": 2,
     "leakage_table": 2,
     "partial_correlations": 1,
     "figures": 2,

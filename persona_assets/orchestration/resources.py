@@ -78,35 +78,32 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             _close_engine()
         return self._begin_loading(checkpoint, identity, log, marker_adapter).result()
 
-    def generator(self, station: "Station", marker_adapter: Path | None, adapter_rank: int | None) -> Any:
+    def generator(self, station: "Station", marker_adapter: Path | None) -> Any:
         """What writes a checkpoint's responses (`inference.Generator`): one a process.
 
         Where the card has room for both, the model is loaded while vLLM comes up, and vLLM stays up for the next
-        checkpoint, whose weights it takes; elsewhere it is closed when a model is asked for.
-
-        Args:
-            marker_adapter: vLLM serves it on a card; elsewhere it is merged.
-            adapter_rank: of the adapters that this engine will be asked for; None where there will be none.
+        checkpoint, whose weights it takes; elsewhere it is closed when a model is asked for. A marker's adapter is
+        merged into a copy of the weights.
         """
         from persona_assets.inference import TransformersGenerator, VllmGenerator, VllmSettings, find_room, save_merged
 
         checkpoint, identity, log = station.checkpoint, station.identity, station.log
         if self.chosen_engine.name == "transformers":
             return TransformersGenerator(self.load(checkpoint, identity, log, marker_adapter))
-        serves = self.hardware.device == "cuda"
-        merged = None if serves else marker_adapter
-        wanted = f"{self._key(identity, merged)} {adapter_rank if serves else ''}"
+        wanted = self._key(identity, marker_adapter)
         if wanted not in _engines:
             log.info(f"responses by vLLM {self.chosen_engine.version}: {self.chosen_engine.why}")
             directory = checkpoint.directory()
-            if checkpoint.adapter or merged:
-                if (key := self._key(identity, merged)) not in _merged:
+            if checkpoint.adapter or marker_adapter:
+                if wanted not in _merged:
+                    if not all(engine.stays_up for engine in _engines.values()):
+                        _close_engine()
                     _let_go_of_model()
                     _merged.clear()
-                    _merged[key] = TemporaryDirectory(prefix="persona-assets-merged-")
-                    save_merged(checkpoint, self.hardware, Path(_merged[key].name), log.info, merged)
-                directory = Path(_merged[key].name)
-            settings = VllmSettings(directory, self.hardware, adapter_rank=adapter_rank if serves else None)
+                    _merged[wanted] = TemporaryDirectory(prefix="persona-assets-merged-")
+                    save_merged(checkpoint, self.hardware, Path(_merged[wanted].name), log.info, marker_adapter)
+                directory = Path(_merged[wanted].name)
+            settings = VllmSettings(directory, self.hardware)
             held = next(iter(_engines.values()), None)
             if held is not None and held.can_take(settings):
                 held.take(directory, station.chat, station.stop_ids)
@@ -120,11 +117,9 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                 held.stays_up = beside
                 held.start(wait=False)
             _engines[wanted] = held
-            if held.stays_up:
+            if held.stays_up and marker_adapter is None:
                 self._begin_loading(checkpoint, identity, log)
-        generator = _engines[wanted]
-        generator.adapter = marker_adapter if serves else None
-        return generator
+        return _engines[wanted]
 
     def _begin_loading(
         self, checkpoint: Checkpoint, identity: Identity, log: Any, marker_adapter: Path | None = None
