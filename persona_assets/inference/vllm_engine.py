@@ -32,7 +32,7 @@ _ENVIRONMENT = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     # The worker is a process of its own; a second one would only be slower to start and harder to end.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # The model is not compiled (see the settings); for what is left, in the sampler, Dynamo costs 5 s and saves nothing.
+    # The model is not compiled (see the settings); for the rest, in the sampler, Dynamo costs 5 s and saves nothing.
     "TORCHDYNAMO_DISABLE": "1",
     # On a CPU.
     "VLLM_CPU_KVCACHE_SPACE": "1",
