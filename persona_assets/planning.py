@@ -203,7 +203,7 @@ def _sampled(name: str, sizes: _Sizes, replies: int, limit: int) -> Stage:
     length = reply_length(limit, sizes.given)
     generated, parameters = replies * length, sizes.shape.parameters
     by_vllm = sizes.study.inference.engine != "transformers"
-    seconds = _on_each(lambda m: generated * parameters / (m.serve if by_vllm else m.sample))
+    seconds = _on_each(lambda m: generated * parameters / (m.vllm_sample if by_vllm else m.sample))
     return Stage(name, replies, replies * sizes.prompt, generated, 0, sizes.written(replies, length), seconds)
 
 
