@@ -20,6 +20,7 @@ from persona_assets.inference.loading import (
 )
 from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
 from persona_assets.inference.measuring import Measurement, measured
+from persona_assets.inference.pieces import token_pieces
 from persona_assets.inference.scoring import PrefixScorer, Scored, Scorer
 from persona_assets.inference.training import Example, Step, TrainedAdapter, label_log_prob, train_adapter
 from persona_assets.inference.vllm_engine import VllmGenerator
@@ -56,5 +57,6 @@ __all__ = [
     "read_chat",
     "read_stop_ids",
     "save_merged",
+    "token_pieces",
     "train_adapter",
 ]

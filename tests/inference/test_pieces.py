@@ -1,0 +1,37 @@
+"""A response cut into the texts of its tokens says what the whole says."""
+
+import pytest
+from transformers import AutoTokenizer
+
+from persona_assets.inference.pieces import token_pieces
+
+
+@pytest.mark.parametrize(
+    "text", ["plain words, and numbers 12", "naïve café – “quoted”\n\n1. first", "日本 🙂 👩‍🚀 end", "שלום עולם", "a", ""]
+)
+def test_pieces_of_byte_level_tokens_join_to_the_text(tiny_directory, text):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_directory)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    pieces = token_pieces(tokenizer, ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == text
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_special_tokens_are_read_by_their_names_and_broken_characters_are_shown(tiny_directory):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_directory)
+    ids = tokenizer("né", add_special_tokens=False)["input_ids"]
+    assert token_pieces(tokenizer, [*ids, tokenizer.convert_tokens_to_ids("<|im_end|>")])[-1] == "<|im_end|>"
+    assert token_pieces(tokenizer, ids[:-1]) == ["n", "\ufffd"]
+
+
+def test_a_leading_space_that_decoding_drops_is_kept_within_a_response():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<unk>": 0, "▁one": 1, "▁two": 2}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    assert token_pieces(fast, [1, 2, 2]) == ["one", " two", " two"]
