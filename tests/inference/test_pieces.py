@@ -5,10 +5,10 @@ from transformers import AutoTokenizer
 
 from persona_assets.inference.pieces import token_pieces
 
+TEXTS = ["plain words, and numbers 12", "naïve café – “quoted”\n\n1. first", "日本 🙂 👩‍🚀 end", "שלום עולם", "a", ""]
 
-@pytest.mark.parametrize(
-    "text", ["plain words, and numbers 12", "naïve café – “quoted”\n\n1. first", "日本 🙂 👩‍🚀 end", "שלום עולם", "a", ""]
-)
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_pieces_of_byte_level_tokens_join_to_the_text(tiny_directory, text):
     tokenizer = AutoTokenizer.from_pretrained(tiny_directory)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
