@@ -9,8 +9,10 @@ and says what had been there.
 """
 
 import json
+import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, count
@@ -22,8 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 
+from persona_assets.claims import claimed
 from persona_assets.digest import digest_of, digest_of_path
 from persona_assets.files import written_whole
+
+_log = logging.getLogger(__name__)
 
 Table = pd.DataFrame
 Files = dict[str, bytes]
@@ -87,17 +92,29 @@ class ArtefactStore:
     def find(self, asset: str, made_from: Mapping[str, Any]) -> Artefact | None:
         """The artefact made from exactly this, if it was finished and its content is intact; else None.
 
-        Damaged content is set aside (`.damaged`), so that it is computed again and can still be looked at.
+        Damaged content is set aside (`.damaged`) and said, so that it is computed again and can still be looked at.
         """
-        artefact = self._load(asset, digest_of(made_from))
+        fingerprint = digest_of(made_from)
+        try:
+            artefact = self._load(asset, fingerprint)
+        except ArtefactError:
+            self.set_aside(self._record(asset, fingerprint))
+            return None
         if artefact is None or artefact.intact():
             return artefact
-        if artefact.pruned:
-            return None
-        self._record(asset, artefact.fingerprint).unlink()
-        if artefact.path.exists():
-            artefact.path.rename(_unused(artefact.path.with_name(artefact.path.name + ".damaged")))
+        if not artefact.pruned:
+            self.set_aside(self._record(asset, fingerprint))
         return None
+
+    def set_aside(self, record: Path) -> None:
+        """Moves a record and its content to names that end with `.damaged`, where nothing is found any more."""
+        content = [path for path in record.parent.glob(f"{record.stem}*") if ".damaged" not in path.name]
+        for path in [record, *(path for path in content if path != record)]:  # without its record it does not exist
+            path.rename(_unused(path.with_name(path.name + ".damaged")))
+        _log.warning(
+            f"{record.parent.name}: {record.stem} is damaged: its bytes are not those that were written; "
+            f"set aside in {record.parent}, and made again when it is asked for"
+        )
 
     def has(self, asset: str, fingerprint: str) -> bool:
         """Whether a finished artefact with all its bytes is at an address."""
@@ -138,14 +155,26 @@ class ArtefactStore:
         return artefact
 
     def put(self, asset: str, made_from: Mapping[str, Any], value: Value, measured: Mapping[str, Any]) -> Artefact:
-        """Writes a value beside its final name, flushes, renames; the record comes last."""
+        """Writes a value beside its final name, flushes, renames; the record comes last.
+
+        Where another process has stored it meanwhile, that one stays and is returned.
+        """
         fingerprint = digest_of(made_from)
-        path = self.root / asset / f"{fingerprint}{_suffix(value)}"
-        with written_whole(path) as partial:
-            _write(partial, value)
-        sha256 = digest_of_path(path)
-        self._write_record(Artefact(asset, fingerprint, path, dict(made_from), dict(measured), sha256))
-        return self.get(asset, fingerprint)
+        with self.claimed(asset, [fingerprint]):
+            if (stored := self.find(asset, made_from)) is not None:
+                return stored
+            path = self.root / asset / f"{fingerprint}{_suffix(value)}"
+            with written_whole(path) as partial:
+                _write(partial, value)
+                sha256 = digest_of_path(partial)
+            self._write_record(Artefact(asset, fingerprint, path, dict(made_from), dict(measured), sha256))
+            return self.get(asset, fingerprint)
+
+    def claimed(
+        self, asset: str, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None
+    ) -> AbstractContextManager[None]:
+        """Holds addresses against other processes while what belongs there is made; see `claims`."""
+        return claimed(self.root / asset / ".claims", fingerprints, say)
 
     def _write_record(self, artefact: Artefact) -> None:
         record = {
@@ -170,15 +199,20 @@ class ArtefactStore:
             return None
         except ValueError as error:
             raise ArtefactError(f"{file}: is not JSON: {error}; move it away and materialise {asset} again") from error
-        return Artefact(
-            asset,
-            fingerprint,
-            file.parent / record["content"],
-            record["made_from"],
-            record["measured"],
-            record["sha256"],
-            record.get("pruned"),
-        )
+        try:
+            return Artefact(
+                asset,
+                fingerprint,
+                file.parent / record["content"],
+                record["made_from"],
+                record["measured"],
+                record["sha256"],
+                record.get("pruned"),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtefactError(
+                f"{file}: is no artefact's record ({error!r}); move it away and materialise {asset} again"
+            ) from error
 
 
 def size_of(path: Path) -> int:

@@ -56,6 +56,9 @@ class Inference(Strict):
 
     `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU; responses by vLLM on a
     card where it is installed, else by Transformers.
+
+    Attributes:
+        timeout: seconds without an answer of vLLM after which it is ended and the run fails; what is stored stays.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -63,3 +66,4 @@ class Inference(Strict):
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    timeout: Annotated[float, Field(gt=0)] = 1800.0

@@ -161,8 +161,20 @@ def test_a_record_that_is_no_json_is_named(store: ArtefactStore) -> None:
     record = put.path.with_name(f"{put.fingerprint}.json")
     record.write_text("{")
     with pytest.raises(ArtefactError, match=r"is not JSON.*move it away and materialise generations again") as caught:
-        store.find("generations", MADE_FROM)
+        store.get("generations", put.fingerprint)
     assert str(record) in str(caught.value)
+
+
+def test_a_damaged_record_is_set_aside_with_its_content_and_said(
+    store: ArtefactStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    put = store.put("generations", MADE_FROM, table(), {})
+    put.path.with_name(f"{put.fingerprint}.json").write_text('{"asset": "generations"}')
+    assert store.find("generations", MADE_FROM) is None
+    assert f"{put.fingerprint} is damaged" in caplog.text
+    assert {path.suffix for path in put.path.parent.glob(f"{put.fingerprint}*")} == {".damaged"}
+    again = store.put("generations", MADE_FROM, table(), {})
+    assert store.find("generations", MADE_FROM) == again
 
 
 @every_kind

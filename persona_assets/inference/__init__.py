@@ -7,6 +7,7 @@
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.choosing import choose_scorer
 from persona_assets.inference.engines import Engine, choose_engine
+from persona_assets.inference.finite import NonFiniteError, where_not_finite
 from persona_assets.inference.generation import Generator, Response, TransformersGenerator
 from persona_assets.inference.hidden_states import last_token_states
 from persona_assets.inference.loading import (
@@ -35,6 +36,7 @@ __all__ = [
     "Hardware",
     "LoadedModel",
     "Measurement",
+    "NonFiniteError",
     "PrefixScorer",
     "Response",
     "Scored",
@@ -59,4 +61,5 @@ __all__ = [
     "save_merged",
     "token_pieces",
     "train_adapter",
+    "where_not_finite",
 ]

@@ -10,6 +10,7 @@ from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_res
 from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.datasets import cosine_dataset, divergence_matrix, label_responses
 from persona_assets.metrics.divergence import (
+    NoDistributionError,
     compile_ahead,
     jensen_shannon,
     kullback_leibler,
@@ -39,6 +40,7 @@ __all__ = [
     "GENERATOR_SUBSETS",
     "Drift",
     "LeakageError",
+    "NoDistributionError",
     "ResponseDivergence",
     "average_over_responses",
     "bootstrap_over_questions",

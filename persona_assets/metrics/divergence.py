@@ -39,6 +39,18 @@ _FLOOR = 1e-30
 _compiling: list[Thread] = []
 
 
+class NoDistributionError(ValueError):
+    """Logits of which no distribution can be made: they hold NaN or +inf, or nothing but −inf.
+
+    Attributes:
+        scorer, position: indices of the first such row.
+    """
+
+    def __init__(self, message: str, scorer: int, position: int) -> None:
+        super().__init__(message)
+        self.scorer, self.position = scorer, position
+
+
 def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Jensen–Shannon divergence of two categorical distributions.
 
@@ -99,8 +111,8 @@ def pairwise_divergence(logits: Tensor, impl: Implementation = "auto") -> tuple[
         has K²/2 numbers a position for each 4,096 tokens of the vocabulary, or three times as many with KL.
 
     Raises:
-        ValueError: logits are not (K ≥ 1, T, V ≥ 1), or a row holds NaN or +inf, or nothing but −inf; or `triton` is
-            asked for logits that are not on a card.
+        ValueError: logits are not (K ≥ 1, T, V ≥ 1); or `triton` is asked for logits that are not on a card.
+        NoDistributionError: a row holds NaN or +inf, or nothing but −inf.
     """
     js, kl = _pairwise(logits, impl, with_kl=True)
     assert kl is not None
@@ -154,7 +166,7 @@ def _by_triton(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None]:
     if not bool(log_z.isfinite().all()):
         k, t = (int(index) for index in (~log_z.isfinite()).nonzero()[0])
         _normalised(logits[:, t], position=t)
-        raise ValueError(f"logits of scorer {k}, position {t} have no finite normaliser in float32")
+        raise NoDistributionError(f"logits of scorer {k}, position {t} have no finite normaliser in float32", k, t)
     if kl is not None:
         for t in (lowest == -math.inf).any(0).nonzero()[:, 0].tolist():
             log_p, p = _normalised(logits[:, t])
@@ -217,7 +229,10 @@ def _normalised(logits: Tensor, position: int | None = None) -> tuple[Tensor, Te
     peak = shifted.amax(-1, keepdim=True)
     # The maximum is NaN if anything is, +inf if anything is, and −inf only if everything is.
     if not bool(peak.isfinite().all()):
-        raise ValueError(_not_a_distribution(peak.squeeze(-1), position))
+        bad = (~peak.squeeze(-1).isfinite()).nonzero()[0]
+        raise NoDistributionError(
+            _not_a_distribution(peak.squeeze(-1), position), int(bad[0]) if len(bad) else 0, position or 0
+        )
     shifted -= peak
     p = shifted.exp()
     mass = p.sum(-1, keepdim=True)

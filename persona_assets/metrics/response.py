@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persona_assets.metrics.divergence import pairwise_divergence
+from persona_assets.metrics.divergence import NoDistributionError, pairwise_divergence
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,9 @@ def divergence_of_response(chunks: Iterable[Tensor], generator: int) -> Response
     for chunk in chunks:
         try:
             js, kl = pairwise_divergence(chunk)
+        except NoDistributionError as error:
+            where = f"chunk {len(js_parts)}, which starts at token {tokens}"
+            raise NoDistributionError(f"{where}: {error}", error.scorer, tokens + error.position) from error
         except ValueError as error:
             raise ValueError(f"chunk {len(js_parts)}, which starts at token {tokens}: {error}") from error
         scorers = chunk.shape[0] if scorers is None else scorers

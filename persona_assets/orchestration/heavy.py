@@ -15,9 +15,12 @@ import dagster as dg
 
 from persona_assets.artefacts import Artefact, Value
 from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
+from persona_assets.digest import digest_of
+from persona_assets.orchestration import contents
 from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import refuse_strangers
+from persona_assets.orchestration.page import link_to_report, links_to_personas
 from persona_assets.orchestration.partitions import partition_key, split_key
 from persona_assets.orchestration.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
 from persona_assets.orchestration.resources import Gpu
@@ -85,22 +88,26 @@ def made_together(make: Callable[[Station, str], dict[str, T]]) -> Callable[[Sta
 
 # The persona's station, the persona, its upstream artefact if the asset has one → value, what it cost.
 Compute = Callable[[Station, str, Artefact | None], tuple[Value, dict[str, Any]]]
-Show = Callable[[Artefact], dict[str, Any]]
+# The stored value → what its page shows of it, before what it cost.
+Show = Callable[[Any], dict[str, Any]]
 
 
 def for_each_persona(
-    context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, compute: Compute, show: Show = lambda _: {}
+    context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, compute: Compute, show: Show
 ) -> None:
     """Materialises every partition of the run from the store or by `compute`, each with metadata of its own.
 
     Args:
         compute: is handed the checkpoint's station, the persona, and the upstream artefact if there is one.
-        show: what else an artefact's page is to show.
+        show: what the page shows of a value.
 
     Raises:
         CheckpointError: the weights behind the name are not those that `model_checkpoint` recorded.
         ArtefactError: the upstream artefact is missing or belongs to another study.
+        NonFiniteError: numbers of some personas were none; those of all others are stored.
     """
+    from persona_assets.inference import NonFiniteError
+
     asset, keys = context.asset_key.to_user_string(), context.partition_keys
     recorded = {
         name: recorded_checkpoint(context.instance, home, name)
@@ -113,24 +120,39 @@ def for_each_persona(
         above = sources[key].fingerprint if sources else None
         made_from[key] = heavy_made_from(study, asset, persona, recorded[name][1], gpu, above)
     stored = {key: home.store.find(asset, made_from[key]) for key in keys}
-    missing = [split_key(key) for key in keys if stored[key] is None]
-    stations = {
-        name: Station(gpu, *recorded[name], context.log, tuple(persona for of, persona in missing if of == name))
-        for name in recorded
-    }
-    for position, key in enumerate(keys, start=1):
-        name, persona = split_key(key)
-        # What was missing may have been stored by another process meanwhile; what was there is not read again.
-        artefact = stored[key] or home.store.find(asset, made_from[key])
-        computed = artefact is None
-        if artefact is None:
-            value, cost = compute(stations[name], persona, sources.get(key))
-            cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
-            artefact = home.store.put(asset, made_from[key], value, cost)
-        context.add_asset_metadata({**show(artefact), **_metadata(artefact, computed)}, partition_key=key)
-        context.log.info(
-            f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}"
-        )
+    wanted = [digest_of(made_from[key]) for key in keys if stored[key] is None]
+    failed: dict[str, NonFiniteError] = {}
+    with home.store.claimed(asset, wanted, context.log.info):
+        # What was missing may have been stored by a process that was waited for.
+        stored = {key: found or home.store.find(asset, made_from[key]) for key, found in stored.items()}
+        missing = [split_key(key) for key in keys if stored[key] is None]
+        stations = {
+            name: Station(gpu, *recorded[name], context.log, tuple(persona for of, persona in missing if of == name))
+            for name in recorded
+        }
+        for position, key in enumerate(keys, start=1):
+            name, persona = split_key(key)
+            artefact = stored[key]
+            computed = artefact is None
+            if artefact is None:
+                try:
+                    value, cost = compute(stations[name], persona, sources.get(key))
+                except NonFiniteError as error:
+                    context.log.error(f"{asset} {position}/{len(keys)} {persona}: {error}")
+                    failed[persona] = error
+                    continue
+                cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
+                artefact = home.store.put(asset, made_from[key], value, cost)
+            value = artefact.read()
+            shown = show(value) | links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name)
+            facts = _metadata(artefact, computed) | contents.found(asset, value)
+            context.add_asset_metadata(shown | facts | shown, partition_key=key)
+            context.log.info(
+                f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}"
+            )
+    if failed:
+        reasons = "; ".join(f"{persona}: {error}" for persona, error in failed.items())
+        raise NonFiniteError(f"{asset}: {len(failed)} of {len(keys)} failed, the others are stored: {reasons}")
 
 
 def _upstream(

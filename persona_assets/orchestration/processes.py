@@ -23,14 +23,17 @@ def claim_run(instance: dg.DagsterInstance, run_id: str) -> None:
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Marks runs whose process on this host is gone as failed and frees their slots; returns their ids."""
-    dead = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
-        if run.tags.get(HOST) != socket.gethostname() or _alive(run.tags[PROCESS]):
-            continue
+    dead = dead_runs(instance)
+    for run in dead:
         instance.report_run_failed(run, "its process was killed; what it had finished is kept")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        dead.append(run.run_id)
-    return dead
+    return [run.run_id for run in dead]
+
+
+def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Unfinished runs whose process on this host is gone."""
+    unfinished = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)))
+    return [run for run in unfinished if run.tags.get(HOST) == socket.gethostname() and not _alive(run.tags[PROCESS])]
 
 
 def _alive(process: str) -> bool:

@@ -35,6 +35,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
     engine: str = "auto"
     attention: str = "sdpa"
     memory_share: float = 0.9
+    timeout: float = 1800.0
 
     _hardware: Any = PrivateAttr(default=None)
     _engine: Any = PrivateAttr(default=None)
@@ -103,7 +104,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                     _merged[wanted] = TemporaryDirectory(prefix="persona-assets-merged-")
                     save_merged(checkpoint, self.hardware, Path(_merged[wanted].name), log.info, marker_adapter)
                 directory = Path(_merged[wanted].name)
-            settings = VllmSettings(directory, self.hardware)
+            settings = VllmSettings(directory, self.hardware, timeout=self.timeout)
             held = next(iter(_engines.values()), None)
             if held is not None and held.can_take(settings):
                 held.take(directory, station.chat, station.stop_ids)

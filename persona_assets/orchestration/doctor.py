@@ -1,0 +1,125 @@
+"""Finds where the store and Dagster's event log do not agree, and what broke; says first, mends when asked.
+
+No event is made by hand: what the log lacks a run finds in the store and records; what the store lacks a run computes.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+
+from persona_assets.artefacts import ArtefactError
+from persona_assets.orchestration.history import FINGERPRINT
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.processes import dead_runs, release_dead_runs
+
+Kind = Literal["artefact without event", "event without artefact", "damaged", "left over", "dead run"]
+# A file that is being written is left alone; one that nobody touched for this long was left by a killed process.
+_ABANDONED = 3600.0
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        where: asset and partition, or what else says which.
+        what: what was found, for a person.
+        mend: what would be done.
+    """
+
+    kind: Kind
+    where: str
+    what: str
+    mend: str
+    path: Path | None = None
+
+
+def examine(instance: dg.DagsterInstance, home: Home, assets: list[str]) -> list[Finding]:
+    """Everything that is wrong with an instance; reads every artefact's bytes, changes nothing.
+
+    Args:
+        assets: the graph's, by name.
+    """
+    return [
+        *_dead(instance),
+        *_left_over(home),
+        *(finding for asset in assets for finding in _of_asset(instance, home, asset)),
+    ]
+
+
+def mend(instance: dg.DagsterInstance, home: Home, findings: list[Finding]) -> None:
+    """Frees dead runs, removes what was left over, sets damaged content aside. What is to be computed, a run does."""
+    if any(finding.kind == "dead run" for finding in findings):
+        release_dead_runs(instance)
+    for finding in findings:
+        if finding.path is None:
+            continue
+        if finding.kind == "left over":
+            shutil.rmtree(finding.path) if finding.path.is_dir() else finding.path.unlink(missing_ok=True)
+        elif finding.kind == "damaged":
+            home.store.set_aside(finding.path)
+
+
+def _of_asset(instance: dg.DagsterInstance, home: Home, asset: str) -> Iterator[Finding]:
+    events = _events(instance, asset)
+    latest = dict(reversed(events))  # the newest is the last to be set
+    recorded = {fingerprint for _, fingerprint in events}
+    stored = {}
+    for record in sorted((home.store.root / asset).glob("*.json")):
+        if record.name.endswith(".value.json"):
+            continue
+        try:
+            artefact = home.store.get(asset, record.stem)
+        except ArtefactError as error:
+            yield Finding("damaged", asset, str(error), "set it aside; run again", record)
+            continue
+        stored[artefact.fingerprint] = artefact
+        if artefact.pruned:
+            continue
+        if not artefact.intact():
+            what = f"{artefact.path.name}: its bytes are not those that were written"
+            yield Finding("damaged", asset, what, "set it aside; run again", record)
+        elif artefact.fingerprint not in recorded:
+            what = f"{artefact.path.name} is stored, and no event names it"
+            yield Finding("artefact without event", asset, what, "run again: it is found and recorded")
+    for partition, fingerprint in latest.items():
+        if fingerprint not in stored:
+            what = f"the latest event names {fingerprint[:12]}…, which is not in the store"
+            yield Finding(
+                "event without artefact", f"{asset} {partition or ''}".strip(), what, "run again: it is computed"
+            )
+
+
+def _events(instance: dg.DagsterInstance, asset: str) -> list[tuple[str | None, str]]:
+    """Partition and fingerprint of every materialisation, newest first."""
+    found: list[tuple[str | None, str]] = []
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(dg.AssetKey(asset), limit=_BATCH, cursor=cursor)
+        for record in page.records:
+            event = record.asset_materialization
+            if event and FINGERPRINT in event.metadata:
+                found.append((event.partition, str(event.metadata[FINGERPRINT].value)))
+        if not page.has_more:
+            return found
+        cursor = page.cursor
+
+
+def _left_over(home: Home) -> Iterator[Finding]:
+    for path in sorted(home.store.root.glob("*/.*")):
+        # Names of `written_whole`.
+        if path.suffix in (".partial", ".replaced") and time.time() - path.stat().st_mtime > _ABANDONED:
+            yield Finding(
+                "left over", path.parent.name, f"{path.name}: a killed process was writing it", "delete it", path
+            )
+
+
+def _dead(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    for run in dead_runs(instance):
+        yield Finding("dead run", run.run_id, f"{run.job_name} is {run.status.value}, its process is gone", "fail it")

@@ -1,0 +1,43 @@
+"""Refuses to store what is not a number, and says where it came from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from persona_assets.inference import LoadedModel, NonFiniteError, Scored, Scorer, where_not_finite
+from persona_assets.metrics import NoDistributionError, ResponseDivergence, divergence_of_response
+
+
+def divergences(
+    loaded: LoadedModel, scorer: Scorer, work: Sequence[Scored], generator: str, personas: Sequence[str]
+) -> list[ResponseDivergence]:
+    """Divergence of every response in `work`, which `generator` gave, under the prompts of `personas`.
+
+    Raises:
+        NonFiniteError: names the response, the scorer and the token, and the layer where it began.
+    """
+    found = []
+    for number, (scored, logits) in enumerate(zip(work, scorer.logits(work), strict=True), start=1):
+        try:
+            found.append(divergence_of_response(logits, personas.index(generator)))
+        except NoDistributionError as error:
+            began = where_not_finite(loaded, [*scored.prompts[error.scorer], *scored.response])
+            raise NonFiniteError(
+                f"response {number} of {generator}, token {error.position + 1} under {personas[error.scorer]}: "
+                f"{error}; {began}"
+            ) from error
+    return found
+
+
+def refuse_not_finite(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], questions: Sequence[str], states: np.ndarray
+) -> None:
+    """`states`: shape (prompts, layers, hidden).
+
+    Raises:
+        NonFiniteError: names the question and the layer where it began.
+    """
+    for prompt, question, of_prompt in zip(prompts, questions, states, strict=True):
+        if not np.isfinite(of_prompt).all():
+            began = where_not_finite(loaded, prompt)
+            raise NonFiniteError(f"the hidden state after {question!r} is not finite; {began}")

@@ -1,0 +1,75 @@
+"""Two processes that want the same artefact: one makes it, the other waits and finds it; nothing is torn."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from persona_assets.artefacts import ArtefactStore
+from persona_assets.claims import claimed
+
+MAKE = """
+import sys, time
+from pathlib import Path
+from persona_assets.artefacts import ArtefactStore
+from persona_assets.digest import digest_of
+
+store, name = ArtefactStore(Path(sys.argv[1])), sys.argv[2]
+for number in range(5):
+    made_from = {"number": number}
+    with store.claimed("generations", [digest_of(made_from)], lambda said: print(said)):
+        if store.find("generations", made_from) is None:
+            time.sleep(0.1)
+            store.put("generations", made_from, {"by": name}, {"by": name})
+            print("made", number)
+"""
+
+RACE = """
+import sys
+from pathlib import Path
+from persona_assets.artefacts import ArtefactStore
+
+store, name = ArtefactStore(Path(sys.argv[1])), sys.argv[2]
+for number in range(30):
+    store.put("figures", {"number": number}, {"figure.png": name.encode() * 1000}, {"by": name})
+"""
+
+
+def started(code: str, root: Path, name: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", code, str(root), name], stdout=subprocess.PIPE, text=True)
+
+
+def test_each_artefact_is_made_once(tmp_path: Path) -> None:
+    processes = [started(MAKE, tmp_path, name) for name in ("one", "other")]
+    said = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    made = sorted(line for lines in said for line in lines if line.startswith("made"))
+    assert made == [f"made {number}" for number in range(5)]
+
+
+def test_processes_that_claim_nothing_do_not_tear_what_both_store(tmp_path: Path) -> None:
+    processes = [started(RACE, tmp_path, name) for name in ("one", "other", "third")]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    stored = list(ArtefactStore(tmp_path).all("figures"))
+    assert len(stored) == 30
+    for artefact in stored:
+        assert artefact.read() == {"figure.png": artefact.measured["by"].encode() * 1000}
+
+
+def test_a_thread_may_claim_what_it_holds_and_two_orders_do_not_lock_up(tmp_path: Path) -> None:
+    with claimed(tmp_path, ["bbbb", "aaaa"]), claimed(tmp_path, ["aaaa", "bbbb"]):
+        pass
+    with claimed(tmp_path, ["aaaa1", "aaaa2"]):  # one lock
+        pass
+
+
+def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+    hold = "import sys,time,pathlib;from persona_assets.claims import claimed\n"
+    hold += "with claimed(pathlib.Path(sys.argv[1]), ['aaaa']): print('held', flush=True); time.sleep(60)"
+    process = started(hold, tmp_path, "")
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    said: list[str] = []
+    with claimed(tmp_path, ["aaaa"], said.append):
+        assert said == []
