@@ -9,6 +9,8 @@ from scipy.stats import ConstantInputWarning, spearmanr
 
 Floats = NDArray[np.float64]
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def numbers(column: pd.Series) -> Floats:
     """A column as floats, whatever its dtype, NaN where a value is missing."""
@@ -32,3 +34,13 @@ def rho_text(x: Floats, y: Floats) -> str:
     if np.isfinite(rho):
         return f"Spearman ρ = {rho:.2f}, n = {n}".replace("-", "−")
     return f"ρ undefined (no spread), n = {n}" if n >= 3 else f"ρ undefined, n = {n}"
+
+
+def p_text(p: float) -> str:
+    """A p value in few digits: 0.39, 0.004, 2×10⁻⁶."""
+    if not np.isfinite(p):
+        return "unknown"
+    if p >= 0.001:
+        return f"{p:.2g}"
+    digits, power = f"{p:.0e}".split("e")
+    return f"{digits}×10⁻{str(abs(int(power))).translate(_RAISED)}"

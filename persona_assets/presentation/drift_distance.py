@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from persona_assets.presentation.correlation import Floats, numbers
+from persona_assets.presentation.correlation import Floats, numbers, p_text
 from persona_assets.presentation.end_labels import write_end_labels
 from persona_assets.presentation.style import BLUE, INK, MM_PER_POINT, MUTED, text_width
 from persona_assets.presentation.timeline import Timeline, edges, numbered_series
@@ -13,7 +13,6 @@ from persona_assets.presentation.timeline import Timeline, edges, numbered_serie
 _POINTS = 6.0
 _P_LINE = 2.4  # millimetres
 _CLOSEST = 2.15
-_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 UNSURE = 0.05  # a larger p is drawn in grey
 _FLOOR = "#dcdcdc"
 _BETWEEN_PATHS = 0.6  # of a step's width
@@ -55,16 +54,6 @@ def draw_distances(axes: Axes, size: tuple[float, float], of_js: pd.DataFrame, t
     labels.append(("noise of the questions", MUTED, (last + 0.5, noise[-1])))
     write_end_labels(axes, size, [label for label in labels if np.isfinite(label[2][1])], room)
     _name_series(axes, steps, x, slot, time)
-
-
-def p_text(p: float) -> str:
-    """A p value in few digits: 0.39, 0.004, 2×10⁻⁶."""
-    if not np.isfinite(p):
-        return "unknown"
-    if p >= 0.001:
-        return f"{p:.2g}"
-    digits, power = f"{p:.0e}".split("e")
-    return f"{digits}×10⁻{str(abs(int(power))).translate(_RAISED)}"
 
 
 def smallest_p_text(of_js: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Matrices of personas as coloured stairs.
+"""Matrices of personas as coloured stairs, with the tree that orders them.
 
 A symmetric matrix is drawn once, below its diagonal. Each persona is named where its row ends and its column begins, so
 every name is written once, level, and beside both. A matrix that is not symmetric is drawn whole.
@@ -14,7 +14,8 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from persona_assets.presentation.ordering import persona_order
+from persona_assets.presentation.dendrogram import TREE_AXIS, draw_tree, room_for
+from persona_assets.presentation.ordering import Tree, persona_tree
 from persona_assets.presentation.style import (
     INK,
     MM_PER_POINT,
@@ -37,34 +38,37 @@ _HEADER = 12.0
 _NAME_POINTS = 6.5
 _NAME_GAP = 1.2
 _VALUE_POINTS = 6.0
-_SMALLEST_POINTS = 4.0
+_SMALLEST_POINTS = 4.5
 _BAR_WIDTH, _BAR_TICKS, _BAR_GAP = 2.4, 9.0, 4.0
 _BAR = _BAR_GAP + _BAR_WIDTH + _BAR_TICKS
+_GUTTER = 4.0
 
 
-def js_heatmap(logit_js_matrix: xr.Dataset) -> Figure:
-    """JS between every pair of personas, each cell written in nats.
+def js_heatmap(logit_js_matrix: xr.Dataset, width: float = TWO_COLUMNS) -> Figure:
+    """JS between every pair of personas, each cell written in nats, beside the tree that orders them.
 
     Args:
         logit_js_matrix: `js` with dims (generators, persona, other), in nats; attrs `generators_shown` (the subset that
             is drawn) and `questions`.
+        width: at most so many millimetres.
     """
     generators = str(logit_js_matrix.attrs["generators_shown"])
-    order = persona_order(logit_js_matrix)
+    tree = persona_tree(logit_js_matrix)
+    order = tree.order
     values = _ordered(logit_js_matrix["js"].sel(generators=generators), order)
     largest = float(np.nanmax(values, initial=0.0))
     decimals = 3 if largest >= 0.05 else 4
-    names_width = _names_width(order)
+    names_width, tree_width = _names_width(order), room_for(tree)
     stair = _is_symmetric(values)
     cells = len(order) - 1 if stair else len(order)
     beside = 0.0 if stair else _BAR
-    cell = min(_CELL, (TWO_COLUMNS - 2 * _MARGIN - names_width - beside) / max(cells, 1))
-    width = max(
-        ONE_COLUMN, 2 * _MARGIN + max(cells * cell + names_width + beside, _bar_needs(len(order), cell, names_width))
-    )
+    cell = min(_CELL, (width - 2 * _MARGIN - tree_width - names_width - beside) / max(cells, 1))
+    needed = max(cells * cell + names_width + beside, _bar_needs(len(order), cell, names_width))
+    width = min(width, max(ONE_COLUMN, 2 * _MARGIN + tree_width + needed))
     above = 0.0 if stair else names_width
+    below = _MARGIN + (TREE_AXIS if tree_width else 0.0)
     with house_style():
-        figure = new_figure(width, _HEADER + above + len(order) * cell + _MARGIN)
+        figure = new_figure(width, _HEADER + above + len(order) * cell + below)
         add_text(
             figure, _MARGIN, _MARGIN, "Jensen–Shannon divergence between personas", weight="bold", size=8, color=INK
         )
@@ -72,44 +76,56 @@ def js_heatmap(logit_js_matrix: xr.Dataset) -> Figure:
         subtitle += " · JS in nats" if stair else " · JS in nats; row: source, column: target"
         add_text(figure, _MARGIN, _MARGIN + 4.2, subtitle, size=6.5, color=MUTED)
         colours, norm = colormaps["YlGnBu"], Normalize(0.0, largest or 1.0)
-        _matrix(figure, (_MARGIN, _HEADER), values, order, cell, colours, norm, f"{{:.{decimals}f}}", stair)
+        corner = (_MARGIN + tree_width, _HEADER)
+        _matrix(figure, corner, values, order, cell, colours, norm, f"{{:.{decimals}f}}", stair)
+        if tree_width:
+            draw_tree(figure, (_MARGIN, _HEADER + above), cell, tree)
         _colour_bar(figure, width, _HEADER, len(order) * cell, colours, norm, "JS (nats)")
     return figure
 
 
-def cosine_heatmaps(centroid_cosine: xr.Dataset, order: Sequence[str], population: str) -> Figure:
+def cosine_heatmaps(
+    centroid_cosine: xr.Dataset, order: Sequence[str] | Tree, population: str, width: float = TWO_COLUMNS
+) -> Figure:
     """Cosine between persona centroids, one panel a layer.
 
     Args:
         centroid_cosine: `cosine` with dims (population, layer, persona, other), in [−1, 1].
-        order: the personas as every other figure orders them (`persona_order`).
+        order: the personas as every other figure orders them (`persona_order`); a `Tree` is drawn beside every row of
+            panels.
         population: the centring population to show, one of the coordinate's names.
+        width: at most so many millimetres; in one column panels stand one below another.
     """
+    tree = order if isinstance(order, Tree) else None
+    names = tree.order if tree else [str(name) for name in order]
     cosine = centroid_cosine["cosine"].sel(population=population).dropna("layer", how="all")
     layers = [int(layer) for layer in cosine["layer"].values]
-    columns = min(2, len(layers))
-    names_width = _names_width(order)
-    gutter = 4.0
-    room = (TWO_COLUMNS - 2 * _MARGIN - (columns - 1) * gutter) / columns
-    cell = min(_CELL, (room - names_width) / max(len(order) - 1, 1))
-    panel = max((len(order) - 1) * cell + names_width, _bar_needs(len(order), cell, names_width))
-    narrowest = 2 * _MARGIN + columns * panel + (columns - 1) * gutter
-    width = min(TWO_COLUMNS, max(ONE_COLUMN, narrowest))
-    step = (width - 2 * _MARGIN + gutter) / columns
-    title_height, row_height = 5.0, 5.0 + len(order) * cell + 3.0
+    columns = min(2 if width > ONE_COLUMN else 1, len(layers))
+    names_width, tree_width = _names_width(names), room_for(tree)
+    room = (width - 2 * _MARGIN - tree_width - (columns - 1) * _GUTTER) / columns
+    cell = min(_CELL, (room - names_width) / max(len(names) - 1, 1))
+    panel = max((len(names) - 1) * cell + names_width, _bar_needs(len(names), cell, names_width))
+    narrowest = 2 * _MARGIN + tree_width + columns * panel + (columns - 1) * _GUTTER
+    width = min(width, max(ONE_COLUMN, narrowest))
+    step = (width - 2 * _MARGIN - tree_width + _GUTTER) / columns
+    title_height = 5.0
+    row_height, rows = title_height + len(names) * cell + 3.0, -(-len(layers) // columns)
     with house_style():
-        figure = new_figure(width, _HEADER + row_height * -(-len(layers) // columns))
+        figure = new_figure(width, _HEADER + rows * row_height + (TREE_AXIS - 1.0 if tree_width else 0.0))
         add_text(figure, _MARGIN, _MARGIN, "Cosine between persona centroids", weight="bold", size=8, color=INK)
-        subtitle = f"centring population: {spoken(population)} · {len(order)} personas · one panel a layer"
+        subtitle = f"centring population: {spoken(population)} · {len(names)} personas · one panel a layer"
+        subtitle += " · tree: JS" if tree_width else ""
         add_text(figure, _MARGIN, _MARGIN + 4.2, subtitle, size=6.5, color=MUTED)
         colours, norm = colormaps["RdBu_r"], Normalize(-1.0, 1.0)
         for index, layer in enumerate(layers):
             row, column = divmod(index, columns)
-            left, top = _MARGIN + column * step, _HEADER + row * row_height
+            left, top = _MARGIN + tree_width + column * step, _HEADER + row * row_height
             add_text(figure, left, top, f"layer {layer}", weight="bold", size=7, color=INK)
-            values = _ordered(cosine.sel(layer=layer), order)
-            _matrix(figure, (left, top + title_height), values, order, cell, colours, norm, "{:.2f}", stair=True)
-        _colour_bar(figure, width, _HEADER + title_height, len(order) * cell, colours, norm, "cosine")
+            values = _ordered(cosine.sel(layer=layer), names)
+            _matrix(figure, (left, top + title_height), values, names, cell, colours, norm, "{:.2f}", stair=True)
+            if tree is not None and tree_width and column == 0:
+                draw_tree(figure, (_MARGIN, top + title_height), cell, tree, scale=row == rows - 1)
+        _colour_bar(figure, width, _HEADER + title_height, len(names) * cell, colours, norm, "cosine")
     return figure
 
 
@@ -155,13 +171,11 @@ def _matrix(
         edgecolors="white",
         linewidth=min(0.6, 0.08 * cell),
     )
-    longest = max((text_width(_number(written, value), 10.0) / 10 for value in values[~outside]), default=0.0)
-    points = min(_VALUE_POINTS, 0.84 * cell / longest) if longest else _VALUE_POINTS
-    for row, column in np.argwhere(~outside) if points >= _SMALLEST_POINTS else []:
+    texts, points = _fitted([_number(written, value) for value in values[~outside]], cell)
+    for text, (row, column) in zip(texts, np.argwhere(~outside), strict=True) if points >= _SMALLEST_POINTS else []:
         value = values[row, column]
         ink = readable_on(colours(norm(value))) if np.isfinite(value) else MUTED
-        centre = (column + 0.5, row + 0.5)
-        axes.text(*centre, _number(written, value), size=points, color=ink, ha="center", va="center_baseline")
+        axes.text(column + 0.5, row + 0.5, text, size=points, color=ink, ha="center", va="center_baseline")
     name_points = min(_NAME_POINTS, 0.9 * cell / MM_PER_POINT)
     for place, name in enumerate(names):
         right = (place if stair else size) + _NAME_GAP / cell
@@ -191,6 +205,16 @@ def _colour_bar(
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=1.8, width=0.5)
     bar.ax.set_title(label, size=6.5, weight="normal", loc="left", color=INK, pad=5)
+
+
+def _fitted(texts: list[str], cell: float) -> tuple[list[str], float]:
+    """Numbers and the size in points at which they fit a cell, without the 0 before the point where that helps."""
+    for shown in (texts, [text.replace("0.", ".", 1) for text in texts]):
+        longest = max((text_width(text, 10.0) / 10 for text in shown), default=0.0)
+        points = min(_VALUE_POINTS, 0.86 * cell / longest) if longest else _VALUE_POINTS
+        if points >= _VALUE_POINTS - 0.5:
+            break
+    return shown, points
 
 
 def _number(written: str, value: float) -> str:

@@ -1,7 +1,7 @@
 """Which persona's marker turns up in whose replies."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from matplotlib import colormaps
@@ -30,22 +30,26 @@ from persona_assets.presentation.style import (
 
 # Millimetres and points.
 _MARGIN, _CELL, _WIDEST_CELL = 2.0, 8.0, 15.0
-_NAME_POINTS, _VALUE_POINTS, _SMALLEST_POINTS = 6.5, 6.0, 4.0
+_NAME_POINTS, _VALUE_POINTS, _SMALLEST_POINTS = 6.5, 6.0, 4.5
 _LEVEL_POINTS, _LEVEL_LINE, _LEVEL_APART, _NAME_GAP = 6.0, 2.7, 1.5, 1.2
 _TITLE, _SUBTITLE_LINE = 4.2, 3.1
 _BAR_WIDTH, _BAR_HEIGHT, _FOOTER = 36.0, 2.2, 13.0
 _OUTLINE = 1.1
+_ITSELF = "source on itself"
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 
 
-def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str]) -> Figure:
-    """Leakage rate of every dyad, written found/total; a source's own rate stands outlined where it is its own target.
+def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str], width: float = TWO_COLUMNS) -> Figure:
+    """Leakage rate of every dyad; a source's own rate stands outlined where it is its own target.
+
+    Rates are written found/total, or in percent where a cell is too narrow for that.
 
     Args:
         leakage_table: one row a dyad: `source`, `target`, `found`, `total`, `source_found`, `source_total`, `recipe`,
             and, where the checkpoint was counted before training, the target's `base_found` and `base_total`.
         order: the personas as every other figure orders them (`persona_order`); one without a dyad is left out.
+        width: at most so many millimetres.
 
     Raises:
         ValueError: a source or target that `order` does not name, or no dyad at all.
@@ -57,9 +61,11 @@ def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str]) -> Figure
     if not present or present - set(order):
         raise ValueError(f"leakage_table: found personas {sorted(present)}; expected some of {list(order)}")
     names_width = max(text_width(spoken(name), _NAME_POINTS) for name in sources) + _NAME_GAP + 0.5
-    cell = _cell_width(counts, targets, TWO_COLUMNS - 2 * _MARGIN - names_width)
-    width = max(ONE_COLUMN, 2 * _MARGIN + names_width + len(targets) * cell)
-    subtitle = wrapped(_subtitle(leakage_table, sources, targets), _NAME_POINTS, width - 3 * _MARGIN)
+    cell = _cell_width(counts, targets, width - 2 * _MARGIN - names_width)
+    width = min(width, max(ONE_COLUMN, 2 * _MARGIN + names_width + len(targets) * cell))
+    write = _written if _points(counts, cell, _written) >= _SMALLEST_POINTS else _percent
+    said = _subtitle(leakage_table, sources, targets) + (" · cells: percent" if write is _percent else "")
+    subtitle = wrapped(said, _NAME_POINTS, width - 3 * _MARGIN)
     above = _names_height(targets, cell)
     top = _MARGIN + _TITLE + len(subtitle) * _SUBTITLE_LINE + 1.5
     height = len(sources) * _CELL
@@ -72,9 +78,10 @@ def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str]) -> Figure
         axes = add_axes(figure, _MARGIN + names_width, top + above, len(targets) * cell, height)
         axes.set(xlim=(0, len(targets) * cell), ylim=(height, 0))
         axes.set_axis_off()
-        _draw(axes, counts, sources, targets, cell)
+        _draw(axes, counts, sources, targets, cell, write)
         _name(axes, sources, targets, cell)
-        _footer(figure, _MARGIN + names_width, top + above + height + 3.0)
+        ends = _BAR_WIDTH + 11.2 + text_width(_ITSELF, _NAME_POINTS)
+        _footer(figure, min(_MARGIN + names_width, width - _MARGIN - ends), top + above + height + 3.0)
     return figure
 
 
@@ -132,13 +139,27 @@ def _written(count: Count) -> str:
     return f"{count[0]}/{count[1]}"
 
 
+def _percent(count: Count) -> str:
+    return f"{100 * count[0] / count[1]:.0f}" if count[1] else "–"
+
+
+def _points(counts: Mapping[tuple[str, str], Count], cell: float, write: Callable[[Count], str]) -> float:
+    """The size at which the longest of what is written fits a cell."""
+    longest = max(text_width(write(count), 10.0, "bold") / 10 for count in counts.values())
+    return min(_VALUE_POINTS, 0.88 * cell / longest)
+
+
 def _draw(
-    axes: Axes, counts: Mapping[tuple[str, str], Count], sources: Sequence[str], targets: Sequence[str], cell: float
+    axes: Axes,
+    counts: Mapping[tuple[str, str], Count],
+    sources: Sequence[str],
+    targets: Sequence[str],
+    cell: float,
+    write: Callable[[Count], str],
 ) -> None:
     """Cells in millimetres of the axes, drawn one by one: they are few, and those of the sources come out apart."""
     colours, norm = colormaps["OrRd"], Normalize(0.0, 1.0)
-    longest = max(text_width(_written(count), 10.0) / 10 for count in counts.values())
-    points = min(_VALUE_POINTS, 0.88 * cell / longest)
+    points = _points(counts, cell, write)
     for row, source in enumerate(sources):
         for column, target in enumerate(targets):
             left, top = column * cell, row * _CELL
@@ -153,7 +174,7 @@ def _draw(
             if points < _SMALLEST_POINTS:
                 continue
             ink = MUTED if not rate else readable_on(colours(norm(rate)))
-            text = "–" if count is None else _written(count)
+            text = "–" if count is None else write(count)
             weight = "bold" if source == target else "normal"
             axes.text(
                 left + cell / 2,
@@ -196,4 +217,4 @@ def _footer(figure: Figure, left: float, top: float) -> None:
     key = add_axes(figure, left + _BAR_WIDTH + 6.0, top - 0.4, 4.0, 3.0)
     key.set_axis_off()
     key.add_patch(Rectangle((0.08, 0.1), 0.84, 0.8, fill=False, ec=INK, lw=_OUTLINE))
-    add_text(figure, left + _BAR_WIDTH + 11.2, top, "source on itself", size=_NAME_POINTS, color=INK)
+    add_text(figure, left + _BAR_WIDTH + 11.2, top, _ITSELF, size=_NAME_POINTS, color=INK)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from persona_assets.presentation.correlation import numbers
@@ -14,11 +15,9 @@ from persona_assets.presentation.panels import (
     LETTER_POINTS,
     LINE,
     MARGIN,
-    ROW_HEIGHT,
     TITLE,
+    Grid,
     add_panel,
-    panel_place,
-    panel_width,
     write_lines,
 )
 from persona_assets.presentation.style import (
@@ -33,11 +32,13 @@ from persona_assets.presentation.style import (
     text_width,
     wrapped,
 )
+from persona_assets.presentation.two_views import WHAT_THE_VIEWS_TAKE, said_of, two_views
 
 _LAYERS = 3
 _COLOURS = 7  # of the house's cycle; with a number of shapes that is prime to it, 70 sources differ
 _SHAPES = "os^DvPX<*>"
 _SIZES = {"o": 15, "s": 13, "^": 17, "D": 11, "v": 17, "P": 19, "X": 19, "<": 17, "*": 26, ">": 17}
+_BAND, _HEIGHT = "#e4e4e4", 52.0
 
 DYADS_NOT_INDEPENDENT = (
     "Dyads share sources and targets, so they are not independent: no p value from an iid test is printed."
@@ -45,90 +46,111 @@ DYADS_NOT_INDEPENDENT = (
 
 
 def leakage_against_predictors(
-    pair_table: pd.DataFrame, sources: Sequence[str] | None = None, layers: Sequence[int] | None = None
+    pair_table: pd.DataFrame,
+    sources: Sequence[str] | None = None,
+    cosines: Sequence[str] | None = None,
+    statements: pd.DataFrame | None = None,
+    trends: pd.DataFrame | None = None,
+    width: float = TWO_COLUMNS,
 ) -> Figure:
-    """Leakage rate of every dyad against JS and against the cosine of the first centring population.
+    """Leakage rate of every dyad against JS and, side by side, against cosine, coloured by source.
 
-    Spearman's ρ is given with its n in every panel.
+    Spearman's ρ is given with its n in every panel, and with its interval and p in both views where statements are
+    given.
 
     Args:
         pair_table: one row a dyad: `source`, `target`, `js` (nats), cosines in `cosine_<population>_layer<N>`,
             `leakage_rate` with `leakage_low` and `leakage_high`, and `source_rate`; rows without a rate are left out.
         sources: the sources to show, in the legend's order; by default all, in the table's order.
-        layers: the layers to show; by default all, or the first, the middle and the last of more than three.
+        cosines: columns to show beside JS; by default the first centring population's layers, the first, the middle and
+            the last of more than three.
+        statements: as `statistics.infer` gives them.
+        trends: a line and its band: columns predictor, place, rate, low, high, as `statistics.trend` gives them.
+        width: of the figure, in millimetres; in one column panels stand one below another.
 
     Raises:
-        ValueError: no dyad of these sources has a rate, or no cosine is of these layers.
+        ValueError: no dyad of these sources has a rate, or the table has no such cosine.
     """
     dyads = leakage_dyads(pair_table)
     shown = list(dict.fromkeys(dyads["source"])) if sources is None else [str(source) for source in sources]
     dyads = dyads[dyads["source"].isin(shown)]
     if dyads.empty:
         raise ValueError(f"pair_table: no dyad of sources {shown} has a leakage_rate; expected one at least")
-    predictors: list[CosineColumn | None] = [None, *_cosines(pair_table, layers)]
-    columns = {1: 1, 2: 2, 4: 2}.get(len(predictors), 3)
-    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
-    panel = panel_width(width, columns)
-    rows = -(-len(predictors) // columns)
-    subtitle = wrapped(_subtitle(dyads), LETTER_POINTS, width - 2 * MARGIN)
-    warning = wrapped(DYADS_NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
+    predictors: list[CosineColumn | None] = [None, *_cosines(pair_table, cosines)]
+    columns = {1: 1, 2: 2, 4: 2}.get(len(predictors), 3) if width > ONE_COLUMN else 1
+    width = ONE_COLUMN if columns == 1 else width
+    names = [predictor.column if predictor else "js" for predictor in predictors]
+    views = [two_views(statements, "leakage", "spearman", name, "leakage_rate") for name in names]
+    note = wrapped(WHAT_THE_VIEWS_TAKE if any(views) else DYADS_NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
+    subtitle = wrapped(_subtitle(dyads, trends, names), LETTER_POINTS, width - 2 * MARGIN)
     key = _key(dyads, shown, width - 2 * MARGIN)
     header = MARGIN + TITLE + (len(subtitle) + len(key)) * LINE + 4.0
-    below = header + rows * ROW_HEIGHT
+    grid = Grid(width, columns, header, 1 + max(map(len, views)), _HEIGHT if columns < 3 else 46.0)
+    below = grid.below(grid.rows(len(predictors)))
     with house_style():
-        figure = new_figure(width, below + len(warning) * LINE + MARGIN)
+        figure = new_figure(width, below + len(note) * LINE + MARGIN)
         title = "Leakage against JS and cosine, one point a dyad" if len(predictors) > 1 else "Leakage against JS"
         add_text(figure, MARGIN, MARGIN, title, weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
-        for index, predictor in enumerate(predictors):
-            row, column = divmod(index, columns)
-            place = panel_place(header, panel, row, column)
-            _panel(figure, place, panel, dyads, shown, predictor, first=column == 0)
+        for index, (predictor, name) in enumerate(zip(predictors, names, strict=True)):
+            x, rate = numbers(dyads[name]), numbers(dyads["leakage_rate"])
+            said = f"cosine, layer {predictor.layer}" if predictor else "JS"
+            axes = add_panel(figure, grid, index, said, said_of(x, rate, views[index]), x)
+            if trends is not None:
+                _draw_trend(axes, trends[trends["predictor"] == name])
+            _draw_dyads(axes, dyads, shown, name)
+            axes.set_xlabel(f"cosine, centred on {spoken(predictor.population)}" if predictor else "JS (nats)")
+            axes.tick_params(labelleft=index % columns == 0)
+            if index % columns == 0:
+                axes.set_ylabel("leakage rate (found / total)")
         _write_key(figure, MARGIN + TITLE + len(subtitle) * LINE + 0.8, key, width)
-        write_lines(figure, below + 0.2 * LINE, warning, KEY_POINTS)
+        write_lines(figure, below + 0.2 * LINE, note, KEY_POINTS)
     return figure
 
 
-def _cosines(pair_table: pd.DataFrame, layers: Sequence[int] | None) -> list[CosineColumn]:
-    """Of the first centring population: the layers asked for, or all, thinned to three."""
+def _cosines(pair_table: pd.DataFrame, columns: Sequence[str] | None) -> list[CosineColumn]:
+    """The columns asked for, or those of the first centring population, thinned to three."""
     found = cosine_columns(pair_table)
+    if columns is not None:
+        by_name = {cosine.column: cosine for cosine in found}
+        if absent := [name for name in columns if name not in by_name]:
+            raise ValueError(f"cosines: found {absent}; expected some of {list(by_name)}")
+        return [by_name[name] for name in columns]
     first = [cosine for cosine in found if cosine.population == found[0].population]
-    if layers is None:
-        kept = np.unique(np.linspace(0, len(first) - 1, min(_LAYERS, len(first))).round().astype(int))
-        return [first[index] for index in kept]
-    chosen = [cosine for cosine in first if cosine.layer in set(layers)]
-    if not chosen:
-        raise ValueError(f"layers: found {list(layers)}; expected some of {[cosine.layer for cosine in first]}")
-    return chosen
+    kept = np.unique(np.linspace(0, len(first) - 1, min(_LAYERS, len(first))).round().astype(int))
+    return [first[index] for index in kept]
 
 
-def _subtitle(dyads: pd.DataFrame) -> str:
+def _subtitle(dyads: pd.DataFrame, trends: pd.DataFrame | None, predictors: Sequence[str]) -> str:
     sources = dyads["source"].nunique()
     plurals = "s" * (len(dyads) != 1), "s" * (sources != 1)
-    return f"{len(dyads)} dyad{plurals[0]} from {sources} source{plurals[1]} · bars: Wilson 95 % intervals"
+    said = f"{len(dyads)} dyad{plurals[0]} from {sources} source{plurals[1]} · bars: Wilson 95 % intervals"
+    drawn = trends[trends["predictor"].isin(predictors)] if trends is not None else pd.DataFrame()
+    if drawn.empty:
+        return said
+    band = ", band: 95 %, jackknife over sources" if drawn["low"].notna().any() else ""
+    return f"{said} · line: logistic curve{band}"
 
 
-def _panel(
-    figure: Figure,
-    place: tuple[float, float],
-    width: float,
-    dyads: pd.DataFrame,
-    sources: Sequence[str],
-    predictor: CosineColumn | None,
-    first: bool,
-) -> None:
-    x = numbers(dyads[predictor.column if predictor else "js"])
+def _draw_trend(axes: Axes, curve: pd.DataFrame) -> None:
+    if curve.empty:
+        return
+    place, rate, low, high = (numbers(curve[name]) for name in ("place", "rate", "low", "high"))
+    axes.fill_between(place, low, high, color=_BAND, linewidth=0, zorder=0)
+    axes.plot(place, rate, color="#8a8a8a", linewidth=1.0, zorder=0.5)
+
+
+def _draw_dyads(axes: Axes, dyads: pd.DataFrame, sources: Sequence[str], predictor: str) -> None:
+    x = numbers(dyads[predictor])
     rate, low, high = (numbers(dyads[f"leakage_{name}"]) for name in ("rate", "low", "high"))
-    title = f"cosine, layer {predictor.layer}" if predictor else "JS"
-    axes = add_panel(figure, place, width, title, x, rate)
     for number, source in enumerate(sources):
         of_source = (dyads["source"] == source).to_numpy(dtype=bool)
-        colour, shape = _look(number)
-        axes.vlines(x[of_source], low[of_source], high[of_source], color=colour, alpha=0.35, linewidth=0.7, zorder=1)
+        colour, shape = look(number)
+        axes.vlines(x[of_source], low[of_source], high[of_source], color=colour, alpha=0.45, linewidth=0.7, zorder=1)
         axes.scatter(
             x[of_source],
             rate[of_source],
-            s=_SIZES[shape],
+            s=1.25 * _SIZES[shape],
             marker=shape,
             color=colour,
             edgecolors="white",
@@ -136,16 +158,19 @@ def _panel(
             zorder=2,
             clip_on=False,
         )
-    top = min(1.0, 1.06 * float(np.nanmax(np.append(high, rate), initial=0.05)))
-    axes.set_ylim(-0.025 * top, top)
+    axes.set_ylim(*rate_limits(dyads))
     axes.locator_params(axis="y", nbins=5)
-    axes.set_xlabel(f"cosine, centred on {spoken(predictor.population)}" if predictor else "JS (nats)")
-    axes.tick_params(labelleft=first)
-    if first:
-        axes.set_ylabel("leakage rate (found / total)")
 
 
-def _look(number: int) -> tuple[str, str]:
+def rate_limits(dyads: pd.DataFrame) -> tuple[float, float]:
+    """From just below 0 to just above the highest interval of a rate."""
+    ends = np.append(numbers(dyads["leakage_high"]), numbers(dyads["leakage_rate"]))
+    top = min(1.0, 1.06 * float(np.nanmax(ends, initial=0.05)))
+    return -0.025 * top, top
+
+
+def look(number: int) -> tuple[str, str]:
+    """Colour and shape of the source of that number in the shared order."""
     return f"C{number % _COLOURS}", _SHAPES[number % len(_SHAPES)]
 
 
@@ -171,7 +196,7 @@ def _write_key(figure: Figure, top: float, key: list[list[tuple[int, str, float]
     axes.set_axis_off()
     for line, entries in enumerate(key):
         for number, text, left in entries:
-            colour, shape = _look(number)
+            colour, shape = look(number)
             middle = (line + 0.5) * LINE
             axes.scatter([MARGIN + left + 1.1], [middle], s=_SIZES[shape], marker=shape, color=colour, linewidths=0)
             axes.text(MARGIN + left + 3.2, middle, text, size=KEY_POINTS, color=INK, va="center_baseline")

@@ -6,13 +6,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
+from persona_assets.presentation.labels import write_labels
 from persona_assets.presentation.panels import KEY_POINTS, LINE, MARGIN, TITLE, write_lines
-from persona_assets.presentation.placement import place_labels
 from persona_assets.presentation.scaling import persona_map
 from persona_assets.presentation.style import (
     BLUE,
     INK,
-    MUTED,
     ONE_COLUMN,
     ORANGE,
     add_axes,
@@ -20,23 +19,23 @@ from persona_assets.presentation.style import (
     house_style,
     new_figure,
     spoken,
-    text_width,
     wrapped,
 )
 
 # Millimetres and points.
 _LEFT, _BELOW, _TALLEST = 12.0, 9.0, 80.0
-_NAME_POINTS, _NAME_HEIGHT = 6.5, 2.6
+_NAME_POINTS = 6.5
 # Of the area that an ellipse covers: the 95 % quantile of χ² with two degrees of freedom.
 _COVERED = 5.991
 
 
-def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None) -> Figure:
+def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, width: float = ONE_COLUMN) -> Figure:
     """Every persona as a point, distances near √JS (`scaling.persona_map`), ellipses over resampled questions.
 
     Args:
         logit_js_matrix: as `scaling.persona_map` takes it.
         baseline: the persona that is drawn in another colour and shape.
+        width: of the figure, in millimetres.
 
     Raises:
         ValueError: as `scaling.persona_map`.
@@ -44,23 +43,23 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None) ->
     names = [str(name) for name in logit_js_matrix["persona"].values]
     points, spreads, kept = persona_map(logit_js_matrix)
     reach = np.sqrt(_COVERED * np.nan_to_num(spreads.diagonal(axis1=1, axis2=2)))
-    width = ONE_COLUMN - _LEFT - MARGIN
+    across = width - _LEFT - MARGIN
     low, high = (points - reach).min(axis=0), (points + reach).max(axis=0)
     # One unit is as long upwards as across; names want room at the sides.
-    scale = width / (1.3 * (high[0] - low[0]) or 1.0)
-    height = min(_TALLEST, max(30.0, 1.25 * scale * (high[1] - low[1])))
+    scale = across / (1.42 * (high[0] - low[0]) or 1.0)
+    height = min(_TALLEST * width / ONE_COLUMN, max(30.0, 1.25 * scale * (high[1] - low[1])))
     scale = min(scale, height / (1.25 * (high[1] - low[1]) or 1.0))
     middle = (low + high) / 2
     said = f"distances are near √JS; the plane keeps {kept.sum():.0%} of their squares"
     said += " · ellipses: 95 % over resampled questions" if np.isfinite(spreads).all() else ""
-    subtitle = wrapped(said, KEY_POINTS, ONE_COLUMN - 2 * MARGIN)
+    subtitle = wrapped(said, KEY_POINTS, width - 2 * MARGIN)
     top = MARGIN + TITLE + len(subtitle) * LINE + 1.5
     with house_style():
-        figure = new_figure(ONE_COLUMN, top + height + _BELOW)
+        figure = new_figure(width, top + height + _BELOW)
         add_text(figure, MARGIN, MARGIN, "A map of the personas", weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, KEY_POINTS)
-        axes = add_axes(figure, _LEFT, top, width, height)
-        half = np.array([width, height]) / scale / 2
+        axes = add_axes(figure, _LEFT, top, across, height)
+        half = np.array([across, height]) / scale / 2
         axes.set(xlim=(middle[0] - half[0], middle[0] + half[0]), ylim=(middle[1] - half[1], middle[1] + half[1]))
         axes.set_xlabel(f"first axis (√nats), {kept[0]:.0%} of the squared distances")
         axes.set_ylabel(f"second axis (√nats), {kept[1]:.0%}")
@@ -70,25 +69,7 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None) ->
             if np.isfinite(spread).all():
                 axes.add_patch(_ellipse(point, spread, colour))
             axes.plot(*point, marker=marker, markersize=3.2, color=colour, linewidth=0, zorder=3)
-        on_paper = [tuple(place) for place in (points - middle + half) * scale]
-        boxes = [(text_width(spoken(name), _NAME_POINTS), _NAME_HEIGHT) for name in names]
-        places = place_labels(on_paper, range(len(names)), boxes, (width, height), clear=1.2)
-        for name, box, place, point in zip(names, boxes, places, on_paper, strict=True):
-            edge = [place[axis] + np.clip(point[axis] - place[axis], -box[axis] / 2, box[axis] / 2) for axis in (0, 1)]
-            if np.hypot(edge[0] - point[0], edge[1] - point[1]) > 2.0:
-                ends = np.array([point, edge]) / (width, height)
-                axes.plot(*ends.T, transform=axes.transAxes, color=MUTED, linewidth=0.4, zorder=1.5)
-            axes.text(
-                place[0] / width,
-                place[1] / height,
-                spoken(name),
-                transform=axes.transAxes,
-                size=_NAME_POINTS,
-                color=INK,
-                ha="center",
-                va="center",
-                zorder=4,
-            )
+        write_labels(axes, (across, height), points, [spoken(name) for name in names], points, _NAME_POINTS)
     return figure
 
 

@@ -5,22 +5,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from persona_assets.presentation.correlation import Floats
+from persona_assets.presentation.correlation import numbers
+from persona_assets.presentation.labels import write_labels
 from persona_assets.presentation.pairs import CosineColumn, cosine_columns, unordered_pairs
 from persona_assets.presentation.panels import (
     KEY_POINTS,
     LETTER_POINTS,
     LINE,
     MARGIN,
-    PANEL_HEIGHT,
-    ROW_HEIGHT,
     TITLE,
+    Grid,
     add_panel,
-    panel_place,
-    panel_width,
     write_lines,
 )
-from persona_assets.presentation.placement import place_labels
 from persona_assets.presentation.style import (
     BLUE,
     INK,
@@ -34,25 +31,39 @@ from persona_assets.presentation.style import (
     spoken,
     wrapped,
 )
+from persona_assets.presentation.two_views import said_of, two_views
 
-_PER_ROW = 4
 _ENDS = 3
+# Panels a row in two columns; what is not named goes by fours.
+_COLUMNS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}
 
 # Two groups of (letter, row of the pairs): the most divergent and the most similar.
 Key = list[list[tuple[str, int]]]
 
 NOT_INDEPENDENT = "Pairs share personas, so they are not independent: no p value from an iid test is printed."
+_VIEWS = (
+    "[95 % interval]; iid: as if pairs were independent, which pairs that share personas are not; dyadic: the interval "
+    "leaves out one persona after the other, p permutes the personas of one matrix."
+)
 
 
-def js_against_cosine(pair_table: pd.DataFrame, baseline: str | None = None) -> Figure:
-    """JS of every pair against the cosine of its centroids: a panel a layer, a row of panels a centring population.
+def js_against_cosine(
+    pair_table: pd.DataFrame,
+    baseline: str | None = None,
+    statements: pd.DataFrame | None = None,
+    width: float = TWO_COLUMNS,
+) -> Figure:
+    """JS of every pair against the cosine of its centroids, a panel a centring population and layer.
 
-    Spearman's ρ is given with its n. Lettered points are the most divergent and the most similar pairs, named below.
+    Spearman's ρ is given with its n, and with its interval and p in both views where statements are given. Lettered
+    points are the most divergent and the most similar pairs, named below.
 
     Args:
         pair_table: one row a dyad: `source`, `target`, `js` with `js_low` and `js_high` (nats), and cosines in
             `cosine_<population>_layer<N>`. Each pair is drawn once.
         baseline: pairs with this persona are drawn in another colour and shape.
+        statements: as `statistics.infer` gives them.
+        width: at most so many millimetres.
 
     Raises:
         ValueError: the table holds no cosine, or a pair without one JS.
@@ -61,28 +72,28 @@ def js_against_cosine(pair_table: pd.DataFrame, baseline: str | None = None) -> 
     if not cosines:
         raise ValueError(f"pair_table: found columns {list(pair_table.columns)}; expected cosine_<population>_layer<N>")
     pairs = unordered_pairs(pair_table)
-    rows = _rows(cosines)
-    columns = max(len(row) for row in rows)
-    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
-    panel = panel_width(width, columns)
+    columns = _COLUMNS.get(len(cosines), 4) if width > ONE_COLUMN else 1
+    width = ONE_COLUMN if columns == 1 else width
+    views = [two_views(statements, "pairs", "spearman over pairs", cosine.column, "js") for cosine in cosines]
     key = _key(pairs)
     key_columns = 1 if width == ONE_COLUMN else 2
     groups = [len(group) + 1 for group in key if group]
     key_height = LINE * (sum(groups) if key_columns == 1 else max(groups))
     subtitle = wrapped(_subtitle(pairs, baseline), LETTER_POINTS, width - 2 * MARGIN)
-    warning = wrapped(NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
+    note = wrapped(_VIEWS if any(views) else NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
     header = MARGIN + TITLE + len(subtitle) * LINE + 2.5
-    below = header + len(rows) * ROW_HEIGHT
+    grid = Grid(width, columns, header, 1 + max(map(len, views)))
+    below = grid.below(grid.rows(len(cosines)))
     with house_style():
-        figure = new_figure(width, below + key_height + (len(warning) + 1) * LINE + MARGIN)
+        figure = new_figure(width, below + key_height + (len(note) + 1) * LINE + MARGIN)
         add_text(figure, MARGIN, MARGIN, "JS against cosine, one point a pair", weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
-        for row, panels in enumerate(rows):
-            for column, cosine in enumerate(panels):
-                place = panel_place(header, panel, row, column)
-                _panel(figure, place, panel, pairs, cosine, baseline, first=column == 0)
+        for index, cosine in enumerate(cosines):
+            said = said_of(numbers(pairs[cosine.column]), numbers(pairs["js"]), views[index])
+            axes = add_panel(figure, grid, index, f"layer {cosine.layer}", said, numbers(pairs[cosine.column]))
+            _draw(axes, grid, pairs, cosine, baseline, first=index % columns == 0)
         _write_key(figure, below, pairs, key, width / 2 if key_columns == 2 else 0.0)
-        write_lines(figure, below + key_height + 0.7 * LINE, warning, KEY_POINTS)
+        write_lines(figure, below + key_height + 0.7 * LINE, note, KEY_POINTS)
     return figure
 
 
@@ -91,16 +102,6 @@ def _subtitle(pairs: pd.DataFrame, baseline: str | None) -> str:
     count = f"{len(pairs)} pair" + "s" * (len(pairs) != 1)
     bars = f"{personas} personas, {count} · bars: bootstrap over questions"
     return f"{bars} · diamonds: pairs with {spoken(baseline)}" if baseline else bars
-
-
-def _rows(cosines: list[CosineColumn]) -> list[list[CosineColumn]]:
-    """Panels row by row: a population starts a row, and a row holds four."""
-    rows: list[list[CosineColumn]] = []
-    for cosine in cosines:
-        if not rows or rows[-1][0].population != cosine.population or len(rows[-1]) == _PER_ROW:
-            rows.append([])
-        rows[-1].append(cosine)
-    return rows
 
 
 def _key(pairs: pd.DataFrame) -> Key:
@@ -112,18 +113,9 @@ def _key(pairs: pd.DataFrame) -> Key:
     return [[(next(letters), index) for index in group] for group in (divergent, similar)]
 
 
-def _panel(
-    figure: Figure,
-    place: tuple[float, float],
-    width: float,
-    pairs: pd.DataFrame,
-    cosine: CosineColumn,
-    baseline: str | None,
-    first: bool,
-) -> None:
-    x, y = pairs[cosine.column].to_numpy(dtype=float), pairs["js"].to_numpy(dtype=float)
-    axes = add_panel(figure, place, width, f"layer {cosine.layer}", x, y)
-    low, high = pairs["js_low"].to_numpy(dtype=float), pairs["js_high"].to_numpy(dtype=float)
+def _draw(axes: Axes, grid: Grid, pairs: pd.DataFrame, cosine: CosineColumn, baseline: str | None, first: bool) -> None:
+    x, y = numbers(pairs[cosine.column]), numbers(pairs["js"])
+    low, high = numbers(pairs["js_low"]), numbers(pairs["js_high"])
     with_baseline = ((pairs["source"] == baseline) | (pairs["target"] == baseline)).to_numpy(dtype=bool)
     axes.vlines(x, low, high, color="#c4c4c4", linewidth=0.6, zorder=1)
     axes.scatter(x[~with_baseline], y[~with_baseline], s=9, color=BLUE, linewidths=0, zorder=2)
@@ -134,35 +126,11 @@ def _panel(
     axes.tick_params(labelleft=first)
     if first:
         axes.set_ylabel("JS (nats)")
-    _letters(axes, (width, PANEL_HEIGHT), x, y, _key(pairs))
-
-
-def _letters(axes: Axes, size: tuple[float, float], x: Floats, y: Floats, key: Key) -> None:
-    """Write the letters beside their points, in millimetres of the panel so that a gap is a gap on paper."""
-    shown = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    points = [((x[i] - left) / (right - left) * size[0], (y[i] - bottom) / (top - bottom) * size[1]) for i in shown]
-    marked = [
-        (letter, int(np.flatnonzero(shown == index)[0])) for group in key for letter, index in group if index in shown
-    ]
-    places = place_labels(points, [point for _, point in marked], [(1.9, 2.2)] * len(marked), size, clear=0.9)
-    for (letter, point), (across, up) in zip(marked, places, strict=True):
-        if np.hypot(across - points[point][0], up - points[point][1]) > 2.6:
-            ends = np.array([points[point], (across, up)]) / size
-            axes.plot(*ends.T, transform=axes.transAxes, color=MUTED, linewidth=0.4, zorder=1.5)
-        axes.text(
-            across / size[0],
-            up / size[1],
-            letter,
-            transform=axes.transAxes,
-            size=LETTER_POINTS,
-            weight="bold",
-            color=INK,
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"},
-            zorder=4,
-        )
+    points = np.column_stack([x, y])
+    named = [(letter, index) for group in _key(pairs) for letter, index in group if np.isfinite(points[index]).all()]
+    places, letters = points[[index for _, index in named]], [letter for letter, _ in named]
+    size = (grid.panel, grid.height)
+    write_labels(axes, size, places, letters, points, LETTER_POINTS, clear=1.0, weight="bold", backed=True)
 
 
 def _write_key(figure: Figure, top: float, pairs: pd.DataFrame, key: Key, step: float) -> None:

@@ -59,11 +59,12 @@ def specifications_of(statements: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def specification_curve(statements: pd.DataFrame) -> Figure:
+def specification_curve(statements: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
     """Correlation of leakage with each predictor under every choice, sorted, and below it which choices were made.
 
     Args:
         statements: as `statistics.infer` gives them.
+        width: of the figure, in millimetres.
 
     Raises:
         ValueError: they hold no specification with a number.
@@ -78,28 +79,28 @@ def specification_curve(statements: pd.DataFrame) -> Figure:
     }
     names = [said for choices in groups.values() for said in choices.values()]
     left = MARGIN + max(text_width(said, _ROW_POINTS) for said in names) + 2.0
-    width = TWO_COLUMNS - left - _RIGHT
+    across = width - left - _RIGHT
     positive = int((table["strength"] > 0).sum())
     said = (
         f"{len(table)} specifications; in {positive} of them more leaks between personas that are more alike · "
         "blue: JS, its sign turned · orange: cosine · ringed: what the verdict is about · "
         "specifications share their data, so their number proves nothing"
     )
-    subtitle = wrapped(said, KEY_POINTS, TWO_COLUMNS - 2 * MARGIN)
+    subtitle = wrapped(said, KEY_POINTS, width - 2 * MARGIN)
     top = MARGIN + TITLE + len(subtitle) * LINE + 2.0
     rows = len(names) + len(groups)
     with house_style():
-        figure = new_figure(TWO_COLUMNS, top + _CURVE + _GAP + rows * _ROW + MARGIN)
+        figure = new_figure(width, top + _CURVE + _GAP + rows * _ROW + MARGIN)
         title = "Leakage and its predictors under every choice"
         add_text(figure, MARGIN, MARGIN, title, weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, KEY_POINTS)
-        _curve(add_axes(figure, left, top, width, _CURVE), table)
-        choices = add_axes(figure, left, top + _CURVE + _GAP, width, rows * _ROW)
+        _curve(add_axes(figure, left, top, across, _CURVE), table)
+        choices = add_axes(figure, left, top + _CURVE + _GAP, across, rows * _ROW)
         choices.set(xlim=(-1, len(table)), ylim=(rows, 0))
         choices.set_axis_off()
         row = 0
         for column, said_of in groups.items():
-            add_text(figure, MARGIN, top + _CURVE + _GAP + row * _ROW, column, size=_ROW_POINTS, color=MUTED)
+            add_text(figure, MARGIN, top + _CURVE + _GAP + (row + 0.3) * _ROW, column, size=_ROW_POINTS, color=MUTED)
             row += 1
             for name, spelled in said_of.items():
                 place = top + _CURVE + _GAP + (row + 0.5) * _ROW

@@ -23,7 +23,6 @@ from persona_assets.presentation import (
     to_png,
     to_svg,
 )
-from persona_assets.presentation.placement import place_labels
 
 
 def texts(figure: Figure) -> list[str]:
@@ -128,7 +127,7 @@ def test_scatter_names_the_pairs_at_both_ends(eleven):
     assert named[3] == ranked[0]
 
 
-def test_populations_are_rows_of_panels(eleven):
+def test_every_population_and_layer_has_a_panel_that_names_it(eleven):
     table = eleven.pair_table
     for layer in (7, 14, 21, 27):
         table = table.assign(**{f"cosine_all_prompts_layer{layer}": table[f"cosine_study_layer{layer}"] * 0.9})
@@ -145,17 +144,6 @@ def test_a_table_without_cosines_is_refused_by_name(eleven):
 def test_a_pair_with_two_values_of_js_is_refused_by_name(eleven):
     with pytest.raises(ValueError, match=r"js of assistant → software_engineer .* differ"):
         js_against_cosine(eleven.pair_table.assign(js=eleven.pair_table.js_source))
-
-
-def test_labels_overlap_neither_points_nor_one_another():
-    rng = np.random.default_rng(1)
-    crowd = [(float(x), float(y)) for x, y in rng.uniform(0, 40, (40, 2))]
-    places = place_labels(crowd, range(6), [(2.0, 2.2)] * 6, (40.0, 40.0), clear=0.8)
-    for index, (x, y) in enumerate(places):
-        assert 1.0 <= x <= 39.0
-        assert 1.1 <= y <= 38.9
-        assert all(abs(x - a) > 1.0 or abs(y - b) > 1.1 for a, b in crowd)
-        assert all(abs(x - a) >= 2.0 or abs(y - b) >= 2.2 for a, b in places[:index])
 
 
 def test_few_personas_make_every_figure(few):
@@ -276,7 +264,7 @@ def test_leakage_scatter_tells_sources_apart_without_colour(eleven):
 
 
 def test_one_layer_makes_two_panels_side_by_side(eleven):
-    figure = leakage_against_predictors(eleven.leaky_pair_table, layers=[27])
+    figure = leakage_against_predictors(eleven.leaky_pair_table, cosines=["cosine_study_layer27"])
     boxes = [axes.get_position() for axes in figure.axes[:2]]
     assert boxes[0].y0 == boxes[1].y0
     assert [text for text in texts(figure) if text.startswith("cosine, layer")] == ["cosine, layer 27"]
@@ -302,17 +290,17 @@ def test_leakage_figures_are_made_for_three_personas_and_one_source(three_with_o
     figures = standard_figures(
         study.logit_js_matrix, study.centroid_cosine, study.leaky_pair_table, leakage_table=study.leakage_table
     )
-    assert list(figures)[-2:] == ["leakage_heatmap", "leakage_against_predictors"]
+    assert list(figures)[-3:] == ["leakage_against_predictors", "leakage_by_source", "leakage_heatmap"]
     assert len(points(figures["leakage_against_predictors"])) == 2
     assert "ρ undefined, n = 2" in texts(figures["leakage_against_predictors"])
-    assert [overflowing(figure) for figure in figures.values()] == [[]] * 6
+    assert [overflowing(figure) for figure in figures.values()] == [[]] * 7
 
 
 def test_leakage_figures_stay_within_their_edges(eleven):
     figures = standard_figures(
         eleven.logit_js_matrix, eleven.centroid_cosine, eleven.leaky_pair_table, "assistant", eleven.leakage_table
     )
-    assert [overflowing(figure) for figure in figures.values()] == [[]] * 6
+    assert [overflowing(figure) for figure in figures.values()] == [[]] * 7
 
 
 @pytest.mark.parametrize("steps", [1, 16, 500])

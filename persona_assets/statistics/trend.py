@@ -1,0 +1,78 @@
+"""A curve through the leakage rates of all dyads, with a band that says how far other sources could move it.
+
+The curve is a fractional logistic regression of the rate on one predictor (Papke & Wooldridge 1996, J. Appl. Econom.
+11, 619–632): it stays within 0 and 1, bends once, and takes no rate to be binomial. The band leaves out one source
+after the other (jackknife, on the log odds; Tukey 1958), for dyads of one source are not independent. It holds at every
+place by itself and is about the curve, not about where a dyad's rate may lie.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import expit
+
+from persona_assets.statistics.dyads import read_dyads
+from persona_assets.statistics.jackknife import FEWEST_LEFT_OUT, left_out_weights
+from persona_assets.statistics.statement import UnanswerableError
+
+Floats = NDArray[np.float64]
+
+_PLACES, _STEPS = 60, 50
+# Sources that leak to nobody alone would have a curve at −∞: a standard deviation of 30 on the log odds holds it, and
+# moves no other curve by more than 0.001.
+_PRIOR = 1 / 30.0**2
+_COLUMNS = ("predictor", "place", "rate", "low", "high")
+
+
+def trend(pair_table: pd.DataFrame, predictors: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """The curve of each predictor at places between its least and its greatest value.
+
+    Args:
+        pair_table: as `metrics.build_pair_table` makes it, with leakage.
+        predictors: columns of it.
+        level: of the band, within (0, 1).
+
+    Returns:
+        Columns predictor, place, rate, low, high. Low and high are NaN where there are fewer than three sources; a
+        predictor with fewer than three dyads, or one that does not vary, has no row.
+    """
+    curves = [curve for name in predictors if (curve := _curve(pair_table, name, level)) is not None]
+    if not curves:
+        return pd.DataFrame({name: pd.Series(dtype="str" if name == "predictor" else "float64") for name in _COLUMNS})
+    return pd.concat(curves, ignore_index=True)
+
+
+def _curve(pair_table: pd.DataFrame, predictor: str, level: float) -> pd.DataFrame | None:
+    try:
+        dyads = read_dyads(pair_table).known(predictor)
+    except UnanswerableError:
+        return None
+    if dyads.n < 3 or np.ptp(x := dyads.at(predictor)) == 0:
+        return None
+    places = np.linspace(x.min(), x.max(), _PLACES)
+    scaled, at = ((values - x.mean()) / x.std() for values in (x, places))
+    left_out = left_out_weights(dyads.source)
+    odds = _log_odds(scaled, dyads.rate, np.vstack([np.ones(dyads.n), left_out]), at)
+    half, sources = np.full(_PLACES, np.nan), len(left_out)
+    if sources >= FEWEST_LEFT_OUT:
+        spread = ((odds[1:] - odds[1:].mean(axis=0)) ** 2).sum(axis=0)
+        half = stats.t.ppf((1 + level) / 2, sources - 1) * np.sqrt((sources - 1) / sources * spread)
+    lines = {"rate": odds[0], "low": odds[0] - half, "high": odds[0] + half}
+    return pd.DataFrame({"predictor": predictor, "place": places, **{name: expit(odd) for name, odd in lines.items()}})
+
+
+def _log_odds(x: Floats, rate: Floats, weights: Floats, at: Floats) -> Floats:
+    """Fitted log odds (R, places) under R sets of weights (R, n), by Newton's method."""
+    design, coefficients = np.stack([np.ones_like(x), x], axis=1), np.zeros((len(weights), 2))
+    for _ in range(_STEPS):
+        fitted = expit(coefficients @ design.T)
+        gradient = (weights * (rate - fitted)) @ design - _PRIOR * coefficients
+        curvature = np.einsum("rn,ni,nj->rij", weights * fitted * (1 - fitted), design, design) + _PRIOR * np.eye(2)
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        coefficients = coefficients + np.clip(step, -2.0, 2.0)
+        if np.abs(step).max() < 1e-10:
+            break
+    return np.asarray(coefficients @ np.stack([np.ones_like(at), at]))
