@@ -5,17 +5,17 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.checkpoint import identify
+from persona_assets.orchestration.groups import CHECKPOINT, STUDY_TEAM
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.same_weights import same_as
 
-CHECKPOINTS = "checkpoints"
-
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    group_name=CHECKPOINTS,
+    group_name=CHECKPOINT,
+    owners=STUDY_TEAM,
     kinds={"safetensors"},
     code_version=code_version(STUDY, "model_checkpoint"),
 )

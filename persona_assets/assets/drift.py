@@ -8,7 +8,9 @@ from persona_assets import metrics
 from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact, Files
 from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
+from persona_assets.orchestration.contents import found as contents_of
 from persona_assets.orchestration.files import from_parquet, to_parquet
+from persona_assets.orchestration.groups import ANALYSIS_TEAM, DRIFT
 from persona_assets.orchestration.history import FINGERPRINT
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY
@@ -24,7 +26,8 @@ every_checkpoint = dg.AllPartitionMapping()
         dg.AssetDep(asset, partition_mapping=every_checkpoint)
         for asset in (MATRIX, COSINE, *([LEAKAGE] if STUDY.has_leakage else []))
     ],
-    group_name="drift",
+    group_name=DRIFT,
+    owners=ANALYSIS_TEAM,
     kinds={"pandas", "matplotlib"},
     code_version=code_version(STUDY, "checkpoint_drift"),
 )
@@ -69,6 +72,7 @@ def shown(artefact: Artefact, compared: Compared) -> dict[str, Any]:
         "checkpoints": dg.MetadataValue.md(order.to_markdown(index=False)),
         **draw.drift_headline(changes, distances),
         **({"left_out": dg.MetadataValue.md(left_out)} if left_out else {}),
+        **contents_of("checkpoint_drift", files),
         FINGERPRINT: artefact.fingerprint,
         "path": dg.MetadataValue.path(artefact.path),
     }

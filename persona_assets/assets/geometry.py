@@ -7,14 +7,16 @@ from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact
 from persona_assets.inference import last_token_states, measured
 from persona_assets.metrics import cosine_dataset
+from persona_assets.orchestration import showing
+from persona_assets.orchestration.contents import expected
+from persona_assets.orchestration.finite import refuse_not_finite
+from persona_assets.orchestration.groups import ANALYSIS_TEAM, GEOMETRY, MEASUREMENT_TEAM
 from persona_assets.orchestration.heavy import Station, for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, per_checkpoint, per_persona
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
-
-GEOMETRY = "geometry"
 
 
 @dg.asset(
@@ -23,7 +25,9 @@ GEOMETRY = "geometry"
     pool="gpu",
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GEOMETRY,
+    owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "xarray"},
+    metadata=expected("centroids"),
     code_version=code_version(STUDY, "centroids"),
 )
 def centroids(
@@ -37,6 +41,7 @@ def centroids(
         prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
         with measured(loaded.hardware.device) as cost:
             states = last_token_states(loaded, prompts, blocks).numpy()
+        refuse_not_finite(loaded, prompts, study.questions, states)
         dataset = xr.Dataset(
             {"state": (("question", "layer", "hidden"), states), "centroid": (("layer", "hidden"), states.mean(0))},
             coords={"question": list(study.questions), "layer": blocks},
@@ -44,14 +49,16 @@ def centroids(
         )
         return dataset, {**cost.with_tokens(sum(map(len, prompts))), "layers": blocks, "hidden": states.shape[-1]}
 
-    for_each_persona(context, study, gpu, home, collect)
+    for_each_persona(context, study, gpu, home, collect, showing.centroid)
 
 
 @dg.asset(
     partitions_def=per_checkpoint,
     ins={"centroids": dg.AssetIn(partition_mapping=every_persona)},
     group_name=GEOMETRY,
+    owners=ANALYSIS_TEAM,
     kinds={"xarray"},
+    metadata=expected("centroid_cosine"),
     code_version=code_version(STUDY, "centroid_cosine"),
 )
 def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
@@ -64,4 +71,4 @@ def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Data
         for name in study.centring_populations
     }
     inline = {name: dg.MetadataValue.md(heatmap) for name, heatmap in heatmaps.items()}
-    return dg.Output(cosine, metadata={**inline, **draw.cosine_extremes(cosine)})
+    return dg.Output(cosine, metadata={**inline, **showing.cosines(cosine), **draw.cosine_extremes(cosine)})

@@ -9,7 +9,10 @@ from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact, Files
 from persona_assets.inference import Step
 from persona_assets.metrics import imported_leakage_table, read_leakage_table, read_marker_eval
+from persona_assets.orchestration import showing
+from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.files import from_parquet
+from persona_assets.orchestration.groups import ANALYSIS_TEAM, LEAKAGE, MEASUREMENT_TEAM
 from persona_assets.orchestration.heavy import Station, for_each_persona, made_together
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.markers import counted_leakage, rate_source, train_source, training_sets
@@ -18,8 +21,6 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
-LEAKAGE = "leakage"
-
 
 @dg.asset(
     partitions_def=per_source,
@@ -27,6 +28,7 @@ LEAKAGE = "leakage"
     pool="gpu",
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=LEAKAGE,
+    owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "safetensors"},
     code_version=code_version(STUDY, "marker_adapter"),
 )
@@ -43,9 +45,9 @@ def marker_adapter(
 
         return train_source(station, study, training_set(station, source), say)
 
-    def show(artefact: Artefact) -> dict[str, Any]:
-        curve = draw.loss_curve(from_parquet(artefact.read()["steps.parquet"]))
-        return {"loss_curve": dg.MetadataValue.md(draw.inline_markdown(curve, "loss per step"))}
+    def show(files: Files) -> dict[str, Any]:
+        curve = draw.inline_markdown(draw.loss_curve(from_parquet(files["steps.parquet"])), "loss per step")
+        return {"loss_curve": dg.MetadataValue.md(curve), **showing.training(files)}
 
     for_each_persona(context, study, gpu, home, train, show)
 
@@ -56,7 +58,9 @@ def marker_adapter(
     pool="gpu",
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=LEAKAGE,
+    owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "parquet"},
+    metadata=expected("marker_rates"),
     code_version=code_version(STUDY, "marker_rates"),
 )
 def marker_rates(
@@ -68,30 +72,23 @@ def marker_rates(
         assert adapter is not None
         return rate_source(home.store, study, station, adapter)
 
-    for_each_persona(context, study, gpu, home, rate)
+    for_each_persona(context, study, gpu, home, rate, showing.leaks)
 
 
 @dg.asset(
     partitions_def=per_checkpoint,
     ins=samples_input(STUDY),
     group_name=LEAKAGE,
+    owners=ANALYSIS_TEAM,
     kinds={"pandas", "parquet"},
+    metadata=expected("leakage_table"),
     code_version=code_version(STUDY, "leakage_table"),
 )
 def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[pd.DataFrame]:
     """One row a dyad: how often the source's marker was found in the target's replies, with Wilson intervals."""
     table = imported_leakage(study) if study.leakage else counted_leakage(study, sampled["marker_rates"])
     heatmap = draw.inline_markdown(draw.leakage_heatmap(table, list(study.personas)), "leakage rate of every dyad")
-    rates = table.drop_duplicates("source").set_index("source").source_rate.dropna()
-    return dg.Output(
-        table,
-        metadata={
-            "heatmap": dg.MetadataValue.md(heatmap),
-            "dagster/row_count": len(table),
-            "mean_leakage": float(table.rate.mean()),
-            **{f"source_rate_{source}": float(rate) for source, rate in rates.items()},
-        },
-    )
+    return dg.Output(table, metadata={"heatmap": dg.MetadataValue.md(heatmap), **showing.dyads(table)})
 
 
 def imported_leakage(study: Study) -> pd.DataFrame:

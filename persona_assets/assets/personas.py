@@ -2,13 +2,28 @@
 
 import dagster as dg
 
-from persona_assets.orchestration.partitions import per_prompt
+from persona_assets.orchestration import groups
+from persona_assets.orchestration.contents import as_table
+from persona_assets.orchestration.partitions import STUDY, per_prompt
+
+PERSONAS = [
+    {"persona": name, "category": about.category, "prompt": about.prompt} for name, about in STUDY.personas.items()
+]
 
 # External: nobody computes it. `orchestration.reporting` tells Dagster when a prompt changes.
 persona_prompts = dg.AssetSpec(
     "persona_prompts",
     partitions_def=per_prompt,
-    group_name="study",
+    group_name=groups.STUDY,
+    owners=groups.STUDY_TEAM,
     kinds={"yaml"},
+    metadata={
+        "personas": as_table(
+            [
+                {"persona": name, "category": about.category, "prompt": about.prompt}
+                for name, about in STUDY.personas.items()
+            ]
+        )
+    },
     description="System prompt of each persona, as the study's file has it; the data version is its digest.",
 )

@@ -4,6 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.artefacts import Artefact
+from persona_assets.orchestration import showing
+from persona_assets.orchestration.contents import expected
+from persona_assets.orchestration.groups import MEASUREMENT_TEAM, RESPONSES
 from persona_assets.orchestration.heavy import Station, for_each_persona, made_together
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_persona
@@ -12,8 +15,6 @@ from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.writing import write_responses
 from persona_assets.study import Study
 
-RESPONSES = "responses"
-
 
 @dg.asset(
     partitions_def=per_persona,
@@ -21,7 +22,9 @@ RESPONSES = "responses"
     pool="gpu",
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=RESPONSES,
+    owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "parquet"},
+    metadata=expected("generations"),
     code_version=code_version(STUDY, "generations"),
     op_tags={"dagster/priority": "1"},  # before what needs the model in this process: it is loaded meanwhile
 )
@@ -32,7 +35,6 @@ def generations(
     written = made_together(lambda station, persona: write_responses(station, study, persona))
 
     def generate(station: Station, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
-        table, cost = written(station, persona)
-        return table, cost | {"responses": table[["question", "text"]].to_dict("records")}
+        return written(station, persona)
 
-    for_each_persona(context, study, gpu, home, generate)
+    for_each_persona(context, study, gpu, home, generate, showing.responses)

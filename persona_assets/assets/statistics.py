@@ -8,16 +8,20 @@ import xarray as xr
 
 from persona_assets import presentation as draw
 from persona_assets.metrics import read_source_rates
+from persona_assets.orchestration.contents import expected
+from persona_assets.orchestration.groups import ANALYSIS_TEAM, STATISTICS
 from persona_assets.orchestration.partitions import STUDY, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
-from persona_assets.statistics import infer, verdict
+from persona_assets.statistics import infer, primary_of, verdict
 from persona_assets.study import Study
 
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    group_name="statistics",
+    group_name=STATISTICS,
+    owners=ANALYSIS_TEAM,
     kinds={"pandas", "parquet"},
+    metadata=expected("partial_correlations"),
     code_version=code_version(STUDY, "partial_correlations"),
 )
 def partial_correlations(
@@ -40,7 +44,29 @@ def partial_correlations(
         "verdict": dg.MetadataValue.md(found.words),
         "rules": dg.MetadataValue.md(draw.rules_markdown(found)),
         "statements": dg.MetadataValue.md(draw.statements_markdown(statements)),
-        "dagster/row_count": len(statements),
+        **numbers_of(statements),
         "unanswerable": int(statements.note.str.startswith("cannot be answered").sum()),
     }
     return dg.Output(statements, metadata=metadata)
+
+
+def numbers_of(statements: pd.DataFrame) -> dict[str, float]:
+    """What the verdict stands on, to be plotted over checkpoints: ρ of both predictors and the difference of |ρ|.
+
+    Of the dyadic view, with the ends of its interval and p; what cannot be answered is left out.
+    """
+    cosine = primary_of(statements)
+    asked = {
+        "rho_js": ("spearman", "js"),
+        "rho_cosine": ("spearman", cosine),
+        "difference_of_rho": ("difference of |spearman|", f"js − {cosine}"),
+    }
+    dyadic = statements[(statements["view"] == "dyadic") & statements["family"].isin(["leakage", "comparison"])]
+    rows = dyadic.set_index(["quantity", "predictor"])
+    return {
+        name if field == "estimate" else f"{name}_{field}": float(value)
+        for name, key in asked.items()
+        if key in rows.index
+        for field, value in rows.loc[[key]].iloc[0][["estimate", "low", "high", "p"]].items()
+        if pd.notna(value)
+    }

@@ -10,6 +10,7 @@ leaves nothing behind, and importing it again mends whatever was cut off.
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from pydantic import ValidationError
 from persona_assets.artefacts import Artefact, Value
 from persona_assets.files import written_whole
 from persona_assets.metrics import read_marker_eval
+from persona_assets.orchestration import showing
+from persona_assets.orchestration.contents import found
 from persona_assets.orchestration.history import DATA_VERSION, FINGERPRINT, latest_fingerprints
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import CHECKPOINT, partition_key
+from persona_assets.orchestration.page import link_to_report, links_to_personas
+from persona_assets.orchestration.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.orchestration.provenance import HEAVY, study_part
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import PublishedRun, read_published_run
@@ -171,6 +175,19 @@ def _store(
     return home.store.find(asset, made_from) or home.store.put(asset, made_from, value, {})
 
 
+# What the page shows of what was imported.
+_SHOWN: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "generations": showing.responses,
+    "logit_js": showing.js_of_generator,
+    "centroid_cosine": showing.cosines,
+}
+
+
+def _links(run: PublishedRun, asset: str, key: str) -> dict[str, Any]:
+    name, persona = split_key(key)
+    return {**(links_to_personas(asset, name, list(run.personas)) if persona else {}), **link_to_report(name)}
+
+
 def _report(instance: dg.DagsterInstance, run: PublishedRun, key: str, artefact: Artefact) -> bool:
     """Tells Dagster of one partition, unless it knows."""
     if latest_fingerprints(instance, artefact.asset, [key]).get(key) == artefact.fingerprint:
@@ -181,6 +198,9 @@ def _report(instance: dg.DagsterInstance, run: PublishedRun, key: str, artefact:
             partition=key,
             description="imported from a published run's files",
             metadata={
+                **_SHOWN.get(artefact.asset, lambda _: {})(value := artefact.read()),
+                **_links(run, artefact.asset, key),
+                **found(artefact.asset, value),
                 "imported": dg.MetadataValue.json(artefact.made_from["imported"]),
                 "absent": dg.MetadataValue.md("\n".join(f"- {absent}" for absent in run.absent)),
                 FINGERPRINT: artefact.fingerprint,

@@ -5,7 +5,9 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
+from persona_assets.orchestration.contents import found
 from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
+from persona_assets.orchestration.page import link_to_report
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.processes import claim_run
 from persona_assets.orchestration.provenance import HEAVY, study_part
@@ -58,7 +60,14 @@ class ArtefactIOManager(dg.IOManager):
             self._loaded.pop(context.op_def.name, {}) or root_inputs(asset, obj),
         )
         artefact = self.store.find(asset, made_from) or self.store.put(asset, made_from, obj, {})
-        context.add_output_metadata({FINGERPRINT: artefact.fingerprint, "path": dg.MetadataValue.path(artefact.path)})
+        context.add_output_metadata(
+            {
+                **link_to_report(context.asset_partition_key),
+                **found(asset, obj),
+                FINGERPRINT: artefact.fingerprint,
+                "path": dg.MetadataValue.path(artefact.path),
+            }
+        )
 
 
 def root_inputs(asset: str, value: Any) -> dict[str, Any]:
