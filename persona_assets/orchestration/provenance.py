@@ -27,7 +27,7 @@ CODE_VERSIONS = {
     "leakage_table": 2,
     "partial_correlations": 1,
     "figures": 2,
-    "report": 2,
+    "report": 3,
     "checkpoint_drift": 1,
 }
 
@@ -146,7 +146,7 @@ def code_version(study: Study, asset: str) -> str:
         personas = personas_of(study, asset)  # none where the study has no sources; the asset is not served then
         part = study_part(study, asset, personas[0]) if personas else {}
         settings: dict[str, Any] = {key: value for key, value in part.items() if key not in prompts}
-        settings["inference"] = study.inference.model_dump()
+        settings["inference"] = study.inference.model_dump(exclude={"timeout"})
         settings["libraries"] = {library: version(library) for library in ("torch", "transformers")}
     else:
         settings = LIGHT[asset](study)

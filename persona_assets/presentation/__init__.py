@@ -5,7 +5,7 @@ from persona_assets.presentation.drift_headline import drift_headline
 from persona_assets.presentation.extremes import cosine_extremes, js_extremes, js_range
 from persona_assets.presentation.figures import caption, standard_figures
 from persona_assets.presentation.files import data_url, inline_markdown, to_pdf, to_png, to_svg
-from persona_assets.presentation.headline import Headline, Interval, headline
+from persona_assets.presentation.headline import Headline, Interval, extreme_pairs, headline
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
 from persona_assets.presentation.leakage_headline import LeakageHeadline, leakage_headline
 from persona_assets.presentation.leakage_heatmap import leakage_heatmap
@@ -15,6 +15,8 @@ from persona_assets.presentation.loss_curve import loss_curve
 from persona_assets.presentation.map import map_of_personas
 from persona_assets.presentation.ordering import persona_order
 from persona_assets.presentation.report import render_report
+from persona_assets.presentation.report_files import report_files
+from persona_assets.presentation.report_markdown import render_markdown
 from persona_assets.presentation.scatter import js_against_cosine
 from persona_assets.presentation.statements import rules_markdown, statements_markdown
 from persona_assets.presentation.style import ONE_COLUMN, TWO_COLUMNS, house_style
@@ -32,6 +34,7 @@ __all__ = [
     "cosine_heatmaps",
     "data_url",
     "drift_headline",
+    "extreme_pairs",
     "headline",
     "house_style",
     "inline_markdown",
@@ -45,7 +48,9 @@ __all__ = [
     "loss_curve",
     "map_of_personas",
     "persona_order",
+    "render_markdown",
     "render_report",
+    "report_files",
     "rules_markdown",
     "standard_figures",
     "statements_markdown",

@@ -74,6 +74,12 @@ def headline(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> Headli
     )
 
 
+def extreme_pairs(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> list[tuple[str, str]]:
+    """The most divergent pair and the most similar one, as `headline` names them; one where there is one."""
+    numbers = headline(logit_js_matrix, centroid_cosine)
+    return list(dict.fromkeys([numbers["most_divergent"], numbers["most_similar"]]))
+
+
 def _interval(matrix: xr.Dataset, pair: tuple[str, str]) -> Interval:
     cell = matrix.sel(persona=pair[0], other=pair[1])
     return Interval(js=float(cell["js"]), js_low=float(cell["js_low"]), js_high=float(cell["js_high"]))

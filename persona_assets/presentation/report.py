@@ -1,27 +1,28 @@
 """One page that a colleague can open, read and keep: everything is in it, and nothing in it asks for anything else."""
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+import base64
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 import xarray as xr
+from markupsafe import Markup
 
-from persona_assets.presentation.figures import LEAKAGE_FIGURES, averaged_over, caption, interval_text, place_of
-from persona_assets.presentation.files import data_url
-from persona_assets.presentation.headline import headline
+from persona_assets.presentation.citation import Citation
+from persona_assets.presentation.embedding import embedded
+from persona_assets.presentation.figures import averaged_over, interval_text, place_of
+from persona_assets.presentation.filters import FILTERS, TESTS
+from persona_assets.presentation.headline import Headline, headline
 from persona_assets.presentation.inference_section import inference_section
 from persona_assets.presentation.leakage_section import leakage_section
-from persona_assets.presentation.links import Link
+from persona_assets.presentation.matrix import matrix_cells
 from persona_assets.presentation.pairs import cosine_columns, unordered_pairs
-from persona_assets.presentation.statements import VerdictLike, number, p_text
-from persona_assets.presentation.style import spoken
-from persona_assets.presentation.text import visible
+from persona_assets.presentation.side_by_side import LIMITS, beside_one_another
+from persona_assets.presentation.statements import VerdictLike
 
-_SVG_WIDTH = re.compile(rb'<svg[^>]* width="([0-9.]+)pt"')
 _TEMPLATES = Path(__file__).with_name("templates")
 Responses = dict[str, dict[str, list[dict[str, Any]]]]
 
@@ -42,13 +43,16 @@ def render_report(
     statements: pd.DataFrame | None = None,
     verdict: VerdictLike | None = None,
     primary_cosine: str = "",
+    tokens: pd.DataFrame | None = None,
+    marker: str = "",
+    cite: Citation | None = None,
 ) -> str:
     """Render the report of one checkpoint as a self-contained HTML page.
 
     Args:
         title: the page's heading.
         study, checkpoint, provenance: what was measured, on which weights, and how; nested mappings, shown as tables;
-            a `Link` in them leads to Dagster's page.
+            a `Link` in them leads to Dagster's page. A study's `personas` may hold a `prompt` each.
         logit_js_matrix, centroid_cosine: as `headline` takes them.
         pair_table: one row a dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all of the
             generator subset `all`) and cosines.
@@ -60,52 +64,72 @@ def render_report(
         samples: one row a sampled reply: `source`, `target`, `question`, `text`, `found` (bool); some are shown, and
             only with a leakage table. Held to be hostile as `generations` are.
         statements, verdict, primary_cosine: as `inference_section` takes them, where there is leakage.
+        tokens: JS per token of the two extreme pairs, as `beside_one_another` takes it.
+        marker: what was looked for in replies; marked in those that are shown.
+        cite: how to cite the report.
 
     Returns:
-        HTML that loads nothing, runs nothing, and whose policy forbids both.
+        HTML that loads nothing and runs one script of its own, and whose policy forbids everything else. What the
+        script does is a convenience: the page says the same without it.
     """
     numbers = headline(logit_js_matrix, centroid_cosine)
-    responses = _responses(generations)
     pairs = unordered_pairs(pair_table).iloc[::-1]
     ordered = sorted(figures.items(), key=lambda figure: place_of(figure[0]))
+    script = (_TEMPLATES / "report.js").read_text()
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             title=title,
+            script=Markup(script),
+            script_hash=_hash(script),
             study=study,
             checkpoint=checkpoint,
             provenance=provenance,
             headline=numbers,
+            matrix=matrix_cells(logit_js_matrix, numbers["generators"]),
             intervals=interval_text(logit_js_matrix),
             averaged_over=averaged_over(logit_js_matrix),
-            figures=[_embedded(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
+            figures=[embedded(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
+            pair_id=_pair_id,
             has_kl="kl" in pairs and bool(pairs["kl"].notna().any()),
             js_max=float(pairs["js"].max()),
             questions=list(dict.fromkeys(generations["question"])),
-            responses=responses,
-            compared=numbers["most_divergent"],
+            responses=_responses(generations),
+            prompts={name: persona["prompt"] for name, persona in study.get("personas", {}).items()},
+            texts=_texts(numbers, generations, tokens, logit_js_matrix.get("js_by_question")),
+            limits=LIMITS,
+            marker=marker,
             leakage=None if leakage_table is None else leakage_section(pair_table, leakage_table, samples),
             inference=None
             if verdict is None or statements is None
             else inference_section(statements, verdict, primary_cosine),
+            cite=cite,
         )
     )
 
 
-def _embedded(name: str, svg: bytes, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None) -> dict[str, Any]:
-    width = _SVG_WIDTH.search(svg)
-    if width is None:
-        raise ValueError(f"figure {name}: no width in points in its SVG; expected a file as `to_svg` writes it")
-    return {
-        "url": data_url(svg, "image/svg+xml"),
-        "alt": spoken(name),
-        "caption": caption(name, logit_js_matrix, leakage_table),
-        "leakage": name in LEAKAGE_FIGURES,
-        "inches": float(width[1]) / 72,
-    }
+def _hash(script: str) -> str:
+    """The script as a content security policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
+
+
+def _pair_id(first: str, second: str) -> str:
+    """Where on the page a pair has its row, whichever of the two is named first."""
+    return "pair-" + "--".join(sorted((first, second)))
+
+
+def _texts(
+    numbers: Headline, generations: pd.DataFrame, tokens: pd.DataFrame | None, js_by_question: xr.DataArray | None
+) -> list[dict[str, Any]]:
+    """The two extreme pairs, side by side; one pair where there is no other."""
+    ends = {numbers["most_divergent"]: "Most divergent pair", numbers["most_similar"]: "Most similar pair"}
+    return [
+        {"label": label, "first": place == 0, **beside_one_another(pair, generations, tokens, js_by_question)}
+        for place, (pair, label) in enumerate(ends.items())
+    ]
 
 
 def _responses(generations: pd.DataFrame) -> Responses:
@@ -126,38 +150,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=number,
-        p_text=p_text,
-        visible=visible,
-        spoken=spoken,
-        nats=_nats,
-        signed=_signed,
-        rate=_rate,
-        yes_or_no=_yes_or_no,
-    )
-    environment.tests["eq_itself"] = lambda value: value == value  # a number, and not NaN
-    environment.tests["link"] = lambda value: isinstance(value, Link)
-    environment.tests["listed"] = lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes)
+    environment.filters.update(FILTERS)
+    environment.tests.update(TESTS)
     return environment
-
-
-def _nats(value: float) -> str:
-    """Three decimals, one more below 0.01, and two significant digits where those would leave less."""
-    if math.isnan(value):
-        return "–"
-    if 0 < abs(value) < 0.001:
-        return f"{value:.2g}"
-    return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
-
-
-def _rate(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
-
-
-def _yes_or_no(value: Any) -> str:
-    return "–" if pd.isna(value) else "yes" if value else "no"

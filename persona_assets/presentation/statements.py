@@ -1,7 +1,7 @@
 """Tables of statements: what the field reports and what dyads allow, side by side."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pandas as pd
@@ -20,6 +20,8 @@ FAMILIES = {
     "looks": "Every defensible choice",
     "power": "What it would take",
 }
+# Of a table of statements in Markdown.
+COLUMNS = ("statement", "n", "iid", "dyadic")
 _SIDE_BY_SIDE = ("leakage", "comparison", "models", "pairs", "coupling", "noise")
 
 
@@ -51,12 +53,13 @@ def rules_markdown(verdict: VerdictLike) -> str:
 
 def statements_markdown(statements: pd.DataFrame) -> str:
     """Statements that stand twice as a Markdown table, iid and dyadic side by side."""
-    rows = (
-        (row["label"], str(row["n"]), _cell(row["iid"]), _cell(row["dyadic"]))
-        for family in _SIDE_BY_SIDE
-        for row in side_by_side(statements, family)
-    )
-    return _markdown(("statement", "n", "iid", "dyadic"), rows)
+    rows = (row_cells(row) for family in _SIDE_BY_SIDE for row in side_by_side(statements, family))
+    return _markdown(COLUMNS, rows)
+
+
+def row_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """A row of `side_by_side` as text, under `COLUMNS`."""
+    return row["label"], str(row["n"]), _cell(row["iid"]), _cell(row["dyadic"])
 
 
 def _markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -93,6 +96,24 @@ def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def main_statements(statements: pd.DataFrame, primary: str) -> list[dict[str, Any]]:
+    """The few statements that the verdict is about, as `side_by_side` returns them.
+
+    Spearman's ρ of leakage with JS and with the primary cosine, each also given the other, and which of the two is the
+    larger.
+    """
+    pair = {"js": primary, primary: "js"}
+    rank = statements["quantity"].isin(["spearman", "partial spearman"]) & statements["predictor"].isin(list(pair))
+    given = (statements["given"] == "") | (statements["given"] == statements["predictor"].map(pair))
+    alone = statements[(statements["family"] == "leakage") & rank & given]
+    difference = statements[
+        (statements["family"] == "comparison")
+        & (statements["quantity"] == "difference of |spearman|")
+        & (statements["predictor"] == f"js − {primary}")
+    ]
+    return [*side_by_side(alone, "leakage"), *side_by_side(difference, "comparison")]
 
 
 def label(statement: dict[str, Any]) -> str:

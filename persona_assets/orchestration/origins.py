@@ -1,0 +1,112 @@
+"""Where a report's numbers come from: stages with their cost and runs, files that were imported, checks, tables."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import dagster as dg
+
+from persona_assets.artefacts import Artefact
+from persona_assets.orchestration.history import latest_artefacts, latest_fingerprints
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import LIGHT_ASSETS
+from persona_assets.orchestration.page import asset_address, run_address
+from persona_assets.orchestration.partitions import partition_key
+from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
+from persona_assets.presentation import Link
+from persona_assets.study import Study
+
+# So many executions of a check are looked through for one of this checkpoint.
+_LOOKED_THROUGH = 50
+
+
+def origins(
+    instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str, checks: Iterable[dg.AssetCheckKey]
+) -> dict[str, Any]:
+    """How everything was made that a checkpoint's report stands on, as nested mappings with links to the page."""
+    tables = ("model_checkpoint", *(asset for asset in LIGHT_ASSETS if asset != "report"))
+    found: dict[str, Any] = {
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "persona assets": version("persona-assets"),
+        "stages": how_it_was_made(instance, home, study, checkpoint),
+        "imported": imported_files(instance, home, study, checkpoint) if study.imported else None,
+        "checks": checks_of(instance, checkpoint, checks),
+        "tables": {
+            asset: Link(latest[checkpoint][:12], asset_address(asset, checkpoint))
+            for asset in tables
+            if checkpoint in (latest := latest_fingerprints(instance, asset, [checkpoint]))
+        },
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, Any]:
+    """What each heavy stage cost over all personas, and what it ran on; nothing of what was imported."""
+    if study.imported:
+        return {}
+    made: dict[str, Any] = {}
+    for asset in HEAVY:
+        if not (keys := [partition_key(checkpoint, persona) for persona in personas_of(study, asset)]):
+            continue
+        artefacts = list(latest_artefacts(instance, home.store, asset, keys).values())
+        tokens = sum(artefact.measured["tokens"] for artefact in artefacts)
+        runs = list(dict.fromkeys(artefact.measured["run"] for artefact in artefacts))
+        seconds = sum(artefact.measured["seconds"] for artefact in artefacts)
+        made[asset] = {
+            "tokens": tokens,
+            "seconds": round(seconds, 1),
+            "tokens a second": round(tokens / seconds, 1),
+            "peak memory (GiB)": max(artefact.measured["peak_memory_gib"] for artefact in artefacts),
+            **artefacts[0].made_from["environment"],
+            "runs": [Link(run[:8], run_address(run)) for run in runs],
+            "in the page": Link(asset, asset_address(asset, keys[0])),
+        }
+    return made
+
+
+def imported_files(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, str]:
+    """Every file of a published run that something was taken from, with its SHA-256."""
+    heavy = {asset: [partition_key(checkpoint, persona) for persona in study.personas] for asset in IMPORTED_HEAVY}
+    files: dict[str, str] = {}
+    for asset, keys in {**heavy, **{asset: [checkpoint] for asset in IMPORTED_LIGHT}}.items():
+        artefacts: Iterable[Artefact] = latest_artefacts(instance, home.store, asset, keys).values()
+        for artefact in artefacts:
+            files |= {str(name): str(sha) for name, sha in artefact.made_from["imported"].items()}
+    return dict(sorted(files.items()))
+
+
+def checks_of(instance: dg.DagsterInstance, checkpoint: str, checks: Iterable[dg.AssetCheckKey]) -> dict[str, str]:
+    """What every check said of a checkpoint last; those that never ran on it are left out."""
+    said: dict[str, str] = {}
+    for key in sorted(checks):
+        for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOKED_THROUGH):
+            found = (
+                record.event.dagster_event.event_specific_data if record.event and record.event.dagster_event else None
+            )
+            if not isinstance(found, dg.AssetCheckEvaluation):  # planned, or never came to an end
+                continue
+            if _is_of(checkpoint, found.partition) or _run_is_of(instance, record.run_id, checkpoint):
+                outcome = "passed" if found.passed else "failed"
+                said[f"{key.asset_key.to_user_string()}: {key.name}"] = (
+                    f"{outcome}: {found.description}" if found.description else outcome
+                )
+                break
+    return said
+
+
+def runs_markdown(made: dict[str, Any]) -> str:
+    """Which runs computed what the report stands on, as links."""
+    return "\n".join(
+        f"- {asset}: " + ", ".join(f"[{run.text}]({run.url})" for run in facts["runs"])
+        for asset, facts in made.get("stages", {}).items()
+    )
+
+
+def _run_is_of(instance: dg.DagsterInstance, run_id: str, checkpoint: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and any(_is_of(checkpoint, value) for value in run.tags.values())
+
+
+def _is_of(checkpoint: str, partition: str | None) -> bool:
+    return partition is not None and (partition == checkpoint or partition.startswith(f"{checkpoint}|"))

@@ -1,0 +1,56 @@
+"""JS per token with the tokens' texts, from what was stored."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import pandas as pd
+
+from persona_assets.artefacts import ArtefactError
+from persona_assets.checkpoint import CheckpointError
+from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import partition_key
+from persona_assets.study import Study
+
+
+def tokens_of(
+    instance: dg.DagsterInstance,
+    home: Home,
+    study: Study,
+    checkpoint: str,
+    generations: Mapping[str, pd.DataFrame],
+    pairs: Sequence[tuple[str, str]],
+) -> pd.DataFrame | None:
+    """Every token of what both personas of each pair said, with its JS between the two.
+
+    The scored tokens are those of `logit_js`; their texts are the checkpoint's tokenizer's. No weights are read.
+
+    Args:
+        generations: persona → one row a question, with `token_ids`.
+
+    Returns:
+        One row a token, in order: `persona` (who said it), `other`, `question`, `piece`, `js` (nats); None where the
+        run was imported, JS per token was pruned, or the tokenizer is not there any more.
+    """
+    if study.imported:
+        return None
+    from persona_assets.inference import read_chat, token_pieces  # brings PyTorch
+
+    dyads = [dyad for first, second in dict.fromkeys(pairs) for dyad in ((first, second), (second, first))]
+    try:
+        chat = read_chat(home.registry.get(checkpoint))
+        keys = {persona: partition_key(checkpoint, persona) for persona, _ in dyads}
+        artefacts = latest_artefacts(instance, home.store, "logit_js", keys.values())
+        scored = {persona: artefacts[key].read() for persona, key in keys.items()}
+    except (ArtefactError, CheckpointError):
+        return None
+    rows = []
+    for persona, other in dyads:
+        responses = generations[persona]
+        for question, response in zip(responses["question"], responses["token_ids"], strict=True):
+            at = scored[persona].sel(question=question)
+            ids = chat.scored_ids(list(response), study.scored_slice)
+            js = at.token_js.sel(persona=other).to_numpy()[: int(at.tokens)]
+            for piece, value in zip(token_pieces(chat.tokenizer, ids), js, strict=True):
+                rows.append((persona, other, question, piece, float(value)))
+    return pd.DataFrame(rows, columns=["persona", "other", "question", "piece", "js"])
