@@ -1,34 +1,75 @@
 """The pictures of a checkpoint, as files for a paper and inline for the page."""
 
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 import xarray as xr
 
 from persona_assets import presentation as draw
-from persona_assets.orchestration.partitions import STUDY, inference_input, leakage_input, per_checkpoint
+from persona_assets.metrics import read_source_rates
+from persona_assets.orchestration.groups import ANALYSIS_TEAM
+from persona_assets.orchestration.groups import PRESENTATION as PRESENTATION
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.partitions import (
+    STUDY,
+    every_persona,
+    inference_input,
+    leakage_input,
+    per_checkpoint,
+)
 from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.tokens import tokens_of
+from persona_assets.statistics import coupling_table, primary_of, trend
 from persona_assets.study import Study
-
-PRESENTATION = "presentation"
 
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    ins=leakage_input(STUDY) | inference_input(STUDY),
+    ins={"generations": dg.AssetIn(partition_mapping=every_persona)} | leakage_input(STUDY) | inference_input(STUDY),
     group_name=PRESENTATION,
+    owners=ANALYSIS_TEAM,
     kinds={"matplotlib"},
     code_version=code_version(STUDY, "figures"),
 )
 def figures(
+    context: dg.AssetExecutionContext,
     study: dg.ResourceParam[Study],
+    home: dg.ResourceParam[Home],
     logit_js_matrix: xr.Dataset,
     centroid_cosine: xr.Dataset,
     pair_table: pd.DataFrame,
+    generations: dict[str, pd.DataFrame],
     **leakage: pd.DataFrame,
 ) -> dg.Output[dict[str, bytes]]:
-    """JS, a map of the personas, cosine per layer, leakage and what carries it: PNG, PDF and SVG."""
-    drawn = draw.standard_figures(logit_js_matrix, centroid_cosine, pair_table, study.baseline, **leakage)
+    """JS, a map of the personas, cosine per layer, where they part, leakage and what carries it: PNG, PDF and SVG."""
+    furthest = draw.extreme_pairs(logit_js_matrix, centroid_cosine)[:1]
+    drawn = draw.standard_figures(
+        logit_js_matrix,
+        centroid_cosine,
+        pair_table,
+        study.baseline,
+        tokens=tokens_of(context.instance, home, study, context.partition_key, generations, furthest),
+        **(leakage_inputs(study, pair_table, **leakage) if leakage else {}),
+    )
     writers = {"png": draw.to_png, "pdf": draw.to_pdf, "svg": draw.to_svg}
     files = {f"{name}.{kind}": write(figure) for name, figure in drawn.items() for kind, write in writers.items()}
     inline = {name: dg.MetadataValue.md(draw.inline_markdown(files[f"{name}.png"], name)) for name in drawn}
     return dg.Output(files, metadata=inline)
+
+
+def leakage_inputs(
+    study: Study, pair_table: pd.DataFrame, leakage_table: pd.DataFrame, partial_correlations: pd.DataFrame
+) -> dict[str, Any]:
+    """What figures of leakage are drawn from beside the pair table."""
+    primary = primary_of(partial_correlations)
+    counted = study.source_rates
+    return {
+        "leakage_table": leakage_table,
+        "partial_correlations": partial_correlations,
+        "primary_cosine": primary,
+        "trends": trend(pair_table, ["js", *([primary] if primary else [])], study.statistics.level),
+        "source_rates": read_source_rates(counted, study.personas)
+        if counted
+        else coupling_table(pair_table, study.baseline),
+    }

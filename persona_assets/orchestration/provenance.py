@@ -26,7 +26,7 @@ CODE_VERSIONS = {
     "marker_rates": 2,
     "leakage_table": 2,
     "partial_correlations": 1,
-    "figures": 2,
+    "figures": 3,
     "report": 3,
     "checkpoint_drift": 1,
 }

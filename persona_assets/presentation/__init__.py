@@ -1,5 +1,6 @@
 """Tables and labelled arrays in, figures and pages out. Imports no Dagster and no other room."""
 
+from persona_assets.presentation.coupling import coupling_panels
 from persona_assets.presentation.drift import checkpoint_drift_figure
 from persona_assets.presentation.drift_headline import drift_headline
 from persona_assets.presentation.extremes import cosine_extremes, js_extremes, js_range
@@ -7,19 +8,24 @@ from persona_assets.presentation.figures import caption, standard_figures
 from persona_assets.presentation.files import data_url, inline_markdown, to_pdf, to_png, to_svg
 from persona_assets.presentation.headline import Headline, Interval, extreme_pairs, headline
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
+from persona_assets.presentation.influence import influence_figure
+from persona_assets.presentation.layer_profile import layer_profile
+from persona_assets.presentation.leakage_by_source import leakage_by_source
 from persona_assets.presentation.leakage_headline import LeakageHeadline, leakage_headline
 from persona_assets.presentation.leakage_heatmap import leakage_heatmap
 from persona_assets.presentation.leakage_scatter import leakage_against_predictors
 from persona_assets.presentation.links import Link
 from persona_assets.presentation.loss_curve import loss_curve
 from persona_assets.presentation.map import map_of_personas
-from persona_assets.presentation.ordering import persona_order
+from persona_assets.presentation.ordering import Tree, persona_order, persona_tree
 from persona_assets.presentation.report import render_report
 from persona_assets.presentation.report_files import report_files
 from persona_assets.presentation.report_markdown import render_markdown
 from persona_assets.presentation.scatter import js_against_cosine
+from persona_assets.presentation.specification import specification_curve
 from persona_assets.presentation.statements import rules_markdown, statements_markdown
 from persona_assets.presentation.style import ONE_COLUMN, TWO_COLUMNS, house_style
+from persona_assets.presentation.token_js import js_along_response
 
 __all__ = [
     "ONE_COLUMN",
@@ -28,30 +34,38 @@ __all__ = [
     "Interval",
     "LeakageHeadline",
     "Link",
+    "Tree",
     "caption",
     "checkpoint_drift_figure",
     "cosine_extremes",
     "cosine_heatmaps",
+    "coupling_panels",
     "data_url",
     "drift_headline",
     "extreme_pairs",
     "headline",
     "house_style",
+    "influence_figure",
     "inline_markdown",
     "js_against_cosine",
+    "js_along_response",
     "js_extremes",
     "js_heatmap",
     "js_range",
+    "layer_profile",
     "leakage_against_predictors",
+    "leakage_by_source",
     "leakage_headline",
     "leakage_heatmap",
     "loss_curve",
     "map_of_personas",
     "persona_order",
+    "persona_tree",
     "render_markdown",
     "render_report",
     "report_files",
     "rules_markdown",
+    "specification_curve",
     "standard_figures",
     "statements_markdown",
     "to_pdf",

@@ -17,6 +17,7 @@ from persona_assets.presentation.pairs import cosine_columns
 from persona_assets.presentation.scatter import js_against_cosine
 from persona_assets.presentation.specification import specification_curve, specifications_of
 from persona_assets.presentation.style import TWO_COLUMNS, spoken
+from persona_assets.presentation.token_js import js_along_response
 
 _COSINES = "cosine_heatmaps_"
 TOKENS = "js_along_response"
@@ -51,8 +52,8 @@ _LEAKAGE = {
         f"{_RATE} One point a dyad, against JS and against the cosine of the two centroids (the one that the verdict "
         "is about); colour and shape name the source, whose rate on itself stands in the legend and is not plotted. "
         "Bars: Wilson 95 % intervals of found / total. Line: a logistic curve through all dyads; band: how far other "
-        "sources could move it (95 %, jackknife over sources), not where a dyad may lie. Above: ρ with its interval and p, as "
-        "if dyads were independent (iid) and as their shared personas allow (dyadic)."
+        "sources could move it (95 %, jackknife over sources), not where a dyad may lie. Above: ρ with its interval "
+        "and p, as if dyads were independent (iid) and as their shared personas allow (dyadic)."
     ),
     "leakage_by_source": (
         f"{_RATE} One panel a source: its dyads in colour, those of the others in grey, Spearman’s ρ within the "
@@ -92,10 +93,11 @@ def standard_figures(
     primary_cosine: str = "",
     trends: pd.DataFrame | None = None,
     source_rates: pd.DataFrame | None = None,
+    tokens: pd.DataFrame | None = None,
     width: float = TWO_COLUMNS,
 ) -> dict[str, Figure]:
     """Every figure that the room draws, keyed `js_heatmap`, `persona_map`, `cosine_heatmaps_<population>`,
-    `js_against_cosine`, and, where leakage was measured, by the names of `LEAKAGE_FIGURES`.
+    `js_against_cosine`, `js_along_response`, and, where leakage was measured, by the names of `LEAKAGE_FIGURES`.
 
     Args:
         logit_js_matrix, centroid_cosine, pair_table: as `js_heatmap`, `cosine_heatmaps`, `js_against_cosine` take them.
@@ -105,10 +107,12 @@ def standard_figures(
         primary_cosine: column of the cosine that the verdict is about.
         trends: as `leakage_against_predictors` takes them.
         source_rates: as `coupling_panels` takes it.
+        tokens: as `js_along_response` takes them.
         width: millimetres that no figure exceeds; those that need less take less.
 
     Returns:
-        The scatter is left out where the pair table holds no cosine, the map where there are two personas.
+        The scatter is left out where the pair table holds no cosine, the map where there are two personas, JS along a
+        response where JS per token is not known.
     """
     tree = persona_tree(logit_js_matrix)
     figures = {"js_heatmap": js_heatmap(logit_js_matrix, width)}
@@ -118,6 +122,8 @@ def standard_figures(
         figures[f"{_COSINES}{population}"] = cosine_heatmaps(centroid_cosine, tree, str(population), width)
     if cosine_columns(pair_table):
         figures["js_against_cosine"] = js_against_cosine(pair_table, baseline, partial_correlations, width)
+    if tokens is not None and tokens["js"].notna().any():
+        figures[TOKENS] = js_along_response(tokens, width)
     if leakage_table is not None:
         named = set(leakage_table["source"])
         sources = [persona for persona in tree.order if persona in named]

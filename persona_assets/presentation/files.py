@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from persona_assets.presentation.style import house_style
+from persona_assets.presentation.svg_fonts import with_fonts
 
 PNG_DPI, INLINE_DPI = 200, 110
 _INLINE_COLOURS = 128
@@ -24,8 +25,8 @@ def to_pdf(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as SVG with text as outlines, so that it looks the same where no font may be loaded."""
-    return _written(figure, "svg", {"Date": None, "Creator": None})
+    """The figure as SVG with real text and the glyphs that it takes, so that it looks the same everywhere."""
+    return with_fonts(_written(figure, "svg", {"Date": None, "Creator": None}))
 
 
 def data_url(image: bytes, media_type: str = "image/png") -> str:

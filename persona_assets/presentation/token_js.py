@@ -29,30 +29,30 @@ from persona_assets.presentation.style import (
 _POINTS = 6.5
 _LEFT, _RIGHT, _ALONG, _AXIS, _ROW, _BARS, _MOST_ROWS = 12.0, 3.0, 18.0, 10.0, 9.0, 5.0, 12
 _QUIET = "#d9d9d9"
+_COLUMNS = ("persona", "other", "question", "piece", "js")
 # A line break, a tab, and whatever the font does not have.
 _BREAK, _TAB, _UNKNOWN = "↵", "→", "▯"
 
 
-def token_js_figure(
-    table: pd.DataFrame, generator: str, scorer: str, question: str = "", width: float = TWO_COLUMNS
-) -> Figure:
-    """JS along a response, and below it the part of the response where most of it lies, token by token.
+def js_along_response(tokens: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
+    """JS along the response with the highest mean JS, and below it where most of it lies, token by token.
 
     Args:
-        table: one row a token, in order: `token` (number), `text` (as it reads, spaces included), `js` (nats).
-        generator: the persona that wrote the response.
-        scorer: the persona under whose prompt it was scored too.
-        question: what was asked.
+        tokens: one row a token, in order: `persona` (who wrote the response), `other` (under whose prompt it was scored
+            too), `question`, `piece` (as the token reads, spaces included) and `js` (nats) between the two.
         width: of the figure, in millimetres.
 
     Raises:
-        ValueError: a column is missing, or there is no token.
+        ValueError: a column is missing, or no token has a JS.
     """
-    if table.empty or not {"token", "text", "js"} <= set(table.columns):
-        raise ValueError(
-            f"table: found {len(table)} rows of {list(table.columns)}; expected one row a token of token, text, js"
-        )
-    js, texts = numbers(table["js"]), [_shown(str(text)) for text in table["text"]]
+    if absent := [name for name in _COLUMNS if name not in tokens.columns]:
+        raise ValueError(f"tokens: found columns {list(tokens.columns)}; expected also {absent}")
+    means = tokens.groupby(["persona", "other", "question"], sort=False)["js"].mean()
+    if not means.notna().any():
+        raise ValueError(f"tokens: found {len(tokens)} rows without JS; expected one response with it at least")
+    generator, scorer, question = (str(name) for name in means.index[int(means.fillna(-1.0).to_numpy().argmax())])
+    of = (tokens["persona"] == generator) & (tokens["other"] == scorer) & (tokens["question"] == question)
+    js, texts = numbers(tokens.loc[of, "js"]), [_shown(str(piece)) for piece in tokens.loc[of, "piece"]]
     room = width - 2 * MARGIN
     rows = _rows(texts, room)
     first = _densest(rows, js)
@@ -61,7 +61,7 @@ def token_js_figure(
     said += f", mean {np.nanmean(js):.3f} nats"
     begins, ends = shown[0][0], shown[-1][-1]
     part = "" if len(shown) == len(rows) else f" · spelled out: tokens {begins + 1} to {ends + 1}, dark above"
-    asked = wrapped(f"“{_shown(question, line_break=' ')}”", KEY_POINTS, room)[:2] if question else []
+    asked = wrapped(f"“{_shown(question, line_break=' ')}”", KEY_POINTS, room)[:2]
     subtitle = [*asked, *wrapped(said + part, KEY_POINTS, room)]
     top = MARGIN + TITLE + len(subtitle) * LINE + 2.0
     below = top + _ALONG + _AXIS
