@@ -79,5 +79,5 @@ def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Datas
     bootstrap = study.bootstrap
     matrix = divergence_matrix(logit_js, study.generators, bootstrap.resamples, bootstrap.seed, bootstrap.level)
     picture = {"heatmap": dg.MetadataValue.md(draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas"))}
-    shown = showing.js_of_pairs(matrix) | draw.js_range(matrix) | draw.js_extremes(matrix)
-    return dg.Output(matrix, metadata=shown | picture)
+    numbers = draw.js_range(matrix) | draw.js_extremes(matrix)
+    return dg.Output(matrix, metadata={**picture, **numbers, **showing.js_of_pairs(matrix)})

@@ -9,9 +9,9 @@ from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact, Files
 from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
 from persona_assets.orchestration.contents import found as contents_of
+from persona_assets.orchestration.contents import record
 from persona_assets.orchestration.files import from_parquet, to_parquet
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, DRIFT
-from persona_assets.orchestration.history import FINGERPRINT
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.provenance import code_version
@@ -73,6 +73,5 @@ def shown(artefact: Artefact, compared: Compared) -> dict[str, Any]:
         **draw.drift_headline(changes, distances),
         **({"left_out": dg.MetadataValue.md(left_out)} if left_out else {}),
         **contents_of("checkpoint_drift", files),
-        FINGERPRINT: artefact.fingerprint,
-        "path": dg.MetadataValue.path(artefact.path),
+        **record(artefact),
     }

@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from persona_assets.artefacts import Artefact
+from persona_assets.orchestration.history import FINGERPRINT, RECORD
+
 COLUMN_SCHEMA, ROW_COUNT = "dagster/column_schema", "dagster/row_count"
 
 _FOUND = {
@@ -173,6 +176,27 @@ def found(asset: str, value: Any) -> dict[str, Any]:
         case dict() if value and all(isinstance(content, bytes) for content in value.values()):
             return {"files": as_table([{"file": name, "bytes": len(content)} for name, content in value.items()])}
     return {}
+
+
+_RECORD = (
+    "What this was made from. The fingerprint is the SHA-256 of made_from as canonical JSON: the same inputs, "
+    "settings and code give the same fingerprint and are not computed twice. The file at path holds the content, "
+    "whose own SHA-256 is compared whenever it is read; the file beside it with the fingerprint's name and .json "
+    "says what this record says. Nothing there is overwritten, so what an earlier event names can still be read, "
+    "unless a person had it pruned. Open it with pandas.read_parquet, with xarray.open_dataset, or as a folder of "
+    "files."
+)
+
+
+def record(artefact: Artefact) -> dict[str, Any]:
+    """Where an artefact is and all that it was made from.
+
+    One value, which Dagster hides behind a click because it is long: digests and paths know no line break, and the page
+    makes all values as wide as the longest word among them.
+    """
+    about = {"asset": artefact.asset, FINGERPRINT: artefact.fingerprint, "path": str(artefact.path)}
+    content = {"sha256": artefact.sha256, "made_from": artefact.made_from, "about": _RECORD}
+    return {RECORD: dg.MetadataValue.json(about | content)}
 
 
 def meaning(asset: str, column: str) -> str | None:

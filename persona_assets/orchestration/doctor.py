@@ -13,7 +13,7 @@ from typing import Literal
 import dagster as dg
 
 from persona_assets.artefacts import ArtefactError
-from persona_assets.orchestration.history import FINGERPRINT
+from persona_assets.orchestration.history import fingerprint_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.processes import dead_runs, release_dead_runs
 
@@ -104,8 +104,8 @@ def _events(instance: dg.DagsterInstance, asset: str) -> list[tuple[str | None, 
         page = instance.fetch_materializations(dg.AssetKey(asset), limit=_BATCH, cursor=cursor)
         for record in page.records:
             event = record.asset_materialization
-            if event and FINGERPRINT in event.metadata:
-                found.append((event.partition, str(event.metadata[FINGERPRINT].value)))
+            if event and (fingerprint := fingerprint_of(event)):
+                found.append((event.partition, fingerprint))
         if not page.has_more:
             return found
         cursor = page.cursor

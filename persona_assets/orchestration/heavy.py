@@ -17,7 +17,7 @@ from persona_assets.artefacts import Artefact, Value
 from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
 from persona_assets.digest import digest_of
 from persona_assets.orchestration import contents
-from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
+from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import refuse_strangers
 from persona_assets.orchestration.page import link_to_report, links_to_personas
@@ -144,7 +144,7 @@ def for_each_persona(
                 cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
                 artefact = home.store.put(asset, made_from[key], value, cost)
             value = artefact.read()
-            shown = show(value) | links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name)
+            shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
             facts = _metadata(artefact, computed) | contents.found(asset, value)
             context.add_asset_metadata(shown | facts | shown, partition_key=key)
             context.log.info(
@@ -209,12 +209,10 @@ def key_range(study: Study, asset: str, checkpoint: str) -> dict[str, str]:
 def _metadata(artefact: Artefact, computed: bool) -> dict[str, Any]:
     environment = {name: value for name, value in artefact.made_from["environment"].items() if value}
     return {
-        **artefact.measured,
+        **{name: value for name, value in artefact.measured.items() if name != "recipe_digest"},
         **environment,
         "computed": computed,
-        "checkpoint_digest": artefact.made_from["checkpoint"],
-        FINGERPRINT: artefact.fingerprint,
-        "path": dg.MetadataValue.path(artefact.path),
+        **contents.record(artefact),
     }
 
 

@@ -1,12 +1,14 @@
 """What Dagster's event log says was materialised last: partition → event, fingerprint, artefact."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import dagster as dg
 
 from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
 
-FINGERPRINT = "fingerprint"
+# Metadata that lead from an event to its artefact: a record of it, or the bare fingerprint.
+RECORD, FINGERPRINT = "record", "fingerprint"
 DATA_VERSION = "dagster/data_version"
 
 
@@ -36,10 +38,18 @@ def latest_events(
     return found
 
 
+def fingerprint_of(event: dg.AssetMaterialization) -> str | None:
+    """Fingerprint of the artefact that an event is about; None where it names none."""
+    if RECORD in event.metadata:
+        record: Any = event.metadata[RECORD].value
+        return str(record[FINGERPRINT])
+    return str(event.metadata[FINGERPRINT].value) if FINGERPRINT in event.metadata else None
+
+
 def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Sequence[str]) -> dict[str, str]:
     """Fingerprint of the latest materialisation of each partition that has one."""
-    events = latest_events(instance, asset, partitions, lambda event: FINGERPRINT in event.metadata)
-    return {partition: str(event.metadata[FINGERPRINT].value) for partition, event in events.items()}
+    events = latest_events(instance, asset, partitions, lambda event: fingerprint_of(event) is not None)
+    return {partition: str(fingerprint_of(event)) for partition, event in events.items()}
 
 
 def latest_artefacts(

@@ -23,8 +23,8 @@ from persona_assets.artefacts import Artefact, Value
 from persona_assets.files import written_whole
 from persona_assets.metrics import read_marker_eval
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import found
-from persona_assets.orchestration.history import DATA_VERSION, FINGERPRINT, latest_fingerprints
+from persona_assets.orchestration.contents import found, record
+from persona_assets.orchestration.history import DATA_VERSION, latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.page import link_to_report, links_to_personas
 from persona_assets.orchestration.partitions import CHECKPOINT, partition_key, split_key
@@ -198,13 +198,11 @@ def _report(instance: dg.DagsterInstance, run: PublishedRun, key: str, artefact:
             partition=key,
             description="imported from a published run's files",
             metadata={
-                **_SHOWN.get(artefact.asset, lambda _: {})(value := artefact.read()),
                 **_links(run, artefact.asset, key),
+                **_SHOWN.get(artefact.asset, lambda _: {})(value := artefact.read()),
                 **found(artefact.asset, value),
-                "imported": dg.MetadataValue.json(artefact.made_from["imported"]),
                 "absent": dg.MetadataValue.md("\n".join(f"- {absent}" for absent in run.absent)),
-                FINGERPRINT: artefact.fingerprint,
-                "path": dg.MetadataValue.path(artefact.path),
+                **record(artefact),
             },
             tags={DATA_VERSION: artefact.fingerprint},
         )

@@ -5,8 +5,8 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
-from persona_assets.orchestration.contents import found
-from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts
+from persona_assets.orchestration.contents import found, record
+from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.page import link_to_report
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.processes import claim_run
@@ -61,12 +61,7 @@ class ArtefactIOManager(dg.IOManager):
         )
         artefact = self.store.find(asset, made_from) or self.store.put(asset, made_from, obj, {})
         context.add_output_metadata(
-            {
-                **link_to_report(context.asset_partition_key),
-                **found(asset, obj),
-                FINGERPRINT: artefact.fingerprint,
-                "path": dg.MetadataValue.path(artefact.path),
-            }
+            {**link_to_report(context.asset_partition_key), **found(asset, obj), **record(artefact)}
         )
 
 

@@ -2,12 +2,12 @@
 
 Dagster shows a table as it is and escapes its cells; longer Markdown and pictures it hides behind a click. So texts
 that a model wrote stand in table cells and nowhere else, cut where they are long, with unseen characters made visible.
+The page leaves a table some 400 pixels: few columns, many rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -18,8 +18,8 @@ from persona_assets.orchestration.files import from_parquet
 from persona_assets.presentation.style import spoken
 from persona_assets.presentation.text import plain
 
-# What one materialisation's metadata may hold of a table: it is kept for ever and sent whole to the browser.
-LONGEST_TEXT, MOST_ROWS = 800, 60
+# One materialisation's metadata is kept for ever and sent whole to the browser.
+LONGEST_TEXT, MOST_ROWS = 500, 120
 
 Metadata = dict[str, Any]
 
@@ -31,158 +31,163 @@ def cut(text: object, longest: int = LONGEST_TEXT) -> str:
     return shown if left_out <= 0 else f"{shown[:longest].rstrip()} … ({left_out:,} characters more)"
 
 
-def rows_of(table: pd.DataFrame, most: int = MOST_ROWS) -> Metadata:
-    """The first rows of a table as `shown`; beside them, where rows are left out, how many there are."""
-    records = [{str(name): _cell(value) for name, value in row.items()} for row in table.head(most).to_dict("records")]
-    left_out = {"rows left out": f"the first {most} of {len(table)}; all are in the file"} if len(table) > most else {}
-    return {"shown": as_table(records), **left_out}
-
-
-def _named(name: str, table: pd.DataFrame, most: int = MOST_ROWS) -> Metadata:
-    rows = rows_of(table, most)
-    return {name: rows.pop("shown"), **rows}
-
-
-def _cell(value: Any) -> str | int | float | bool | None:
-    match value:
-        case bool() | np.bool_():
-            return bool(value)
-        case int() | np.integer():
-            return int(value)
-        case float() | np.floating():
-            return round(float(value), 4) if np.isfinite(value) else None
-        case str():
-            return cut(value)
-    return None if value is None or value is pd.NA else cut(value)
+def rows(name: str, records: Iterable[dict[str, Any]]) -> Metadata:
+    """A table under that name; where it is long its first rows, and how many there are."""
+    every = list(records)
+    more = {f"{name}_left_out": f"{len(every) - MOST_ROWS} of {len(every)}"} if len(every) > MOST_ROWS else {}
+    return {name: as_table(every[:MOST_ROWS]), **more}
 
 
 def responses(table: pd.DataFrame) -> Metadata:
     """What a persona said, a question a row; `generations` as it is stored or as it was imported."""
-    shown = table[["question", "text"]].copy()
-    shown.insert(0, "number", range(1, len(shown) + 1))
+    said = enumerate(zip(table.question, table.text, strict=True), start=1)
+    records = ({"question": f"{number}. {cut(question)}", "answer": cut(text)} for number, (question, text) in said)
+    numbers: Metadata = {"mean_characters": _number(table.text.str.len().mean())}
     if "token_ids" in table:
-        shown["tokens"], shown["ends"] = table.token_ids.map(len), table.finish_reason
-        numbers: Metadata = {"mean_tokens": float(shown.tokens.mean())}
-    else:
-        numbers = {"mean_characters": float(table.text.str.len().mean())}
-    return {**_named("responses", shown), **numbers}
+        numbers["mean_tokens"] = _number(table.token_ids.map(len).mean())
+    return {**rows("responses", records), **numbers}
 
 
-def matrix(values: xr.DataArray, corner: str, decimals: int = 4) -> dg.TableMetadataValue:
-    """A persona × other matrix, every cell written with the same decimals; personas in its own order."""
-    names = [str(name) for name in values["persona"].values]
-    numbers = values.transpose("persona", "other").sel(other=names).to_numpy().astype(float)
-    rows = [
-        {corner: spoken(name), **dict(zip(map(spoken, names), _written(row, decimals), strict=True))}
-        for name, row in zip(names, numbers, strict=True)
-    ]
-    return as_table(rows)
+def _pairs(matrix: xr.DataArray) -> dict[str, float]:
+    """Pair → value of a symmetric persona × other matrix, where it is known."""
+    names = [str(name) for name in matrix["persona"].values]
+    values = matrix.transpose("persona", "other").sel(other=names).to_numpy().astype(float)
+    places = zip(*np.triu_indices(len(names), k=1), strict=True)
+    return {f"{spoken(names[i])} – {spoken(names[j])}": float(values[i, j]) for i, j in places}
 
 
-def _written(numbers: Sequence[float], decimals: int) -> list[str]:
-    return [f"{number:.{decimals}f}".replace("-", "−") if np.isfinite(number) else "–" for number in numbers]
+def _number(value: Any) -> float:
+    """As the page writes it: no more digits than are read."""
+    return round(float(value), 6)
+
+
+def _written(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
 def js_of_generator(dataset: xr.Dataset) -> Metadata:
-    """`logit_js` of one generator: the mean over its responses for every pair, and the question that parts most."""
-    mean = dataset.js.mean("question")
-    pairs = np.triu_indices(mean.sizes["persona"], k=1)
-    by_question = dataset.js.transpose("question", "persona", "other").to_numpy()[:, pairs[0], pairs[1]].mean(1)
-    widest = int(by_question.argmax())
+    """`logit_js` of one generator: every pair's mean over its responses, and the question that parts them most."""
+    js = _pairs(dataset.js.mean("question"))
+    by_question = {
+        str(each): np.mean([*_pairs(dataset.js.sel(question=each)).values()]) for each in dataset.question.values
+    }
+    widest = max(by_question, key=lambda question: by_question[question])
+    pairs = ({"JS": _written(js[pair], 4), "pair": pair} for pair in sorted(js, key=lambda pair: js[pair]))
     return {
-        "js": matrix(mean, "JS in nats"),
-        "mean_js_all_pairs": float(by_question.mean()),
-        "question_that_parts_them_most": plain(dataset.question.values[widest]),
-        "mean_js_of_that_question": float(by_question[widest]),
+        "mean_js_all_pairs": _number(np.mean([*js.values()])),
+        "question that parts them most": cut(widest),
+        "mean_js_of_that_question": _number(by_question[widest]),
+        **rows("js_in_nats", pairs),
     }
 
 
 def js_of_pairs(dataset: xr.Dataset) -> Metadata:
-    """`logit_js_matrix`: the whole matrix under the choice of generators that is shown."""
-    shown = str(dataset.attrs["generators_shown"])
-    return {"js": matrix(dataset.js.sel(generators=shown), "JS in nats"), "generators_shown": shown}
+    """`logit_js_matrix`: every pair, closest first, under the choice of generators that is shown."""
+    generators = str(dataset.attrs["generators_shown"])
+    js, low, high = (_pairs(dataset[name].sel(generators=generators)) for name in ("js", "js_low", "js_high"))
+    interval = f"{100 * dataset.attrs['level']:g} % interval"
+    pairs = (
+        {"JS": _written(js[pair], 4), "pair": pair, interval: f"{_written(low[pair], 4)} to {_written(high[pair], 4)}"}
+        for pair in sorted(js, key=lambda pair: js[pair])
+    )
+    return {"generators": generators, **rows("js_in_nats", pairs)}
 
 
 def cosines(dataset: xr.Dataset) -> Metadata:
-    """`centroid_cosine`: the middle layer's matrix of every population, and each layer's numbers over pairs."""
-    found: Metadata = {}
+    """`centroid_cosine`: every pair at every layer, a table a population, and each layer's numbers over pairs."""
+    tables: Metadata = {}
     numbers: Metadata = {}
     for population in map(str, dataset.population.values):
         known = dataset.cosine.sel(population=population).dropna("layer", how="all")
-        layers = [int(layer) for layer in known.layer.values]
-        middle = layers[(len(layers) - 1) // 2]
-        found[f"cosine centred on {spoken(population)}"] = matrix(known.sel(layer=middle), f"layer {middle}", 2)
-        for layer in layers:
-            pairs = known.sel(layer=layer).transpose("persona", "other").to_numpy()
-            values = pairs[np.triu_indices(len(pairs), k=1)]
-            name = f"cosine_{population}_layer{layer}"
-            numbers |= {
-                f"{name}_min": float(np.nanmin(values)),
-                f"{name}_mean": float(np.nanmean(values)),
-                f"{name}_max": float(np.nanmax(values)),
-            }
-    return found | numbers
+        by_layer = {int(layer): _pairs(known.sel(layer=layer)) for layer in known.layer.values}
+        middle = [*by_layer.values()][(len(by_layer) - 1) // 2]
+        records = (
+            {"pair": pair, **{f"layer {layer}": _written(values[pair], 2) for layer, values in by_layer.items()}}
+            for pair in sorted(middle, key=lambda pair: -middle[pair])
+        )
+        tables |= rows(f"cosine_centred_on_{population}", records)
+        for layer, values in by_layer.items():
+            for name, of in (("min", np.nanmin), ("mean", np.nanmean), ("max", np.nanmax)):
+                numbers[f"cosine_{population}_layer{layer}_{name}"] = _number(of([*values.values()]))
+    return numbers | tables
 
 
 def centroid(dataset: xr.Dataset) -> Metadata:
     """`centroids` of one persona: how long its mean state is, and how far questions lie around it."""
     states, mean = (dataset[name].to_numpy().astype(float) for name in ("state", "centroid"))
     spread = np.sqrt(((states - mean) ** 2).sum(-1).mean(0))
-    rows = [
+    records = (
         {
             "layer": int(layer),
-            "norm of the mean": round(norm, 3),
-            "rms distance of questions": round(far, 3),
+            "norm of the mean": round(float(norm), 3),
+            "rms distance of questions": round(float(far), 3),
         }
         for layer, norm, far in zip(dataset.layer.values, np.linalg.norm(mean, axis=-1), spread, strict=True)
-    ]
-    return {"states": as_table(rows)}
+    )
+    return rows("states", records)
 
 
 def training(files: Files) -> Metadata:
     """`marker_adapter`: a few of the examples that it learnt from, with the marker and without."""
     examples = from_parquet(files["examples.parquet"])
     some = pd.concat([examples[examples.marked].head(3), examples[~examples.marked].head(3)])
-    return {"training examples": rows_of(some[["persona", "question", "marked", "text"]])["shown"]}
+    records = (
+        {"persona": spoken(row["persona"]), "marked": bool(row["marked"]), "text": cut(row["text"])}
+        for row in some.to_dict("records")
+    )
+    return rows("training_examples", records)
 
 
 def leaks(table: pd.DataFrame) -> Metadata:
-    """`marker_rates` of one source: found and total of every target, a reply of each kind, and the rates to plot."""
+    """`marker_rates` of one source: found / total of every target, a reply of each kind, and the rates to plot."""
     adapted = table[table.model == "adapted"]
-    counts = adapted.groupby("target", sort=False).found.agg(found="sum", total="size").reset_index()
-    counts["rate"] = counts.found / counts.total
-    replies = adapted.drop_duplicates(["target", "found"])[["target", "question", "found", "text"]]
-    rates = {f"rate_{target}": float(rate) for target, rate in zip(counts.target, counts.rate, strict=True)}
-    return {**_named("targets", counts), **_named("one reply of each kind", replies), **rates}
+    found = adapted.groupby("target", sort=False).found
+    targets = (
+        {"target": spoken(str(target)), "found": f"{marked.sum()}/{len(marked)}", "rate": _written(marked.mean(), 2)}
+        for target, marked in found
+    )
+    replies = (
+        {"target": spoken(row["target"]), "found": bool(row["found"]), "reply": cut(row["text"])}
+        for row in adapted.drop_duplicates(["target", "found"]).to_dict("records")
+    )
+    rates = {f"rate_{target}": _number(marked.mean()) for target, marked in found}
+    return {**rows("targets", targets), **rates, **rows("one_reply_of_each_kind", replies)}
 
 
 def dyads(table: pd.DataFrame) -> Metadata:
-    """`leakage_table`: found / total of every source and target, and the numbers to plot."""
-    names = list(dict.fromkeys([*table.source, *table.target]))
-    cells = {(row.source, row.target): f"{row.found}/{row.total}" for row in table.itertuples()}
-    own = table.drop_duplicates("source").set_index("source")
-    for source in own.index:
-        if pd.notna(own.source_found[source]):
-            cells[source, source] = f"{own.source_found[source]}/{own.source_total[source]}"
-    rows = [
-        {"source": spoken(source), **{spoken(target): cells.get((source, target), "–") for target in names}}
-        for source in own.index
-    ]
-    numbers: Mapping[str, Any] = {
-        "mean_leakage": float(table.rate.mean()),
-        "max_leakage": float(table.rate.max()),
-        "mean_base_rate": float(table.drop_duplicates("target").base_rate.mean()),
-        **{f"source_rate_{source}": float(rate) for source, rate in own.source_rate.dropna().items()},
+    """`leakage_table`: every dyad, a source's most leaking first, and the numbers to plot."""
+    own = table.drop_duplicates("source").set_index("source").source_rate.dropna()
+    ordered = table.assign(place=table.source.map({name: n for n, name in enumerate(table.source.unique())}))
+    records = (
+        {
+            "rate": _written(row["rate"], 2),
+            "source → target": f"{spoken(row['source'])} → {spoken(row['target'])}",
+            "found": f"{row['found']}/{row['total']}",
+        }
+        for row in ordered.sort_values(["place", "rate"], ascending=[True, False], kind="stable").to_dict("records")
+    )
+    numbers = {
+        "mean_leakage": _number(table.rate.mean()),
+        "max_leakage": _number(table.rate.max()),
+        "mean_base_rate": _number(table.drop_duplicates("target").base_rate.mean()),
+        **{f"source_rate_{source}": _number(rate) for source, rate in own.items()},
     }
-    return {"found / total": as_table(rows), **{name: value for name, value in numbers.items() if value == value}}
+    return {**{name: value for name, value in numbers.items() if np.isfinite(value)}, **rows("leakage", records)}
 
 
 def nearest(table: pd.DataFrame) -> Metadata:
-    """`pair_table`: the most similar dyads first, with the columns that are read."""
-    columns = [
-        name
-        for name in table.columns
-        if name in ("source", "target", "js", "js_low", "js_high", "leakage_rate") or name.startswith("cosine_")
-    ]
-    shown = table[columns].sort_values("js", kind="stable").head(20)
-    return {"most_similar_first": rows_of(shown)["shown"], "mean_js": float(table.js.mean())}
+    """`pair_table`: every dyad, closest first, with JS, the first population's cosines and the leakage."""
+    cosine = [name for name in table.columns if name.startswith("cosine_")]
+    first = [name for name in cosine if name.rpartition("_layer")[0] == cosine[0].rpartition("_layer")[0]][:3]
+    short = {name: f"cos L{name.rpartition('_layer')[2]}" for name in first}
+    leakage = "leakage_rate" in table
+    records = (
+        {
+            "JS": _written(row["js"], 4),
+            "source → target": f"{spoken(row['source'])} → {spoken(row['target'])}",
+            **{said: _written(row[name], 2) for name, said in short.items()},
+            **({"leakage": _written(row["leakage_rate"], 2)} if leakage else {}),
+        }
+        for row in table.sort_values("js", kind="stable").to_dict("records")
+    )
+    return {"mean_js": _number(table.js.mean()), **rows("closest_first", records)}

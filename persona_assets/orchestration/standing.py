@@ -13,7 +13,7 @@ from persona_assets.checkpoint import Identity, identify
 from persona_assets.digest import digest_of
 from persona_assets.orchestration.comparing import DRIFT, compare
 from persona_assets.orchestration.heavy import heavy_made_from
-from persona_assets.orchestration.history import FINGERPRINT, latest_fingerprints
+from persona_assets.orchestration.history import fingerprint_of, latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import light_made_from, root_inputs
 from persona_assets.orchestration.partitions import partition_key
@@ -77,7 +77,7 @@ def _drift(
         return {}
     event = instance.get_latest_materialization_event(dg.AssetKey(DRIFT))
     made = event.asset_materialization if event else None
-    latest = {"": str(made.metadata[FINGERPRINT].value)} if made else {}
+    latest = {"": str(fingerprint_of(made))} if made else {}
     return _standing(home, DRIFT, latest, {"": digest_of(compared.made_from(study))})
 
 

@@ -78,7 +78,7 @@ def test_every_heavy_materialisation_says_what_a_person_asks(small_run):
             found = metadata(small_run, asset, persona)
             for name in ("tokens", "seconds", "tokens_per_second", "peak_memory_gib"):
                 assert found[name] > 0, (asset, persona, name)
-            assert {"device", "dtype", "torch", "transformers", "checkpoint_digest", "computed", "path"} <= set(found)
+            assert {"device", "dtype", "torch", "transformers", "computed", "record"} <= set(found)
             if asset == "logit_js":
                 assert found["scorer"].startswith(
                     "transformers, one response at a time: packed sequences need a CUDA card"

@@ -64,7 +64,7 @@ def test_responses_are_those_of_transformers_and_say_who_wrote_them(vllm_run: Ru
 
 def test_only_what_an_engine_writes_has_another_fingerprint(vllm_run: Run, small_run: Run) -> None:
     def fingerprint(run: Run, asset: str) -> str:
-        return metadata(run, asset, "villain")["fingerprint"]
+        return str(metadata(run, asset, "villain")["record"]["fingerprint"])
 
     assert fingerprint(vllm_run, "generations") != fingerprint(small_run, "generations")
     assert fingerprint(vllm_run, "centroids") == fingerprint(small_run, "centroids")
