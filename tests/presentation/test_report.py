@@ -1,6 +1,9 @@
 """The report: right numbers, everything in one page, and nothing that a model wrote can act in it."""
 
+import base64
+import hashlib
 import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,9 @@ from persona_assets.presentation import (
     standard_figures,
     to_svg,
 )
+from persona_assets.presentation.embedding import lean
+from persona_assets.presentation.figures import LEAKAGE_FIGURES
+from tests.presentation.pages import SCRIPT, Element, assert_harmless, read_page
 
 
 def hand_made(js_ab: float, js_ac: float, js_bc: float) -> tuple[xr.Dataset, xr.Dataset]:
@@ -79,10 +85,10 @@ def hostile(eleven, figures, text: str) -> str:
 
 
 def test_markup_in_a_response_is_shown_and_not_obeyed(eleven, figures):
-    html = hostile(eleven, figures, '<script>alert(1)</script><img src="https://example.org/x" onerror=a()>{{ 7 * 7 }}')
-    assert "<script" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=&#34;https" in html
-    assert "{{ 7 * 7 }}" in html
+    text = '</div></script><script>alert(1)</script><img src="https://example.org/x" onerror=a()>{{ 7 * 7 }}'
+    page = read_page(hostile(eleven, figures, text))
+    assert_harmless(page)
+    assert text in [response.text for response in page.all(class_="response")]
 
 
 @pytest.mark.parametrize("code", [0x202E, 0x2066, 0x200B, 0x00, 0x1B, 0xD800, 0xE0041])
@@ -99,6 +105,46 @@ def test_markup_in_provenance_and_study_is_escaped(eleven, figures):
     assert not re.search(r"<b>key|<i>value|<u>|<s>|\u202e", html)
 
 
+def test_each_cell_of_the_matrix_leads_to_its_pair_and_is_readable(page, eleven):
+    tree = read_page(page)
+    cells = tree.one("table", id="matrix").all("a")
+    assert len(cells) == 55
+    js = eleven.logit_js_matrix.js.sel(generators="all")
+    for cell in cells:
+        first, second = cell["data-pair"].split(" ")
+        value = float(js.sel(persona=first, other=second))
+        assert f"JS {value:.3f}"[:6] in cell["aria-label"]
+        assert first.replace("_", " ") in cell["aria-label"]
+        row = tree.one("tr", id=cell["href"][1:]).words
+        assert first.replace("_", " ") in row
+        assert second.replace("_", " ") in row
+        assert len(cell["data-by-question"].split()) == 20
+        assert contrast(*re.findall(r"#[0-9a-f]{6}", cell["style"])) >= 4.5
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two colours, as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_figures_lose_bytes_and_nothing_that_is_seen(figures):
+    for svg in figures.values():
+        small = lean(svg)
+        assert len(small) < 0.93 * len(svg)
+        for tag in (b"<use", b"<path", b"<g"):
+            assert small.count(tag) == svg.count(tag)
+    assert lean(
+        b'<svg width="1pt"><path d="M 1.23456 -0.00001\nL 10.5 2.999" transform="scale(0.015625)"/> </svg>'
+    ) == (b'<svg width="1pt"><path d="M 1.23 -0 L 10.5 3" transform="scale(0.015625)"/></svg>')
+
+
 def test_a_number_leads_to_the_texts_and_runs_that_made_it(eleven, figures):
     run = Link("1a2b3c4d", "http://127.0.0.1:3000/runs/1a2b3c4d?a=1&b=2")
     html = render_report(**eleven.report_inputs() | {"provenance": {"logit_js": {"runs": [run, run]}}}, figures=figures)
@@ -113,13 +159,42 @@ def test_a_link_leads_to_the_web_or_is_refused():
         Link("run", "javascript:alert(1)")
 
 
-def test_the_page_asks_for_nothing(page):
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
-    # Addresses are images within the page, or places in it to go to.
-    assert re.findall(r"""\s(?:src|href|srcset)=["'](?!data:|#said-by-)""", page) == []
-    assert not re.search(r"url\(|@import", page)
-    assert not re.search(r"<(?:script|link|iframe|object|embed|form|base)\b", page)
-    assert not re.search(r"<[^>]+\son[a-z]+=", page)
+def test_the_page_asks_for_nothing_and_runs_one_script_that_its_policy_names(page):
+    tree = read_page(page)
+    assert_harmless(tree)
+    assert "url(" not in tree.one("style").text
+    assert "@import" not in tree.one("style").text
+    assert not re.search(r"fetch|XMLHttp|import\(|innerHTML|outerHTML|insertAdjacentHTML|eval|document\.write", SCRIPT)
+    (policy,) = [meta["content"] for meta in tree.all("meta") if "http-equiv" in meta.attributes]
+    script = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'",
+        f"script-src 'sha256-{script}'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+
+
+def test_headings_stand_in_order_and_the_page_has_its_landmarks(leaky_page):
+    tree = read_page(leaky_page)
+    levels = [int(element.tag[1]) for element in tree.all() if re.fullmatch("h[1-6]", element.tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    body = tree.one("body")
+    landmarks = [part.tag for part in body.inside if isinstance(part, Element)]
+    assert landmarks == ["header", "nav", "main", "footer", "script"]
+
+
+def test_every_link_within_the_page_leads_somewhere(leaky_page):
+    tree = read_page(leaky_page)
+    ids = [element["id"] for element in tree.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    targets = {link["href"][1:] for link in tree.all("a") if link["href"].startswith("#")}
+    assert {"leakage", "texts", "made", "said-by-villain", "pair-comedian--villain"} <= targets
+    assert targets <= set(ids)
 
 
 def test_the_page_is_small(page):
@@ -127,17 +202,23 @@ def test_the_page_is_small(page):
 
 
 def test_every_pair_and_every_response_is_on_the_page(page, eleven):
-    table = page[page.index('<table class="pairs">') : page.index("</table>")]
-    assert table.count('<th scope="row">') == 55
-    assert page.count("<details>") == 11
-    divergent = headline(eleven.logit_js_matrix, eleven.centroid_cosine)["most_divergent"]
-    twice = eleven.generations.persona.isin(divergent).sum()
-    assert page.count('<div class="response">') == len(eleven.generations) + twice
+    tree = read_page(page)
+    assert len(tree.one(data_rows="pairs").all("th", scope="row")) == 55
+    assert len(tree.one("section", id="responses").all("details")) == 11
+    said = [response.text for response in tree.one("section", id="responses").all(class_="response")]
+    assert said == list(eleven.generations.text)
+    numbers = headline(eleven.logit_js_matrix, eleven.centroid_cosine)
+    extreme = [*numbers["most_divergent"], *numbers["most_similar"]]
+    beside = [response.text for response in tree.one("section", id="texts").all(class_="response")]
+    assert sorted(beside) == sorted(eleven.generations[eleven.generations.persona.isin(extreme)].text)
     assert page.count("cut off at the limit") >= (eleven.generations.finish_reason == "length").sum()
 
 
-def test_every_figure_is_embedded_with_what_it_shows(page):
-    assert page.count('src="data:image/svg+xml;base64,') == 4
+def test_every_figure_is_embedded_with_what_it_shows(page, figures):
+    images = read_page(page).all("img")
+    assert len(images) == len(figures) >= 4
+    assert all(len(image["alt"].split()) > 5 for image in images)
+    assert "most divergent: " in images[0]["alt"]
     assert "over the responses of every generator to 20 questions" in " ".join(page.split())
     assert "centring population “study”" in page
     assert "95% intervals, bootstrap over questions, 1000 resamples" in page
@@ -155,7 +236,7 @@ def test_few_personas_and_no_responses_make_a_page(few):
 
 
 def leakage_of(page: str) -> str:
-    return page[page.index("<h2>Leakage</h2>") : page.index("<h2>Every pair</h2>")]
+    return page[page.index("<h2>Leakage</h2>") : page.index("<h2>Two personas side by side</h2>")]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +247,7 @@ def leaky_figures(eleven):
 
 @pytest.fixture(scope="module")
 def leaky_page(eleven, leaky_figures):
-    return render_report(**eleven.leaky_report_inputs(), figures=leaky_figures)
+    return render_report(**eleven.leaky_report_inputs(), figures=leaky_figures, marker="[zlt]")
 
 
 def test_without_leakage_the_page_says_nothing_of_it(page):
@@ -174,15 +255,17 @@ def test_without_leakage_the_page_says_nothing_of_it(page):
     assert "marker" not in page.lower()
 
 
-def test_every_dyad_and_every_source_is_on_the_page(leaky_page, eleven):
+def test_every_dyad_and_every_source_is_on_the_page(leaky_page, eleven, leaky_figures):
     section = leakage_of(leaky_page)
-    assert section.count(" → <bdi>") == 50
+    table = read_page(leaky_page).one(data_rows="dyads")
+    assert len(table.all("th", scope="row")) == 50
     for row in eleven.leakage_table.itertuples():
         assert f"<td>{row.found}/{row.total}</td>" in section
         assert f"<td>{row.source_found}/{row.source_total}</td>" in section
     assert '<p class="number">0/220 <span class="unit">replies</span></p>' in section
-    assert section.count('src="data:image/svg+xml;base64,') == 2
-    assert leaky_page.count('src="data:image/svg+xml;base64,') == 6
+    of_leakage = [name for name in leaky_figures if name in LEAKAGE_FIGURES]
+    assert section.count('src="data:image/svg+xml;base64,') == len(of_leakage) >= 2
+    assert leaky_page.count('src="data:image/svg+xml;base64,') == len(leaky_figures) >= 6
     assert "predict where a trained-in marker leaks?" in leaky_page
 
 
@@ -196,7 +279,7 @@ def test_spearman_of_leakage_is_said_as_what_it_is(leaky_page, eleven):
 
 def test_two_replies_with_the_marker_and_two_without_for_every_source(leaky_page, eleven):
     section = leakage_of(leaky_page)
-    assert section.count("[ZLT]") == 2 * 5
+    assert section.count("<mark>[ZLT]</mark>") == section.count("[ZLT]") == 2 * 5
     assert section.count('<div class="response">') == 4 * 5
     assert section.count("(itself)") >= 2 * 5
 
@@ -205,7 +288,7 @@ def test_what_a_trained_model_wrote_is_shown_and_not_obeyed(eleven, leaky_figure
     hostile = pd.Series(["<script>alert(1)</script>\u202e[ZLT]\ud800"] * len(eleven.samples), dtype=object)
     samples = eleven.samples.assign(text=hostile)
     html = render_report(**(eleven.leaky_report_inputs() | {"samples": samples}), figures=leaky_figures)
-    assert "<script" not in html
+    assert_harmless(read_page(html))
     assert "&lt;script&gt;" in html
     assert "\u202e" not in html
     html.encode()
@@ -221,7 +304,7 @@ def test_zero_leakage_without_a_base_rate_is_said(eleven, leaky_figures):
     assert section.count("<td>undefined</td><td>50</td>") == 5
     assert "ρ is undefined where every rate is the same" in section
     assert "The base rate was not measured" in section
-    assert "Replies of the trained models" not in section
+    assert "the replies that were counted are not at hand" in section
 
 
 def test_three_personas_and_one_source_make_a_page(three_with_one_source):
