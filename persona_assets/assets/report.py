@@ -9,8 +9,8 @@ import xarray as xr
 
 from persona_assets import presentation as draw
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
-from persona_assets.assets.pictures import PRESENTATION
 from persona_assets.digest import digest_of
+from persona_assets.orchestration.groups import ANALYSIS_TEAM, PRESENTATION
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.origins import origins, runs_markdown
 from persona_assets.orchestration.partitions import (
@@ -41,6 +41,7 @@ CHECKS = [
     | samples_input(STUDY)
     | inference_input(STUDY),
     group_name=PRESENTATION,
+    owners=ANALYSIS_TEAM,
     kinds={"html"},
     code_version=code_version(STUDY, "report"),
 )
@@ -79,9 +80,15 @@ def report(
         tokens=tokens_of(instance, home, study, name, generations, pairs),
         marker=study.marker.marker.detect if study.marker else "",
     )
-    metadata: dict[str, Any] = {"bytes": len(files["report.html"]), "made_by": dg.MetadataValue.md(runs_markdown(made))}
-    numbers = {**draw.js_range(logit_js_matrix), **draw.js_extremes(logit_js_matrix)}
-    return dg.Output(files, metadata=metadata | numbers)
+    statements = leakage.get("partial_correlations")
+    metadata: dict[str, Any] = {
+        **({} if statements is None else {"verdict": dg.MetadataValue.md(verdict(statements).words)}),
+        **draw.js_extremes(logit_js_matrix),
+        **draw.js_range(logit_js_matrix),
+        "bytes": len(files["report.html"]),
+        "made_by": dg.MetadataValue.md(runs_markdown(made)),
+    }
+    return dg.Output(files, metadata=metadata)
 
 
 def facts_of(study: Study) -> dict[str, Any]:

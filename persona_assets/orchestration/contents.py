@@ -180,11 +180,12 @@ def found(asset: str, value: Any) -> dict[str, Any]:
 
 _RECORD = (
     "What this was made from. The fingerprint is the SHA-256 of made_from as canonical JSON: the same inputs, "
-    "settings and code give the same fingerprint and are not computed twice. The file at path holds the content, "
-    "whose own SHA-256 is compared whenever it is read; the file beside it with the fingerprint's name and .json "
-    "says what this record says. Nothing there is overwritten, so what an earlier event names can still be read, "
-    "unless a person had it pruned. Open it with pandas.read_parquet, with xarray.open_dataset, or as a folder of "
-    "files."
+    "settings and code give the same fingerprint and are not computed twice; where an input is another artefact, "
+    "its fingerprint stands for it. The file at path holds the content, whose own SHA-256 is compared whenever it "
+    "is read; the file beside it with the fingerprint's name and .json says what this record says, and what the "
+    "work cost. Nothing there is overwritten, so what an earlier event names can still be read, unless a person had "
+    "it pruned; then the record stays and says when. Open it with pandas.read_parquet, with xarray.open_dataset, or "
+    "as a folder of files, as examples/reading_artefacts.py does."
 )
 
 

@@ -54,10 +54,13 @@ def build_jobs(study: Study) -> list[Any]:
     # An imported study has none of them, and Dagster refuses to leave out what is not there.
     on_demand = [] if study.imported else [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, name in ON_DEMAND]
     chosen = {name: jobs[name] for name in job_names(study)}
+    # What the launchpad shows; it is the study's, to be changed for one run.
+    inference = {"resources": {"gpu": {"config": study.inference.model_dump()}}}
     return [
         dg.define_asset_job(
             name,
             dg.AssetSelection.assets(*assets) - dg.AssetSelection.checks(*on_demand),
+            config=inference if tags == CARD else None,
             tags=tags,
             description=description,
         )

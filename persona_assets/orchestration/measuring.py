@@ -8,6 +8,7 @@ checks and lineage; they carry the id of the run that they are part of.
 from collections.abc import Callable
 
 import dagster as dg
+from pydantic import Field
 
 from persona_assets.checkpoint import CheckpointError, stamp
 from persona_assets.orchestration.attempts import MEASURE, SAME_AS_TAG, run_tags
@@ -23,19 +24,19 @@ from persona_assets.orchestration.verifying import report_is_current, weights_ar
 from persona_assets.study import Study
 
 PART_OF = "persona_assets/part_of"
+# What the launchpad holds until somebody writes another name: the embedded model, as `persona-assets run` registers it.
+EXAMPLE = "smollm2-135m-instruct"
 
 
 class Measured(dg.Config):
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        checkpoint: a registered checkpoint's name.
-        nightly: first read every byte of the files again and fail where they are not what was recorded; leave alone
-            what a person had pruned, and checkpoints whose files are gone.
-    """
-
-    checkpoint: str
-    nightly: bool = False
+    checkpoint: str = Field(description="A registered checkpoint's name, as checkpoints.yaml has it.")
+    nightly: bool = Field(
+        default=False,
+        description="First read every byte of the files again, and fail where they are not what was recorded; leave "
+        "alone what a person had pruned, and checkpoints whose files are gone.",
+    )
 
 
 def measure_config(checkpoint: str, nightly: bool = False) -> dict[str, object]:
@@ -84,8 +85,9 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
     @dg.job(
         name=MEASURE,
         tags=CARD,
+        config=measure_config(EXAMPLE),
         description="From a checkpoint's files to its report and the drift among checkpoints. "
-        "Type a registered checkpoint's name in the launchpad.",
+        "Write a registered checkpoint's name into the launchpad; what is current already is not computed again.",
     )
     def measure_checkpoint() -> None:
         measure()

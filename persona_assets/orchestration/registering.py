@@ -1,6 +1,7 @@
 """The job by which a person registers a checkpoint from the page's launchpad."""
 
 import dagster as dg
+from pydantic import Field
 
 from persona_assets.checkpoint import Checkpoint, check_complete
 from persona_assets.orchestration.home import Home
@@ -10,13 +11,13 @@ from persona_assets.orchestration.partitions import CHECKPOINT
 class NewCheckpoint(dg.Config):
     """An entry of the registry: a path, or a hub repository and a commit of it; optionally an adapter."""
 
-    name: str
-    path: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    adapter: str | None = None
-    series: str | None = None
-    step: int | None = None
+    name: str = Field(description="What to call it from now on: lower-case letters, digits, '_', '.', '-'.")
+    path: str | None = Field(default=None, description="A local Hugging Face directory; either this or hub.")
+    hub: str | None = Field(default=None, description="A hub repository, such as Qwen/Qwen2.5-7B-Instruct.")
+    revision: str | None = Field(default=None, description="The hub repository's commit: 40 hex digits.")
+    adapter: str | None = Field(default=None, description="A LoRA adapter's directory, measured on top.")
+    series: str | None = Field(default=None, description="The training run that it belongs to.")
+    step: int | None = Field(default=None, description="Its training step.")
 
 
 def build_register_job(home: Home) -> dg.JobDefinition:
@@ -34,6 +35,7 @@ def build_register_job(home: Home) -> dg.JobDefinition:
 
     @dg.job(
         name="register_checkpoint",
+        config={"ops": {"register": {"config": {"name": "my-model", "path": "/models/my-model"}}}},
         description="Registers a checkpoint: name and path, or name, hub and revision; optionally adapter.",
     )
     def register_checkpoint() -> None:

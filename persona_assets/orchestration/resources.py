@@ -4,10 +4,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from persona_assets.checkpoint import Checkpoint, Identity
 from persona_assets.settings import Inference
@@ -30,12 +30,18 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
     The fields are the study's `inference`; the launchpad can set them for one run.
     """
 
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "auto"
-    attention: str = "sdpa"
-    memory_share: float = 0.9
-    timeout: float = 1800.0
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a card.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Of weights and activations. auto: bfloat16 on CUDA, float32 on a CPU."
+    )
+    engine: Literal["auto", "vllm", "transformers"] = Field(
+        "auto", description="What writes responses. auto: vLLM on a card where it is installed, else Transformers."
+    )
+    attention: Literal["sdpa", "eager"] = Field("sdpa", description="PyTorch's fused attention, or the plain one.")
+    memory_share: float = Field(0.9, description="Share of the card's memory that this process may take, in (0, 1].")
+    timeout: float = Field(
+        1800.0, description="Seconds without an answer of vLLM after which the run fails; what is stored stays."
+    )
 
     _hardware: Any = PrivateAttr(default=None)
     _engine: Any = PrivateAttr(default=None)

@@ -6,6 +6,8 @@ import dagster as dg
 import pytest
 import yaml
 
+from persona_assets.orchestration import contents
+
 PER_CHECKPOINT, PER_PERSONA, PROMPTS = "checkpoint", "checkpoint × persona", "persona"
 PER_SOURCE = "checkpoint × source"
 # asset: (partitioned by, made from)
@@ -24,7 +26,7 @@ TABLE = {
     "partial_correlations": (PER_CHECKPOINT, {"pair_table", "logit_js_matrix"}),
     "figures": (
         PER_CHECKPOINT,
-        {"logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table", "partial_correlations"},
+        {"generations", "logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table", "partial_correlations"},
     ),
     "report": (
         PER_CHECKPOINT,
@@ -79,11 +81,51 @@ def test_heavy_assets_share_the_pool_gpu_and_run_all_personas_in_one_run(defs):
         assert single == (name in HEAVY), name
 
 
-def test_every_asset_says_what_it_is(defs):
+def test_every_asset_says_what_it_is_and_who_answers_for_it(defs):
     for spec in defs.resolve_all_asset_specs():
         assert spec.description, spec.key
-        assert spec.group_name != "default", spec.key
         assert spec.kinds, spec.key
+        (owner,) = spec.owners
+        assert owner in ("team:study", "team:measurement", "team:analysis"), spec.key
+
+
+def test_groups_sort_by_name_in_the_order_in_which_data_flow(defs):
+    groups = {spec.key: spec.group_name for spec in defs.resolve_all_asset_specs()}
+    assert sorted(set(groups.values())) == [
+        "1_study", "2_checkpoint", "3_responses", "4_divergence", "5_geometry", "6_leakage", "7_statistics",
+        "8_drift", "9_presentation",
+    ]  # fmt: skip
+    for spec in defs.resolve_all_asset_specs():
+        for dep in spec.deps:
+            assert groups[dep.asset_key] <= spec.group_name, (dep.asset_key, spec.key)
+
+
+def test_tables_name_their_columns_and_arrays_their_dimensions_before_anything_is_made(defs):
+    described = {**contents.COLUMNS, **contents.VARIABLES}
+    for spec in defs.resolve_all_asset_specs():
+        name = spec.key.to_user_string()
+        if name in contents.COLUMNS:
+            assert all(column.description for column in spec.metadata["dagster/column_schema"].columns), name
+        elif name in contents.VARIABLES:
+            assert all(row.data["dimensions"] and row.data["says"] for row in spec.metadata["variables"].records), name
+    files = {"marker_adapter", "figures", "report", "checkpoint_drift"}
+    assert TABLE.keys() - described.keys() == {"model_checkpoint", "persona_prompts"} | files
+
+
+def test_the_launchpad_has_defaults_and_says_what_each_setting_is(defs):
+    def settings(field):
+        inner = getattr(field.config_type, "fields", None)
+        return [each for name in inner for each in settings(inner[name])] if inner else [field]
+
+    resources = defs.resolve_job_def("measure_personas").run_config_schema.config_type.fields["resources"]
+    gpu = resources.config_type.fields["gpu"].config_type.fields["config"]
+    assert len(settings(gpu)) >= 5
+    assert all(setting.description and setting.default_provided for setting in settings(gpu))
+    for job in ("measure_checkpoint", "register_checkpoint"):
+        definition = defs.resolve_job_def(job)
+        (op,) = definition.run_config_schema.config_type.fields["ops"].config_type.fields.values()
+        assert all(setting.description for setting in settings(op.config_type.fields["config"])), job
+        assert definition.run_config, job
 
 
 def test_a_scorers_prompt_reaches_every_generators_divergence(defs):

@@ -43,7 +43,7 @@ def test_every_partition_says_that_it_was_imported_and_from_what(home, instance,
         assert sorted(event.partition for event in events) == sorted(partitions)
         for event in events:
             assert "imported" in event.description
-            files = event.metadata["imported"].data
+            files = event.metadata["record"].data["made_from"]["imported"]
             assert all(len(digest) == 64 for digest in files.values())
             assert "centroids" in event.metadata["absent"].value
     assert not materialisations(instance, "centroids")

@@ -1,0 +1,110 @@
+"""What the page shows of a value: safe to read, short enough to keep, every column explained."""
+
+import json
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from persona_assets.artefacts import ArtefactStore
+from persona_assets.orchestration import contents, showing
+from persona_assets.orchestration.history import fingerprint_of
+from persona_assets.orchestration.page import links_to_personas
+from persona_assets.statistics.statement import COLUMNS
+
+# Dagster shows JSON and Markdown of at least so many characters behind a click.
+HIDDEN = 1000
+
+
+def cells(table: dg.TableMetadataValue) -> list[str]:
+    return [str(cell) for record in table.records for cell in record.data.values()]
+
+
+def said(*texts: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"persona": "villain", "question": [f"Question {n}?" for n in range(len(texts))], "text": texts}
+    )
+
+
+def test_unseen_characters_of_a_response_are_written_out():
+    shown = showing.responses(said("left \u202eright\u200b", "<script>alert(1)</script> | `a` ![](x)"))["responses"]
+    assert cells(shown)[1] == "left U+202ErightU+200B"
+    # The page escapes cells, so what would be markup elsewhere stays as it is.
+    assert cells(shown)[3] == "<script>alert(1)</script> | `a` ![](x)"
+
+
+def test_a_long_response_is_cut_and_says_so():
+    (question, text) = cells(showing.responses(said("a" * 2000))["responses"])
+    assert question == "1. Question 0?"
+    assert text == "a" * showing.LONGEST_TEXT + f" … ({2000 - showing.LONGEST_TEXT:,} characters more)"
+
+
+def test_many_rows_are_left_out_and_counted():
+    shown = showing.responses(said(*["text"] * (showing.MOST_ROWS + 5)))
+    assert len(shown["responses"].records) == showing.MOST_ROWS
+    assert shown["responses_left_out"] == f"5 of {showing.MOST_ROWS + 5}"
+
+
+def test_what_a_model_wrote_is_in_table_cells_only():
+    table = said("<script>secret</script>").assign(model="adapted", target="villain", found=True)
+    for shown in (showing.responses(table), showing.leaks(table)):
+        outside = {name: value for name, value in shown.items() if not isinstance(value, dg.TableMetadataValue)}
+        assert "secret" not in str(outside)
+        assert "secret" in str(shown)
+
+
+def test_every_pair_stands_once_closest_first_with_its_interval():
+    names = ["villain", "comedian", "data_scientist"]
+    js = np.array([[0, 0.03, 0.02], [0.03, 0, 0.01], [0.02, 0.01, 0]])
+    dims, shape = ("generators", "persona", "other"), js[None]
+    matrix = xr.Dataset(
+        {name: (dims, shape * factor) for name, factor in (("js", 1), ("js_low", 0.5), ("js_high", 2))},
+        coords={"generators": ["all"], "persona": names, "other": names},
+        attrs={"generators_shown": "all", "level": 0.95},
+    )
+    rows = [record.data for record in showing.js_of_pairs(matrix)["js_in_nats"].records]
+    assert [row["pair"] for row in rows] == [
+        "comedian – data scientist", "villain – data scientist", "villain – comedian",
+    ]  # fmt: skip
+    assert rows[2] == {"JS": "0.0300", "pair": "villain – comedian", "95 % interval": "0.0150 to 0.0600"}
+
+
+def test_links_to_personas_are_short_enough_to_be_shown_at_once():
+    personas = [f"persona_{n}" for n in range(40)]
+    shown = links_to_personas("generations", "run7.checkpoint-2000", personas)
+    assert all(len(link.value) < HIDDEN for link in shown.values())
+    assert all(sum(f"[{persona}](" in link.value for link in shown.values()) == 1 for persona in personas)
+
+
+def test_the_record_hides_behind_a_click_and_leads_to_the_artefact(tmp_path):
+    store = ArtefactStore(tmp_path)
+    artefact = store.put("pair_table", {"asset": "pair_table"}, pd.DataFrame({"js": [0.1]}), {})
+    metadata = contents.record(artefact)
+    assert len(json.dumps(metadata["record"].value)) >= HIDDEN
+    event = dg.AssetMaterialization("pair_table", metadata=metadata)
+    assert fingerprint_of(event) == artefact.fingerprint
+    assert fingerprint_of(dg.AssetMaterialization("pair_table", metadata={"fingerprint": "f0"})) == "f0"  # as before
+    assert fingerprint_of(dg.AssetMaterialization("pair_table")) is None
+
+
+def test_every_column_of_the_statements_is_explained():
+    assert contents.COLUMNS["partial_correlations"].keys() == COLUMNS.keys()
+
+
+@pytest.mark.parametrize(
+    ("column", "begins"),
+    [
+        ("js", "Jensen–Shannon divergence"),
+        ("js_others", "JS in nats over that choice"),
+        ("js_low", "lower end"),
+        ("cosine_111_personas_layer20", "cosine of the centroids"),
+    ],
+)
+def test_columns_that_differ_from_study_to_study_are_explained(column, begins):
+    assert str(contents.meaning("pair_table", column)).startswith(begins)
+
+
+def test_a_column_that_nobody_described_has_no_meaning():
+    assert contents.meaning("pair_table", "colour") is None
