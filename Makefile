@@ -3,7 +3,7 @@
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 BIN := .venv/bin
 
-.PHONY: demo demo-training ui test lint types tests clean
+.PHONY: demo demo-training ui test lint types tests docs clean
 
 demo: .venv/installed
 	@$(BIN)/persona-assets run --study embedded --checkpoint smollm2-135m-instruct
@@ -26,6 +26,10 @@ types: .venv/installed-dev
 
 tests: .venv/installed-dev .venv-vllm/installed
 	PERSONA_ASSETS_VLLM_PYTHON=$$(ls $(CURDIR)/.venv-vllm/bin/python 2>/dev/null) $(BIN)/python -m pytest
+
+# build/docs/index.html; a broken link fails, here and in the tests
+docs: .venv/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -E -c docs . build/docs
 
 .venv/installed: pyproject.toml constraints.txt scripts/install.sh
 	@scripts/install.sh

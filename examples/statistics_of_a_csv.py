@@ -2,7 +2,7 @@
 
     python examples/statistics_of_a_csv.py examples/dyads.csv --baseline assistant
 
-One row a dyad: source, target, predictors (columns js…, kl…, cosine_<population>_layer<N>), and found and total where
+One row a dyad: source, target, predictors (columns js and cosine_<population>_layer<N>), and found and total where
 leakage was counted. `examples/dyads.csv` is synthetic: eight personas, four sources, nothing in it was measured.
 No Dagster and no model: `statistics` alone.
 """

@@ -10,6 +10,7 @@ import pytest
 
 from persona_assets.definitions import build_definitions
 from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.running import Run
 from persona_assets.study import Study
@@ -45,7 +46,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: 
         tables = run.defs.resolve_implicit_global_asset_job_def().get_subset(
             asset_selection={dg.AssetKey(table) for table in TABLES}
         )
-        tables.execute_in_process(instance=instance, partition_key="tiny")
+        tables.execute_in_process(instance=instance, partition_key="tiny", run_config=PLAIN_LINES)
         yield run
 
 

@@ -1,0 +1,90 @@
+"""The pages' own code is run, and what they name is there."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from persona_assets.cli import app
+from persona_assets.settings import Statistics
+from persona_assets.study import Study
+from tests.docs.reading import blocks, in_backticks, run_blocks
+
+ROOMS = ("artefacts", "inference", "metrics", "orchestration", "presentation", "recipe", "statistics", "study")
+_NAME = re.compile(rf"(?:persona_assets\.)?((?:{'|'.join(ROOMS)})(?:\.\w+)+)(?:\(.*\))?")
+_PATH = re.compile(r"(?:[\w-]+/)+[\w.-]*\w\.(?:py|md|yaml|csv|sh|toml)")
+
+
+def pages(repository: Path) -> list[Path]:
+    return [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]
+
+
+def test_every_formula_is_what_the_code_computes(repository: Path) -> None:
+    run_blocks(repository / "docs" / "method.md", {})
+
+
+def test_every_function_that_a_page_names_is_there(repository: Path) -> None:
+    named = {
+        (page.name, found[1])
+        for page in pages(repository)
+        for text in in_backticks(page.read_text(encoding="utf-8"))
+        if (found := _NAME.fullmatch(text)) and not text.endswith((".py", ".md", ".yaml"))
+    }
+    assert len(named) > 30
+    for page, name in sorted(named):
+        parts = name.split(".")
+        if parts[0] == "statistics" and parts[1] in Statistics.model_fields:
+            continue  # a field of a study
+        value: Any = importlib.import_module(f"persona_assets.{parts[0]}")
+        for place, part in enumerate(parts[1:], start=2):
+            if not hasattr(value, part):
+                importlib.import_module(f"persona_assets.{'.'.join(parts[:place])}")
+            value = getattr(value, part)
+        assert value is not None, (page, name)
+
+
+def test_every_file_that_a_page_names_is_there(repository: Path) -> None:
+    for page in pages(repository):
+        for text in in_backticks(page.read_text(encoding="utf-8")):
+            if _PATH.fullmatch(text) and not text.startswith(("dagster_home/", "studies/")):
+                places = [repository / text, repository / "persona_assets" / text]
+                assert any(place.is_file() for place in places), (page.name, text)
+
+
+def test_every_command_that_a_page_shows_can_be_given(repository: Path) -> None:
+    command = typer.main.get_command(app)
+    shown = 0
+    for page in pages(repository):
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in blocks(page, "sh") for line in block.text.splitlines()] + in_backticks(text)
+        for line in lines:
+            if not line.strip().startswith("persona-assets "):
+                continue
+            words, at, place = line.partition("#")[0].split()[1:], command, 0
+            while place < len(words) and words[place] in getattr(at, "commands", {}):
+                at, place = at.commands[words[place]], place + 1
+            assert place, (page.name, line)
+            options = {option for parameter in at.params for option in parameter.opts}
+            given = {word for word in words[place:] if word.startswith("--")}
+            assert given <= options | {"--help"}, (page.name, line)
+            shown += 1
+    assert shown > 15
+
+
+def test_the_readmes_study_is_one(repository: Path) -> None:
+    whole, leaks = [yaml.safe_load(block.text) for block in blocks(repository / "README.md", "yaml")]
+    Study.model_validate(whole)
+    # The recipe takes forty questions; the page shows one of them.
+    leaks["training_questions"] += [f"What is {number}?" for number in range(39)]
+    assert Study.model_validate(whole | leaks).sources == ("pirate",)
+
+
+def test_the_citation_is_of_this_version(repository: Path) -> None:
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)

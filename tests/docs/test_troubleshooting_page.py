@@ -1,0 +1,288 @@
+"""Every message on docs/troubleshooting.md is provoked here, and is what the page quotes to the letter."""
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import torch
+
+from persona_assets.artefacts import ArtefactError, ArtefactStore
+from persona_assets.checkpoint import Checkpoint, DigestCache, identify
+from persona_assets.inference import choose_engine, choose_hardware, read_chat
+from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
+from persona_assets.inference.memory import AtOnce
+from persona_assets.metrics import read_leakage_table
+from persona_assets.orchestration.heavy import recorded_checkpoint
+from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.io_managers import refuse_strangers
+from persona_assets.orchestration.partitions import split_key
+from persona_assets.orchestration.running import Run
+from persona_assets.published_run import read_published_run
+from persona_assets.registry import Registry
+from persona_assets.settings import Inference
+from persona_assets.study import Persona, Study
+from persona_assets.study_files import load_study
+from tests.docs.reading import blocks
+
+STUDY = """\
+name: mine
+baseline: assistant
+personas:
+  assistant: {prompt: You are a helpful assistant.}
+  pirate: {prompt: You are a pirate.}
+questions:
+  - What makes a good leader?
+decoding: {max_new_tokens: 128}
+layers: [20]
+"""
+MODEL, SHA = Path("models/mine"), re.compile(r"[0-9a-f]{64}")
+
+# Heading of the page → what provokes the message below it, in an empty folder that is the current one.
+PROVOKED: dict[str, Callable[[Run], object]] = {}
+
+
+def provokes(heading: str) -> Callable[[Callable[[Run], object]], Callable[[Run], object]]:
+    def take(provoke: Callable[[Run], object]) -> Callable[[Run], object]:
+        PROVOKED[heading] = provoke
+        return provoke
+
+    return take
+
+
+def study(text: str) -> Study:
+    Path("studies").mkdir()
+    Path("studies/mine.yaml").write_text(text)
+    return load_study("studies/mine.yaml")
+
+
+def registered(text: str) -> Registry:
+    Path("dagster_home").mkdir()
+    Path("dagster_home/checkpoints.yaml").write_text(text)
+    return Registry(Path("dagster_home/checkpoints.yaml"))
+
+
+def identified() -> None:
+    identify(Checkpoint(name="mine", path=MODEL), DigestCache(Path("digests.json")))
+
+
+def with_template(template: str) -> None:
+    for file in (MODEL / "chat_template.jinja", MODEL / "tokenizer_config.json"):
+        if file.suffix == ".jinja":
+            file.write_text(template)
+        else:
+            file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": template}))
+
+
+def copied_store(run: Run) -> ArtefactStore:
+    """The run's tables where they may be spoilt."""
+    shutil.copytree(run.home.store.root / "pair_table", "dagster_home/artefacts/pair_table")
+    return ArtefactStore(Path("dagster_home/artefacts"))
+
+
+@provokes("A field is misspelt")
+def misspelt(_: Run) -> None:
+    study(STUDY.replace("decoding:", "decodings:"))
+
+
+@provokes("A name stands twice")
+def twice(_: Run) -> None:
+    study(STUDY.replace("  pirate:", "  assistant:"))
+
+
+@provokes("A question is both trained on and asked")
+def trained_and_asked(_: Run) -> None:
+    study(STUDY + "training_questions: [what makes a good leader]\n")
+
+
+@provokes("A study is not found")
+def no_study(_: Run) -> None:
+    load_study("mine")
+
+
+@provokes("The model has no such layer")
+def no_layer(_: Run) -> None:
+    study(STUDY).blocks(12)
+
+
+@provokes("A checkpoint is not registered")
+def not_registered(_: Run) -> None:
+    registered("qwen2.5-7b: {path: /models/qwen}\n").get("qwen")
+
+
+@provokes("A branch stands where a commit should")
+def a_branch(_: Run) -> None:
+    registered("qwen: {hub: Qwen/Qwen2.5-7B-Instruct, revision: main}\n").get("qwen")
+
+
+@provokes("Weights are pickled")
+def pickled(_: Run) -> None:
+    (MODEL / "pytorch_model.bin").write_bytes(b"")
+    identified()
+
+
+@provokes("A shard is missing")
+def no_shard(_: Run) -> None:
+    index = {"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+    (MODEL / "model.safetensors.index.json").write_text(json.dumps(index))
+    identified()
+
+
+@provokes("There is no chat template")
+def no_template(_: Run) -> None:
+    with_template("")
+    identified()
+
+
+@provokes("The chat template has no system role")
+def no_system_role(_: Run) -> None:
+    with_template("{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}")
+    read_chat(Checkpoint(name="mine", path=MODEL))
+
+
+@provokes("Weights changed behind a name")
+def weights_changed(run: Run) -> None:
+    home = Home(Path("dagster_home").absolute())
+    home.root.mkdir()
+    (home.root / "artefacts").symlink_to(run.home.store.root)
+    config = json.loads((MODEL / "config.json").read_text())
+    (MODEL / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    home.registry.add("tiny", {"path": str(MODEL.absolute())})
+    recorded_checkpoint(run.instance, home, "tiny")
+
+
+@provokes("There is no card")
+def no_card(_: Run) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a card here")
+    choose_hardware(Inference(device="cuda"))
+
+
+@provokes("vLLM is not installed")
+def no_vllm(_: Run) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(PYTHON_VARIABLE, raising=False)
+        if vllm_version() is not None:
+            pytest.skip("vLLM is installed here")
+        choose_engine(Inference(engine="vllm"), choose_hardware(Inference(device="cpu")))
+
+
+@provokes("Memory ran out")
+def no_memory(_: Run) -> str:
+    said: list[str] = []
+    logger, handler = logging.getLogger("persona_assets.inference.memory"), logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+
+    def work(part: slice) -> int:
+        if part.stop - part.start > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return part.stop
+
+    assert list(AtOnce("writing responses", "rows").slices(64, 64, work)) == [16, 32, 48, 64]
+    logger.removeHandler(handler)
+    (message,) = said
+    return message
+
+
+@provokes("Something was not materialised")
+def not_materialised(run: Run) -> None:
+    latest_artefacts(run.instance, run.home.store, "report", ["tiny"])
+
+
+@provokes("An artefact belongs to another study")
+def of_another_study(run: Run) -> None:
+    edited = run.study.model_copy(
+        update={"personas": {**run.study.personas, "villain": Persona(prompt="You are a villain.")}}
+    )
+    keys = run.instance.get_materialized_partitions(dg.AssetKey("generations"))
+    found = latest_artefacts(run.instance, run.home.store, "generations", sorted(keys))
+    refuse_strangers(edited, "generations", {split_key(key)[1]: artefact for key, artefact in found.items()})
+
+
+@provokes("An artefact is damaged")
+def damaged(run: Run) -> None:
+    (artefact,) = copied_store(run).all("pair_table")
+    artefact.path.write_bytes(artefact.path.read_bytes()[:-1])
+    artefact.read()
+
+
+@provokes("An artefact was pruned")
+def pruned(run: Run) -> None:
+    store = copied_store(run)
+    (artefact,) = store.all("pair_table")
+    store.prune(artefact)
+    store.get("pair_table", artefact.fingerprint).read()
+
+
+@provokes("Counts cannot be used")
+def bad_counts(_: Run) -> None:
+    Path("counts.csv").write_text("source,target,found,total\nvillain,pirate,21,20\nvillain,pirrate,3,20\n")
+    read_leakage_table(Path("counts.csv"), ["villain", "pirate", "assistant"])
+
+
+@provokes("A published run does not agree with itself")
+def disagreeing(_: Run) -> None:
+    file = Path("run/divergence_matrices.json")
+    content = json.loads(file.read_text())
+    content["js_matrix"][0][1] = content["js_matrix"][1][0] = 0.5
+    content["per_prompt_js"] = {
+        response: dict.fromkeys(pairs, 0.02) for response, pairs in content["per_prompt_js"].items()
+    }
+    file.write_text(json.dumps(content))
+    read_published_run(Path("run"), "assistant")
+
+
+@provokes("A statement has no number")
+def unanswerable(run: Run) -> str:
+    statements = next(run.home.store.all("partial_correlations")).read()
+    row = statements[(statements.name == "spearman: leakage_rate ~ js") & (statements["view"] == "dyadic")].iloc[0]
+    return str(row.note)
+
+
+@provokes("No Python that will do")
+def no_python(_: Run) -> str:
+    repository = Path(__file__).parents[2]
+    Path("scripts").mkdir()
+    script = shutil.copy(repository / "scripts" / "install.sh", "scripts")
+    Path("bin").mkdir()
+    for tool in ("bash", "dirname"):
+        Path("bin", tool).symlink_to(str(shutil.which(tool)))
+    done = subprocess.run([script], env={"PATH": str(Path("bin").absolute())}, capture_output=True, text=True)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def plain(message: str) -> str:
+    """Without what differs from machine to machine: digests and times."""
+    message = re.sub(r"\d{4}-\d\d-\d\dT[\d:+]+", "2026-01-31T12:00:00+00:00", message)
+    return SHA.sub("0123…", message).rstrip()
+
+
+def quoted() -> dict[str, str]:
+    page = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+    return {block.heading: block.text.rstrip() for block in blocks(page, "text")}
+
+
+def test_every_message_of_the_page_is_provoked_and_every_provoked_one_is_there() -> None:
+    assert set(quoted()) == set(PROVOKED)
+
+
+@pytest.mark.parametrize("heading", PROVOKED)
+def test_a_message_is_quoted_to_the_letter(
+    heading: str, workplace: Path, tiny_directory: Path, published_files: Path, tiny_run: Run
+) -> None:
+    assert published_files == workplace / "run"
+    MODEL.parent.mkdir()
+    tiny_directory.rename(MODEL)
+    try:
+        message = str(PROVOKED[heading](tiny_run))
+    except (ValueError, ArtefactError) as error:
+        message = f"{type(error).__name__}: {error}"
+    assert quoted()[heading] == plain(message).replace(f"{workplace}/", "")
