@@ -20,6 +20,7 @@ LIMITS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 _SAID_FROM, _NAMED = 3, 4
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int_]
+Scored = list[tuple[str, float]]  # tokens with their JS
 _WORDS = re.compile(r"\s*\S+|\s+$")
 
 
@@ -60,11 +61,12 @@ def beside_one_another(
     return {"pair": pair, "coloured": any(each["unit"] == "token" for each in questions), "questions": questions}
 
 
-def _compared(responses: Sequence[dict[str, Any]], known: Sequence[pd.DataFrame]) -> dict[str, Any]:
+def _compared(responses: Sequence[dict[str, Any]], known: Sequence[Scored]) -> dict[str, Any]:
     """Two responses to one question: token by token where the tokens of both are known, else word by word."""
     by_token = len(known) == len(responses)
-    units = [list(rows["piece"]) for rows in known] if by_token else [_words(str(row["text"])) for row in responses]
-    js = [rows["js"].to_numpy(dtype=float) for rows in known] if by_token else [np.zeros(len(unit)) for unit in units]
+    scored = known if by_token else [[(word, 0.0) for word in _words(str(row["text"]))] for row in responses]
+    units = [[unit for unit, _ in each] for each in scored]
+    js = [np.array([value for _, value in each]) for each in scored]
     alike = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(*units, strict=False)))
     return {
         "same": units[0] == units[1],
@@ -73,15 +75,14 @@ def _compared(responses: Sequence[dict[str, Any]], known: Sequence[pd.DataFrame]
     }
 
 
-def _by_response(tokens: pd.DataFrame | None, pair: tuple[str, str]) -> dict[tuple[str, str], pd.DataFrame]:
-    """The tokens of each response of the pair as the other of the two scored it."""
-    if tokens is None:
-        return {}
-    of_pair = tokens[tokens["persona"].isin(pair) & tokens["other"].isin(pair)]
-    return {
-        (str(name), str(question)): rows
-        for (name, question), rows in of_pair.groupby(["persona", "question"], sort=False)
-    }
+def _by_response(tokens: pd.DataFrame | None, pair: tuple[str, str]) -> dict[tuple[str, str], Scored]:
+    """The tokens of each response of the pair, by (persona, question), as the other of the two scored it."""
+    found: dict[tuple[str, str], Scored] = {}
+    for row in [] if tokens is None else tokens.to_dict("records"):
+        if row["persona"] in pair and row["other"] in pair:
+            response = found.setdefault((str(row["persona"]), str(row["question"])), [])
+            response.append((str(row["piece"]), float(row["js"])))
+    return found
 
 
 def _words(text: str) -> list[str]:
