@@ -10,9 +10,10 @@ import typer
 import yaml
 
 from persona_assets.cli import app
+from persona_assets.definitions import defs
 from persona_assets.settings import Statistics
 from persona_assets.study import Study
-from tests.docs.reading import blocks, in_backticks, run_blocks
+from tests.docs.reading import blocks, in_backticks, run_blocks, tables
 
 ROOMS = ("artefacts", "inference", "metrics", "orchestration", "presentation", "recipe", "statistics", "study")
 _NAME = re.compile(rf"(?:persona_assets\.)?((?:{'|'.join(ROOMS)})(?:\.\w+)+)(?:\(.*\))?")
@@ -53,6 +54,12 @@ def test_every_file_that_a_page_names_is_there(repository: Path) -> None:
             if _PATH.fullmatch(text) and not text.startswith(("dagster_home/", "studies/")):
                 places = [repository / text, repository / "persona_assets" / text]
                 assert any(place.is_file() for place in places), (page.name, text)
+
+
+def test_every_asset_is_in_the_table_of_the_graph(repository: Path) -> None:
+    ((_, rows),) = tables(repository / "docs" / "graph.md")
+    named = [name for row in rows for name in in_backticks(row["asset"])]
+    assert sorted(named) == sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
 
 
 def test_every_command_that_a_page_shows_can_be_given(repository: Path) -> None:
