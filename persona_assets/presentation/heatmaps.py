@@ -218,4 +218,7 @@ def _fitted(texts: list[str], cell: float) -> tuple[list[str], float]:
 
 
 def _number(written: str, value: float) -> str:
-    return written.format(value).replace("-", "−") if np.isfinite(value) else "–"
+    if not np.isfinite(value):
+        return "–"
+    text = written.format(value)
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
