@@ -2,11 +2,11 @@
 
     python -m benchmarks.soak --kills 50 --out benchmarks/results/soak.md
 
-A random model of three blocks (real jobs, files, database and training; only the weights are nobody's), the tests' small
-study. One undisturbed run says what there should be. Then rounds, each in a new instance: `persona-assets run` is started
-and killed after a random time, again and again, until a run comes to its end by itself. Whatever is in the store then
-must have the bytes of the undisturbed run, but for the report, which says when and how long. A persona that was
-stored must never be computed again, so what a kill costs is the persona in flight.
+A random model of three blocks (real jobs, files, database and training; only the weights are nobody's), the tests'
+small study. One undisturbed run says what there should be. Then rounds, each in a new instance: `persona-assets run` is
+started and killed after a random time, again and again, until a run comes to its end by itself. Whatever is in the
+store then must have the bytes of the undisturbed run, but for the report, which says when and how long. A persona that
+was stored must never be computed again, so what a kill costs is the persona in flight.
 """
 
 import argparse
@@ -155,9 +155,9 @@ def write(out: Path, rows: list[dict[str, int]], length: float, artefacts: int) 
     text += f"An undisturbed run takes {length:.0f} s and stores {artefacts} artefacts beside its report.\n\n"
     text += table([{"round": number, **{key: row.get(key, 0) for key in ROUND}} for number, row in enumerate(rows, 1)])
     text += "\n\nKilled while at work on: " + ", ".join(f"{name} {total[name]}" for name in STAGES) + ".\n"
-    text += f"{total['kills']} kills; stored personas computed again: {total['computed again']}; artefacts that are missing, "
-    text += f"too many or of other bytes: {total['differences']}; half-written files left beside them: {total['left over']}, "
-    text += "which nothing reads and `persona-assets doctor --mend` deletes.\n"
+    text += f"{total['kills']} kills; stored personas computed again: {total['computed again']}; artefacts that are "
+    text += f"missing, too many or of other bytes: {total['differences']}; half-written files left beside them: "
+    text += f"{total['left over']}, which nothing reads and `persona-assets doctor --mend` deletes.\n"
     print(text)
     out.write_text(text, encoding="utf-8")
 

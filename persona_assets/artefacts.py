@@ -245,7 +245,8 @@ def _write(path: Path, value: Value) -> None:
             pq.write_table(pa.Table.from_pandas(value, preserve_index=False), path)
         case xr.Dataset():
             compressed = {name: {"zlib": True, "complevel": 4} for name in value.data_vars if value[name].size > 1000}
-            value.to_netcdf(path, engine="h5netcdf", encoding=compressed)
+            # By way of memory: HDF5 that cannot write its file out, on a full disk, takes the process down later on.
+            path.write_bytes(value.to_netcdf(engine="h5netcdf", encoding=compressed))
         case dict() if _suffix(value) == "":
             path.mkdir()
             for name, content in value.items():

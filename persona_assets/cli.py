@@ -1,6 +1,7 @@
 """The command `persona-assets`."""
 
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.instance import make_home
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
 from persona_assets.study import StudyError
@@ -44,6 +46,8 @@ CheckpointOption = Annotated[
     ),
 ]
 EMBEDDED = "smollm2-135m-instruct"
+# Errors of rooms that are imported only where they are needed.
+_IMPORTED_LATE = ("LeakageError", "NonFiniteError", "EngineError", "OutOfMemoryError")
 
 
 @app.callback()
@@ -54,8 +58,8 @@ def about() -> None:
     To begin: `persona-assets run`, then `persona-assets ui`.
     """
     os.environ.setdefault("DAGSTER_HOME", str(Path("dagster_home").absolute()))
-    home = Path(os.environ["DAGSTER_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
+    os.umask(os.umask(0o022) | 0o002)  # whatever the umask was, nothing is written that everybody can change
+    make_home(Path(os.environ["DAGSTER_HOME"]))
 
 
 @app.command()
@@ -106,19 +110,29 @@ def plan(
 def ui(
     study: StudyOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; loopback unless you put authentication in front.")
-    ] = ("127.0.0.1"),
+        str, typer.Option(help="Address to listen on; Dagster asks nobody who they are, see SECURITY.md.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the page.")] = 3000,
     automate: Annotated[
         bool, typer.Option("--automate", help="Measure new checkpoints by themselves, unless turned off in the page.")
     ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Serve it below a secret address, on a machine that others use too.")
+    ] = False,
 ) -> None:
     """Serve Dagster's page over this instance, with its daemon."""
+    from persona_assets.orchestration.page_guard import LOOPBACK
+
     _choose_study(study)
+    if host not in LOOPBACK:
+        print(f"warning: whoever reaches {host}:{port} can start and delete runs; see SECURITY.md", file=sys.stderr)
+    if private:  # by the environment: command lines can be read by everybody
+        os.environ["DAGSTER_WEBSERVER_PATH_PREFIX"] = f"/{secrets.token_urlsafe(24)}"
     if automate:
         os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
     os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "persona_assets.definitions", "-h", host, "-p", str(port)]
+    served = ["persona_assets.orchestration.serving", "dev", "-m", "persona_assets.definitions"]
+    command = [sys.executable, "-m", *served, "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
 
 
@@ -141,6 +155,39 @@ def prune(
     freed = retention.prune(home, doomed) if delete else sum(each.size for each in doomed)
     again = "" if delete or not doomed else "; say --delete to do it"
     print(f"{'freed' if delete else 'would free':14}{freed / 2**20:.1f} MiB{again}")
+
+
+@app.command()
+def doctor(
+    study: StudyOption = None,
+    checkpoint: CheckpointOption = None,
+    mend: Annotated[bool, typer.Option("--mend", help="Do it; otherwise only say what is wrong.")] = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Instead: whether this machine computes right. Two minutes.")
+    ] = False,
+) -> None:
+    """Find what broke: artefacts without an event and events without one, damaged files, dead runs; mend it."""
+    if self_test:
+        from persona_assets.self_test import self_test as tried
+
+        sys.exit(0 if tried(Path(os.environ["DAGSTER_HOME"]) / "models") else 1)
+    from persona_assets.orchestration import doctor as doctoring
+
+    session = _session(study, checkpoint, prepare=False)
+    assets = [key.to_user_string() for key in session.defs.resolve_asset_graph().get_all_asset_keys()]
+    findings = doctoring.examine(session.instance, session.home, sorted(assets))
+    for finding in findings:
+        print(f"{finding.kind}: {finding.where}: {finding.what}; {'' if mend else 'would '}{finding.mend}")
+    if not findings:
+        print("nothing is wrong")
+    elif not mend:
+        print(f"{len(findings)} found; say --mend to mend them")
+    else:
+        doctoring.mend(session.instance, session.home, findings)
+        session.prepare()
+        session.materialise()
+        left = doctoring.examine(session.instance, session.home, sorted(assets))
+        print(f"mended {len(findings) - len(left)} of {len(findings)}; left is what other studies and checkpoints made")
 
 
 @checkpoint_app.command("add")
@@ -287,7 +334,7 @@ def _choose_study(study: str | None) -> None:
     load_study()
 
 
-def _session(study: str | None, checkpoint: str | None) -> Any:
+def _session(study: str | None, checkpoint: str | None, prepare: bool = True) -> Any:
     """An instance with the code location loaded; imported late, so that `--help` answers at once."""
     _choose_study(study)
     import dagster as dg
@@ -305,7 +352,8 @@ def _session(study: str | None, checkpoint: str | None) -> Any:
         home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})
     home.registry.get(checkpoint)
     session = Run(dg.DagsterInstance.get(), defs, home, STUDY, checkpoint)
-    session.prepare()
+    if prepare:
+        session.prepare()
     return session
 
 
@@ -315,10 +363,10 @@ def main() -> None:
         app()
     except (StudyError, CheckpointError, ArtefactError, PublishedRunError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    except ValueError as error:
-        if type(error).__name__ != "LeakageError":  # of `metrics`, which is imported only where it is needed
+    except (ValueError, RuntimeError) as error:
+        if type(error).__name__ not in _IMPORTED_LATE:
             raise
-        sys.exit(f"LeakageError: {error}")
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

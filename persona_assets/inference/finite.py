@@ -1,6 +1,7 @@
 """Where a model's numbers cease to be numbers: what to look at when a result is NaN."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,30 +15,33 @@ class NonFiniteError(RuntimeError):
 
 @torch.inference_mode()
 def where_not_finite(loaded: LoadedModel, token_ids: Sequence[int]) -> str:
-    """The first decoder block whose output is not finite, the first such position, and the token there, in words."""
-    found: list[tuple[int, int]] = []
+    """The first place whose output is not finite, the first such position, and the token there, in words.
 
-    def watch(block: int, states: Tensor) -> None:
-        bad = ~torch.isfinite(states[0]).all(-1)
-        if not found and bool(bad.any()):
-            found.append((block, int(bad.int().argmax())))
+    Places are the token embeddings and the decoder blocks ("layer N" as everywhere). From the block behind it on,
+    attention carries what is no number to every position, so the first place is the one to look at.
+    """
+    found: list[tuple[str, int]] = []
 
-    blocks = loaded.model.get_decoder().layers
-    handles = [
-        layer.register_forward_hook(
-            lambda _module, _inputs, output, block=block: watch(
-                block, output[0] if isinstance(output, tuple) else output
-            )
-        )
-        for block, layer in enumerate(blocks)
-    ]
+    def watching(place: str) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            states: Tensor = output[0] if isinstance(output, tuple) else output
+            bad = ~torch.isfinite(states[0]).all(-1)
+            if not found and bool(bad.any()):
+                found.append((place, int(bad.int().argmax())))
+
+        return hook
+
+    handles = [loaded.model.get_input_embeddings().register_forward_hook(watching("the token embeddings"))]
+    for block, layer in enumerate(loaded.model.get_decoder().layers):
+        handles.append(layer.register_forward_hook(watching(f"layer {block}")))
     try:
         logits = loaded.model(torch.tensor([list(token_ids)], device=loaded.device), use_cache=False).logits[0]
     finally:
         for handle in handles:
             handle.remove()
-    place, position = f"layer {found[0][0]}" if found else "", found[0][1] if found else 0
-    if not found:
+    if found:
+        place, position = found[0]
+    else:
         bad = torch.isnan(logits).any(-1) | torch.isposinf(logits).any(-1)  # a token may be forbidden, by −inf
         if not bool(bad.any()):
             return "a plain forward pass of the same tokens is finite"

@@ -13,6 +13,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.running import Run
 from persona_assets.study import Study
+from tests.end_to_end.served import Page, serve
 
 CHECKPOINT = "smollm2-135m-instruct"
 
@@ -40,3 +41,40 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, embedd
         run.prepare()
         assert run.materialise() == ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
         yield run
+
+
+@pytest.fixture(scope="session")
+def page(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page over a copy of that instance: first looked at (test_browser), then the study's file is edited (test_page)."""
+    folder = tmp_path_factory.mktemp("page")
+    home = Home(shutil.copytree(small_run.home.root, folder / "home"))
+    with serve(home, small_run.study, folder) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def measured_tiny(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: Path) -> Path:
+    """An instance in which the small study on a random model of three blocks is current; tests take copies."""
+    root = tmp_path_factory.mktemp("tiny_instance") / "home"
+    root.mkdir()
+    shutil.copy(repository / "dagster_home" / "dagster.yaml", root)
+    shutil.copytree(_tiny, root / "tiny")
+    Home(root).registry.add("tiny", {"path": "tiny"})
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        run = tiny_run_of(root, instance)
+        run.prepare()
+        assert run.materialise() == ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
+    return root
+
+
+@pytest.fixture
+def tiny_run(measured_tiny: Path, tmp_path: Path) -> Iterator[Run]:
+    """A copy of that instance."""
+    root = shutil.copytree(measured_tiny, tmp_path / "home")
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        yield tiny_run_of(root, instance)
+
+
+def tiny_run_of(root: Path, instance: dg.DagsterInstance) -> Run:
+    study, home = Study.model_validate(STUDY.model_dump(mode="json") | {"layers": [1, 2]}), Home(root)
+    return Run(instance, build_definitions(study, home), home, study, "tiny")

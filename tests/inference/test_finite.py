@@ -1,0 +1,46 @@
+"""Where NaN and infinity begin is said by layer, position and token."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from persona_assets.checkpoint import Checkpoint
+from persona_assets.inference import LoadedModel, choose_hardware, load_model, where_not_finite
+from persona_assets.settings import Inference
+
+IDS = [1, 50, 60, 70, 80]
+
+
+@pytest.fixture
+def loaded(tiny_directory: Path) -> LoadedModel:
+    return load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
+
+
+def test_a_broken_embedding_is_told_from_what_attention_makes_of_it(loaded: LoadedModel) -> None:
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[70, 3] = float("nan")
+    text = loaded.chat.tokenizer.decode([70])
+    assert (
+        where_not_finite(loaded, IDS) == f"it begins in the token embeddings, at position 3 of 5, token 70 ({text!r})"
+    )
+
+
+def test_a_block_that_overflows_is_named(loaded: LoadedModel) -> None:
+    def overflow(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        output = output.clone()
+        output[0, 2] = float("inf")
+        return output
+
+    loaded.model.get_decoder().layers[1].mlp.register_forward_hook(overflow)
+    assert where_not_finite(loaded, IDS).startswith("it begins in layer 1, at position 2 of 5, token 60 ")
+
+
+def test_a_broken_head_comes_after_finite_layers(loaded: LoadedModel) -> None:
+    with torch.no_grad():
+        loaded.model.lm_head.weight[9] = float("nan")
+    assert where_not_finite(loaded, IDS).startswith("it begins in the logits, after finite layers, at position 0 of 5")
+
+
+def test_what_is_finite_is_said_to_be(loaded: LoadedModel) -> None:
+    assert where_not_finite(loaded, IDS) == "a plain forward pass of the same tokens is finite"
