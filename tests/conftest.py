@@ -35,6 +35,14 @@ TEMPLATE = """\
 ' }}{% endif %}"""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers share the tests by file; the files that take the measured small study go to the same one."""
+    for item in items:
+        shared = next((name for name in ("small_run", "measured_tiny") if name in getattr(item, "fixturenames", ())), "")
+        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return Path(__file__).resolve().parents[1]
