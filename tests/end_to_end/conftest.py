@@ -13,7 +13,6 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.running import Run
 from persona_assets.study import Study
-from tests.end_to_end.served import Page, serve
 
 CHECKPOINT = "smollm2-135m-instruct"
 
@@ -41,15 +40,6 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, embedd
         run.prepare()
         assert run.materialise() == ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
         yield run
-
-
-@pytest.fixture(scope="session")
-def page(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page over a copy of that instance: first looked at (test_browser), then the study's file is edited (test_page)."""
-    folder = tmp_path_factory.mktemp("page")
-    home = Home(shutil.copytree(small_run.home.root, folder / "home"))
-    with serve(home, small_run.study, folder) as page:
-        yield page
 
 
 @pytest.fixture(scope="session")
