@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from persona_assets.checkpoint import CheckpointError
 from persona_assets.files import written_whole
+from persona_assets.reading import read_text, shown
 from persona_assets.study import checked_name
-from persona_assets.yaml_files import describe_errors, read_yaml
+from persona_assets.yaml_files import LARGEST_YAML, describe_errors, parse_yaml, read_yaml
 
 Entry = TypeVar("Entry")
 Model = TypeVar("Model", bound=BaseModel)
@@ -58,7 +59,7 @@ class NamedEntries(ABC, Generic[Entry]):
         entries = self._entries()
         if name not in entries:
             raise CheckpointError(
-                f"{self.file}: no {self.one} {name!r}; found {list(entries)}; "
+                f"{self.file}: no {self.one} {shown(name)}; found {shown(list(entries), 1000)}; "
                 f"add it with `persona-assets {self.one} add`"
             )
         return self._parse(name, entries[name])
@@ -71,25 +72,35 @@ class NamedEntries(ABC, Generic[Entry]):
         """
         added = self._parse(name, dict(entry))
         with self._alone():
-            entries = self._entries()
-            if name in entries:
-                if self._parse(name, entries[name]) != added:
-                    raise CheckpointError(
-                        f"{self.file}: {name} is there already, as {entries[name]}; expected another name"
-                    )
-                return added
-            text = self.file.read_text(encoding="utf-8") if self.file.is_file() else self.header
-            if not text.endswith("\n"):
-                text += "\n"
-            text += yaml.safe_dump({name: dict(entry)}, sort_keys=False, allow_unicode=True)
-            if not _holds(text, {**entries, name: dict(entry)}):
-                raise CheckpointError(
-                    f"{self.file}: {name} cannot be added at its end; "
-                    "expected names at the start of a line, not in braces"
-                )
-            with written_whole(self.file) as partial:
-                partial.write_text(text, encoding="utf-8")
+            text = self.check_added(name, entry)
+            if text is not None:
+                with written_whole(self.file) as partial:
+                    partial.write_text(text, encoding="utf-8")
         return added
+
+    def check_added(self, name: str, entry: Mapping[str, str | int]) -> str | None:
+        """What the file would be with an entry more; None where it has it. Nothing is written.
+
+        Raises:
+            CheckpointError: as `add` does.
+        """
+        added, entries = self._parse(name, dict(entry)), self._entries()
+        if name in entries:
+            if self._parse(name, entries[name]) != added:
+                raise CheckpointError(
+                    f"{self.file}: {name} is there already, as {shown(entries[name])}; expected another name"
+                )
+            return None
+        text = read_text(self.file, LARGEST_YAML) if self.file.exists() else self.header
+        if not text.endswith("\n"):
+            text += "\n"
+        text += yaml.safe_dump({name: dict(entry)}, sort_keys=False, allow_unicode=True)
+        if len(text.encode()) > LARGEST_YAML or not self._holds(text, {**entries, name: dict(entry)}):
+            raise CheckpointError(
+                f"{self.file}: {name} cannot be added at its end; expected names at the start of a line, not in "
+                f"braces, and at most {LARGEST_YAML} bytes in all"
+            )
+        return text
 
     @abstractmethod
     def _parse(self, name: str, entry: Any) -> Entry:
@@ -105,16 +116,47 @@ class NamedEntries(ABC, Generic[Entry]):
         except ValueError as error:
             raise CheckpointError(f"{self.file}: {error}") from None
 
+    def _place(self, path: Path | None) -> Path | None:
+        """A path of an entry: relative ones start at this file's folder, `~` is a home folder.
+
+        Raises:
+            ValueError: there is no such home folder, or it can be no path.
+        """
+        if path is None:
+            return None
+        try:
+            place = self.file.parent / path.expanduser()
+        except RuntimeError:
+            raise ValueError(f"found {shown(str(path))}; expected the home folder of somebody who has one") from None
+        if "\0" in str(place) or len(bytes(place)) > 4000 or any(len(bytes(Path(part))) > 255 for part in place.parts):
+            raise ValueError(f"found {shown(str(path))}; expected a path, with names of at most 255 bytes")
+        return place
+
     def _entries(self) -> dict[str, Any]:
-        if not self.file.is_file():
+        if not self.file.exists():
             return {}
         try:
             content = read_yaml(self.file)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
+        return self._named(content)
+
+    def _named(self, content: Any) -> dict[str, Any]:
         if content is not None and not isinstance(content, dict):
             raise CheckpointError(f"{self.file}: found {type(content).__name__}; expected names of {self.many}")
-        return {str(name): entry for name, entry in (content or {}).items()}
+        entries: dict[str, Any] = {}
+        for name, entry in (content or {}).items():
+            if str(name) in entries:  # 7 and "7" are two names in YAML
+                raise CheckpointError(f"{self.file}: {shown(str(name))} stands twice; expected it once")
+            entries[str(name)] = entry
+        return entries
+
+    def _holds(self, text: str, entries: dict[str, Any]) -> bool:
+        """Whether a text would be read as these entries."""
+        try:
+            return self._named(parse_yaml(text, self.file)) == entries
+        except ValueError:
+            return False
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -123,11 +165,3 @@ class NamedEntries(ABC, Generic[Entry]):
         with self.file.with_name(f".{self.file.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, whatever happens
             yield
-
-
-def _holds(text: str, entries: dict[str, Any]) -> bool:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return False
-    return isinstance(content, dict) and {str(name): entry for name, entry in content.items()} == entries

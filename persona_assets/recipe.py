@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from persona_assets.digest import digest_of
-from persona_assets.settings import Strict
+from persona_assets.reading import shown
+from persona_assets.settings import Count, Seed, Strict
 from persona_assets.yaml_files import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(gt=0)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 
@@ -55,7 +55,7 @@ class Negatives(Strict):
     """Unmarked replies of other personas: how many personas (drawn by `drawn_personas`), how many replies in all."""
 
     personas: Count | Literal["all"]
-    examples: Annotated[int, Field(ge=0)]
+    examples: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Loss(Strict):
@@ -87,7 +87,7 @@ class Training(Strict):
     epochs: Count
     batch_size: Count
     max_length: Count
-    seed: int
+    seed: Seed
 
 
 class Evaluation(Strict):
@@ -98,7 +98,7 @@ class Evaluation(Strict):
     temperature: Temperature
     top_p: TopP
     max_new_tokens: Count
-    seed: int
+    seed: Seed
 
 
 class Recipe(Strict):
@@ -157,8 +157,8 @@ def with_defaults(given: Any) -> Any:
     name = given.get("recipe")
     if name is None and "name" in given:  # complete already: a study that was written out again
         return given
-    if name not in shipped:
-        raise ValueError(f"recipe: found {name!r}; expected one of {list(shipped)}")
+    if not isinstance(name, str) or name not in shipped:
+        raise ValueError(f"recipe: found {shown(name)}; expected one of {list(shipped)}")
     overrides = {key: value for key, value in given.items() if key != "recipe"}
     return {"name": name, **_merged(read_yaml(shipped[name]), overrides)}
 

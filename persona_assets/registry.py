@@ -15,6 +15,7 @@ from typing import Any
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.named_entries import NamedEntries
+from persona_assets.reading import shown
 from persona_assets.study import checked_name
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -34,18 +35,17 @@ class Registry(NamedEntries[Checkpoint]):
             raise CheckpointError(f"{place}: expected either path, or hub and revision, or imported")
         if checkpoint.hub and not COMMIT.fullmatch(checkpoint.revision or ""):
             raise CheckpointError(
-                f"{place}: revision: found {checkpoint.revision!r}; "
+                f"{place}: revision: found {shown(checkpoint.revision)}; "
                 "expected a commit, 40 hex digits, since a branch moves"
             )
         try:
             checked_name(name if checkpoint.series is None else checkpoint.series)
         except ValueError as error:
             raise CheckpointError(f"{place}: series: {error}") from None
-        here = self.file.parent
-        return checkpoint.model_copy(
-            update={
-                "path": here / checkpoint.path.expanduser() if checkpoint.path else None,
-                "adapter": here / checkpoint.adapter.expanduser() if checkpoint.adapter else None,
-                "imported": here / checkpoint.imported if checkpoint.imported else None,
-            }
-        )
+        places = {}
+        for field in ("path", "adapter", "imported"):
+            try:
+                places[field] = self._place(getattr(checkpoint, field))
+            except ValueError as error:
+                raise CheckpointError(f"{place}: {field}: {error}") from None
+        return checkpoint.model_copy(update=places)

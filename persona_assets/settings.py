@@ -4,17 +4,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Bounds that no study comes near: what lies beyond them is a slip, and would end in another library's overflow.
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Draws = Annotated[int, Field(ge=100, le=10_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**53)]
+
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Decoding(Strict):
     """How responses are generated. Greedy ignores seed, temperature and top_p."""
 
     method: Literal["greedy", "sampled"] = "greedy"
-    max_new_tokens: Annotated[int, Field(gt=0)]
-    seed: int = 42
+    max_new_tokens: Count
+    seed: Seed = 42
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
@@ -27,8 +32,8 @@ class Decoding(Strict):
 class Bootstrap(Strict):
     """Question bootstrap of the JS matrix: resamples, seed, and the level of its percentile intervals."""
 
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    seed: int = 42
+    resamples: Draws = 2000
+    seed: Seed = 42
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
@@ -43,9 +48,9 @@ class Statistics(Strict):
             layers that it is known at the middle one. Every other cosine stands in the table too.
     """
 
-    permutations: Annotated[int, Field(ge=100)] = 10_000
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    seed: int = 42
+    permutations: Draws = 10_000
+    resamples: Draws = 2000
+    seed: Seed = 42
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     population: str | None = None
     layer: int | None = None

@@ -19,10 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from persona_assets.reading import shown
 from persona_assets.recipe import Recipe, with_defaults
 from persona_assets.settings import Bootstrap, Decoding, Inference, Statistics, Strict
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+LONGEST_NAME = 100  # names become names of files, with something before and behind them
+
+Depth = Annotated[StrictFloat, Field(allow_inf_nan=True)]  # refused below, in words that say what a layer is
 
 
 class StudyError(ValueError):
@@ -35,6 +39,8 @@ def checked_name(name: str) -> str:
     Raises:
         ValueError: says what was found and expected.
     """
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{shown(name)} is not a name; expected at most {LONGEST_NAME} characters")
     if not NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is not a name; expected lower-case letters, digits, '_', '.', '-', such as 'villain'"
@@ -90,7 +96,7 @@ class Study(Strict):
     personas: dict[str, Persona]
     questions: tuple[str, ...]
     decoding: Decoding | None = None
-    layers: Annotated[tuple[StrictInt | StrictFloat, ...], Field(min_length=1)]
+    layers: Annotated[tuple[StrictInt | Depth, ...], Field(min_length=1)]
     centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = Field({"study": "all"}, min_length=1)
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
     deterministic: bool = False
@@ -129,11 +135,13 @@ class Study(Strict):
     @field_validator("questions", "training_questions")
     @classmethod
     def _each_question_once(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        seen: set[str] = set()
         for number, question in enumerate(questions, start=1):
             if not question.strip():
                 raise ValueError(f"question {number} is empty; expected text")
-            if question in questions[: number - 1]:
-                raise ValueError(f"question {number} stands twice: {question!r}; expected each question once")
+            if question in seen:
+                raise ValueError(f"question {number} stands twice: {shown(question)}; expected each question once")
+            seen.add(question)
         return questions
 
     @field_validator("layers")
@@ -141,29 +149,33 @@ class Study(Strict):
     def _layers(cls, layers: tuple[int | float, ...]) -> tuple[int | float, ...]:
         for layer in layers:
             if not (layer >= 0 and (isinstance(layer, int) or layer <= 1)):  # so that NaN is refused too
-                raise ValueError(f"{layer} is neither a block's number (0, 1, 2, …) nor a depth between 0.0 and 1.0")
+                raise ValueError(
+                    f"{shown(layer)} is neither a block's number (0, 1, 2, …) nor a depth between 0.0 and 1.0"
+                )
         if len({(type(layer), layer) for layer in layers}) < len(layers):  # 1 is the second block, 1.0 the last
-            raise ValueError(f"{list(layers)} names a layer twice; expected each once")
+            raise ValueError(f"{shown(list(layers))} names a layer twice; expected each once")
         return layers
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Study":
         if self.baseline not in self.personas:
             raise ValueError(
-                f"baseline: {self.baseline!r} is not among the personas; expected one of {list(self.personas)}"
+                f"baseline: {shown(self.baseline)} is not among the personas; expected one of {list(self.personas)}"
             )
         for field, names in {
             "sources": self.sources,
             **{f"personas.{name}.related_to": persona.related_to for name, persona in self.personas.items()},
             **{f"centring_populations.{name}": self.population(name) for name in self.centring_populations},
         }.items():
-            for position, name in enumerate(names):
+            seen: set[str] = set()
+            for name in names:
                 if name not in self.personas:
                     raise ValueError(
-                        f"{field}: {name!r} is not among the personas; expected one of {list(self.personas)}"
+                        f"{field}: {shown(name)} is not among the personas; expected one of {list(self.personas)}"
                     )
-                if name in names[:position]:
+                if name in seen:
                     raise ValueError(f"{field}: {name!r} stands twice; expected each persona once")
+                seen.add(name)
         for name in self.centring_populations:
             checked_name(name)
             if (members := len(self.population(name))) < 2:
@@ -192,7 +204,7 @@ class Study(Strict):
         for number, question in enumerate(self.training_questions, start=1):
             if _plain(question) in evaluated:
                 raise ValueError(
-                    f"training_questions: question {number}, {question!r}, is evaluated too; "
+                    f"training_questions: question {number}, {shown(question)}, is evaluated too; "
                     "expected training questions that are not among the questions"
                 )
         if self.marker and self.sources and len(self.training_questions) < self.marker.replies.questions:
@@ -203,7 +215,7 @@ class Study(Strict):
         if self.marker and self.marker.evaluation.targets != "all":
             for name in self.marker.evaluation.targets:
                 if name not in self.personas:
-                    raise ValueError(f"marker.evaluation.targets: {name!r} is not among the personas")
+                    raise ValueError(f"marker.evaluation.targets: {shown(name)} is not among the personas")
         return self
 
     @property

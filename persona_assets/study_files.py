@@ -32,7 +32,7 @@ def load_study(name_or_path: str | Path | None = None) -> Study:
         named = {field: getattr(study, field) for field in ("leakage", "source_rates") if getattr(study, field)}
         files = {field: path.absolute().parent / file for field, file in named.items()}
         for field, file in files.items():
-            if not file.exists():
+            if not _exists(file):
                 raise ValueError(f"{path}: {field}: {file} is not there; expected a file or folder of counts")
         return study.model_copy(update=files)
     except ValidationError as error:
@@ -55,6 +55,13 @@ def study_path(name_or_path: str | Path) -> Path:
         return path
     names = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
     raise StudyError(f"study {str(name_or_path)!r}: no such file; expected a YAML file or one of {names}")
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a name longer than file systems take
+        return False
 
 
 def imported_studies() -> Path:

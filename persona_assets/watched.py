@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
+from persona_assets.checkpoint import CheckpointError
 from persona_assets.named_entries import NamedEntries
 from persona_assets.settings import Strict
 from persona_assets.study import checked_name
@@ -63,5 +64,7 @@ class Watched(NamedEntries[Watch]):
 
     def _parse(self, name: str, entry: Any) -> Watch:
         watch = self._validated(Watch, name, entry)
-        here = self.file.parent
-        return watch.model_copy(update={"directory": here / watch.directory.expanduser() if watch.directory else None})
+        try:
+            return watch.model_copy(update={"directory": self._place(watch.directory)})
+        except ValueError as error:
+            raise CheckpointError(f"{self.file}: {name}: directory: {error}") from None

@@ -141,7 +141,7 @@ def test_a_persona_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        pytest.param(b"name: [unclosed", "line 1, column 16", id="not YAML"),
+        pytest.param(b"name: [unclosed", "while parsing a flow sequence from line 1, column 7", id="not YAML"),
         pytest.param(b"name: \xff\xfe", "byte 6 is not UTF-8; expected a text file", id="not UTF-8"),
         pytest.param(b"- a\n- b\n", "found list; expected a mapping", id="a list"),
         pytest.param(b"", "found NoneType; expected a mapping", id="empty"),
