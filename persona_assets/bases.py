@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.reading import shown
 from persona_assets.registry import COMMIT
 from persona_assets.watched import Watch
 
@@ -26,14 +27,18 @@ def base_of(
     named = config.get("base_model_name_or_path")
     field = f"{config_file}: base_model_name_or_path"
     if not isinstance(named, str) or not named:
-        raise CheckpointError(f"{field}: found {named!r}; expected the base model; {_advice(watch)}")
+        raise CheckpointError(f"{field}: found {shown(named)}; expected the base model; {_advice(watch)}")
     if named in registered:
         return _bare(registered[named], field)
-    directory = Path(named).expanduser().absolute()  # a relative path starts where the process does, as in Transformers
+    try:
+        directory = Path(named).expanduser().absolute()  # a relative path starts where the process does, as there
+        place, there = directory.resolve(), directory.is_dir()
+    except (RuntimeError, OSError, ValueError):  # nobody's home folder, too long, a NUL: no directory has that name
+        return _of_repository(watch, field, named, config.get("revision"), registered)
     for checkpoint in registered.values():
-        if checkpoint.path is not None and checkpoint.path.resolve() == directory.resolve():
+        if checkpoint.path is not None and checkpoint.path.resolve() == place:
             return Checkpoint(name=checkpoint.name, path=checkpoint.path)
-    if directory.is_dir():
+    if there:
         return Checkpoint(name=directory.name, path=directory)
     return _of_repository(watch, field, named, config.get("revision"), registered)
 
@@ -64,14 +69,14 @@ def _of_repository(watch: Watch, field: str, repo: str, own: Any, registered: Ma
     known = [checkpoint for checkpoint in registered.values() if checkpoint.hub == repo]
     if not known:
         raise CheckpointError(
-            f"{field}: found {repo!r}, which is neither registered nor a directory here; {_advice(watch)}"
+            f"{field}: found {shown(repo)}, which is neither registered nor a directory here; {_advice(watch)}"
         )
     if isinstance(own, str) and COMMIT.fullmatch(own):  # what the adapter was trained on, whichever is registered
         return Checkpoint(name=known[0].name, hub=repo, revision=own)
     if len({checkpoint.revision for checkpoint in known}) > 1:
         names = [checkpoint.name for checkpoint in known]
         raise CheckpointError(
-            f"{field}: found {repo!r}, which is registered at several commits, as {names}; {_advice(watch)}"
+            f"{field}: found {shown(repo)}, which is registered at several commits, as {shown(names)}; {_advice(watch)}"
         )
     return Checkpoint(name=known[0].name, hub=repo, revision=known[0].revision)
 

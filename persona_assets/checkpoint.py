@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from persona_assets.checkpoint_files import SAFE_FILES, CheckpointError, adapter_files, model_files
 from persona_assets.digest import digest_of, digest_of_file
 from persona_assets.files import written_whole
+from persona_assets.reading import shown
 
 __all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]
 
@@ -42,7 +43,7 @@ class Checkpoint(BaseModel):
     adapter: Path | None = None
     imported: Path | None = None
     series: str | None = None
-    step: Annotated[StrictInt, Field(ge=0)] | None = None
+    step: Annotated[StrictInt, Field(ge=0, le=2**53)] | None = None
 
     def directory(self) -> Path:
         """The local directory with the base model's files; a hub repository is fetched once, safetensors only."""
@@ -105,7 +106,11 @@ class DigestCache:
     def _read(self) -> dict[str, list[Any]]:
         try:
             content = json.loads(self.file.read_text())
-        except (FileNotFoundError, ValueError):  # a cache: whatever is wrong with it, the bytes are read again
+        except (
+            FileNotFoundError,
+            ValueError,
+            RecursionError,
+        ):  # a cache: whatever is wrong with it, the bytes are read again
             return {}
         entries = content.items() if isinstance(content, dict) else ()
         return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
@@ -124,10 +129,17 @@ def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = Fals
         tokenizer=digest_of({file.name: digest_of_file(file) for file in model.tokenizer}),
         chat_template=digest_of(model.chat_template),
         config=_config_digest(model.configs),
-        architecture=(model.configs[0].get("architectures") or ["unknown"])[0],
+        architecture=_architecture(checkpoint.name, model.configs[0]),
         **model.shape,
         weights_bytes=sum(shard.stat().st_size for shard in model.shards),
     )
+
+
+def _architecture(name: str, config: dict[str, Any]) -> str:
+    found = config.get("architectures") or ["unknown"]
+    if not isinstance(found, list) or not isinstance(found[0], str):
+        raise CheckpointError(f"{name}: config.json: architectures: found {shown(found)}; expected a list of names")
+    return found[0]
 
 
 def check_complete(checkpoint: Checkpoint) -> None:

@@ -3,12 +3,13 @@
 Exact for dense decoders of the Llama family (Llama, Mistral, Qwen2, Qwen3), close for others with a gated MLP.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoint_files import LARGEST_SIZE, json_object
+from persona_assets.reading import shown
 from persona_assets.registry import Registry
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -137,23 +138,24 @@ def shape_of_config(file: Path, name: str) -> Shape:
     Raises:
         CheckpointError: names the file, the field, what was found and what was expected.
     """
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}") from error
-    config = (whole.get("text_config") or whole) if isinstance(whole, dict) else whole
+    whole = json_object(file)
+    config = whole.get("text_config") or whole
     if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: found {type(config).__name__}; expected a JSON object")
+        raise CheckpointError(f"{file}: text_config: found {shown(config)}; expected a JSON object")
     for field in EXPERTS:
         if config.get(field):
-            raise CheckpointError(f"{file}: {field}: found {config[field]}; expected a dense model, not one of experts")
+            raise CheckpointError(
+                f"{file}: {field}: found {shown(config[field])}; expected a dense model, not one of experts"
+            )
 
     def size(field: str, otherwise: int | None = None) -> int:
         found: Any = config.get(field)
         if found is None and otherwise is not None:
             return otherwise
-        if type(found) is not int or found < 1:
-            raise CheckpointError(f"{file}: {field}: found {found!r}; expected a whole number of at least 1")
+        if type(found) is not int or not 0 < found <= LARGEST_SIZE:
+            raise CheckpointError(
+                f"{file}: {field}: found {shown(found)}; expected a whole number from 1 to {LARGEST_SIZE}"
+            )
         return found
 
     hidden, heads = size("hidden_size"), size("num_attention_heads")

@@ -1,10 +1,11 @@
 """How far a training run was when it saved a checkpoint."""
 
-import json
 import re
 from pathlib import Path
 
-NUMBERED = re.compile(r"checkpoint-(\d+)")
+from persona_assets.reading import UnreadableError, read_json
+
+NUMBERED = re.compile(r"checkpoint-([0-9]{1,15})")
 
 
 def training_step(directory: Path) -> int | None:
@@ -14,11 +15,11 @@ def training_step(directory: Path) -> int | None:
     folders are renamed.
     """
     try:
-        state = json.loads((directory / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or still being written: the name says the same
+        state = read_json(directory / "trainer_state.json", infinities=True)
+    except UnreadableError:  # not there, still being written, or very long: the name says the same
         state = None
     step = state.get("global_step") if isinstance(state, dict) else None
-    if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
+    if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 10**15:
         return step
     numbered = NUMBERED.fullmatch(directory.name)
     return int(numbered[1]) if numbered else None
