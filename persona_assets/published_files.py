@@ -1,6 +1,5 @@
 """Reading a published run's files: JSON, CSV, matrices; whatever is wrong is said with the file and the place."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from persona_assets import reading
+from persona_assets.reading import LARGEST_JSON, UnreadableError, shown
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +34,7 @@ def matrix_of(
     if not isinstance(rows, list) or len(rows) != size or any(not isinstance(r, list) or len(r) != size for r in rows):
         shape = f"{len(rows)} rows" if isinstance(rows, list) else kind_of(rows)
         if isinstance(rows, list) and rows and isinstance(rows[0], list):
-            shape += f" of {sorted({len(row) if isinstance(row, list) else 0 for row in rows})} numbers"
+            shape += f" of {shown(sorted({len(row) if isinstance(row, list) else 0 for row in rows}))} numbers"
         raise PublishedRunError(f"{file}: {field}: found {shape}; expected {size} rows of {size} numbers")
     values = np.array(
         [
@@ -60,11 +62,12 @@ def persona_names(file: Path, content: dict[str, Any], names: Sequence[str]) -> 
 
 def same_names(file: Path, place: str, found: Any, expected: Sequence[str]) -> None:
     """Every expected name once, and no other."""
-    if unknown := [name for name in found if name not in set(expected)]:
-        raise PublishedRunError(f"{file}: {place}: {unknown[0]!r} is unknown; expected {_list(expected)}")
-    if missing := [name for name in expected if name not in set(found)]:
+    there, wanted = set(found), set(expected)
+    if unknown := [name for name in found if name not in wanted]:
+        raise PublishedRunError(f"{file}: {place}: {shown(unknown[0])} is unknown; expected {_list(expected)}")
+    if missing := [name for name in expected if name not in there]:
         raise PublishedRunError(
-            f"{file}: {place}: {missing[0]!r} is missing; found {len(list(found))} of {len(expected)}"
+            f"{file}: {place}: {shown(missing[0])} is missing; found {len(list(found))} of {len(expected)}"
         )
     if len(list(found)) != len(expected):
         raise PublishedRunError(f"{file}: {place}: a name stands twice; expected each once")
@@ -72,18 +75,18 @@ def same_names(file: Path, place: str, found: Any, expected: Sequence[str]) -> N
 
 def place_of(file: Path, place: str, name: Any, names: Sequence[str]) -> int:
     if name not in names:
-        raise PublishedRunError(f"{file}: {place}: {name!r} is unknown; expected one of {_list(names)}")
+        raise PublishedRunError(f"{file}: {place}: {shown(name)} is unknown; expected one of {_list(names)}")
     return list(names).index(name)
 
 
 def number(file: Path, place: str, value: Any, lowest: float, highest: float) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not lowest <= number <= highest:
         bounds = f"[{lowest:.4g}, {highest:.4g}]"
-        raise PublishedRunError(f"{file}: {place}: found {value!r}; expected a number within {bounds}")
+        raise PublishedRunError(f"{file}: {place}: found {shown(value)}; expected a number within {bounds}")
     return number
 
 
@@ -95,33 +98,28 @@ def mapping(file: Path, content: Any, expected: str, place: str = "") -> dict[st
     return content
 
 
-def read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_csv(file: Path, columns: Sequence[str], most_rows: int) -> pd.DataFrame:
+    from persona_assets.metrics import csv_files  # imported late: the room brings PyTorch with it
+
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        table = csv_files.read_csv(file, most_rows + 1)
+    except ValueError as error:
         raise PublishedRunError(f"{file}: cannot be read: {error}; expected a CSV table") from error
     if absent := [column for column in columns if column not in table.columns]:
-        raise PublishedRunError(f"{file}: columns {', '.join(absent)} are missing; found {', '.join(table.columns)}")
+        found = shown(", ".join(table.columns))[1:-1]
+        raise PublishedRunError(f"{file}: columns {', '.join(absent)} are missing; found {found}")
+    if len(table) > most_rows:
+        raise PublishedRunError(f"{file}: more than {most_rows} rows; expected at most one for each that there can be")
     return table
 
 
-def read_json(file: Path) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise PublishedRunError(f"{file}: {twice!r} stands twice; expected it once")
-        return content
-
+def read_json(file: Path, largest: int = LARGEST_JSON) -> Any:
+    """A file's JSON; `largest` bytes are what a run of this size can take, and a little more."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except PublishedRunError:
-        raise
-    except OSError as error:
-        raise PublishedRunError(f"{file}: cannot be read: {error.strerror}; expected a file of the run") from error
-    except (ValueError, RecursionError) as error:
-        raise PublishedRunError(f"{file}: is not JSON, or cut short: {error}") from error
+        return reading.read_json(file, largest)
+    except UnreadableError as error:
+        expected = "; expected a file of the run" if isinstance(error.__cause__, OSError) else ""
+        raise PublishedRunError(f"{error}{expected}") from error
 
 
 def find_one(directory: Path, pattern: str) -> Path:
@@ -145,9 +143,9 @@ def find(directory: Path, pattern: str, below_only: bool = False) -> Path | None
 def kind_of(value: Any) -> str:
     if value is None:
         return "nothing"
-    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, list | dict | str) else repr(value)
+    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, list | dict | str) else shown(value)
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:12])
-    return shown if len(names) <= 12 else f"{shown}, … ({len(names)} in all)"
+    first = ", ".join(shown(name, 60)[1:-1] for name in names[:12])
+    return first if len(names) <= 12 else f"{first}, … ({len(names)} in all)"

@@ -42,11 +42,14 @@ from persona_assets.published_files import (
     read_json,
     same_names,
 )
+from persona_assets.reading import LARGEST_JSON, shown
 
 # A published mean was taken in float64 and written in full; a published cosine came out of float32.
 MEAN_TOLERANCE, COSINE_TOLERANCE = 1e-9, 1e-5
-_COSINE_FILE = re.compile(r"cosine_(?P<personas>\d+)_l(?P<layer>\d+)\.json")
-_COSINE_COLUMN = re.compile(r"cosine_l(?P<layer>\d+)_centred(?P<personas>\d+)")
+_COSINE_FILE = re.compile(r"cosine_(?P<personas>[0-9]{1,6})_l(?P<layer>[0-9]{1,6})\.json")
+_COSINE_COLUMN = re.compile(r"cosine_l(?P<layer>[0-9]{1,6})_centred(?P<personas>[0-9]{1,6})")
+# What a response and a JS take in a file at most, names apart; a file that is larger than that is not read.
+_BYTES_A_RESPONSE, _BYTES_A_JS = 32 * 1024, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +114,8 @@ def read_published_run(directory: Path, baseline: str) -> PublishedRun:
     personas = _personas(files["personas"])
     if baseline not in personas:
         raise PublishedRunError(
-            f"{files['personas']}: no persona {baseline!r}; found {list(personas)}; expected the baseline among them"
+            f"{files['personas']}: no persona {shown(baseline)}; found {shown(list(personas))}; "
+            "expected the baseline among them"
         )
     questions = _texts(files["questions"])
     names = list(personas)
@@ -123,7 +127,8 @@ def read_published_run(directory: Path, baseline: str) -> PublishedRun:
     marker_eval = directory / "marker_eval"
     files |= {"training_questions": training} if training else {}
     files |= {"coupling": coupling} if coupling else {}
-    files |= {"marker_eval": marker_eval} if marker_eval.is_dir() else {}
+    if marker_eval.is_dir():
+        files["marker_eval"] = marker_eval
     return PublishedRun(
         personas=personas,
         questions=questions,
@@ -168,7 +173,9 @@ def _personas(file: Path) -> dict[str, dict[str, Any]]:
     content = mapping(file, read_json(file), "name → prompt, category, related_to")
     for name, persona in content.items():
         if not isinstance(persona, dict) or not isinstance(persona.get("prompt"), str):
-            raise PublishedRunError(f"{file}: {name}: prompt is missing or no text; expected the system prompt")
+            raise PublishedRunError(
+                f"{file}: {shown(name)[1:-1]}: prompt is missing or no text; expected the system prompt"
+            )
     fields = ("prompt", "category", "related_to")
     return {name: {key: persona[key] for key in fields if key in persona} for name, persona in content.items()}
 
@@ -181,7 +188,8 @@ def _texts(file: Path) -> tuple[str, ...]:
 
 
 def _generations(file: Path, names: Sequence[str], questions: Sequence[str]) -> pd.DataFrame:
-    content = mapping(file, read_json(file), "persona → question → [response]")
+    largest = max(LARGEST_JSON, len(names) * len(questions) * _BYTES_A_RESPONSE)
+    content = mapping(file, read_json(file, largest), "persona → question → [response]")
     same_names(file, "personas", content, names)
     rows = []
     for name in names:
@@ -191,7 +199,8 @@ def _generations(file: Path, names: Sequence[str], questions: Sequence[str]) -> 
             responses = answered[question]
             if not isinstance(responses, list) or len(responses) != 1 or not isinstance(responses[0], str):
                 raise PublishedRunError(
-                    f"{file}: {name}: {question!r}: found {kind_of(responses)}; expected a list of one response as text"
+                    f"{file}: {name}: {shown(question)}: found {kind_of(responses)}; "
+                    "expected a list of one response as text"
                 )
             rows.append((name, question, responses[0]))
     return pd.DataFrame(rows, columns=["persona", "question", "text"])
@@ -200,27 +209,32 @@ def _generations(file: Path, names: Sequence[str], questions: Sequence[str]) -> 
 def _divergences(
     file: Path, names: Sequence[str], questions: Sequence[str]
 ) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
-    content = mapping(file, read_json(file), "persona_names, per_prompt_js, js_matrix, kl_matrix")
+    n_pairs, n_responses = len(names) * (len(names) - 1) // 2, len(names) * len(questions)
+    largest = max(LARGEST_JSON, n_responses * n_pairs * (2 * max(map(len, names), default=0) + _BYTES_A_JS))
+    content = mapping(file, read_json(file, largest), "persona_names, per_prompt_js, js_matrix, kl_matrix")
     order = persona_names(file, content, names)
     per_response = mapping(file, content.get("per_prompt_js"), "response → pair → JS", "per_prompt_js")
-    expected = [str(place) for place in range(len(names) * len(questions))]
-    same_names(file, "per_prompt_js: responses", per_response, expected)
-    js = np.zeros((len(names), len(questions), len(names), len(names)))
+    if len(per_response) != n_responses:
+        raise PublishedRunError(f"{file}: per_prompt_js: responses: found {len(per_response)}; expected {n_responses}")
+    same_names(file, "per_prompt_js: responses", per_response, [str(place) for place in range(n_responses)])
     pairs = {f"{a}__{b}": (names.index(a), names.index(b)) for a, b in combinations(order, 2)}
-    for response, values in per_response.items():
+    if len(pairs) < n_pairs:
+        raise PublishedRunError(f"{file}: persona_names: two pairs have one name, as a__b and c, a and b__c would")
+    for response, values in per_response.items():  # every pair is there before there is room for as many numbers
         place = f"per_prompt_js: {response}"
         same_names(file, f"{place}: pairs", mapping(file, values, "pair → JS", place), list(pairs))
+    js = np.zeros((len(names), len(questions), len(names), len(names)))
+    for response, values in per_response.items():
         generator, question = divmod(int(response), len(questions))
         for pair, (i, j) in pairs.items():
-            value = number(file, f"{place}: {pair}", values[pair], 0.0, math.log(2))
-            js[names.index(order[generator]), question, i, j] = js[names.index(order[generator]), question, j, i] = (
-                value
-            )
+            value = number(file, f"per_prompt_js: {response}: {pair}", values[pair], 0.0, math.log(2))
+            of_generator = js[names.index(order[generator]), question]
+            of_generator[i, j] = of_generator[j, i] = value
     matrix = matrix_of(file, content, "js_matrix", order, names, (0.0, math.log(2)), symmetric=MEAN_TOLERANCE)
     _is_mean(file, matrix, js.mean(axis=(0, 1)), names)
     kl = matrix_of(file, content, "kl_matrix", order, names, (0.0, math.inf))
     coords = {"question": list(questions), "persona": list(names), "other": list(names)}
-    of_generator = {
+    datasets = {
         name: xr.Dataset(
             {"js": (("question", "persona", "other"), js[place]), "kl_over_all": (("persona", "other"), kl)},
             coords=coords,
@@ -229,7 +243,7 @@ def _divergences(
         for place, name in enumerate(names)
     }
     about = content.get("metadata")
-    return of_generator, dict(about) if isinstance(about, dict) else {}
+    return datasets, dict(about) if isinstance(about, dict) else {}
 
 
 def _is_mean(file: Path, matrix: Floats, means: Floats, names: Sequence[str]) -> None:
@@ -293,15 +307,15 @@ def _cosines_of_dyads(
     file: Path, names: Sequence[str], known: dict[tuple[str, int], Floats], logit_js: dict[str, xr.Dataset]
 ) -> dict[tuple[str, int], Floats]:
     """Cosines that were published for some dyads only; those that are known already must agree."""
-    table = read_csv(file, ["source", "target"])
+    table = read_csv(file, ["source", "target"], len(names) ** 2)
     found: dict[tuple[str, int], Floats] = {}
     js = np.mean([dataset.js.mean("question").to_numpy() for dataset in logit_js.values()], axis=0)
     for line, row in enumerate(table.to_dict("records"), start=1):
-        place = f"row {line} ({row['source']} → {row['target']})"
+        place = f"row {line} ({shown(row['source'], 60)[1:-1]} → {shown(row['target'], 60)[1:-1]})"
         i, j = (place_of(file, f"{place}: {side}", row[side], names) for side in ("source", "target"))
         if "js" in row and abs(number(file, f"{place}: js", row["js"], 0.0, math.log(2)) - js[i, j]) > MEAN_TOLERANCE:
             raise PublishedRunError(
-                f"{file}: {place}: js: found {row['js']}; expected {js[i, j]:.9g}, as js_matrix has it"
+                f"{file}: {place}: js: found {shown(row['js'])}; expected {js[i, j]:.9g}, as js_matrix has it"
             )
         for column, value in row.items():
             if not (match := _COSINE_COLUMN.fullmatch(str(column))):
@@ -321,11 +335,11 @@ def _cosines_of_dyads(
 
 def _source_rates(file: Path, baseline: str, names: Sequence[str], logit_js: dict[str, xr.Dataset]) -> pd.DataFrame:
     """Rates of a marker onto its own source, and the baseline's likeness with that source as it was published."""
-    table = read_csv(file, ["persona", "source_rate"])
+    table = read_csv(file, ["persona", "source_rate"], len(names))
     js = np.mean([dataset.js.mean("question").to_numpy() for dataset in logit_js.values()], axis=0)
     rows = []
     for line, row in enumerate(table.to_dict("records"), start=1):
-        place = f"row {line} ({row['persona']})"
+        place = f"row {line} ({shown(row['persona'], 60)[1:-1]})"
         persona = place_of(file, place, row["persona"], names)
         kept: dict[str, Any] = {
             "persona": row["persona"],
@@ -335,7 +349,7 @@ def _source_rates(file: Path, baseline: str, names: Sequence[str], logit_js: dic
             kept["js"] = number(file, f"{place}: {column}", row[column], 0.0, math.log(2))
             _agrees(file, f"{place}: {column}", kept["js"], js[persona, names.index(baseline)])
         for field, value in row.items():
-            if match := re.fullmatch(rf"cosine_{re.escape(baseline)}_l(\d+)", str(field)):
+            if match := re.fullmatch(rf"cosine_{re.escape(baseline)}_l([0-9]{{1,6}})", str(field)):
                 kept[f"cosine_layer{match[1]}"] = number(file, f"{place}: {field}", value, -1.0, 1.0)
         rows.append(kept)
     if repeated := table["persona"][table["persona"].duplicated()].tolist():

@@ -35,11 +35,12 @@ _LEAKAGE_TABLE = {
     "related": "bool",
     "recipe": "str",
 }
+_MOST_FAULTS = 20
 _LARGEST_COUNT = 2**53  # beyond it a float no longer holds every whole number
 
 
 class LeakageError(ValueError):
-    """A leakage table that cannot be used: names the file and every bad row, what was found and what was expected."""
+    """A leakage table that cannot be used: names the file and the bad rows, what was found and what was expected."""
 
 
 def count_markers(samples: pd.DataFrame, detect: str) -> pd.DataFrame:
@@ -174,7 +175,7 @@ def check_leakage_table(
         source, target, found, total (int64) and rate (found / total), in the order of the table.
 
     Raises:
-        LeakageError: columns are missing, there is no row, or rows are bad, which lists them all: a count that is
+        LeakageError: columns are missing, there is no row, or rows are bad, of which it lists twenty: a count that is
             missing, negative or fractional, total 0, found > total, rate without counts, outside [0, 1] or unlike
             found / total, unknown persona, a dyad that stands twice.
     """
@@ -189,14 +190,18 @@ def check_leakage_table(
     first: dict[tuple[str, str], str] = {}
     faults: list[str] = []
     for place_of_row, (source, target, *numbers) in enumerate(given.itertuples(index=False, name=None)):
-        label = labels[place_of_row] if labels is not None else f"row {place_of_row + 1} ({source} → {target})"
+        own = f"row {place_of_row + 1} ({_short(source)} → {_short(target)})"
+        label = labels[place_of_row] if labels is not None else own
         found_here = [*_name_faults(source, target, personas), *_number_faults(*numbers)]
         if (dyad := (str(source), str(target))) in first:
             found_here.append(f"is the same dyad as {first[dyad]}; expected each once")
         first.setdefault(dyad, label)
         faults.extend(f"{label}: {fault}" for fault in found_here)
     if faults:
-        if any(" is unknown; " in fault for fault in faults):
+        unknown = any(" is unknown; " in fault for fault in faults)
+        if (more := len(faults) - _MOST_FAULTS) > 0:
+            faults[_MOST_FAULTS:] = [f"and {more} more"]
+        if unknown:
             faults.append(f"the study's personas are {', '.join(personas)}")
         raise LeakageError(f"{place}: " + "\n  ".join(faults))
     checked = pd.DataFrame({name: given[name].astype("str") for name in ("source", "target")})
@@ -210,7 +215,7 @@ def _name_faults(source: object, target: object, personas: Collection[str]) -> l
     return [
         f"{role} is missing; expected a persona's name"
         if _is_missing(name)
-        else f"{role} {name!r} is unknown; expected a persona of the study"
+        else f"{role} {_short(repr(name))} is unknown; expected a persona of the study"
         for role, name in (("source", source), ("target", target))
         if not isinstance(name, str) or name not in personas
     ]
@@ -222,19 +227,24 @@ def _number_faults(found: object, total: object, rate: object) -> list[str]:
     share, has_rate = _number(rate), not _is_missing(rate)
     missing = [name for name, value in (("found", found), ("total", total)) if _is_missing(value)]
     if missing and has_rate:
-        return [f"rate {rate} stands without {' and '.join(missing)}; expected the counts it comes from"]
+        return [f"rate {_short(rate)} stands without {' and '.join(missing)}; expected the counts it comes from"]
     faults = [f"{name} is missing; expected a whole number" for name in missing]
     for name, value, least in (("found", found, 0), ("total", total, 1)):
         # is_integer is False for NaN and infinities, which are what text and overflow become
         if name not in missing and not (counts[name].is_integer() and least <= counts[name] <= _LARGEST_COUNT):
-            faults.append(f"{name} is {value}; expected a whole number, at least {least}")
+            faults.append(f"{name} is {_short(value)}; expected a whole number, at least {least}")
     if not faults and counts["found"] > counts["total"]:
         faults.append(f"found {found} is more than total {total}; expected at most total")
     if has_rate and not 0.0 <= share <= 1.0:
-        faults.append(f"rate is {rate}; expected a share within [0, 1]")
+        faults.append(f"rate is {_short(rate)}; expected a share within [0, 1]")
     elif has_rate and not faults and abs(share - counts["found"] / counts["total"]) > 1e-9:
-        faults.append(f"rate is {rate}; expected found / total, which is {counts['found'] / counts['total']}")
+        faults.append(f"rate is {_short(rate)}; expected found / total, which is {counts['found'] / counts['total']}")
     return faults
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]} … ({len(text)} characters)"
 
 
 def _is_missing(value: object) -> bool:

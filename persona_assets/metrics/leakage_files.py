@@ -1,5 +1,6 @@
 """Leakage that somebody else counted: a table of counts, or the published marker_eval files."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -7,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
+from persona_assets.metrics.csv_files import LARGEST, read_csv, regular_file, shown
 from persona_assets.metrics.leakage import LeakageError, build_leakage_table, check_leakage_table
+
+_MOST_VALUES = 200_000
+_USED = ("source", "target", "found", "total", "rate", "persona", "source_rate")
 
 
 def read_leakage_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
@@ -24,22 +30,38 @@ def read_leakage_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
     Raises:
         LeakageError: the file cannot be read, or as in `check_leakage_table`; names the file.
     """
-    return check_leakage_table(_read_table(path), personas, str(path))
+    return check_leakage_table(_read_table(path, personas), personas, str(path))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise LeakageError(f"{path}: is a {suffix or 'file without suffix'}; expected .csv or .parquet")
     if not path.is_file():
         raise LeakageError(f"{path}: is not there; expected a file")
+    most_rows = len(personas) ** 2 + 1  # one more than there are dyads: then a row is wrong among those that are read
     try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path)
-        # As text, so that one bad cell does not change how its column is read, nor `null` stops being a name.
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    except Exception as error:  # what a damaged file raises depends on pandas' engine
-        raise LeakageError(f"{path}: cannot be read: {error}; expected a {suffix[1:]} table") from error
+        if suffix == ".csv":
+            table = read_csv(path, most_rows)
+            return table.mask(table == "", None)
+        return _read_parquet(regular_file(path), most_rows)
+    except Exception as error:  # what a damaged file raises depends on the reader
+        raise LeakageError(f"{path}: cannot be read: {str(error)[:500]}; expected a {suffix[1:]} table") from error
+
+
+def _read_parquet(content: bytes, most_rows: int) -> pd.DataFrame:
+    """Columns that are used, of a file that does not stand for much more than its bytes."""
+    file = pq.ParquetFile(io.BytesIO(content))
+    if file.metadata.num_rows > most_rows:
+        raise ValueError(f"{file.metadata.num_rows} rows; expected at most one a dyad, which are {most_rows - 1}")
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    if (size := sum(group.total_byte_size for group in groups)) > 10 * LARGEST:
+        raise ValueError(f"{size / 2**20:.0f} MiB once it is unpacked; expected at most {10 * LARGEST / 2**20:.0f}")
+    names = file.schema_arrow.names
+    used = [name for name in names if name in _USED]
+    if len(set(used)) < len(used):
+        raise ValueError(f"columns {', '.join(used)}: one stands twice; expected it once")
+    return file.read(columns=used).to_pandas(ignore_metadata=True) if used else pd.DataFrame(columns=names)
 
 
 def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame:
@@ -55,7 +77,7 @@ def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame
         LeakageError: no file of a persona, a file that cannot be read, or entries that are bad (all listed, as in
             `check_leakage_table`); names the file.
     """
-    files = [file for file in sorted(directory.glob("*.json")) if file.stem in personas]
+    files = counts_of(directory, personas)
     if not files:
         raise LeakageError(f"{directory}: no file of a persona; expected SOURCE.json, one of {', '.join(personas)}")
     rows, labels = [], []
@@ -67,6 +89,11 @@ def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame
                 labels.append(f"{file.name}: {target}")
     table = pd.DataFrame(rows, columns=["source", "target", "found", "total", "rate"], dtype=object)
     return check_leakage_table(table, personas, str(directory), labels)
+
+
+def counts_of(directory: Path, personas: Collection[str]) -> list[Path]:
+    """The files of a `marker_eval` folder that are a persona's, by name."""
+    return [file for file in sorted(directory.glob("*.json")) if file.stem in personas]
 
 
 def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
@@ -83,12 +110,14 @@ def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
         LeakageError: the file cannot be read, lacks a column, names a persona twice or one that the study lacks, or
             holds something that is no number or a rate outside [0, 1].
     """
-    table = _read_table(path)
+    table = _read_table(path, personas)
     if absent := [column for column in ("persona", "source_rate") if column not in table.columns]:
         raise LeakageError(f"{path}: columns {', '.join(absent)} are missing; expected persona, source_rate")
     for row, name in enumerate(table["persona"], start=1):
         if name not in personas or name in set(table["persona"][: row - 1]):
-            raise LeakageError(f"{path}: row {row}: found {name!r}; expected each persona of the study at most once")
+            raise LeakageError(
+                f"{path}: row {row}: found {shown(name)}; expected each persona of the study at most once"
+            )
     predictors = [str(column) for column in table.columns if str(column).startswith(("js", "cosine"))]
     numbers: pd.DataFrame = table[["source_rate", *predictors]].apply(pd.to_numeric, errors="coerce").astype("float64")
     for column in ("source_rate", *predictors):
@@ -98,7 +127,7 @@ def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
             row = int(bad.to_numpy().argmax())
             found = table[column].iloc[row]
             raise LeakageError(
-                f"{path}: row {row + 1}: {column}: found {found!r}; expected a number in [{low}, {high}]"
+                f"{path}: row {row + 1}: {column}: found {shown(found)}; expected a number in [{low}, {high}]"
             )
     numbers.insert(0, "persona", table["persona"].astype("str"))
     return numbers
@@ -110,11 +139,13 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _read_targets(file: Path) -> list[tuple[str, Any]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
-    except OSError as error:
-        raise LeakageError(f"{file}: cannot be read: {error.strerror}") from error
+        text = regular_file(file).decode("utf-8")
+        if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
+            raise ValueError(f"more than {_MOST_VALUES} values")
+        # NaN stays a text, so that it is found wrong at its place.
+        content = json.loads(text, object_pairs_hook=_Pairs, parse_constant=str)
     except (ValueError, RecursionError) as error:
-        raise LeakageError(f"{file}: is not JSON: {error}") from error
+        raise LeakageError(f"{file}: is not JSON: {str(error)[:500]}; expected target → found, total, rate") from error
     if not isinstance(content, _Pairs):
         raise LeakageError(f"{file}: found {type(content).__name__}; expected a mapping from target to counts")
     return [(target, _as_mapping(file, target, entry)) for target, entry in content]
@@ -125,7 +156,9 @@ def _as_mapping(file: Path, target: str, entry: Any) -> Any:
         return entry
     twice = [name for name, times in Counter(name for name, _ in entry).items() if times > 1]
     if twice:
-        raise LeakageError(f"{file}: {target}: {', '.join(twice)} stands twice; expected it once")
+        raise LeakageError(
+            f"{file}: {shown(target)[1:-1]}: {shown(', '.join(twice))[1:-1]} stands twice; expected it once"
+        )
     return dict(entry)
 
 

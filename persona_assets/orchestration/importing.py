@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from persona_assets.artefacts import Artefact, Value
 from persona_assets.files import written_whole
 from persona_assets.metrics import read_marker_eval
+from persona_assets.metrics.leakage_files import counts_of
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import found, record
 from persona_assets.orchestration.history import DATA_VERSION, latest_fingerprints
@@ -29,11 +30,12 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.page import link_to_report, links_to_personas
 from persona_assets.orchestration.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.orchestration.provenance import HEAVY, study_part
-from persona_assets.published_files import PublishedRunError
+from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
+from persona_assets.reading import shown
 from persona_assets.study import Study, checked_name
 from persona_assets.study_files import load_study, study_path
-from persona_assets.yaml_files import describe_errors
+from persona_assets.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
 
 # Raise it when the same files give other artefacts.
 READER_VERSION = 1
@@ -66,21 +68,23 @@ def import_published_run(
     run = read_published_run(directory, baseline)
     if run.marker_eval:
         read_marker_eval(run.marker_eval, run.personas)
-    study_file = _free_place(home, checked_name(name), run)
-    content = _study(name, baseline, run)
     try:
-        Study.model_validate(content)
-    except ValidationError as error:
-        raise PublishedRunError(f"{directory}: makes no study: {describe_errors(error)}") from None
+        checked_name(name)
+    except ValueError as error:
+        raise PublishedRunError(f"--as: {error}") from None
+    study_file = _free_place(home, name, run)
+    text = _checked_study(directory, study_file, _study(name, baseline, run), run)
+    entry = {"imported": f"imported/{name}"}
+    home.registry.check_added(name, entry)
     _keep_files(home.root / "imported" / name, run)
     with written_whole(study_file) as partial:
-        partial.write_text(_with_heading(content, run), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
     study = load_study(study_file)
     artefacts = {
         (asset, key): _store(home, study, run, asset, file, persona, value)
         for asset, file, key, persona, value in _values(name, run)
     }
-    home.registry.add(name, {"imported": f"imported/{name}"})
+    home.registry.add(name, entry)
     if name not in instance.get_dynamic_partitions(CHECKPOINT):
         instance.add_dynamic_partitions(CHECKPOINT, [name])
     reported = [_report(instance, run, key, artefact) for (_, key), artefact in artefacts.items()]
@@ -91,7 +95,7 @@ def _free_place(home: Home, name: str, run: PublishedRun) -> Path:
     """The study's file, unless the name is taken by something else."""
     file = home.studies / f"{name}.yaml"
     record = home.root / "imported" / name / RECORD
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["digest"] == run.digest:
+    if record.is_file() and mapping(record, read_json(record), "what was imported").get("digest") == run.digest:
         return file
     taken = record if record.is_file() else file if file.is_file() else None
     if taken is None and name in home.registry.names():
@@ -122,10 +126,28 @@ def _study(name: str, baseline: str, run: PublishedRun) -> dict[str, Any]:
     }
 
 
+def _checked_study(directory: Path, file: Path, content: dict[str, Any], run: PublishedRun) -> str:
+    """The study's file, if it will be read as this content and can be used."""
+    text = _with_heading(content, run)
+    try:
+        Study.model_validate(content)
+        if parse_yaml(text, file) != content or len(text.encode()) > LARGEST_YAML:
+            raise ValueError(f"personas and questions that a study's file of at most {LARGEST_YAML} bytes cannot hold")
+    except ValidationError as error:
+        raise PublishedRunError(f"{directory}: makes no study: {describe_errors(error)}") from None
+    except ValueError as error:
+        raise PublishedRunError(f"{directory}: makes no study: {error}") from None
+    return text
+
+
 def _with_heading(content: dict[str, Any], run: PublishedRun) -> str:
     heading = [
         "What a published run measured, with its own prompts and questions; written by `persona-assets import`.",
-        *(f"{key}: {value}" for key, value in run.about.items() if key in ("model", "git_commit", "timestamp")),
+        *(
+            f"{key}: {_one_line(value)}"
+            for key, value in run.about.items()
+            if key in ("model", "git_commit", "timestamp")
+        ),
         "Not in its files:",
         *(f"  {absent}" for absent in run.absent),
     ]
@@ -133,12 +155,20 @@ def _with_heading(content: dict[str, Any], run: PublishedRun) -> str:
     return "".join(f"# {line}\n" for line in heading) + "\n" + body
 
 
+def _one_line(value: Any) -> str:
+    """What a file says of itself, as part of a comment: a line break in it would begin a line of the study."""
+    words = " ".join(shown(value)[1:-1].split() if isinstance(value, str) else shown(value).split())
+    return "".join(letter for letter in words if letter.isprintable())
+
+
 def _keep_files(folder: Path, run: PublishedRun) -> None:
     """The counts, which light assets read, and a record of everything that was read."""
     with written_whole(folder) as partial:
         partial.mkdir()
         if run.marker_eval:
-            shutil.copytree(run.marker_eval, partial / MARKER_EVAL, copy_function=shutil.copyfile)
+            (partial / MARKER_EVAL).mkdir()
+            for file in counts_of(run.marker_eval, run.personas):  # what was read and checked, and nothing beside it
+                shutil.copyfile(file, partial / MARKER_EVAL / file.name)
         if run.source_rates is not None:
             run.source_rates.to_csv(partial / SOURCE_RATES, index=False)
         record = {"digest": run.digest, "files": run.digests, "about": run.about, "absent": run.absent}

@@ -164,7 +164,7 @@ def test_bad_entries_are_all_named_with_their_file(tmp_path: Path) -> None:
             '{"null": {"found": 1, "found": 2, "total": 2}}',
             r"villain\.json: null: found stands twice; expected it once",
         ),
-        ('{"null": {"found": NaN, "total": 2}}', "null: found is missing"),
+        ('{"null": {"found": NaN, "total": 2}}', "null: found is NaN; expected a whole number"),
         ('{"pirate": {"found": 1, "total": 2}}', "holds no row"),
     ],
 )
