@@ -1,18 +1,14 @@
 """Prompts as token ids, always through the tokenizer's own chat template."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from persona_assets.checkpoint import CheckpointError
+from persona_assets.inference.templates import render
+from persona_assets.reading import shortened, shown
 
 # Stands where a text goes while the template is looked at; no template contains it.
 _PLACEHOLDER = "\u2063placeholder\u2063"
-
-
-def _fixed_date(form: str) -> str:
-    """Some templates print today's date (Llama 3's); the same study must be the same prompt tomorrow."""
-    return datetime(2025, 1, 1).strftime(form)
 
 
 class Chat:
@@ -28,8 +24,18 @@ class Chat:
         self._turn_end = self._find_turn_end()
 
     def prompt_ids(self, system: str, user: str) -> list[int]:
-        """Token ids of system prompt, question, and the opening of the assistant's turn."""
-        return self._encode(self._render(system, user, add_generation_prompt=True))
+        """Token ids of system prompt, question, and the opening of the assistant's turn.
+
+        Raises:
+            CheckpointError: the template refuses these two, takes too long, or makes no text of them.
+        """
+        try:
+            text = self._render(system, user, add_generation_prompt=True)
+        except ValueError as error:
+            raise CheckpointError(f"{self.model}: the chat template makes no prompt of it: {error}") from error
+        if not (ids := self._encode(text)):
+            raise CheckpointError(f"{self.model}: the chat template makes an empty prompt; expected text")
+        return ids
 
     def scored_ids(self, response: Sequence[int], scored_slice: str) -> list[int]:
         """The token ids of a response that are teacher-forced.
@@ -44,31 +50,49 @@ class Chat:
 
     @property
     def turn_end_id(self) -> int:
-        """The token that ends an assistant's turn."""
+        """The token that ends an assistant's turn.
+
+        Raises:
+            CheckpointError: the template writes nothing behind a response.
+        """
+        if not self._turn_end:
+            raise CheckpointError(f"{self.model}: the chat template ends no turn; expected a token behind a response")
         return self._turn_end[0]
 
     def _find_turn_end(self) -> list[int]:
         system = f"{_PLACEHOLDER}system"
         try:
             text = self._render(system, "question", assistant=_PLACEHOLDER)
-        except Exception as error:  # templates raise what they like, jinja2's errors among it
+        except ValueError as error:
             raise CheckpointError(f"{self.model}: the chat template refuses a system prompt: {error}") from error
         if system not in text:
             raise CheckpointError(
                 f"{self.model}: the chat template drops the system prompt; a persona has no place in it"
             )
+        if _PLACEHOLDER not in text.replace(system, ""):
+            raise CheckpointError(f"{self.model}: the chat template drops the response; expected it in the text")
         return self._encode(text.rpartition(_PLACEHOLDER)[2])
 
     def _render(self, system: str, user: str, assistant: str | None = None, add_generation_prompt: bool = False) -> str:
+        """As the tokenizer's apply_chat_template does, in a process that a template cannot hold up."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         if assistant is not None:
             messages.append({"role": "assistant", "content": assistant})
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, strftime_now=_fixed_date
-            )
+        return render(
+            self.tokenizer.get_chat_template(),
+            {
+                "messages": messages,
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+                **self.tokenizer.special_tokens_map,
+            },
         )
 
     def _encode(self, text: str) -> list[int]:
-        # The template writes the special tokens itself.
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        try:
+            # The template writes the special tokens itself.
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        except Exception as error:  # tokenizers has none of its own
+            problem = shortened(error) or type(error).__name__
+            raise CheckpointError(f"{self.model}: the tokenizer cannot read {shown(text)}: {problem}") from error

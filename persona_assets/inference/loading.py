@@ -13,8 +13,10 @@ import psutil
 import torch
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoint_files import require_own_files
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
+from persona_assets.reading import shortened
 from persona_assets.settings import Inference
 from persona_assets.study import StudyError
 
@@ -195,10 +197,14 @@ def read_chat(checkpoint: Checkpoint) -> Chat:
     from transformers import AutoTokenizer
 
     directory = checkpoint.directory()
+    for place in filter(None, (directory, checkpoint.adapter)):
+        require_own_files(place)  # Transformers and PEFT open whatever has the right name
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a damaged file makes it stumble over; `tokenizers` raises no class of its own
+        raise CheckpointError(
+            f"{checkpoint.name}: {directory} cannot be loaded: tokenizer: {shortened(error) or type(error).__name__}"
+        ) from error
     return Chat(tokenizer, checkpoint.name)
 
 
