@@ -25,6 +25,8 @@ MUTED = "#5c5c5c"
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 
+# Letters that a screen's pixels are set to may take a little more than their outlines.
+_SET = 0.97
 _STYLE_FILE = Path(__file__).with_name("persona_assets.mplstyle")
 # matplotlib's settings belong to the process; the lock keeps two threads from drawing in one another's style.
 _LOCK = threading.RLock()
@@ -60,7 +62,7 @@ def wrapped(text: str, points: float, width: float) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, points) > width:
+        if lines[-1] and text_width(longer, points) > _SET * width:
             lines.append(word)
         else:
             lines[-1] = longer

@@ -1,28 +1,39 @@
 """Figures on synthetic data: everything is shown, once, in one order, and the same bytes come out each time."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from fontTools.ttLib import TTFont
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
+from matplotlib.collections import FillBetweenPolyCollection, LineCollection, PathCollection
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from persona_assets.presentation import (
+    ONE_COLUMN,
+    TWO_COLUMNS,
     cosine_heatmaps,
     inline_markdown,
     js_against_cosine,
     js_heatmap,
     leakage_against_predictors,
+    leakage_by_source,
     leakage_heatmap,
     loss_curve,
     persona_order,
+    persona_tree,
     standard_figures,
     to_pdf,
     to_png,
     to_svg,
 )
+from tests.presentation.conftest import SOURCES
+from tests.presentation.made_statements import PRIMARY, made_statements
 
 
 def texts(figure: Figure) -> list[str]:
@@ -94,6 +105,38 @@ def test_order_puts_similar_personas_beside_one_another():
     )
     families = [name[0] for name in persona_order(matrix)]
     assert "".join(families) in ("aaabb", "bbaaa")
+
+
+def test_the_tree_joins_families_at_their_mean_js_and_stands_beside_both_matrices(eleven):
+    tree = persona_tree(eleven.logit_js_matrix)
+    js = eleven.logit_js_matrix.js.sel(generators="all", persona=tree.order, other=tree.order).to_numpy()
+    assert tree.heights.shape == tree.places.shape == (10, 4)
+    first = int(tree.heights.max(axis=1).argmin())  # the join of the two that are most alike
+    left, right = (int(tree.places[first, corner] - 0.5) for corner in (0, 3))
+    assert tree.heights[first].max() == pytest.approx(js[left, right])
+    assert js[left, right] == js[np.triu_indices(11, 1)].min()
+    for figure in (js_heatmap(eleven.logit_js_matrix), cosine_heatmaps(eleven.centroid_cosine, tree, "study")):
+        brackets = [lines for axes in figure.axes for lines in axes.collections if isinstance(lines, LineCollection)]
+        assert 10 in {len(lines.get_segments()) for lines in brackets}
+    names = [text.get_text() for text in js_heatmap(eleven.logit_js_matrix).axes[0].texts if text.get_ha() == "left"]
+    assert names == [name.replace("_", " ") for name in tree.order]
+
+
+def test_every_figure_fits_one_column_and_two_and_no_text_is_below_four_and_a_half_points(eleven):
+    for width in (ONE_COLUMN, TWO_COLUMNS):
+        figures = standard_figures(
+            eleven.logit_js_matrix,
+            eleven.centroid_cosine,
+            eleven.leaky_pair_table,
+            "assistant",
+            eleven.leakage_table,
+            width=width,
+        )
+        for name, figure in figures.items():
+            assert figure.get_size_inches()[0] * 25.4 <= width + 0.01, name
+            assert overflowing(figure) == [], name
+            written = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+            assert min(text.get_fontsize() for text in written if text.get_text()) >= 4.5, name
 
 
 def test_two_personas_keep_their_given_order(eleven):
@@ -169,6 +212,18 @@ def test_pdf_text_stays_text(eleven):
     assert b"/FontFile2" in to_pdf(js_heatmap(eleven.logit_js_matrix))
 
 
+def test_svg_text_stays_text_and_brings_every_glyph_that_it_shows(eleven):
+    svg = to_svg(js_heatmap(eleven.logit_js_matrix)).decode()
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert {"Jensen–Shannon divergence between personas", "kindergarten teacher"} <= set(shown)
+    assert re.findall(r"url\((?!data:|#)", svg) == []
+    fonts = re.findall(r"font-weight:(\d+);src:url\(data:font/woff;base64,([^)]+)\)", svg)
+    assert [weight for weight, _ in fonts] == ["400", "700"]
+    for _, font in fonts:
+        has = TTFont(io.BytesIO(base64.b64decode(font))).getBestCmap()
+        assert {ord(letter) for text in shown for letter in text} <= set(has)
+
+
 def test_inline_markdown_is_small_and_its_alt_cannot_end_early(eleven):
     figure = cosine_heatmaps(eleven.centroid_cosine, eleven.names, "study")
     markdown = inline_markdown(figure, "cosine](x)\n[more")
@@ -218,6 +273,16 @@ def test_leakage_heatmap_without_a_base_rate_says_so(eleven):
     assert any("base rate not measured" in text for text in texts(leakage_heatmap(table, eleven.names)))
 
 
+def test_a_narrow_leakage_heatmap_writes_percent(eleven):
+    counts = ["found", "total", "source_found", "source_total"]
+    table = eleven.leakage_table.assign(**{name: eleven.leakage_table[name] * 10 for name in counts})
+    figure = leakage_heatmap(table, eleven.names, ONE_COLUMN)
+    first = table.iloc[0]
+    assert f"{100 * first.found / first.total:.0f}" in texts(figure)
+    assert any(text.endswith("cells: percent") for text in texts(figure))
+    assert not any(text.endswith("/200") for text in texts(figure))
+
+
 def test_a_recipe_named_by_its_digest_is_shortened(three_with_one_source):
     table = three_with_one_source.leakage_table.assign(recipe="0123456789abcdef" * 4)
     figure = leakage_heatmap(table, three_with_one_source.names)
@@ -245,6 +310,49 @@ def test_leakage_scatter_draws_every_dyad_once_a_panel_with_rho_and_n(eleven):
     for column in ("js", "cosine_study_layer7", "cosine_study_layer21", "cosine_study_layer27"):
         rho = spearmanr(dyads[column], dyads.leakage_rate).statistic
         assert f"Spearman ρ = {rho:.2f}, n = 50".replace("-", "−") in texts(figure)
+
+
+def test_leakage_scatter_says_both_views_of_rho_where_statements_are_given(eleven):
+    statements = made_statements(eleven.names, [7, 21], SOURCES)
+    figure = leakage_against_predictors(eleven.leaky_pair_table, cosines=[PRIMARY], statements=statements)
+    shown = texts(figure)
+    assert shown.count("iid") == shown.count("dyadic") == 2
+    assert "[−0.84, −0.60], p = 5×10⁻¹⁰" in shown
+    assert "[−0.94, −0.50], p = 0.002" in shown
+    assert "which dyads that share personas are not" in " ".join(shown)
+    assert overflowing(figure) == []
+
+
+def test_leakage_scatter_draws_the_line_and_the_band_that_it_is_given(eleven):
+    curve = pd.DataFrame(
+        {"predictor": "js", "place": [0.0, 0.1], "rate": [0.6, 0.2], "low": [0.5, 0.1], "high": [0.7, 0.3]}
+    )
+    figure = leakage_against_predictors(eleven.leaky_pair_table, cosines=[PRIMARY], trends=curve)
+    js, cosine = figure.axes[:2]
+    np.testing.assert_allclose(js.lines[0].get_xydata(), [[0.0, 0.6], [0.1, 0.2]])
+    (band,) = [drawn for drawn in js.collections if isinstance(drawn, FillBetweenPolyCollection)]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert corners >= {(0.0, 0.5), (0.1, 0.1), (0.1, 0.3), (0.0, 0.7)}
+    assert not cosine.lines
+    assert any("band: 95 %, jackknife over sources" in text for text in texts(figure))
+    bare = leakage_against_predictors(eleven.leaky_pair_table, trends=curve.assign(low=np.nan, high=np.nan))
+    assert any(text.endswith("line: logistic curve") for text in texts(bare))
+
+
+def test_within_a_source_its_own_dyads_are_in_colour_and_rho_is_its_own(eleven):
+    figure = leakage_by_source(eleven.leaky_pair_table, SOURCES, PRIMARY)
+    assert len(figure.axes) == 2 * len(SOURCES)
+    dyads = eleven.leaky_pair_table.dropna(subset="leakage_rate")
+    for place, source in enumerate(SOURCES):
+        own = dyads[dyads.source == source]
+        others, mine = (cloud for cloud in figure.axes[place].collections if isinstance(cloud, PathCollection))
+        assert len(others.get_offsets()) == 40
+        np.testing.assert_allclose(mine.get_offsets(), own[["js", "leakage_rate"]].to_numpy(dtype=float))
+        if own.leakage_rate.nunique() > 1:
+            rho = spearmanr(own.js, own.leakage_rate).statistic
+            assert f"ρ = {rho:.2f}, n = 10".replace("-", "−") in texts(figure)
+    with pytest.raises(ValueError, match="cosine: found 'cosine_other_layer3'; expected one of"):
+        leakage_by_source(eleven.leaky_pair_table, SOURCES, "cosine_other_layer3")
 
 
 def test_leakage_scatter_names_its_sources_and_prints_no_p(eleven):

@@ -48,8 +48,8 @@ RENEW = bool(os.environ.get("RENEW_IMAGES"))
 DPI = 100
 BLOCK = 12  # pixels
 # Root mean square of the worst block, of 255, after a blur that forgives the smoothing of edges. The same version draws
-# the same to the bit; a letter, a point or a line that is another makes 10 and more.
-TOLERANCE = 5.0
+# the same to the bit; one letter that is another makes 3, a number 13, a point 40.
+TOLERANCE = 2.5
 # Another minor version sets text otherwise, by up to half a pixel.
 MATPLOTLIB = "3.11"
 
@@ -120,9 +120,9 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 
 def drawn(figure: Figure) -> Image.Image:
-    """A figure as it is kept: small, and of few colours."""
+    """A figure as it is kept: small, of 256 colours."""
     with Image.open(io.BytesIO(to_png(figure, DPI))) as image:
-        return image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        return image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
 
 
 def worst_block(one: Image.Image, other: Image.Image) -> float:

@@ -4,9 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from persona_assets.presentation import ONE_COLUMN, TWO_COLUMNS
+from persona_assets.presentation.coupling import coupling_known, coupling_panels
 from persona_assets.presentation.influence import influence_figure, left_out
+from persona_assets.presentation.layer_profile import layer_profile, profile
 from persona_assets.presentation.specification import specification_curve, specifications_of
+from persona_assets.presentation.two_views import two_views
 from persona_assets.statistics import Statement, tabulate
+from tests.presentation.conftest import SOURCES, Synthetic
+from tests.presentation.made_statements import PRIMARY, made_statements
 from tests.presentation.test_figures import overflowing
 
 COSINE = "cosine_study_layer20"
@@ -89,9 +95,66 @@ def test_influence_has_a_row_for_each_that_is_left_out(statements: pd.DataFrame)
     assert overflowing(figure) == []
 
 
+def test_the_profile_has_js_with_its_sign_turned_and_every_layer_with_its_dyadic_interval(eleven: Synthetic) -> None:
+    table = profile(made_statements(eleven.names, [7, 21], SOURCES))
+    assert table["predictor"].tolist() == ["js", "cosine_study_layer7", PRIMARY]
+    assert table["strength"].tolist() == pytest.approx([0.72, 0.3, 0.4])
+    assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([0.5, 0.94])
+    assert table["layer"].tolist()[1:] == [7, 21]
+    figure = layer_profile(made_statements(eleven.names, [7, 21], SOURCES), PRIMARY)
+    line = next(line for line in figure.axes[0].lines if line.get_marker() == "D")
+    np.testing.assert_allclose(line.get_xydata(), [[7, 0.3], [21, 0.4]])
+    assert "ringed: the cosine of the verdict" in " ".join(text.get_text() for text in figure.texts)
+    assert overflowing(figure) == []
+
+
+@pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
+def test_coupling_names_every_persona_in_every_panel(eleven: Synthetic, width: float) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"persona": eleven.names[1:], "source_rate": random.uniform(0.3, 0.7, 10)})
+    table = table.assign(js=random.uniform(0.01, 0.05, 10), cosine_layer10=random.uniform(-0.5, 0.5, 10))
+    figure = coupling_panels(table, "assistant", made_statements(eleven.names, [7], SOURCES), width=width)
+    panels = [axes for axes in figure.axes if axes.texts]
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in panels] == [
+        ("JS (nats)", "source rate"),
+        ("cosine L10", "source rate"),
+        ("JS (nats)", "cosine L10"),
+    ]
+    for axes in panels:
+        assert {text.get_text() for text in axes.texts} == {name.replace("_", " ") for name in table["persona"]}
+    r = np.corrcoef(table["js"], table["source_rate"])[0, 1]
+    shown = [text.get_text() for text in figure.texts]
+    assert f"Pearson r = {r:.2f}, n = 10".replace("-", "−") in shown
+    assert "[0.32, 0.76], p = 0.1" in shown  # the dyadic view of JS
+    assert overflowing(figure) == []
+
+
+def test_coupling_of_one_persona_is_refused() -> None:
+    table = pd.DataFrame({"persona": ["villain"], "source_rate": [0.5], "js": [0.1]})
+    with pytest.raises(ValueError, match="coupling: found 1 personas with a source rate"):
+        coupling_panels(table, "assistant")
+    assert not coupling_known(table)
+
+
+def test_what_cannot_be_answered_is_said_above_the_panel() -> None:
+    unanswerable = Statement(
+        family="leakage",
+        quantity="spearman",
+        view="dyadic",
+        outcome="leakage_rate",
+        predictor="js",
+        unanswerable="too few",
+    )
+    said = two_views(tabulate([unanswerable]), "leakage", "spearman", "js", "leakage_rate")
+    assert said == [("dyadic", "cannot be answered")]
+    assert two_views(None, "leakage", "spearman", "js", "leakage_rate") == []
+
+
 def test_statements_without_either_are_refused() -> None:
     nothing = tabulate([Statement(family="leakage", quantity="spearman", view="dyadic", unanswerable="too few")])
     with pytest.raises(ValueError, match="found none of family looks"):
         specification_curve(nothing)
+    with pytest.raises(ValueError, match="found no Spearman of leakage with a cosine"):
+        layer_profile(nothing)
     with pytest.raises(ValueError, match="found none of family influence"):
         influence_figure(nothing)
