@@ -22,7 +22,8 @@ from persona_assets.presentation.style import (
     wrapped,
 )
 
-_HEIGHT, _GAP, _MOST_ABREAST = 27.0, 3.0, 6
+_HEIGHT, _GAP = 27.0, 3.0
+_FEWEST_ABREAST, _MOST_ABREAST = 3, 6
 _OTHERS = "#dedede"
 
 
@@ -35,7 +36,7 @@ def leakage_by_source(
         pair_table: as `leakage_against_predictors` takes it.
         sources: in the order of every other figure, which gives each its colour.
         cosine: column that is shown below (or, in one column, beside) JS.
-        width: of the figure, in millimetres.
+        width: at most so many millimetres.
 
     Raises:
         ValueError: no dyad of these sources has a rate, or the table has no such cosine.
@@ -51,7 +52,8 @@ def leakage_by_source(
     labels = {"js": "JS (nats)"}
     if cosine:
         labels[cosine] = f"cosine, layer {named[cosine].layer}"
-    abreast = width > ONE_COLUMN and len(sources) <= _MOST_ABREAST
+    width = ONE_COLUMN if len(sources) == 1 else width
+    abreast = width > ONE_COLUMN and _FEWEST_ABREAST <= len(sources) <= _MOST_ABREAST
     columns = len(sources) if abreast else (4 if width > ONE_COLUMN else 2) // (3 - len(predictors))
     order = [(source, name) for source in sources for name in predictors]
     if abreast:
