@@ -21,23 +21,10 @@ from persona_assets.inference.chat import Chat
 from persona_assets.inference.engines import vllm_python
 from persona_assets.inference.generation import Response, row_seeds
 from persona_assets.inference.training import IGNORED, Example
+from persona_assets.inference.vllm_environment import worker_environment
 from persona_assets.inference.vllm_settings import EngineError, VllmSettings
 from persona_assets.settings import Decoding
 
-_ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    # Its first use compiles for a minute and a half.
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    # The worker is a process of its own; a second one would only be slower to start and harder to end.
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # The model is not compiled (see the settings); for the rest, in the sampler, Dynamo costs 5 s and saves nothing.
-    "TORCHDYNAMO_DISABLE": "1",
-    # On a CPU.
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-}
 _LINES_SHOWN = 15
 # Room for prompt and response is taken in steps, so that a somewhat longer batch does not start another engine.
 _LENGTH_STEP = 512
@@ -184,7 +171,7 @@ class VllmGenerator:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             pass_fds=[write],
-            env=_ENVIRONMENT | os.environ,
+            env=worker_environment(os.environ),
             text=True,
         )
         os.close(write)

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 from typing import Any
 
 # vLLM's CPU build brings CUDA builds of these along, whose import fails; text needs none of them.
@@ -16,7 +17,10 @@ _NOT_NEEDED = ("torchvision", "torchaudio", "torchcodec")
 
 
 def main() -> None:
-    with os.fdopen(int(sys.argv[1]), "w", buffering=1, encoding="utf-8") as answers:
+    with (
+        os.fdopen(int(sys.argv[1]), "w", buffering=1, encoding="utf-8") as answers,
+        tempfile.TemporaryDirectory(prefix="persona-assets-vllm-") as folder,
+    ):
         settings = json.loads(sys.stdin.readline())
         if settings["on_cpu"]:
             for name in _NOT_NEEDED:
@@ -28,6 +32,7 @@ def main() -> None:
             # What it looks up about the architecture, it would import itself once more for (16 s, the first time), to
             # keep CUDA out of a process that forks; this one does not.
             registry._run_in_subprocess = lambda look_up: look_up()
+        meet_in(folder)
         engine = LLM(**settings["engine"])
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
@@ -44,6 +49,15 @@ def main() -> None:
             )
             answer = {"outputs": [_output(output) for output in outputs], "peak_memory_gib": _peak_memory()}
             print(json.dumps(answer), file=answers)
+
+
+def meet_in(folder: str) -> None:
+    """Has the engine meet itself in a file: TCP, as vLLM before 0.32 does it, listens on every interface."""
+    from vllm.v1.executor import uniproc_executor
+
+    for name in ("get_distributed_init_method", "get_file_store_init_method"):
+        if hasattr(uniproc_executor, name):
+            setattr(uniproc_executor, name, lambda *_: f"file://{folder}/store")
 
 
 def _output(output: Any) -> dict[str, Any]:

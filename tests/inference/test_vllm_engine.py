@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from persona_assets.inference.vllm_settings import EngineError, VllmSettings
 from persona_assets.settings import Decoding, Inference
 from persona_assets.study import StudyError
 from persona_assets.study_files import load_study
+from tests.security.sockets import listeners, tree
 
 needs_vllm = pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")
 SAMPLED = Decoding(method="sampled", max_new_tokens=12, temperature=1.0, top_p=0.95, seed=7)
@@ -30,8 +33,22 @@ def settings(embedded: LoadedModel, embedded_directory: Path) -> VllmSettings:
 
 @pytest.fixture(scope="module")
 def engine(embedded: LoadedModel, settings: VllmSettings) -> Iterator[VllmGenerator]:
-    with VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator,
+    ):
+        patch.setenv("HF_TOKEN", "hf_secret")
+        if outside := outward_interface():  # as a cluster sets it for its jobs
+            patch.setenv("GLOO_SOCKET_IFNAME", outside)
         yield generator
+
+
+def outward_interface() -> str | None:
+    """A network interface that is not loopback, if there is one."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.family == socket.AF_INET and not each.address.startswith("127.") for each in addresses):
+            return name
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +66,18 @@ def test_greedy_token_ids_equal_those_of_transformers(
     assert decoding
     expected = TransformersGenerator(embedded).generate(prompts, decoding)
     assert engine.generate(prompts, decoding) == expected
+
+
+@needs_vllm
+def test_its_process_listens_on_loopback_only_and_is_given_no_secret(
+    engine: VllmGenerator, prompts: list[list[int]]
+) -> None:
+    engine.generate(prompts[:1], Decoding(max_new_tokens=1))
+    assert engine._process
+    found = listeners(engine._process.pid)
+    assert found  # torch.distributed's own: that they are seen
+    assert [each for each in found if not each.is_ours_alone] == []
+    assert [name for process in tree(engine._process.pid) for name in process.environ() if "HF_TOKEN" in name] == []
 
 
 @needs_vllm
