@@ -20,6 +20,7 @@ Point = tuple[float, float]
 
 _ANGLES = np.arange(24) * np.pi / 12
 _GAPS = np.array([0.0, 0.6, 1.3, 2.2, 3.4, 5.0, 7.0, 9.0, 12.0, 15.0])
+# At most; fewer where there are many labels, for every label looks at every other.
 _STARTS, _SWEEPS = 10, 12
 _GOOD_ENOUGH = 0.5  # a label, above what it would cost if it were alone
 _TIED_FROM = 1.0  # a label this much farther off than need be is tied to its point
@@ -62,10 +63,11 @@ def place_labels(
     half = np.asarray(boxes, dtype=np.float64).reshape(-1, 2) / 2
     offered = [_offered(at, index, size, frame, clear) for index, size in zip(marked, half, strict=True)]
     random, best = np.random.default_rng(0), (np.inf, [0] * len(half))
-    for start in range(_STARTS if len(half) else 0):
+    starts, sweeps = (max(least, min(most, 150 // max(1, len(half)))) for least, most in ((1, _STARTS), (3, _SWEEPS)))
+    for start in range(starts if len(half) else 0):
         nearest = [int(places.cost.argmin()) for places in offered]
         chosen = nearest if start == 0 else [int(random.integers(len(places.cost))) for places in offered]
-        for _ in range(_SWEEPS):
+        for _ in range(sweeps):
             before = list(chosen)
             for label in random.permutation(len(half)) if start else range(len(half)):
                 chosen[label] = int(_costs(offered, chosen, at[list(marked)], half, int(label)).argmin())
