@@ -127,8 +127,8 @@ def _texts(
     """The two extreme pairs, side by side; one pair where there is no other."""
     ends = {numbers["most_divergent"]: "Most divergent pair", numbers["most_similar"]: "Most similar pair"}
     return [
-        {"label": label, "first": place == 0, **beside_one_another(pair, generations, tokens, js_by_question)}
-        for place, (pair, label) in enumerate(ends.items())
+        {"label": label, **beside_one_another(pair, generations, tokens, js_by_question)}
+        for pair, label in ends.items()
     ]
 
 

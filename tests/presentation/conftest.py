@@ -13,6 +13,8 @@ import pytest
 import xarray as xr
 from scipy.stats import binomtest
 
+from persona_assets.presentation import standard_figures, to_svg
+
 PLACES = {
     "assistant": (0.0, 0.0),
     "software_engineer": (0.25, 0.15),
@@ -252,6 +254,13 @@ def _generations(names: list[str], questions: int, rng: np.random.Generator) -> 
 @pytest.fixture(scope="session")
 def eleven() -> Synthetic:
     return Synthetic(11)
+
+
+@pytest.fixture(scope="session")
+def leaky_figures(eleven: Synthetic) -> dict[str, bytes]:
+    """Every figure that eleven personas with leakage give, as SVG."""
+    tables = (eleven.logit_js_matrix, eleven.centroid_cosine, eleven.leaky_pair_table, "assistant")
+    return {name: to_svg(figure) for name, figure in standard_figures(*tables, eleven.leakage_table).items()}
 
 
 @pytest.fixture(scope="session", params=[2, 3])

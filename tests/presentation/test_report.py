@@ -48,8 +48,8 @@ def as_svg(figures):
 
 
 @pytest.fixture(scope="module")
-def figures(eleven):
-    return as_svg(standard_figures(eleven.logit_js_matrix, eleven.centroid_cosine, eleven.pair_table, "assistant"))
+def figures(leaky_figures):
+    return {name: svg for name, svg in leaky_figures.items() if name not in LEAKAGE_FIGURES}
 
 
 @pytest.fixture(scope="module")
@@ -237,12 +237,6 @@ def test_few_personas_and_no_responses_make_a_page(few):
 
 def leakage_of(page: str) -> str:
     return page[page.index("<h2>Leakage</h2>") : page.index("<h2>Two personas side by side</h2>")]
-
-
-@pytest.fixture(scope="module")
-def leaky_figures(eleven):
-    tables = (eleven.logit_js_matrix, eleven.centroid_cosine, eleven.leaky_pair_table, "assistant")
-    return as_svg(standard_figures(*tables, eleven.leakage_table))
 
 
 @pytest.fixture(scope="module")
