@@ -1,0 +1,19 @@
+"""The folder of a Dagster instance, and what a new one begins with."""
+
+from pathlib import Path
+
+from persona_assets.files import written_whole
+
+# Also `dagster_home/dagster.yaml` of the repository; a test holds the two equal.
+SETTINGS = Path(__file__).with_name("dagster.yaml")
+
+
+def make_home(home: Path) -> None:
+    """Makes the folder and, where it has no settings of its own, gives it the project's.
+
+    Without them Dagster would send usage data, and several models would share a card.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if not any((home / name).exists() for name in ("dagster.yaml", "dagster.yml")):
+        with written_whole(home / "dagster.yaml") as partial:
+            partial.write_bytes(SETTINGS.read_bytes())

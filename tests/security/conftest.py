@@ -1,0 +1,174 @@
+"""A real `persona-assets ui` and a real `persona-assets run`, both watched, with secrets in their environment."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from persona_assets.instance import make_home
+from persona_assets.registry import Registry
+from tests.security.sockets import Listener, listeners, tree
+
+GUARD = Path(__file__).with_name("guard")
+# What must turn up nowhere: random, so that finding one is no accident.
+SECRETS = {
+    "HF_TOKEN": f"hf_{secrets.token_hex(16)}",
+    "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+    "OPENAI_API_KEY": f"sk-{secrets.token_hex(16)}",
+    "PERSONA_ASSETS_WEBHOOK": f"http://127.0.0.1:9/services/{secrets.token_hex(12)}",
+    "DATABASE_URL": f"postgresql://dagster:{secrets.token_hex(12)}@127.0.0.1:9/runs",
+    "HF_ENDPOINT": f"http://reader:{secrets.token_hex(12)}@127.0.0.1:9",
+    "PIP_INDEX_URL": f"http://reader:{secrets.token_hex(12)}@127.0.0.1:9/simple",
+}
+# What of each is the secret: a password within an address, the last part of a path, or all of it.
+NEEDLES = [re.search(r"://[^/]*:([0-9a-f]{24})@|/([0-9a-f]{24})$|^([^:]+)$", value) for value in SECRETS.values()]
+TOKENS = [next(part for part in found.groups() if part) for found in NEEDLES if found]
+
+
+def leaked(*places: Path | str | bytes) -> list[str]:
+    """Where one of the secrets stands: in text, in a file, or in any file below a folder."""
+    found = []
+    for place in places:
+        files = [place] if not isinstance(place, Path) else [place] if place.is_file() else sorted(place.rglob("*"))
+        for file in files:
+            if isinstance(file, Path) and not file.is_file():
+                continue
+            content = file.read_bytes() if isinstance(file, Path) else file
+            content = content.encode() if isinstance(content, str) else content
+            found += [f"{file!s:.200}" for token in TOKENS if token.encode() in content]
+    return found
+
+
+def watched_environment(home: Path, audit: Path) -> dict[str, str]:
+    """This process's environment with the secrets, an instance's folder, and the guard."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "DO_NOT_TRACK")}
+    return kept | SECRETS | {
+        "DAGSTER_HOME": str(home),
+        "HF_HOME": str(home.parent / "hub"),
+        "PYTHONPATH": str(GUARD),
+        "PERSONA_ASSETS_AUDIT": str(audit),
+    }  # fmt: skip
+
+
+def audited(audit: Path) -> list[dict[str, Any]]:
+    """What the guard wrote."""
+    return [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """The tests' study at layers that the tiny model has, with few resamples and no marker to train."""
+    study = yaml.safe_load((repository / "tests" / "small_study.yaml").read_text())
+    for field_ in ("sources", "marker", "training_questions"):
+        study.pop(field_)
+    file = tmp_path_factory.mktemp("study") / "study.yaml"
+    file.write_text(yaml.safe_dump(study | {"layers": [0, 2]}, sort_keys=False))
+    return file
+
+
+@dataclass
+class Served:
+    """A page that is up, and what was seen of its processes while it was."""
+
+    address: str
+    home: Path
+    log: Path
+    audit: Path
+    process: psutil.Process
+    listeners: set[Listener] = field(default_factory=set)
+    commands: list[list[str]] = field(default_factory=list)
+    environments: list[dict[str, str]] = field(default_factory=list)
+
+    def look(self) -> None:
+        self.listeners |= listeners(self.process.pid)
+        for process in tree(self.process.pid):
+            try:
+                self.commands.append(process.cmdline())
+                self.environments.append(process.environ())
+            except psutil.NoSuchProcess:
+                continue
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Iterator[Served]:
+    """`persona-assets ui --private` in a new instance's folder, up and with its definitions loaded."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "tmp").mkdir()
+    home, log, audit = folder / "home", folder / "log", folder / "audit"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [
+        sys.executable,
+        "-m",
+        "persona_assets.cli",
+        "ui",
+        "--private",
+        "--port",
+        port,
+        "--study",
+        str(tiny_study),
+    ]
+    with log.open("w") as output:
+        server = psutil.Popen(
+            command, env=watched_environment(home, audit) | {"TMPDIR": str(folder / "tmp")}, stdout=output, stderr=output, start_new_session=True,
+            umask=0,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"Serving dagster-webserver on (http://\S+)", log.read_text())):
+            assert server.is_running(), log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        seen = Served(found[1], home, log, audit, server)
+        seen.look()
+        # Asking for the definitions starts whatever has to be started for them.
+        body = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+        request = urllib.request.Request(f"{seen.address}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert b"generations" in answer.read()
+        seen.look()
+        yield seen
+    finally:
+        for process in tree(server.pid):
+            process.kill()  # Dagster takes eight seconds to end by itself
+
+
+@dataclass
+class Ran:
+    """A run that is over: everything that it printed and wrote."""
+
+    home: Path
+    output: str
+    audit: Path
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path, _tiny: Path, repository: Path) -> Ran:
+    """`persona-assets run` on the tiny model, in a new instance's folder, with a umask that allows everything."""
+    folder = tmp_path_factory.mktemp("ran")
+    home, audit = folder / "home", folder / "audit"
+    environment = watched_environment(home, audit)
+    program = [sys.executable, str(Path(__file__).with_name("traced.py"))]
+    make_home(home)
+    Registry(home / "checkpoints.yaml").add("tiny", {"path": str(_tiny)})
+    done = subprocess.run(
+        [*program, "run", "--study", str(tiny_study), "--checkpoint", "tiny"],
+        env=environment, cwd=repository, capture_output=True, text=True, umask=0,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    output = done.stdout + done.stderr
+    return Ran(home, output, audit)
