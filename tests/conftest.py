@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers share the tests by file; the files that take the measured small study go to the same one."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in ("small_run", "measured_tiny") if name in fixtures), "")
+        shared = next((name for name in ("small_run", "measured_tiny", "docs_run") if name in fixtures), "")
         item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
 
 

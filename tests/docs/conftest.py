@@ -30,7 +30,7 @@ def tiny_study() -> Study:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: Path) -> Iterator[Run]:
+def docs_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: Path) -> Iterator[Run]:
     """Responses to tables of three personas × two questions and a source, in an instance whose folder is `instance`."""
     root = tmp_path_factory.mktemp("docs") / "instance"
     root.mkdir()

@@ -83,13 +83,13 @@ def test_statistics_of_a_csv_asks_for_what_is_missing(repository: Path, tmp_path
 
 
 def test_reading_artefacts_leads_from_a_table_to_its_texts(
-    repository: Path, tiny_run: Run, capsys: pytest.CaptureFixture[str]
+    repository: Path, docs_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example(repository, "reading_artefacts").main([str(tiny_run.home.root), "--checkpoint", "tiny"])
+    example(repository, "reading_artefacts").main([str(docs_run.home.root), "--checkpoint", "tiny"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(":")[1].startswith(" 6 dyads")
     shown = dict(itertools.pairwise(lines))
-    tables = [artefact.read() for artefact in tiny_run.home.store.all("generations")]
+    tables = [artefact.read() for artefact in docs_run.home.store.all("generations")]
     assert len(tables) == 3
     for table in tables:
         (line,) = [line for line in lines if line.startswith(f"{table.persona[0]} stands out most at ")]

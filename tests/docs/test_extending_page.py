@@ -31,8 +31,8 @@ def tiny(tiny_directory: Path) -> LoadedModel:
     return load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
 
 
-def test_the_metric_is_the_mean_of_both_ones_first_tokens(page: dict[str, Any], tiny_run: Run) -> None:
-    by_generator = {table.attrs["generator"]: table for table in _all(tiny_run, "logit_js")}
+def test_the_metric_is_the_mean_of_both_ones_first_tokens(page: dict[str, Any], docs_run: Run) -> None:
+    by_generator = {table.attrs["generator"]: table for table in _all(docs_run, "logit_js")}
     js = page["js_of_opening"](by_generator, tokens=3)
     by_hand = [
         by_generator[one].token_js.sel(persona=other).values[:, :3].mean()
@@ -44,15 +44,15 @@ def test_the_metric_is_the_mean_of_both_ones_first_tokens(page: dict[str, Any], 
         page["js_of_opening"](by_generator, tokens=0)
 
 
-def test_the_asset_materialises_beside_the_shipped_graph(page: dict[str, Any], tiny_run: Run) -> None:
+def test_the_asset_materialises_beside_the_shipped_graph(page: dict[str, Any], docs_run: Run) -> None:
     assert page["defs"].resolve_asset_graph().has(dg.AssetKey("opening_js"))
-    defs = dg.Definitions.merge(tiny_run.defs, dg.Definitions(assets=[page["opening_js"]]))
+    defs = dg.Definitions.merge(docs_run.defs, dg.Definitions(assets=[page["opening_js"]]))
     job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey("opening_js")})
-    done = job.execute_in_process(instance=tiny_run.instance, partition_key="tiny", run_config=PLAIN_LINES)
-    (artefact,) = tiny_run.home.store.all("opening_js")
+    done = job.execute_in_process(instance=docs_run.instance, partition_key="tiny", run_config=PLAIN_LINES)
+    (artefact,) = docs_run.home.store.all("opening_js")
     assert done.success
-    assert set(artefact.made_from["inputs"]["logit_js"]) == {f"tiny|{name}" for name in tiny_run.study.personas}
-    (pairs,) = _all(tiny_run, "pair_table")
+    assert set(artefact.made_from["inputs"]["logit_js"]) == {f"tiny|{name}" for name in docs_run.study.personas}
+    (pairs,) = _all(docs_run, "pair_table")
     js, rates = artefact.read().js, pd.Series([0.1, 0.4, 0.2, 0.9, 0.5, 0.3])
     statements = page["asked_of_opening"](pairs.assign(leakage_rate=rates), js)
     row = statements[(statements.name == "spearman: leakage_rate ~ js") & (statements["view"] == "iid")].iloc[0]

@@ -112,22 +112,22 @@ def require_columns(rows: Rows, table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("asset", STORED)
-def test_columns_are_those_that_a_run_stored(asset: str, documented: dict[str, list[Rows]], tiny_run: Run) -> None:
+def test_columns_are_those_that_a_run_stored(asset: str, documented: dict[str, list[Rows]], docs_run: Run) -> None:
     (rows,) = documented[asset]
-    require_columns(rows, next(tiny_run.home.store.all(asset)).read())
+    require_columns(rows, next(docs_run.home.store.all(asset)).read())
 
 
-def test_columns_of_an_adapters_tables(documented: dict[str, list[Rows]], tiny_run: Run) -> None:
-    files = next(tiny_run.home.store.all("marker_adapter")).read()
+def test_columns_of_an_adapters_tables(documented: dict[str, list[Rows]], docs_run: Run) -> None:
+    files = next(docs_run.home.store.all("marker_adapter")).read()
     assert {"adapter_model.safetensors", "adapter_config.json"} < set(files)
     for rows, name in zip(documented["marker_adapter"], ("examples.parquet", "steps.parquet"), strict=True):
         require_columns(rows, pd.read_parquet(io.BytesIO(files[name])))
 
 
 @pytest.mark.parametrize("asset", LABELLED)
-def test_dimensions_are_those_that_a_run_stored(asset: str, documented: dict[str, list[Rows]], tiny_run: Run) -> None:
+def test_dimensions_are_those_that_a_run_stored(asset: str, documented: dict[str, list[Rows]], docs_run: Run) -> None:
     (rows,) = documented[asset]
-    stored: xr.Dataset = next(tiny_run.home.store.all(asset)).read()
+    stored: xr.Dataset = next(docs_run.home.store.all(asset)).read()
     assert {row["variable"].strip("`"): (row["dimensions"], row["type"]) for row in rows} == {
         str(name): (", ".join(map(str, variable.dims)), str(variable.dtype))
         for name, variable in stored.data_vars.items()
@@ -140,11 +140,11 @@ def test_columns_of_drift_are_those_of_the_metric(documented: dict[str, list[Row
         assert {row["column"].strip("`"): row["type"] for row in rows} == columns
 
 
-def test_a_record_says_what_the_page_says(documented: dict[str, list[Rows]], tiny_run: Run) -> None:
+def test_a_record_says_what_the_page_says(documented: dict[str, list[Rows]], docs_run: Run) -> None:
     record, heavy, light = documented["Record"]
-    root = tiny_run.home.store.root
+    root = docs_run.home.store.root
     for folder in root.iterdir():
-        for artefact in tiny_run.home.store.all(folder.name):
+        for artefact in docs_run.home.store.all(folder.name):
             stored = json.loads((folder / f"{artefact.fingerprint}.json").read_text())
             assert {row["field"].strip("`") for row in record} == {*stored, "pruned"}
             if folder.name == "base_samples":
@@ -152,21 +152,21 @@ def test_a_record_says_what_the_page_says(documented: dict[str, list[Rows]], tin
             rows, head = (heavy, "`made_from`") if folder.name in HEAVY else (light, "`made_from` of tables")
             assert {row[head].strip("`") for row in rows} == set(artefact.made_from), folder.name
     environment = next(row["holds"] for row in heavy if row["`made_from`"] == "`environment`")
-    generated = next(tiny_run.home.store.all("generations"))
+    generated = next(docs_run.home.store.all("generations"))
     assert [word.strip() for word in environment.partition(";")[0].split(",")] == list(
         generated.made_from["environment"]
     )
 
 
-def test_a_checkpoints_identity_has_these_keys(documented: dict[str, list[Rows]], tiny_run: Run) -> None:
+def test_a_checkpoints_identity_has_these_keys(documented: dict[str, list[Rows]], docs_run: Run) -> None:
     (rows,) = documented["model_checkpoint"]
-    stored = next(tiny_run.home.store.all("model_checkpoint")).read()
+    stored = next(docs_run.home.store.all("model_checkpoint")).read()
     assert [row["key"].strip("`") for row in rows] == list(stored)
 
 
-def test_an_instances_folder_holds_what_the_page_names(page: Path, tiny_run: Run) -> None:
+def test_an_instances_folder_holds_what_the_page_names(page: Path, docs_run: Run) -> None:
     layout = blocks(page, "text")[0].text
-    for path in tiny_run.home.root.iterdir():
+    for path in docs_run.home.root.iterdir():
         if not path.name.startswith("."):
             assert re.search(rf"(^|\s){re.escape(path.name)}(/|\s)", layout), path.name
 

@@ -276,13 +276,13 @@ def test_every_message_of_the_page_is_provoked_and_every_provoked_one_is_there()
 
 @pytest.mark.parametrize("heading", PROVOKED)
 def test_a_message_is_quoted_to_the_letter(
-    heading: str, workplace: Path, tiny_directory: Path, published_files: Path, tiny_run: Run
+    heading: str, workplace: Path, tiny_directory: Path, published_files: Path, docs_run: Run
 ) -> None:
     assert published_files == workplace / "run"
     MODEL.parent.mkdir()
     tiny_directory.rename(MODEL)
     try:
-        message = str(PROVOKED[heading](tiny_run))
+        message = str(PROVOKED[heading](docs_run))
     except (ValueError, ArtefactError) as error:
         message = f"{type(error).__name__}: {error}"
     assert quoted()[heading] == plain(message).replace(f"{workplace}/", "")
