@@ -85,7 +85,8 @@ def render_report(
             script_hash=_hash(script),
             study=study,
             checkpoint=checkpoint,
-            provenance=provenance,
+            provenance={name: facts for name, facts in provenance.items() if name != "stages"},
+            stages=_stages(provenance.get("stages")),
             headline=numbers,
             matrix=matrix_cells(logit_js_matrix, numbers["generators"]),
             intervals=interval_text(logit_js_matrix),
@@ -119,6 +120,18 @@ def _hash(script: str) -> str:
 def _pair_id(first: str, second: str) -> str:
     """Where on the page a pair has its row, whichever of the two is named first."""
     return "pair-" + "--".join(sorted((first, second)))
+
+
+def _stages(stages: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any] | None:
+    """Stages as rows: a column a fact in which they differ; the facts that they share, apart."""
+    if not stages:
+        return None
+    names = list(dict.fromkeys(name for facts in stages.values() for name in facts))
+    first = next(iter(stages.values()))
+    missing = object()
+    shared = {n: first.get(n) for n in names if all(f.get(n, missing) == first.get(n) for f in stages.values())}
+    shared = shared if len(stages) > 1 else {}
+    return {"columns": [name for name in names if name not in shared], "rows": stages, "shared": shared}
 
 
 def _texts(

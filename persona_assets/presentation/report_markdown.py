@@ -121,7 +121,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterable[str]:
 
 def _written(value: Any) -> str:
     if isinstance(value, Link):
-        return f"[{markdown(value.text)}](<{value.url}>)"
+        return markdown(value.text)  # its address is of a page that a reader elsewhere does not reach
     if isinstance(value, Mapping):
         return ", ".join(f"{markdown(key)} {_written(inner)}" for key, inner in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -9,13 +9,17 @@
   };
 
   // A link into something folded unfolds it.
-  const unfold = () => {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const unfold = (hash) => {
+    const target = document.getElementById(decodeURIComponent(hash.slice(1)));
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
-    if (target) target.scrollIntoView();
+    return target;
   };
-  addEventListener("hashchange", unfold);
-  if (location.hash) unfold();
+  addEventListener("click", (event) => {
+    const link = event.target.closest?.('a[href^="#"]');
+    if (link) unfold(link.hash);
+  });
+  addEventListener("hashchange", () => unfold(location.hash)?.scrollIntoView());
+  if (location.hash) unfold(location.hash)?.scrollIntoView();
 
   // Tables: a header sorts (up, down, as it was), a field filters. Rows stay with the heading of their group.
   const numberOf = (text) => {
