@@ -14,6 +14,7 @@ from persona_assets.reading import (
     LARGEST_JSON,
     MIB,
     UnreadableError,
+    named,
     parse_json,
     read_json,
     read_text,
@@ -141,7 +142,7 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
         for tensor, name in shards.items():
             if not isinstance(name, str) or not _is_shard(name):
                 raise CheckpointError(
-                    f"{index}: weight_map: {shown(tensor)[1:-1]}: found {shown(name)}; "
+                    f"{index}: weight_map: {named(tensor)}: found {shown(name)}; "
                     "expected the name of a safetensors file beside it"
                 )
         names = sorted(set(shards.values()))
@@ -175,9 +176,12 @@ def _whole(file: Path) -> None:
 
     try:
         with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8).rjust(8, b"\xff"))
-            if not 0 < length <= os.fstat(stream.fileno()).st_size - 8:
-                raise UnreadableError(file, f"the header's length is {length}, which is more than the file holds")
+            size = os.fstat(stream.fileno()).st_size
+            if size < 8:
+                raise UnreadableError(file, f"{size} bytes; expected eight that say how long the header is")
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if not 0 < length <= size - 8:
+                raise UnreadableError(file, f"the header's length is {length}, of a file of {size} bytes")
             if length > LARGEST_HEADER:
                 raise UnreadableError(file, f"a header of {length} bytes; expected at most {LARGEST_HEADER}")
             header = parse_json(stream.read(length).decode("utf-8"), file, LARGEST_HEADER)
@@ -187,6 +191,8 @@ def _whole(file: Path) -> None:
             pass
     except (SafetensorError, OSError, ValueError) as error:
         problem = error.problem if isinstance(error, UnreadableError) else error
+        if isinstance(error, UnicodeDecodeError):
+            problem = f"byte {error.start} of its header is not UTF-8"
         raise CheckpointError(
             f"{file} is not a whole safetensors file: {shortened(problem, 500)}; it is still being written or was cut"
         ) from error

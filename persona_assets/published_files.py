@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from persona_assets import reading
-from persona_assets.reading import LARGEST_JSON, UnreadableError, shown
+from persona_assets.reading import LARGEST_JSON, UnreadableError, named, shown
 
 Floats = NDArray[np.float64]
 
@@ -104,9 +104,10 @@ def read_csv(file: Path, columns: Sequence[str], most_rows: int) -> pd.DataFrame
     try:
         table = csv_files.read_csv(file, most_rows + 1)
     except ValueError as error:
-        raise PublishedRunError(f"{file}: cannot be read: {error}; expected a CSV table") from error
+        expected = "" if "expected" in str(error) else "; expected a CSV table"
+        raise PublishedRunError(f"{file}: cannot be read: {error}{expected}") from error
     if absent := [column for column in columns if column not in table.columns]:
-        found = shown(", ".join(table.columns))[1:-1]
+        found = named(", ".join(table.columns))
         raise PublishedRunError(f"{file}: columns {', '.join(absent)} are missing; found {found}")
     if len(table) > most_rows:
         raise PublishedRunError(f"{file}: more than {most_rows} rows; expected at most one for each that there can be")
@@ -147,5 +148,5 @@ def kind_of(value: Any) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    first = ", ".join(shown(name, 60)[1:-1] for name in names[:12])
+    first = ", ".join(named(name, 60) for name in names[:12])
     return first if len(names) <= 12 else f"{first}, … ({len(names)} in all)"

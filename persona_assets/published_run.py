@@ -42,7 +42,7 @@ from persona_assets.published_files import (
     read_json,
     same_names,
 )
-from persona_assets.reading import LARGEST_JSON, shown
+from persona_assets.reading import LARGEST_JSON, named, shown
 
 # A published mean was taken in float64 and written in full; a published cosine came out of float32.
 MEAN_TOLERANCE, COSINE_TOLERANCE = 1e-9, 1e-5
@@ -173,9 +173,7 @@ def _personas(file: Path) -> dict[str, dict[str, Any]]:
     content = mapping(file, read_json(file), "name → prompt, category, related_to")
     for name, persona in content.items():
         if not isinstance(persona, dict) or not isinstance(persona.get("prompt"), str):
-            raise PublishedRunError(
-                f"{file}: {shown(name)[1:-1]}: prompt is missing or no text; expected the system prompt"
-            )
+            raise PublishedRunError(f"{file}: {named(name)}: prompt is missing or no text; expected the system prompt")
     fields = ("prompt", "category", "related_to")
     return {name: {key: persona[key] for key in fields if key in persona} for name, persona in content.items()}
 
@@ -311,7 +309,7 @@ def _cosines_of_dyads(
     found: dict[tuple[str, int], Floats] = {}
     js = np.mean([dataset.js.mean("question").to_numpy() for dataset in logit_js.values()], axis=0)
     for line, row in enumerate(table.to_dict("records"), start=1):
-        place = f"row {line} ({shown(row['source'], 60)[1:-1]} → {shown(row['target'], 60)[1:-1]})"
+        place = f"row {line} ({named(row['source'], 60)} → {named(row['target'], 60)})"
         i, j = (place_of(file, f"{place}: {side}", row[side], names) for side in ("source", "target"))
         if "js" in row and abs(number(file, f"{place}: js", row["js"], 0.0, math.log(2)) - js[i, j]) > MEAN_TOLERANCE:
             raise PublishedRunError(
@@ -339,7 +337,7 @@ def _source_rates(file: Path, baseline: str, names: Sequence[str], logit_js: dic
     js = np.mean([dataset.js.mean("question").to_numpy() for dataset in logit_js.values()], axis=0)
     rows = []
     for line, row in enumerate(table.to_dict("records"), start=1):
-        place = f"row {line} ({shown(row['persona'], 60)[1:-1]})"
+        place = f"row {line} ({named(row['persona'], 60)})"
         persona = place_of(file, place, row["persona"], names)
         kept: dict[str, Any] = {
             "persona": row["persona"],

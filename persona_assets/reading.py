@@ -18,7 +18,9 @@ LARGEST_JSON = 8 * MIB
 DEEPEST = 64
 # Of a value, so that a file of nothing but commas does not become a hundred times its size in memory.
 _BYTES_A_VALUE = 20
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONGEST_WHOLE = 400  # digits: more than a float holds, fewer than Python refuses to read
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -45,6 +47,12 @@ def shown(value: Any, length: int = 120) -> str:
     except (ValueError, RecursionError):  # a number of more digits than Python writes; lists within lists
         return f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= length else f"{text[: length // 2]} … {text[-length // 4 :]} ({len(text)} characters)"
+
+
+def named(name: str, length: int = 60) -> str:
+    """A name that somebody gave, without quotes: nothing in it that moves a cursor, cut where it is long."""
+    text = repr(name[:length])[1:-1]
+    return text if len(name) <= length else f"{text}…"
 
 
 def shortened(text: object, length: int = 2000) -> str:
@@ -109,54 +117,94 @@ def parse_json(text: str, file: Path, largest: int = LARGEST_JSON, *, infinities
             usually do.
     """
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise UnreadableError(file, f"{shown(twice)} stands twice; expected it once")
-        return content
-
-    def constant(name: str) -> str:
-        if not infinities:
-            raise UnreadableError(file, f"found {shown(name)[1:-1]}; expected finite numbers only")
-        return name
-
-    def finite(digits: str) -> float | str:
-        return number if math.isfinite(number := float(digits)) else constant(digits)
-
     values = text.count(",") + text.count("[") + text.count("{")
     if values > largest // _BYTES_A_VALUE:
         raise UnreadableError(file, f"holds about {values} values; expected at most {largest // _BYTES_A_VALUE}")
+    odd = _Odd()
     try:
-        content = json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_float=finite)
-    except UnreadableError:
-        raise
+        content = json.loads(
+            text,
+            object_pairs_hook=odd.object,
+            parse_constant=odd.number,
+            parse_float=odd.fraction,
+            parse_int=odd.whole,
+        )
     except RecursionError:
         raise UnreadableError(file, f"has lists within lists; expected at most {DEEPEST} levels") from None
     except ValueError as error:
         raise UnreadableError(file, f"is not JSON, or cut short: {shortened(error, 300)}") from error
-    _check_nesting(content, file, bool(_SURROGATE.search(text)))
+    _require_few_levels(content, file)
+    if (odd.objects or (odd.numbers and not infinities)) or _ESCAPED_SURROGATE.search(text):
+        _find_odd(content, file, infinities)
     return content
 
 
-def _check_nesting(content: Any, file: Path, surrogates: bool) -> None:
-    """Level by level, without recursion: how deep it goes, and whether its text can be written as UTF-8 again."""
+class _NotFinite(str):
+    """A number that is none, as it was written."""
+
+
+class _Twice(dict[str, Any]):
+    """An object that has a name twice."""
+
+    name = ""
+
+
+class _Odd:
+    """Notes while JSON is read that there is something odd, so that only then it is looked for, with its place."""
+
+    objects = numbers = False
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) == len(pairs):
+            return content
+        self.objects, twice = True, _Twice(content)
+        twice.name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        return twice
+
+    def number(self, written: str) -> str:
+        self.numbers = True
+        return _NotFinite(written)
+
+    def fraction(self, digits: str) -> float | str:
+        return number if math.isfinite(number := float(digits)) else self.number(digits)
+
+    def whole(self, digits: str) -> int | str:
+        return int(digits) if len(digits) < _LONGEST_WHOLE else self.number(digits)
+
+
+def _require_few_levels(content: Any, file: Path) -> None:
+    """Level by level, without recursion."""
     level = [content]
     for _ in range(DEEPEST + 1):
         inside: list[Any] = []
         for value in level:
             if isinstance(value, dict):
                 inside += value.values()
-                if surrogates:
-                    inside += value
             elif isinstance(value, list):
                 inside += value
-            elif surrogates and isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-                raise UnreadableError(file, f"found {shown(value)}, which holds half a surrogate pair; expected text")
         if not inside:
             return
         level = inside
     raise UnreadableError(file, f"is nested deeper than {DEEPEST} levels; expected fewer")
+
+
+def _find_odd(value: Any, file: Path, infinities: bool, place: tuple[str, ...] = ()) -> None:
+    """Says the first odd thing with its place; the content is not deep any more."""
+    here = f"{'.'.join(place)}: " if place else ""
+    if isinstance(value, _Twice):
+        raise UnreadableError(file, f"{here}{shown(value.name)} stands twice; expected it once")
+    if isinstance(value, _NotFinite) and not infinities:
+        raise UnreadableError(file, f"{here}found {named(value)}; expected a finite number")
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise UnreadableError(file, f"{here}found {shown(value)}, which holds half a surrogate pair; expected text")
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _find_odd(key, file, infinities, place)
+            _find_odd(part, file, infinities, (*place, named(key)))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            _find_odd(part, file, infinities, (*place, str(number)))
 
 
 def _require_regular(file: Path, status: os.stat_result) -> None:

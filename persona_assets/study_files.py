@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from persona_assets.reading import named, shown
 from persona_assets.study import NAME, Study, StudyError
 from persona_assets.yaml_files import describe_errors, read_yaml
 
@@ -29,11 +30,13 @@ def load_study(name_or_path: str | Path | None = None) -> Study:
                 f"{path}: found {type(content).__name__}; expected a mapping with name, baseline, personas, …"
             )
         study = Study.model_validate(content)
-        named = {field: getattr(study, field) for field in ("leakage", "source_rates") if getattr(study, field)}
-        files = {field: path.absolute().parent / file for field, file in named.items()}
+        given = {field: getattr(study, field) for field in ("leakage", "source_rates") if getattr(study, field)}
+        files = {field: path.absolute().parent / file for field, file in given.items()}
         for field, file in files.items():
             if not _exists(file):
-                raise ValueError(f"{path}: {field}: {file} is not there; expected a file or folder of counts")
+                raise ValueError(
+                    f"{path}: {field}: {named(str(file), 300)} is not there; expected a file or folder of counts"
+                )
         return study.model_copy(update=files)
     except ValidationError as error:
         raise StudyError(f"{path}: {describe_errors(error)}") from None
@@ -49,18 +52,19 @@ def study_path(name_or_path: str | Path) -> Path:
     """
     folders = [Path(str(resources.files("persona_assets") / "studies")), imported_studies()]
     for folder in folders:
-        if (by_name := folder / f"{name_or_path}.yaml").is_file() and NAME.fullmatch(str(name_or_path)):
+        by_name = folder / f"{name_or_path}.yaml"
+        if NAME.fullmatch(str(name_or_path)) and _exists(by_name) and by_name.is_file():
             return by_name
-    if (path := Path(name_or_path)).is_file():
+    if _exists(path := Path(name_or_path)) and path.is_file():
         return path
     names = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
-    raise StudyError(f"study {str(name_or_path)!r}: no such file; expected a YAML file or one of {names}")
+    raise StudyError(f"study {shown(str(name_or_path))}: no such file; expected a YAML file or one of {names}")
 
 
 def _exists(file: Path) -> bool:
     try:
         return file.exists()
-    except OSError:  # a name longer than file systems take
+    except (OSError, ValueError):  # a name longer than file systems take, or with a NUL in it
         return False
 
 

@@ -11,13 +11,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from persona_assets.reading import DEEPEST, MIB, UnreadableError, read_text, shortened, shown
+from persona_assets.reading import DEEPEST, MIB, UnreadableError, named, read_text, shortened, shown
 
 LARGEST_YAML = 2 * MIB
 MOST_VALUES = 50_000
 LONGEST_NUMBER = 40
 MOST_FAULTS = 12
-_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_TAG = "tag:yaml.org,2002:"
+_KINDS = {
+    f"{_TAG}int": "whole number",
+    f"{_TAG}float": "number",
+    f"{_TAG}bool": "truth value",
+    f"{_TAG}timestamp": "date",
+}
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
 # libyaml is ten times as fast; it comes with PyYAML's wheels.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -27,7 +34,7 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]  # one of two classes
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         if not isinstance(node, yaml.MappingNode):
-            raise yaml.MarkedYAMLError(problem=f"found {node.tag}; expected a mapping", problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"found a {node.id}; expected a mapping", problem_mark=node.start_mark)
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -44,16 +51,21 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]  # one of two classes
         return content
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """PyYAML lets Python's own errors through where a value is not of the kind that its form or tag promises."""
+        """Of the plain kinds only: a set has no order, and studies have one.
+
+        PyYAML lets Python's own errors through where a value is not of the kind that its form or tag promises.
+        """
+        if node.tag.removeprefix(_TAG) in ("set", "omap", "pairs", "binary"):
+            problem = f"found !!{node.tag.removeprefix(_TAG)}; expected text, numbers, lists and mappings"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         try:
             if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:  # 1:1:1…, to the base 60, can take minutes
                 raise ValueError
             return super().construct_object(node, deep)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            raise yaml.MarkedYAMLError(
-                problem=f"found {shown(node.value)}, which is no {node.tag.rpartition(':')[2]}; expected one or quotes",
-                problem_mark=node.start_mark,
-            ) from error
+            kind = _KINDS.get(node.tag, "such thing")
+            problem = f"found {shown(node.value)}, which is no {kind}; expected one, or text in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def read_yaml(path: Path) -> Any:
@@ -80,7 +92,7 @@ def parse_yaml(text: str, path: Path) -> Any:
         within = f", {error.context} from {_in_words(error.context_mark)}" if error.context_mark else ""
         raise UnreadableError(path, f"{place}{shortened(error.problem, 500)}{within}") from error
     except yaml.YAMLError as error:
-        raise UnreadableError(path, f"is not YAML: {shortened(error, 500)}") from error
+        raise UnreadableError(path, f"is not YAML: {shortened(' '.join(str(error).split()), 500)}") from error
 
 
 def _require_bounds(text: str) -> None:
@@ -126,7 +138,7 @@ def describe_errors(error: ValidationError) -> str:
 
 def _describe(found: Any) -> str:
     field = ".".join(
-        shown(part, 60)[1:-1] if isinstance(part, str) else str(part)
+        named(part, 60) if isinstance(part, str) else str(part)
         for part in found["loc"]
         if part not in ("int", "float", "literal['all']", "tuple[str, ...]")
     )

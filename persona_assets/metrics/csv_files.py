@@ -24,7 +24,10 @@ def read_csv(path: Path, most_rows: int | None = None) -> pd.DataFrame:
     Raises:
         ValueError: it cannot be read, is no table, or names a column twice; says why, without the file's name.
     """
-    text = regular_file(path).decode("utf-8-sig")
+    try:
+        text = regular_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
     if "\0" in text:
         raise ValueError("holds a NUL character, so it is no text")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -62,6 +65,11 @@ def regular_file(path: Path, largest: int = LARGEST) -> bytes:
     if (size := max(status.st_size, len(content))) > largest:
         raise ValueError(f"is {size / 2**20:.1f} MiB; expected at most {largest / 2**20:.0f} MiB; it was not read")
     return content
+
+
+def named(name: str) -> str:
+    """A name that somebody gave, without quotes, cut where it is long."""
+    return shown(name)[1:-1] if len(name) < 70 else f"{name[:60]!r}…"
 
 
 def shown(value: object, length: int = 80) -> str:

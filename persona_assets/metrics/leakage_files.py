@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from persona_assets.metrics.csv_files import LARGEST, read_csv, regular_file, shown
+from persona_assets.metrics.csv_files import LARGEST, named, read_csv, regular_file, shown
 from persona_assets.metrics.leakage import LeakageError, build_leakage_table, check_leakage_table
 
 _MOST_VALUES = 200_000
@@ -46,7 +46,8 @@ def _read_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
             return table.mask(table == "", None)
         return _read_parquet(regular_file(path), most_rows)
     except Exception as error:  # what a damaged file raises depends on the reader
-        raise LeakageError(f"{path}: cannot be read: {str(error)[:500]}; expected a {suffix[1:]} table") from error
+        expected = "" if "expected" in str(error) else f"; expected a {suffix[1:]} table"
+        raise LeakageError(f"{path}: cannot be read: {str(error)[:500]}{expected}") from error
 
 
 def _read_parquet(content: bytes, most_rows: int) -> pd.DataFrame:
@@ -144,7 +145,9 @@ def _read_targets(file: Path) -> list[tuple[str, Any]]:
             raise ValueError(f"more than {_MOST_VALUES} values")
         # NaN stays a text, so that it is found wrong at its place.
         content = json.loads(text, object_pairs_hook=_Pairs, parse_constant=str)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise LeakageError(f"{file}: is not JSON: lists within lists; expected target → found, total, rate") from None
+    except ValueError as error:
         raise LeakageError(f"{file}: is not JSON: {str(error)[:500]}; expected target → found, total, rate") from error
     if not isinstance(content, _Pairs):
         raise LeakageError(f"{file}: found {type(content).__name__}; expected a mapping from target to counts")
@@ -156,9 +159,7 @@ def _as_mapping(file: Path, target: str, entry: Any) -> Any:
         return entry
     twice = [name for name, times in Counter(name for name, _ in entry).items() if times > 1]
     if twice:
-        raise LeakageError(
-            f"{file}: {shown(target)[1:-1]}: {shown(', '.join(twice))[1:-1]} stands twice; expected it once"
-        )
+        raise LeakageError(f"{file}: {named(target)}: {named(', '.join(twice))} stands twice; expected it once")
     return dict(entry)
 
 

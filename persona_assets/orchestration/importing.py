@@ -32,7 +32,7 @@ from persona_assets.orchestration.partitions import CHECKPOINT, partition_key, s
 from persona_assets.orchestration.provenance import HEAVY, study_part
 from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
-from persona_assets.reading import shown
+from persona_assets.reading import named, shown
 from persona_assets.study import Study, checked_name
 from persona_assets.study_files import load_study, study_path
 from persona_assets.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
@@ -157,8 +157,7 @@ def _with_heading(content: dict[str, Any], run: PublishedRun) -> str:
 
 def _one_line(value: Any) -> str:
     """What a file says of itself, as part of a comment: a line break in it would begin a line of the study."""
-    words = " ".join(shown(value)[1:-1].split() if isinstance(value, str) else shown(value).split())
-    return "".join(letter for letter in words if letter.isprintable())
+    return named(value if isinstance(value, str) else shown(value), 200)
 
 
 def _keep_files(folder: Path, run: PublishedRun) -> None:
