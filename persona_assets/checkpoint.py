@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from persona_assets.checkpoint_files import SAFE_FILES, CheckpointError, adapter_files, model_files
 from persona_assets.digest import digest_of, digest_of_file
+from persona_assets.discretion import discreet, keep_hub_discreet
 from persona_assets.files import written_whole
 from persona_assets.reading import shown
 
@@ -58,10 +59,12 @@ class Checkpoint(BaseModel):
         from huggingface_hub.errors import HFValidationError
 
         assert self.hub is not None
+        keep_hub_discreet()
         try:
             return Path(snapshot_download(self.hub, revision=self.revision, allow_patterns=list(SAFE_FILES)))
         except (httpx2.HTTPError, HFValidationError, OSError) as error:
-            raise CheckpointError(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}") from error
+            what = discreet(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}")
+            raise CheckpointError(what) from None  # its cause's text holds the whole address
 
 
 class Identity(BaseModel):

@@ -12,6 +12,7 @@ import typer
 from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.discretion import discreet, print_traceback
 from persona_assets.instance import make_home
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
@@ -358,15 +359,16 @@ def _session(study: str | None, checkpoint: str | None, prepare: bool = True) ->
 
 
 def main() -> None:
-    """Runs the command; the project's own errors are sentences, not tracebacks."""
+    """Runs the command; the project's own errors are sentences, not tracebacks, and no error tells a secret."""
+    sys.excepthook = print_traceback
     try:
         app()
     except (StudyError, CheckpointError, ArtefactError, PublishedRunError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(discreet(f"{type(error).__name__}: {error}"))
     except (ValueError, RuntimeError) as error:
         if type(error).__name__ not in _IMPORTED_LATE:
             raise
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(discreet(f"{type(error).__name__}: {error}"))
 
 
 if __name__ == "__main__":

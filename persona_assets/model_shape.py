@@ -9,6 +9,7 @@ from typing import Any
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.checkpoint_files import LARGEST_SIZE, json_object
+from persona_assets.discretion import discreet, keep_hub_discreet
 from persona_assets.reading import shown
 from persona_assets.registry import Registry
 
@@ -123,12 +124,12 @@ def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
+    keep_hub_discreet()
     try:
         file = hf_hub_download(checkpoint.hub, "config.json", revision=checkpoint.revision)
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(
-            f"{checkpoint.name}: config.json of {checkpoint.hub} at {checkpoint.revision} cannot be fetched: {error}"
-        ) from error
+        place = f"{checkpoint.name}: config.json of {checkpoint.hub} at {checkpoint.revision}"
+        raise CheckpointError(discreet(f"{place} cannot be fetched: {error}")) from None
     return shape_of_config(Path(file), checkpoint.name)
 
 

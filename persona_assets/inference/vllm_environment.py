@@ -7,6 +7,8 @@ on is loopback.
 import re
 from collections.abc import Mapping
 
+from persona_assets.discretion import SECRET_NAME
+
 # What a person may set otherwise.
 _DEFAULTS = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -24,12 +26,10 @@ _DEFAULTS = {
 }
 # One process meets nobody. A cluster's own settings (GLOO_SOCKET_IFNAME=eth0) would have it listen to the cluster.
 _LOOPBACK = {"VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-_SECRET = re.compile(
-    r"(^|_)(TOKEN|SECRET|KEY|CREDENTIALS?|WEBHOOK)(_|$)|PASSWORD|(_URL|_URI|_DSN|_PROXY)$", re.IGNORECASE
-)
+_ADDRESS = re.compile(r"_(URL|URI|DSN|PROXY)$", re.IGNORECASE)  # may hold a password
 
 
 def worker_environment(own: Mapping[str, str]) -> dict[str, str]:
     """The environment of vLLM's process: `own` without what its name calls a secret, our defaults, and loopback."""
-    kept = {name: value for name, value in own.items() if not _SECRET.search(name)}
+    kept = {name: value for name, value in own.items() if not (SECRET_NAME.search(name) or _ADDRESS.search(name))}
     return _DEFAULTS | kept | _LOOPBACK
