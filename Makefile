@@ -25,7 +25,7 @@ types: .venv/installed-dev
 	$(BIN)/mypy
 
 tests: .venv/installed-dev .venv-vllm/installed
-	PERSONA_ASSETS_VLLM_PYTHON=$$(ls $(CURDIR)/.venv-vllm/bin/python 2>/dev/null) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	PERSONA_ASSETS_VLLM_PYTHON=$$(ls $(CURDIR)/.venv-vllm/bin/python 2>/dev/null) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 # build/docs/index.html; a broken link fails, here and in the tests
 docs: .venv/installed-dev

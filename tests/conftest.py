@@ -35,13 +35,22 @@ TEMPLATE = """\
 ' }}{% endif %}"""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers share the tests by file; the files that take the measured small study go to the same one."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in ("small_run", "measured_tiny", "docs_run") if name in fixtures), "")
-        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+# Studies that are measured once a worker: files that take one of them go to the same worker.
+MEASURED_ONCE = ("small_run", "measured_tiny", "docs_run")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Workers share the tests by file, for a file's tests share what they prepare."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            text = (config.rootpath / file).read_text(encoding="utf-8")
+            return next((name for name in MEASURED_ONCE if name in text), file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Trains a marker into a persona: LoRA on a frozen model, the loss only where the recipe puts it."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -145,11 +146,19 @@ def train_adapter(
         model.peft_config["default"].base_model_name_or_path = ""
         model.save_pretrained(str(directory), safe_serialization=True)
         (directory / "README.md").unlink(missing_ok=True)  # an empty form, with that path again
+        _sort_modules(directory / "adapter_config.json")
     finally:
         model.unload()
         loaded.model.gradient_checkpointing_disable()
         loaded.model.eval().requires_grad_(False)
     return TrainedAdapter(steps, before, after)
+
+
+def _sort_modules(file: Path) -> None:
+    """PEFT writes the names of the adapted modules, a set, in an order that changes from process to process."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def needs_checkpointing(loaded: LoadedModel, examples: Sequence[Example], batch_size: int, adapted_inputs: int) -> bool:
