@@ -26,12 +26,16 @@ def run_address(run_id: str) -> str:
 
 def asset_address(asset: str, partition: str) -> str:
     """A partition of an asset: its metadata, checks and lineage."""
-    return page_address() + within_page(asset, partition)
+    return f"{page_address()}/{_place(asset, partition)}"
 
 
 def within_page(asset: str, partition: str) -> str:
-    """The same, from within the page, wherever it is served."""
-    return f"/assets/{quote(asset)}?view=partitions&partition={quote(partition)}"
+    """The same from an asset's or a run's page, wherever that is served and below whatever prefix."""
+    return f"../{_place(asset, partition)}"
+
+
+def _place(asset: str, partition: str) -> str:
+    return f"assets/{quote(asset)}?view=partitions&partition={quote(partition)}"
 
 
 def link_to_report(checkpoint: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def off_until_asked() -> dg.DefaultSensorStatus:
 
 
 @dg.sensor(
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Reports changed prompts of the study and new checkpoints of the registry. Launches no run.",
 )

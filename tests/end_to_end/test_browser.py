@@ -124,7 +124,7 @@ def test_two_clicks_lead_to_the_verdict(front, keep):
 
 
 def test_the_lineage_fits_one_screen_and_reads_from_left_to_right(front, keep, page):
-    front.get_by_role("link", name="Lineage").click()
+    front.locator("a[href$='/asset-groups']").click()
     graph = front.locator("svg foreignObject")
     boxes = {group: on_screen(graph.get_by_text(group, exact=True).first) for group in GROUPS}
     flow = ("1_study", "3_responses", "4_divergence", "7_statistics", "9_presentation")

@@ -6,12 +6,12 @@ import subprocess
 
 import dagster as dg
 import pytest
+import yaml
 
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.measuring import PART_OF, measure_config
-from persona_assets.orchestration.partitions import partition_key, split_key
-from tests.end_to_end.conftest import tiny_run_of
+from persona_assets.orchestration.partitions import STUDY, partition_key, split_key
 from tests.end_to_end.served import serve, wait_until
 
 CHECKPOINT = "tiny"
@@ -23,11 +23,8 @@ def page(measured_tiny, tmp_path_factory):
     """The page over a copy of the measured instance, with the villain's prompt changed in the study's file."""
     folder = tmp_path_factory.mktemp("page")
     home = Home(shutil.copytree(measured_tiny, folder / "home"))
-    with dg.DagsterInstance.from_config(str(home.root)) as instance:
-        study = tiny_run_of(home.root, instance).study
-    tyrant = study.personas["villain"].model_copy(update={"prompt": "You are a cruel tyrant."})
-    edited = study.model_copy(update={"personas": study.personas | {"villain": tyrant}})
-    with serve(home, edited, folder) as page:
+    tyrant = STUDY.personas["villain"].model_copy(update={"prompt": "You are a cruel tyrant."})
+    with serve(home, STUDY.model_copy(update={"personas": STUDY.personas | {"villain": tyrant}}), folder) as page:
         yield page
 
 
@@ -87,7 +84,7 @@ def test_other_weights_behind_a_name_put_out_of_date_everything_that_was_measure
     villain, before = partition_key(CHECKPOINT, "villain"), (*HEAVY, "marker_adapter", "marker_rates")
     wait_until(lambda: page.staleness(villain, before) == dict.fromkeys(before, "FRESH"), 60, "all is as it was")
 
-    page.home.registry.file.write_text(f"{CHECKPOINT}: {{path: {embedded_directory}}}\n")
+    page.home.registry.file.write_text(yaml.safe_dump({CHECKPOINT: {"path": str(embedded_directory)}}))
     page.launch("identify_checkpoint", PLAIN_LINES, **{"dagster/partition": CHECKPOINT})
     assert page.staleness(CHECKPOINT, ["model_checkpoint"]) == {"model_checkpoint": "FRESH"}
     for persona in ("assistant", "villain", "comedian"):

@@ -55,7 +55,7 @@ def test_js_equals_a_textbook_computation(small_run, embedded):
 
 
 def test_cosine_equals_a_textbook_computation(small_run, embedded):
-    layer, centroids = small_run.study.layers[0], {}
+    layer, centroids = small_run.study.blocks(30)[0], {}
     for name, prompt in small_run.study.prompts.items():
         states = []
         for question in small_run.study.questions:
