@@ -34,8 +34,9 @@ class DiscreetFilter(logging.Filter):
 
 def keep_hub_discreet() -> None:
     """Puts the filter on huggingface_hub's own handlers; called before a hub is asked."""
-    import huggingface_hub  # noqa: F401  (makes its handler)
+    from huggingface_hub.utils import logging as hub_logging
 
+    hub_logging.get_logger("huggingface_hub")  # makes its handler
     for handler in logging.getLogger("huggingface_hub").handlers:
         if not any(isinstance(each, DiscreetFilter) for each in handler.filters):
             handler.addFilter(DiscreetFilter())

@@ -87,11 +87,11 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    config = AutoConfig.from_pretrained(**source)
+    config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
     config.architectures, config.dtype = ["LlamaForCausalLM"], torch.float32
     directory.mkdir()
     config.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(**source, trust_remote_code=False).save_pretrained(directory)
 
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     tensors = {}

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
-from persona_assets.checkpoint_files import require_own_files
+from persona_assets.checkpoint_files import adapter_files, require_own_files
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
 from persona_assets.reading import shortened
@@ -221,7 +221,8 @@ def read_stop_ids(checkpoint: Checkpoint, chat: Chat) -> list[int]:
         if (directory / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(directory)
         else:
-            generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(directory))
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)  # by default it would ask
+            generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
     found = _stop_ids(generation.eos_token_id, chat.tokenizer)
@@ -244,6 +245,11 @@ def _require_stop(stop_ids: Sequence[int], checkpoint: Checkpoint) -> None:
 def _with_adapter(model: Any, adapter: Path, name: str) -> Any:
     from peft import PeftModel
 
+    # PEFT takes pickled weights where there are no others, whatever it is asked for, and adapters of adapters.
+    _, config = adapter_files(adapter)
+    if config.get("peft_type") != "LORA":
+        found = config.get("peft_type")
+        raise CheckpointError(f"{name}: {adapter / 'adapter_config.json'}: peft_type: found {found!r}; expected 'LORA'")
     try:
         with warnings.catch_warnings():
             # PEFT only warns, and the base model would be measured as the adapter's.

@@ -26,7 +26,7 @@ _DEFAULTS = {
 }
 # One process meets nobody. A cluster's own settings (GLOO_SOCKET_IFNAME=eth0) would have it listen to the cluster.
 _LOOPBACK = {"VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-_ADDRESS = re.compile(r"_(URL|URI|DSN|PROXY)$", re.IGNORECASE)  # may hold a password
+_ADDRESS = re.compile(r"_(URL|URI|DSN|PROXY|ENDPOINT)$", re.IGNORECASE)  # may hold a password
 
 
 def worker_environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ no other; Dagster is pinned to one version, and tests/security holds that the pa
 
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 from persona_assets.orchestration.page_guard import PageGuard
@@ -18,9 +19,8 @@ PAGE = "PERSONA_ASSETS_PAGE"
 
 def dev() -> None:
     """`dagster dev`; its webserver is `page`."""
-    from dagster import _cli
-    from dagster._cli import dev as dagster_dev
-
+    command_line: Any = import_module("dagster._cli")  # neither has types
+    dagster_dev: Any = import_module("dagster._cli.dev")
     start = dagster_dev.open_ipc_subprocess
 
     def start_guarded(command: list[str], **options: Any) -> Any:
@@ -30,19 +30,19 @@ def dev() -> None:
         return start(command, **options)
 
     dagster_dev.open_ipc_subprocess = start_guarded
-    _cli.main()
+    command_line.main()
 
 
 def page() -> None:
     """`dagster_webserver`, guarded."""
-    from dagster_webserver import cli
     from dagster_webserver.webserver import DagsterWebserver
     from starlette.middleware import Middleware
 
     own = DagsterWebserver.build_middleware
     guard = Middleware(PageGuard, page=os.environ.get(PAGE, ""))
     DagsterWebserver.build_middleware = lambda self: [guard, *own(self)]  # type: ignore[method-assign]
-    cli.main()
+    webserver: Any = import_module("dagster_webserver.cli")
+    webserver.main()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real `persona-assets ui` and a real `persona-assets run`, both watched, with secrets in their environment."""
+"""A real `persona-assets ui` and a real run of the tiny model, both watched, with secrets in their environment."""
 
 import json
 import os
@@ -20,7 +20,7 @@ import yaml
 
 from persona_assets.instance import make_home
 from persona_assets.registry import Registry
-from tests.security.sockets import Listener, listeners, tree
+from tests.security.sockets import Listener, listeners, reached, tree
 
 GUARD = Path(__file__).with_name("guard")
 # What must turn up nowhere: random, so that finding one is no accident.
@@ -70,12 +70,15 @@ def audited(audit: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
-    """The tests' study at layers that the tiny model has, with few resamples and no marker to train."""
+    """The tests' study at layers that the tiny model has, with few tokens, replies and resamples."""
     study = yaml.safe_load((repository / "tests" / "small_study.yaml").read_text())
-    for field_ in ("sources", "marker", "training_questions"):
-        study.pop(field_)
+    study["layers"] = [0, 2]
+    study["statistics"] = {"permutations": 100, "resamples": 100}
+    study["marker"] |= {
+        "training": {"epochs": 1}, "replies": {"max_new_tokens": 6}, "evaluation": {"samples": 2, "max_new_tokens": 4},
+    }  # fmt: skip
     file = tmp_path_factory.mktemp("study") / "study.yaml"
-    file.write_text(yaml.safe_dump(study | {"layers": [0, 2]}, sort_keys=False))
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
     return file
 
 
@@ -89,11 +92,13 @@ class Served:
     audit: Path
     process: psutil.Process
     listeners: set[Listener] = field(default_factory=set)
+    reached: set[str] = field(default_factory=set)
     commands: list[list[str]] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
 
     def look(self) -> None:
         self.listeners |= listeners(self.process.pid)
+        self.reached |= reached(self.process.pid)
         for process in tree(self.process.pid):
             try:
                 self.commands.append(process.cmdline())
@@ -123,10 +128,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Iterat
         str(tiny_study),
     ]
     with log.open("w") as output:
-        server = psutil.Popen(
-            command, env=watched_environment(home, audit) | {"TMPDIR": str(folder / "tmp")}, stdout=output, stderr=output, start_new_session=True,
-            umask=0,
-        )  # fmt: skip
+        environment = watched_environment(home, audit) | {"TMPDIR": str(folder / "tmp")}
+        options = {"env": environment, "start_new_session": True, "umask": 0}  # a umask that allows everything
+        server = psutil.Popen(command, stdout=output, stderr=output, **options)
     try:
         deadline = time.monotonic() + 120
         while not (found := re.search(r"Serving dagster-webserver on (http://\S+)", log.read_text())):
@@ -147,6 +151,15 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Iterat
             process.kill()  # Dagster takes eight seconds to end by itself
 
 
+def without_network() -> list[str]:
+    """What starts a program where there is no network, not even loopback; nothing where the system forbids it."""
+    alone = ["unshare", "--map-root-user", "--net"]
+    try:
+        return alone if subprocess.run([*alone, "true"], capture_output=True).returncode == 0 else []
+    except OSError:  # no such command
+        return []
+
+
 @dataclass
 class Ran:
     """A run that is over: everything that it printed and wrote."""
@@ -158,15 +171,18 @@ class Ran:
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path, _tiny: Path, repository: Path) -> Ran:
-    """`persona-assets run` on the tiny model, in a new instance's folder, with a umask that allows everything."""
+    """The tiny model measured and a marker trained into it, in a new instance's folder, without a network.
+
+    Its umask allows everything.
+    """
     folder = tmp_path_factory.mktemp("ran")
     home, audit = folder / "home", folder / "audit"
     environment = watched_environment(home, audit)
-    program = [sys.executable, str(Path(__file__).with_name("traced.py"))]
+    program = [*without_network(), sys.executable, str(Path(__file__).with_name("traced.py"))]
     make_home(home)
     Registry(home / "checkpoints.yaml").add("tiny", {"path": str(_tiny)})
     done = subprocess.run(
-        [*program, "run", "--study", str(tiny_study), "--checkpoint", "tiny"],
+        [*program, str(tiny_study)],
         env=environment, cwd=repository, capture_output=True, text=True, umask=0,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

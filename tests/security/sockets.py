@@ -49,3 +49,14 @@ def listeners(pid: int) -> set[Listener]:
             ):
                 found.add(Listener(command, each.type.name, f"{each.laddr.ip} {each.laddr.port}"))
     return found
+
+
+def reached(pid: int) -> set[str]:
+    """Addresses on the other end of connections, by whatever library they were made."""
+    found = set()
+    for process in tree(pid):
+        try:
+            found |= {each.raddr.ip for each in process.net_connections("inet") if each.raddr}
+        except psutil.NoSuchProcess:
+            continue
+    return found

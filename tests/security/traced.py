@@ -1,16 +1,23 @@
-"""`persona-assets …`, with PyTorch's own unpickler written down as well: it raises no audit event."""
+"""Responses, divergence, centroids and a marker of the tiny model, with PyTorch's unpickler written down as well.
+
+Usage: traced.py STUDY, in an instance whose only checkpoint is `tiny`. PyTorch's own unpickler raises no audit event.
+"""
 
 import sys
 
+import dagster as dg
 import sitecustomize  # the guard's, which PYTHONPATH names
 import torch
 
-from persona_assets.cli import main
+from persona_assets.definitions import build_definitions
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.running import Run
+from persona_assets.study_files import load_study
 
 
 def written_down(name, function):
     def traced(*arguments, **options):
-        sitecustomize._write(name, str(arguments[0]) if arguments else "")
+        sitecustomize.write(name, str(arguments[0]) if arguments else "")
         return function(*arguments, **options)
 
     return traced
@@ -21,4 +28,9 @@ for name in ("load", "save"):
     setattr(torch.serialization, name, getattr(torch, name))
 
 if __name__ == "__main__":
-    sys.exit(main())
+    home, study = Home.of_environment(), load_study(sys.argv[1])
+    with dg.DagsterInstance.from_config(str(home.root)) as instance:
+        run = Run(instance, build_definitions(study, home), home, study, "tiny")
+        run.prepare()
+        for job in ("identify_checkpoint", "measure_personas", "train_markers"):
+            assert run.materialise_job(job)

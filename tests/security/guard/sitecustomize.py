@@ -14,14 +14,14 @@ _OUT = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo
 
 def _caller():
     """The nearest frames, from the inside out: enough to say who it was."""
-    frame, found = sys._getframe(3), []
+    frame, found = sys._getframe(2), []
     while frame is not None and len(found) < 12:
         found.append(f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_name}")
         frame = frame.f_back
     return found
 
 
-def _write(event, what):
+def write(event, what):
     line = json.dumps({"event": event, "what": what, "pid": os.getpid(), "by": _caller()}) + "\n"
     descriptor = os.open(_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, line.encode())
@@ -30,10 +30,10 @@ def _write(event, what):
 
 def _audit(event, arguments):
     if event == "pickle.find_class":
-        _write(event, ".".join(map(str, arguments)))
+        write(event, ".".join(map(str, arguments)))
     elif event in _OUT:
         address = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
-        _write(event, str(address[0] if isinstance(address, tuple) else address))
+        write(event, str(address[0] if isinstance(address, tuple) else address))
 
 
 if _FILE:
