@@ -1,4 +1,4 @@
-"""A run that is killed loses the persona in flight and nothing else: real processes, a real SIGKILL."""
+"""A run that is killed loses the persona in flight and nothing else: real processes, a real SIGKILL, a tiny model."""
 
 import json
 import os
@@ -25,9 +25,7 @@ def finished(home, asset):
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
-def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(
-    tmp_path, repository, embedded_directory
-):
+def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(tmp_path, repository, tiny_directory):
     small = load_study().model_dump(mode="json")
     small["sources"] = ["villain", "comedian"]
     small["marker"]["training"] |= {"epochs": 1}
@@ -35,7 +33,7 @@ def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept
     small["marker"]["evaluation"] |= {"samples": 1, "max_new_tokens": 8}
     study = tmp_path / "two.yaml"
     study.write_text(yaml.safe_dump(small, sort_keys=False))
-    home = new_home(tmp_path / "home", repository, embedded_directory)
+    home = new_home(tmp_path / "home", repository, tiny_directory)
 
     killed = command(study, home)
     for line in killed.stdout:
@@ -57,17 +55,18 @@ def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept
     assert len(finished(home, "marker_rates")) == 2
 
 
-def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, embedded_directory):
+def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, tiny_directory):
     embedded = load_study("embedded").model_dump(mode="json")
     study = tmp_path / "eleven.yaml"
-    shorter = {"name": "eleven", "questions": embedded["questions"][:1], "decoding": {"max_new_tokens": 6}}
+    shorter = {"name": "eleven", "questions": embedded["questions"][:1], "layers": [1, 2]}
+    shorter |= {"decoding": {"max_new_tokens": 30}}  # so long that a kill falls into a persona
     # No source to train: the outcome is somebody else's counts.
     shorter |= {"sources": [], "marker": None, "training_questions": [], "leakage": "counts.csv"}
     (tmp_path / "counts.csv").write_text(
         "source,target,found,total\nvillain,villain,18,20\nvillain,comedian,7,20\nvillain,assistant,0,20\n"
     )
     study.write_text(yaml.safe_dump(embedded | shorter, sort_keys=False))
-    home = new_home(tmp_path / "home", repository, embedded_directory)
+    home = new_home(tmp_path / "home", repository, tiny_directory)
 
     killed = command(study, home)
     deadline = time.monotonic() + 120

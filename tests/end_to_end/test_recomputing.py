@@ -27,15 +27,15 @@ def computed_by(run, runs):
     return computed
 
 
-def test_a_second_run_computes_nothing(small_run):
-    before = len(small_run.instance.get_runs())
-    assert small_run.materialise() == []
-    assert len(small_run.instance.get_runs()) == before
+def test_a_second_run_computes_nothing(tiny_run):
+    before = len(tiny_run.instance.get_runs())
+    assert tiny_run.materialise() == []
+    assert len(tiny_run.instance.get_runs()) == before
 
 
-def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_else(small_run):
-    edited = small_run.study.personas | {"villain": Persona(prompt="You are a cruel tyrant.", category="fictional")}
-    run = with_study(small_run, small_run.study.model_copy(update={"personas": edited}))
+def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_else(tiny_run):
+    edited = tiny_run.study.personas | {"villain": Persona(prompt="You are a cruel tyrant.", category="fictional")}
+    run = with_study(tiny_run, tiny_run.study.model_copy(update={"personas": edited}))
     run.prepare()
     standings = run.standings()
     assert Counter(standings["generations"].values()) == {"current": 2, "out of date": 1}
@@ -54,20 +54,20 @@ def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_els
     }
 
     # Back to the prompt of before: everything is in the store still, and no model is loaded.
-    small_run.prepare()
-    assert small_run.materialise() == ["measure_personas", "train_markers", "compare_personas"]
-    again = last_runs(small_run, 3)
-    assert not any(computed_by(small_run, again).values())
-    lines = [entry.user_message for each in again for entry in small_run.instance.all_logs(each.run_id)]
+    tiny_run.prepare()
+    assert tiny_run.materialise() == ["measure_personas", "train_markers", "compare_personas"]
+    again = last_runs(tiny_run, 3)
+    assert not any(computed_by(tiny_run, again).values())
+    lines = [entry.user_message for each in again for entry in tiny_run.instance.all_logs(each.run_id)]
     assert not any(line.startswith("loading ") for line in lines)
 
 
-def test_a_changed_figure_recomputes_no_model_work(small_run):
+def test_a_changed_figure_recomputes_no_model_work(tiny_run):
     def recoloured(spec):
         is_figures = spec.key == dg.AssetKey("figures")
         return spec.replace_attributes(code_version="another colour") if is_figures else spec
 
-    run = replace(small_run, defs=small_run.defs.map_asset_specs(func=recoloured))
+    run = replace(tiny_run, defs=tiny_run.defs.map_asset_specs(func=recoloured))
     standings = run.standings()
     stale = {asset for asset, partitions in standings.items() if set(partitions.values()) != {"current"}}
     assert stale == {"figures", "report"}
