@@ -117,14 +117,14 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path, repository, embedded_directory):
+def machine(tmp_path, repository, tiny_directory):
     small = load_study().model_dump(mode="json")
     small["decoding"]["max_new_tokens"] = 6
     small["marker"]["training"] |= {"epochs": 1}
     small["marker"]["replies"] |= {"max_new_tokens": 8}
     small["marker"]["evaluation"] |= {"samples": 1, "max_new_tokens": 8}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
-    home = new_home(tmp_path / "home", repository, embedded_directory)
+    home = new_home(tmp_path / "home", repository, tiny_directory)
     machine = Machine(home, tmp_path, Webhook())
     yield machine
     for process in machine.processes():
@@ -133,7 +133,7 @@ def machine(tmp_path, repository, embedded_directory):
     machine.instance.dispose()
 
 
-def test_every_saved_checkpoint_is_measured_once_whatever_is_killed(machine, embedded_directory):
+def test_every_saved_checkpoint_is_measured_once_whatever_is_killed(machine, tiny_directory):
     output = machine.folder / "run"
     output.mkdir()
     machine.home.watched.add("run7", {"directory": str(output), "base": CHECKPOINT})
@@ -150,7 +150,7 @@ def test_every_saved_checkpoint_is_measured_once_whatever_is_killed(machine, emb
     assert len(machine.runs(CHECKPOINT)) == 1
 
     # Two checkpoints are saved. In the middle of the first one's run everything dies, as when the power fails.
-    training = machine.train(embedded_directory, output)
+    training = machine.train(tiny_directory, output)
     assert training.wait(300) == 0
     first = machine.home.store.root / "logit_js"
     before = len(list(first.glob("*.json")))
