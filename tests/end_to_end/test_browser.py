@@ -16,6 +16,7 @@ from persona_assets.definitions import build_definitions
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run
+from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT
 from tests.end_to_end.served import OVER, Page, serve, wait_until
 
@@ -35,11 +36,22 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium t
 
 @pytest.fixture(scope="module")
 def page(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page over a copy of the measured instance."""
+    """The page over a copy of the measured instance, in which a check failed."""
     folder = tmp_path_factory.mktemp("page")
     home = Home(shutil.copytree(small_run.home.root, folder / "home"))
+    ask_one_question_more(small_run.study, home)
     with serve(home, small_run.study, folder) as page:
         yield page
+
+
+def ask_one_question_more(study: Study, home: Home) -> None:
+    """Has the check of the answers evaluated by a study that asks more than was answered."""
+    asked = study.model_copy(update={"questions": (*study.questions, "Why is the sky blue?")})
+    check = dg.AssetCheckKey(dg.AssetKey("generations"), "every_question_is_answered")
+    job = build_definitions(asked, home).resolve_implicit_global_asset_job_def()
+    only = job.get_subset(asset_selection=set(), asset_check_selection={check})
+    with dg.DagsterInstance.from_config(str(home.root)) as instance:
+        assert only.execute_in_process(instance=instance).success
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +84,7 @@ def keep(tab: Tab, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 
 @pytest.fixture
-def front(tab: Tab, page: Page) -> Tab:
+def front(page: Page, tab: Tab) -> Tab:
     """The front page."""
     tab.goto(f"{page.address}/")
     return tab
@@ -158,15 +170,7 @@ def test_an_asset_is_materialised_from_the_page_and_its_picture_is_seen(front, k
     keep("picture")
 
 
-def test_a_check_that_failed_says_why(front, keep, page, small_run):
-    # The study asks one question more than was answered: the check is evaluated over the responses that are there.
-    asked = small_run.study.model_copy(update={"questions": (*small_run.study.questions, "Why is the sky blue?")})
-    check = dg.AssetCheckKey(dg.AssetKey("generations"), "every_question_is_answered")
-    job = build_definitions(asked, page.home).resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.from_config(str(page.home.root)) as instance:
-        only = job.get_subset(asset_selection=set(), asset_check_selection={check})
-        assert only.execute_in_process(instance=instance).success
-
+def test_a_check_that_failed_says_why(front, keep, page):
     front.goto(f"{page.address}/assets/generations")
     front.get_by_role("tab", name="Checks").or_(front.get_by_role("link", name="Checks")).first.click()
     front.get_by_text("every_question_is_answered").first.click()

@@ -97,6 +97,23 @@ def test_light_assets_carry_numbers_and_an_inline_picture(small_run):
     )
 
 
+def test_the_page_explains_every_column_and_variable_and_stays_small(small_run):
+    for key in small_run.defs.resolve_asset_graph().materializable_asset_keys:
+        event = small_run.instance.get_latest_materialization_event(key)
+        if event is None:
+            continue  # one checkpoint drifts from nothing
+        found = event.asset_materialization.metadata
+        if schema := found.get("dagster/column_schema"):
+            assert [column.name for column in schema.schema.columns if not column.description] == [], key
+        if variables := found.get("variables"):
+            assert all(row.data["says"] and row.data["dimensions"] for row in variables.records), key
+        pictures = sum(len(str(value.value)) for value in found.values() if "data:image" in str(value.value))
+        size = sum(len(str(value.value)) for value in found.values()) - pictures
+        assert size < 50_000, (key, size)
+        assert pictures < 1_500_000, (key, pictures)
+        assert {"files", "variables", "dagster/column_schema", "digest"} & set(found), key
+
+
 def test_figures_are_stored_as_png_pdf_and_svg(small_run):
     files = value(small_run, "figures")
     assert {name.partition(".")[2] for name in files} == {"png", "pdf", "svg"}
