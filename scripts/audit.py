@@ -1,0 +1,130 @@
+"""Audits what is installed for the project: `python scripts/audit.py`.
+
+Three questions, each answered in a few lines; the exit status is 1 where one of them is answered badly.
+
+1. Is every dependency, and theirs, pinned to the version that is installed? (constraints.txt; for PyTorch
+   scripts/install.sh)
+2. Are the installed files those that the packages brought? (SHA-256 of every file that a package's RECORD lists)
+3. Is a weakness known of any of them? (pip-audit, where it is installed and reaches PyPI; what was not asked is said.
+   It may have an environment of its own: `pipx install pip-audit`.)
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from shutil import which
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+# Not pinned: a PyTorch for a card pins its own; the CPU's needs none.
+FREE = ("triton",)
+PIN = re.compile(r'^(?:TORCH=")?([A-Za-z0-9_.-]+)==([^\s;"]+)', re.MULTILINE)
+
+
+def pinned(*files: Path) -> dict[str, str]:
+    """Package → version, of every `name==version` at the start of a line."""
+    return {canonicalize_name(name): version for file in files for name, version in PIN.findall(file.read_text())}
+
+
+def needed(name: str, extras: Iterable[str] = ()) -> dict[str, Distribution]:
+    """What is installed for a package and its extras: their dependencies, and theirs."""
+    found: dict[str, Distribution] = {}
+    asked = [(name, frozenset(extras))]
+    seen = set()
+    while asked:
+        package, wanted = asked.pop()
+        if (package, wanted) in seen:
+            continue
+        seen.add((package, wanted))
+        try:
+            found[canonicalize_name(package)] = held = distribution(package)
+        except PackageNotFoundError:  # an extra that is not installed
+            continue
+        for text in held.requires or ():
+            requirement = Requirement(text)
+            environments = [{"extra": extra} for extra in ("", *wanted)]
+            if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
+                asked.append((requirement.name, frozenset(requirement.extras)))
+    return found
+
+
+def unpinned(installed: dict[str, Distribution], pins: dict[str, str]) -> list[str]:
+    """Which of them are not pinned, or to another version than is installed."""
+    lines = []
+    for name, held in sorted(installed.items()):
+        version = held.version.partition("+")[0]  # a local build (torch 2.13.0+cpu) is the same version
+        if name in FREE:
+            continue
+        if name not in pins:
+            lines.append(f"{name} {version}: is not pinned")
+        elif pins[name] != version:
+            lines.append(f"{name} {version}: is pinned to {pins[name]}")
+    return lines
+
+
+def changed(held: Distribution) -> list[str]:
+    """Files of an installed package whose SHA-256 is not the one that its RECORD gives, or that are gone."""
+    lines = []
+    for file in held.files or ():
+        if file.hash is None or file.hash.mode != "sha256":
+            continue
+        path = Path(str(file.locate()))
+        if not path.is_file():
+            lines.append(f"{path}: is gone")
+            continue
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+            lines.append(f"{path}: is not what {held.name} {held.version} brought")
+    return lines
+
+
+def known_weaknesses(constraints: Path) -> tuple[bool, list[str]]:
+    """What pip-audit says of the pinned versions: whether it is good, and a line for each weakness and for each gap."""
+    command = which("pip-audit", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if command is None:
+        return True, ["not asked: pip-audit is not installed"]
+    options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
+    done = subprocess.run([command, "--requirement", str(constraints), *options], capture_output=True, text=True)
+    if not done.stdout.startswith("{"):
+        return True, [f"not asked: {(done.stderr.strip() or 'pip-audit said nothing').splitlines()[-1]}"]
+    asked = json.loads(done.stdout)["dependencies"]
+    weak = [
+        f"{each['name']} {each['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'no version'}"
+        for each in asked
+        for found in each.get("vulns", ())
+    ]
+    skipped = sum("skip_reason" in each for each in asked)
+    return not weak, [f"{len(weak)} known in {len(asked) - skipped} packages; not asked of {skipped}", *weak]
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--extra", action="append", default=["dev"], help="an extra of the project, beside dev")
+    chosen = arguments.parse_args()
+    constraints = ROOT / "constraints.txt"
+    installed = needed("persona-assets", chosen.extra)
+    own = installed.pop("persona-assets")
+    loose = unpinned(installed, pinned(constraints, ROOT / "scripts" / "install.sh"))
+    print(f"pins       {len(installed)} packages of {own.name} {own.version}; not as pinned: {len(loose)}")
+    print(*(f"           {line}" for line in loose), sep="\n", end="\n" if loose else "")
+    damaged = [line for held in installed.values() for line in changed(held)]
+    print(f"files      not as they came: {len(damaged)}")
+    print(*(f"           {line}" for line in damaged), sep="\n", end="\n" if damaged else "")
+    is_good, said = known_weaknesses(constraints)
+    print("weaknesses " + "\n           ".join(said))
+    return 0 if is_good and not loose and not damaged else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
