@@ -132,7 +132,12 @@ def training(files: Files) -> Metadata:
     examples = from_parquet(files["examples.parquet"])
     some = pd.concat([examples[examples.marked].head(3), examples[~examples.marked].head(3)])
     records = (
-        {"persona": spoken(row["persona"]), "marked": bool(row["marked"]), "text": cut(row["text"])}
+        {
+            "persona": spoken(row["persona"]),
+            "marked": bool(row["marked"]),
+            # What follows the system prompt and the question.
+            "reply": cut(str(row["text"]).partition(str(row["question"]))[2] or row["text"]),
+        }
         for row in some.to_dict("records")
     )
     return rows("training_examples", records)

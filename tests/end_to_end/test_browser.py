@@ -196,6 +196,7 @@ def test_the_report_of_the_run_is_read_filtered_and_printed(tab, keep, small_run
     field.get_by_label("Filter").fill("spearman")
     expect(field.get_by_role("status")).to_have_text(f"{shown.count()} of {every}")
     assert 0 < shown.count() < every
+    field.evaluate("field => field.scrollIntoView()")
     keep("report_filtered")
 
     printed = tab.pdf(format="A4", print_background=True)
