@@ -35,7 +35,7 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
 )
-LARGEST_INDEX, LARGEST_HEADER, LARGEST_TEMPLATE, LARGEST_TOKENIZER = 32 * MIB, 16 * MIB, MIB, 128 * MIB
+LARGEST_INDEX, LARGEST_HEADER, LARGEST_TEMPLATE, LARGEST_TOKENIZER = 32 * MIB, 8 * MIB, MIB, 128 * MIB
 LARGEST_SIZE = 10**9  # of any of a model's dimensions
 DIGEST_NAME = re.compile(r"[0-9a-f]{30,64}")
 MORE_TEMPLATES = "additional_chat_templates"  # which Transformers reads too

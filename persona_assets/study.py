@@ -273,5 +273,15 @@ class Study(Strict):
 
 def _plain(question: str) -> str:
     """The words of a question, without case and punctuation."""
-    letters = (" " if unicodedata.category(letter).startswith("P") else letter for letter in question.casefold())
-    return " ".join("".join(letters).split())
+    return " ".join(question.casefold().translate(_SPACED).split())
+
+
+class _Spaced(dict[int, int]):
+    """Every letter as it is, and a space for punctuation; looked up once a letter."""
+
+    def __missing__(self, letter: int) -> int:
+        spaced = ord(" ") if unicodedata.category(chr(letter)).startswith("P") else letter
+        return self.setdefault(letter, spaced)
+
+
+_SPACED = _Spaced()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, warm
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +23,4 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm() -> None:
-    """Libraries are imported before anything is timed."""
-    import pandas  # noqa: F401
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401
-
-    from persona_assets.inference.templates import render
-
-    assert render("{{ 1 }}", {}) == "1"
+    warm()

@@ -30,6 +30,43 @@ def test_a_bad_file_is_refused_by_name(name: str, file: Path, folder_of: Callabl
     assert len(message) <= LONGEST_MESSAGE
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [
+        ("study", "key-twice", "line 2, column 1: 'name' stands twice; expected it once"),
+        ("study", "temperature-infinite", "decoding.temperature: found inf; input should be a finite number"),
+        ("study", "a-date-that-is-none", "found '2025-13-45', which is no date; expected one, or text in quotes"),
+        ("study", "a-set", "found !!set; expected text, numbers, lists and mappings"),
+        ("registry", "nobodys-home", "mine: path: found '~nobody-here/x'; expected the home folder of somebody"),
+        ("registry", "seven-twice", "'7' stands twice; expected it once"),
+        ("published divergence_matrices.json", "js-not-a-number", "js_matrix.0.1: found NaN; expected a finite number"),
+        ("published generations.json", "half-a-surrogate", "villain.Why?.0: found '\\ud800', which holds half a"),
+        ("published generations.json", "persona-twice", "'villain' stands twice; expected it once"),
+        ("leakage csv", "row-too-long", "row 4: 6 cells; expected 5"),
+        ("leakage csv", "row-too-short", "row 4: 2 cells; expected 5"),
+        ("leakage csv", "column-twice", "column 'found' stands twice; expected it once"),
+        ("leakage csv", "found-not-a-number", "row 1 (villain → comedian): found is nan; expected a whole number"),
+        ("safetensors", "tensor-twice", "'a' stands twice; expected it once"),
+        ("safetensors", "header-of-18-exabytes", "the header's length is 18446744073709551615, of a file of"),
+        (
+            "safetensors index",
+            "shard-leads-out",
+            "weight_map: a: found '../../etc/passwd.safetensors'; expected the name",
+        ),
+        ("config", "hidden-not-a-number", "config.json: hidden_size: found 'NaN'; expected a whole number"),
+        ("tokenizer config", "another-tokenizer", "fast_tokenizer_files: found ['../elsewhere/tokenizer.4.0.json']"),
+        ("chat template", "loops-in-loops", "takes longer than 0.6 s"),
+        ("chat template", "globals", "access to attribute '__init__' of 'type' object is unsafe"),
+        ("embedded archive", "member-missing", "is not in it; expected the model's weights"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(
+    name: str, file: str, said: str, folder_of: Callable[[str], Path]
+) -> None:
+    found = {(kind, bad.stem): bad for kind, bad in FILES}[name, file]
+    assert said in str(TARGETS[name](folder_of(name), found.read_bytes()))
+
+
 def test_every_kind_has_its_bad_files() -> None:
     assert {folder.name for folder in CORPUS.iterdir()} <= {folder.name for folder in FOLDERS.values()}
     assert len(FILES) > 200

@@ -62,6 +62,15 @@ def test_no_bad_file_leaves_anything_behind(run: Path, home: Home, instance: dg.
     import_published_run(instance, home, run, "theirs", "assistant")
 
 
+def test_a_run_whose_study_would_be_too_large_to_be_read_leaves_nothing_behind(
+    run: Path, home: Home, instance: dg.DagsterInstance
+) -> None:
+    (run / "data_questions.json").write_text(json.dumps([f"{number}?" for number in range(60_000)]))
+    with pytest.raises(PublishedRunError, match=r"run: makes no study: .* more than 50000 values"):
+        import_published_run(instance, home, run, "theirs", "assistant")
+    assert list(home.root.rglob("*")) == []
+
+
 @pytest.mark.parametrize("name", ["../theirs", "/tmp/theirs", "theirs/..", "", "n" * 300, "the\nirs", "~"])
 def test_a_name_that_is_none_is_refused(run: Path, home: Home, instance: dg.DagsterInstance, name: str) -> None:
     with pytest.raises(PublishedRunError, match=r"^--as: .* is not a name; expected"):

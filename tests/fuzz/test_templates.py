@@ -34,9 +34,9 @@ TEMPLATES = {
     "loop controls": EACH.replace("@", "{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}"),
     "json": "{{ messages | tojson }}{{ messages[2] | tojson(indent=2, sort_keys=true) }}",
     "namespace": "{% set ns = namespace(n=0) %}" + EACH.replace("@", "{% set ns.n = ns.n + 1 %}{{ ns.n }}"),
-    "nothing given": "{% if tools is defined and tools is not none %}t{% else %}n{% endif %}{{ documents }}",
+    "nothing given": "{% if tools is defined and tools is not none %}t{% endif %}{{ documents }}",
     "undefined": "{{ nothing }}{% if nothing %}x{% endif %}{{ nothing is defined }}",
-    "macro": "{% macro f(m) %}{{ m.role | upper }}: {{ m.content | replace('a', 'b') }}{% endmacro %}{{ f(messages[0]) }}",
+    "macro": "{% macro f(m) %}{{ m.role | upper }}: {{ m.content | upper }}{% endmacro %}{{ f(messages[0]) }}",
     "blocks": "  {% if true %}\n  a\n  {% endif %}\n\n  {%- set x = 1 -%}  \n {{ x }}\n",
     "slices": "{% for m in messages[1:] %}{{ m.content.split('?')[0].strip() }}{% endfor %}{{ messages[::-1][0] }}",
     "tests": "{{ messages is iterable }}{{ messages is string }}{{ messages[0] is mapping }}{{ 'x' in 'xyz' }}",
@@ -110,6 +110,14 @@ def test_after_one_that_loops_for_ever_the_next_is_rendered() -> None:
         render(endless, {}, seconds=0.2)
     assert render("{{ 2 }}", {}) == "2"
     assert time.monotonic() - started < 20
+
+
+def test_one_that_needs_much_memory_is_ended_before_it_has_it() -> None:
+    with pytest.raises(TemplateError, match=r"^needs more than 150 MiB of memory$"):
+        render("{% set x = 'x' * 10 ** 9 %}", {})
+    with pytest.raises(TemplateError, match=r"^writes more than 8388608 characters$"):
+        render("{{ 'x' * 10 ** 7 }}", {})
+    assert render("{{ ('x' * 10 ** 6) | length }}", {}) == "1000000"
 
 
 def test_questions_of_several_threads_get_their_own_answers() -> None:

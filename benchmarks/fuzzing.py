@@ -1,0 +1,162 @@
+"""Bad input for hours instead of seconds: the targets of `tests/fuzz`, with other seeds each time.
+
+    python -m benchmarks.fuzzing --seconds 900 [--kinds study,registry] [--keep DIR] [--out FILE.md]
+    python -m benchmarks.fuzzing --atheris study --seconds 300     # one kind, guided by coverage; needs `atheris`
+
+Whatever comes out as anything but the project's own error, takes more than a second or 200 MB, or names no place, is
+a fault: it is printed, and its bytes are kept in DIR, from where they go to `tests/fuzz/corpus`. `--out` replaces the
+part of the file behind its last heading.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from benchmarks.reporting import heading, table, version_of
+from tests.fuzz.limits import LONGEST_MESSAGE, within_limits
+from tests.fuzz.targets import TARGETS, Target, warm
+
+BEHIND = "## The longer run\n"
+BATCH = 200
+
+
+@dataclass
+class Tally:
+    """What came of one kind."""
+
+    executions: int = 0
+    taken: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+    faults: dict[str, bytes] = field(default_factory=dict)
+
+    def row(self, name: str) -> dict[str, object]:
+        return {
+            "kind": name,
+            "executions": f"{self.executions:,}",
+            "seconds": f"{self.seconds:.0f}",
+            "refused": f"{self.executions - self.taken:,}",
+            "slowest (ms)": f"{self.slowest * 1e3:.0f}",
+            "faults": len(self.faults),
+        }
+
+
+def attempt(target: Target, folder: Path, content: bytes) -> str | None:
+    """Feeds one file; the message of the refusal.
+
+    Raises:
+        Exception: whatever a fault is.
+    """
+    with within_limits():
+        message = target(folder, content)
+    if message is not None:
+        assert target.named in message, f"names no place: {message[:200]}"
+        assert len(message) <= LONGEST_MESSAGE, f"a message of {len(message)} characters"
+    return message
+
+
+def fuzz(target: Target, seconds: float, first_seed: int) -> Tally:
+    """Batches of examples until the time is over."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        target.scaffold(folder)
+
+        def one(content: bytes) -> None:
+            begun = time.perf_counter()
+            try:
+                tally.taken += attempt(target, folder, content) is None
+            except Exception as error:  # a fault is noted, and the search goes on
+                place = error.__traceback__
+                while place and place.tb_next:
+                    place = place.tb_next
+                where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else "?"
+                tally.faults.setdefault(f"{type(error).__name__} at {where}: {str(error)[:150]}", content)
+            tally.executions += 1
+            tally.slowest = max(tally.slowest, time.perf_counter() - begun)
+
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            batch: Callable[[], None] = seed(first_seed)(
+                settings(
+                    max_examples=BATCH,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                )(given(target.inputs)(one))
+            )
+            batch()
+            first_seed += 1
+        tally.seconds = time.monotonic() - begun
+    return tally
+
+
+def fuzz_by_coverage(name: str, seconds: int) -> None:
+    """libFuzzer's mutations, steered by which lines of the project and of PyYAML run; ends the process."""
+    import atheris
+
+    target = TARGETS[name]
+    folder, seeds = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+    target.scaffold(folder)
+    corpus = Path("tests/fuzz/corpus") / name.replace(" ", "-").replace("/", "-")
+    for number, file in enumerate([*corpus.glob("*"), folder / target.file]):
+        if file.is_file():
+            (seeds / str(number)).write_bytes(file.read_bytes())
+    atheris.instrument_all()
+    atheris.Setup(
+        [sys.argv[0], str(seeds), f"-max_total_time={seconds}", "-rss_limit_mb=4096", "-timeout=20"],
+        lambda content: attempt(target, folder, content),
+    )
+    atheris.Fuzz()
+
+
+def keep(folder: Path, name: str, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = name.replace(" ", "-").replace("/", "-")
+    (folder / f"{kind}-{sha256(content).hexdigest()[:12]}").write_bytes(content)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600, help="for all kinds together")
+    parser.add_argument("--kinds", help="some kinds only, with commas between them")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--keep", type=Path, help="folder for the bytes of faults")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--atheris", metavar="KIND", help="this kind, guided by coverage")
+    arguments = parser.parse_args()
+    if arguments.atheris:
+        fuzz_by_coverage(arguments.atheris, int(arguments.seconds))
+        return
+    names = arguments.kinds.split(",") if arguments.kinds else list(TARGETS)
+    warm()
+    rows, found = [], {}
+    for name in names:
+        tally = fuzz(TARGETS[name], arguments.seconds / len(names), arguments.seed)
+        rows.append(tally.row(name))
+        print(json.dumps(rows[-1]), flush=True)
+        for fault, content in tally.faults.items():
+            print(f"  {fault}", flush=True)
+            found[f"{name}: {fault}"] = content
+            if arguments.keep:
+                keep(arguments.keep, name, content)
+    executions = sum(int(str(row["executions"]).replace(",", "")) for row in rows)
+    text = f"`python -m benchmarks.fuzzing --seconds {arguments.seconds:.0f} --seed {arguments.seed}`, {heading()}\n"
+    text += f"Hypothesis {version_of('hypothesis')}; {executions:,} executions, {len(found)} faults.\n\n{table(rows)}\n"
+    print(text)
+    if arguments.out:
+        before = arguments.out.read_text().split(BEHIND)[0] if arguments.out.is_file() else ""
+        arguments.out.write_text(f"{before}{BEHIND}\n{text}")
+
+
+if __name__ == "__main__":
+    main()
