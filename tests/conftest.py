@@ -36,7 +36,7 @@ TEMPLATE = """\
 
 
 # Studies that are measured once a worker: files that take one of them go to the same worker.
-MEASURED_ONCE = ("small_run", "measured_tiny", "docs_run")
+MEASURED_ONCE = ("small_run", "measured_tiny", "docs_run", "tests.security.conftest")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -18,8 +18,6 @@ import psutil
 import pytest
 import yaml
 
-from persona_assets.instance import make_home
-from persona_assets.registry import Registry
 from tests.security.sockets import Listener, listeners, reached, tree
 
 GUARD = Path(__file__).with_name("guard")
@@ -82,12 +80,57 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pa
     return file
 
 
+def without_network() -> list[str]:
+    """What starts a program where there is no network, not even loopback; nothing where the system forbids it."""
+    alone = ["unshare", "--map-root-user", "--net"]
+    try:
+        return alone if subprocess.run([*alone, "true"], capture_output=True).returncode == 0 else []
+    except OSError:  # no such command
+        return []
+
+
+@dataclass
+class Running:
+    """A run that was started: where it writes, what it prints, and its process."""
+
+    home: Path
+    log: Path
+    audit: Path
+    process: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="session")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, tiny_study: Path, _tiny: Path, repository: Path
+) -> Iterator[Running]:
+    """The tiny model is measured and a marker trained into it, in a new instance's folder, without a network.
+
+    Its umask allows nobody else anything. It goes on while the page starts.
+    """
+    folder = tmp_path_factory.mktemp("ran")
+    home, log, audit = folder / "home", folder / "log", folder / "audit"
+    program = [*without_network(), sys.executable, str(Path(__file__).with_name("traced.py"))]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*program, str(tiny_study), str(_tiny)],
+            env=watched_environment(home, audit),
+            cwd=repository,
+            stdout=output,
+            stderr=output,
+            umask=0o077,
+        )
+    yield Running(home, log, audit, process)
+    process.kill()
+    process.wait()
+
+
 @dataclass
 class Served:
     """A page that is up, and what was seen of its processes while it was."""
 
     address: str
     home: Path
+    temporary: Path
     log: Path
     audit: Path
     process: psutil.Process
@@ -108,7 +151,7 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path, running: Running) -> Iterator[Served]:
     """`persona-assets ui --private` in a new instance's folder, up and with its definitions loaded."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "tmp").mkdir()
@@ -116,28 +159,24 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Iterat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [
-        sys.executable,
-        "-m",
-        "persona_assets.cli",
-        "ui",
-        "--private",
-        "--port",
-        port,
-        "--study",
-        str(tiny_study),
-    ]
+    options = ["--private", "--port", port, "--study", str(tiny_study)]
+    command = [sys.executable, "-m", "persona_assets.cli", "ui", *options]
     with log.open("w") as output:
-        environment = watched_environment(home, audit) | {"TMPDIR": str(folder / "tmp")}
-        options = {"env": environment, "start_new_session": True, "umask": 0}  # a umask that allows everything
-        server = psutil.Popen(command, stdout=output, stderr=output, **options)
+        server = psutil.Popen(
+            command,
+            env=watched_environment(home, audit) | {"TMPDIR": str(folder / "tmp")},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=0,  # one that allows everything
+        )
     try:
         deadline = time.monotonic() + 120
         while not (found := re.search(r"Serving dagster-webserver on (http://\S+)", log.read_text())):
             assert server.is_running(), log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        seen = Served(found[1], home, log, audit, server)
+        seen = Served(found[1], home, folder / "tmp", log, audit, server)
         seen.look()
         # Asking for the definitions starts whatever has to be started for them.
         body = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
@@ -151,40 +190,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Iterat
             process.kill()  # Dagster takes eight seconds to end by itself
 
 
-def without_network() -> list[str]:
-    """What starts a program where there is no network, not even loopback; nothing where the system forbids it."""
-    alone = ["unshare", "--map-root-user", "--net"]
-    try:
-        return alone if subprocess.run([*alone, "true"], capture_output=True).returncode == 0 else []
-    except OSError:  # no such command
-        return []
-
-
-@dataclass
-class Ran:
-    """A run that is over: everything that it printed and wrote."""
-
-    home: Path
-    output: str
-    audit: Path
-
-
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path, _tiny: Path, repository: Path) -> Ran:
-    """The tiny model measured and a marker trained into it, in a new instance's folder, without a network.
-
-    Its umask allows everything.
-    """
-    folder = tmp_path_factory.mktemp("ran")
-    home, audit = folder / "home", folder / "audit"
-    environment = watched_environment(home, audit)
-    program = [*without_network(), sys.executable, str(Path(__file__).with_name("traced.py"))]
-    make_home(home)
-    Registry(home / "checkpoints.yaml").add("tiny", {"path": str(_tiny)})
-    done = subprocess.run(
-        [*program, str(tiny_study)],
-        env=environment, cwd=repository, capture_output=True, text=True, umask=0,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    output = done.stdout + done.stderr
-    return Ran(home, output, audit)
+def ran(running: Running, served: Served) -> Running:
+    """That run when it is over; the page started meanwhile."""
+    assert running.process.wait(timeout=240) == 0, running.log.read_text()
+    return running

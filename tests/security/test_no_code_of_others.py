@@ -17,7 +17,7 @@ from persona_assets import yaml_files
 from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
 from persona_assets.inference.loading import choose_hardware, load_model, read_chat, read_stop_ids
 from persona_assets.settings import Inference
-from tests.security.conftest import GUARD, Ran, Served, audited
+from tests.security.conftest import GUARD, Running, Served, audited
 from tests.security.reading_code import findings
 
 # The study's own loader, held safe below.
@@ -70,7 +70,7 @@ def test_the_guard_sees_an_unpickler_and_a_connection(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_unpickles_nothing(ran: Ran) -> None:
+def test_a_run_unpickles_nothing(ran: Running) -> None:
     """From the checkpoint's files to a trained adapter, merged and sampled; Dagster's own storage included."""
     events = ("pickle.find_class", "torch.load", "torch.save")
     assert [each for each in audited(ran.audit) if each["event"] in events] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.security.conftest import Ran, Served, audited
+from tests.security.conftest import Running, Served, audited
 
 # What the libraries themselves make of the environment, in a process that has only imported this one.
 ASKED = """
@@ -30,7 +30,7 @@ def test_every_process_of_the_page_is_told(served: Served) -> None:
         assert [each.get(name) for each in served.environments] == ["1"] * len(served.environments)
 
 
-def test_dagster_collects_nothing_that_it_could_send(served: Served, ran: Ran) -> None:
+def test_dagster_collects_nothing_that_it_could_send(served: Served, ran: Running) -> None:
     for home in (served.home, ran.home):
         assert [file for folder in ("logs", ".logs_queue", ".telemetry") for file in (home / folder).glob("*")] == []
 
@@ -49,6 +49,6 @@ def test_a_person_can_say_otherwise(monkeypatch: pytest.MonkeyPatch, repository:
     assert said.stdout.split()[0] == "False"
 
 
-def test_a_run_asks_nothing_of_another_machine(ran: Ran) -> None:
+def test_a_run_asks_nothing_of_another_machine(ran: Running) -> None:
     reached = {each["what"] for each in audited(ran.audit) if each["event"].startswith("socket.")}
     assert {each for each in reached if not each.startswith("/")} <= {"127.0.0.1", "localhost", "::1"}

@@ -1,6 +1,6 @@
 """Responses, divergence, centroids and a marker of the tiny model, with PyTorch's unpickler written down as well.
 
-Usage: traced.py STUDY, in an instance whose only checkpoint is `tiny`. PyTorch's own unpickler raises no audit event.
+Usage: traced.py STUDY MODEL, in a new instance's folder. PyTorch's own unpickler raises no audit event.
 """
 
 import sys
@@ -10,6 +10,7 @@ import sitecustomize  # the guard's, which PYTHONPATH names
 import torch
 
 from persona_assets.definitions import build_definitions
+from persona_assets.instance import make_home
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run
 from persona_assets.study_files import load_study
@@ -29,6 +30,8 @@ for name in ("load", "save"):
 
 if __name__ == "__main__":
     home, study = Home.of_environment(), load_study(sys.argv[1])
+    make_home(home.root)
+    home.registry.add("tiny", {"path": sys.argv[2]})
     with dg.DagsterInstance.from_config(str(home.root)) as instance:
         run = Run(instance, build_definitions(study, home), home, study, "tiny")
         run.prepare()
