@@ -1,7 +1,7 @@
 """Bad input for hours instead of seconds: the targets of `tests/fuzz`, with other seeds each time.
 
     python -m benchmarks.fuzzing --seconds 900 [--kinds study,registry] [--keep DIR] [--out FILE.md]
-    python -m benchmarks.fuzzing --atheris study --seconds 300     # one kind, guided by coverage; needs `atheris`
+    python -m benchmarks.fuzzing --atheris study --seconds 300 --keep DIR     # guided by coverage; needs `atheris`
 
 Whatever comes out as anything but the project's own error, takes more than a second or 200 MB, or names no place, is
 a fault: it is printed, and its bytes are kept in DIR, from where they go to `tests/fuzz/corpus`. `--out` replaces the
@@ -110,7 +110,7 @@ def functions_of(*packages: str) -> Iterator[FunctionType]:
                 yield from (each for each in inside if isinstance(each, FunctionType) and each.__module__ == name)
 
 
-def fuzz_by_coverage(name: str, seconds: int) -> None:
+def fuzz_by_coverage(name: str, seconds: int, kept: Path) -> None:
     """libFuzzer's mutations, steered by which lines of the project and of PyYAML run; ends the process."""
     import atheris
 
@@ -124,10 +124,10 @@ def fuzz_by_coverage(name: str, seconds: int) -> None:
             (seeds / str(number)).write_bytes(file.read_bytes())
     for function in functions_of("persona_assets.", "yaml."):
         atheris.instrument_func(function)
-    atheris.Setup(
-        [sys.argv[0], str(seeds), f"-max_total_time={seconds}", "-rss_limit_mb=4096", "-timeout=20", "-max_len=4096"],
-        lambda content: attempt(target, folder, content),
-    )
+    kept.mkdir(parents=True, exist_ok=True)
+    limits = ["-rss_limit_mb=4096", "-timeout=20", "-max_len=4096"]
+    options = [f"-max_total_time={seconds}", f"-artifact_prefix={kept}/", *limits]
+    atheris.Setup([sys.argv[0], str(seeds), *options], lambda content: attempt(target, folder, content))
     atheris.Fuzz()
 
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--atheris", metavar="KIND", help="this kind, guided by coverage")
     arguments = parser.parse_args()
     if arguments.atheris:
-        fuzz_by_coverage(arguments.atheris, int(arguments.seconds))
+        fuzz_by_coverage(arguments.atheris, int(arguments.seconds), arguments.keep or Path())
         return
     names = arguments.kinds.split(",") if arguments.kinds else list(TARGETS)
     warm()

@@ -3,24 +3,20 @@
 Weights are opened for their headers only, never read.
 """
 
-import os
-import re
-import stat
-import struct
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from persona_assets import own_files
 from persona_assets.reading import (
     LARGEST_JSON,
     MIB,
     UnreadableError,
     named,
-    parse_json,
     read_json,
     read_text,
-    shortened,
     shown,
 )
+from persona_assets.safetensors_files import Header, read_header
 
 SAFE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model*.bin", "model*.bin", "model*.pt", "consolidated*.pt*", "*.ckpt")
@@ -35,10 +31,8 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
 )
-LARGEST_INDEX, LARGEST_HEADER, LARGEST_TEMPLATE, LARGEST_TOKENIZER = 32 * MIB, 8 * MIB, MIB, 128 * MIB
+LARGEST_INDEX, LARGEST_TEMPLATE, LARGEST_TOKENIZER = 32 * MIB, MIB, 128 * MIB
 LARGEST_SIZE = 10**9  # of any of a model's dimensions
-DIGEST_NAME = re.compile(r"[0-9a-f]{30,64}")
-MORE_TEMPLATES = "additional_chat_templates"  # which Transformers reads too
 
 
 class CheckpointError(ValueError):
@@ -59,7 +53,7 @@ def model_files(name: str, directory: Path) -> ModelFiles:
     """The files of a complete, safe model directory; `name` is that of the checkpoint, for the errors.
 
     Raises:
-        CheckpointError: a file that is missing, cut, damaged or pickled.
+        CheckpointError: a file that is missing, cut, damaged or pickled, or sizes that the weights have not.
     """
     if not directory.is_dir():
         raise CheckpointError(f"{name}: {directory} is not there; expected a Hugging Face model directory")
@@ -68,10 +62,13 @@ def model_files(name: str, directory: Path) -> ModelFiles:
     generation = directory / "generation_config.json"  # names the end-of-turn tokens
     sizes = {"blocks": "num_hidden_layers", "hidden": "hidden_size", "vocabulary": "vocab_size"}
     text_config = config.get("text_config") or config
+    shape = {size: _number(directory, text_config, field) for size, field in sizes.items()}
+    shards, headers = _weights(directory, "model")
+    _require_sizes(directory / "config.json", {field: shape[size] for size, field in sizes.items()}, headers)
     return ModelFiles(
         configs=(config, json_object(generation) if generation.is_file() else {}),
-        shape={size: _number(directory, text_config, field) for size, field in sizes.items()},
-        shards=weight_files(directory),
+        shape=shape,
+        shards=shards,
         chat_template=chat_template(directory),
         tokenizer=_tokenizer_files(directory),
     )
@@ -84,42 +81,40 @@ def adapter_files(directory: Path) -> tuple[list[Path], dict[str, Any]]:
         CheckpointError: a file that is missing, cut, damaged or pickled.
     """
     require_own_files(directory)
-    return weight_files(directory, "adapter_model"), json_object(directory / "adapter_config.json")
+    files, headers = _weights(directory, "adapter_model")
+    config = json_object(directory / "adapter_config.json")
+    _require_lora(directory / "adapter_config.json", config, max(header.largest for header in headers))
+    return files, config
+
+
+def _require_lora(file: Path, config: dict[str, Any], largest: int) -> None:
+    """PEFT's other kinds load tokenizers that the file names; a rank that no weights have would fill the memory."""
+    if config.get("peft_type") != "LORA":
+        raise CheckpointError(f"{file}: peft_type: found {shown(config.get('peft_type'))}; expected 'LORA'")
+    patterns = config.get("rank_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise CheckpointError(f"{file}: rank_pattern: found {shown(patterns)}; expected module → rank")
+    for field, rank in {
+        "r": config.get("r", 1),
+        **{f"rank_pattern.{named(k)}": r for k, r in patterns.items()},
+    }.items():
+        if type(rank) is not int or not 0 < rank <= largest:
+            raise CheckpointError(
+                f"{file}: {field}: found {shown(rank)}; expected a whole number from 1 to {largest}, the largest "
+                "dimension of its weights"
+            )
 
 
 def require_own_files(directory: Path) -> None:
-    """Whether what looks like a checkpoint's file is one, wherever it lies.
-
-    A link may lead within the directory, to a file of the same name (weights that are shared), or to one that is named
-    by its digest, as the blobs of a hub's cache are. Any other could make a text of this machine part of a prompt.
+    """Whether what looks like a checkpoint's file is one, wherever it lies; `own_files` has the rule.
 
     Raises:
         CheckpointError: a link that leads elsewhere, a FIFO or a device; it is not opened.
     """
     try:
-        files = {file for pattern in SAFE_FILES for file in directory.glob(pattern)}
-        files |= set((directory / MORE_TEMPLATES).glob("*"))
-        for file in sorted(files):
-            if not file.is_dir():
-                _require_own(file, directory.resolve())
-    except OSError as error:
-        raise CheckpointError(f"{error.filename or directory} cannot be looked at: {error.strerror}") from error
-
-
-def _require_own(file: Path, directory: Path) -> None:
-    place, hops = file, 0
-    while place.is_symlink():
-        target = place.parent / place.readlink()
-        target = target.parent.resolve() / target.name
-        shared = target.name == place.name or DIGEST_NAME.fullmatch(target.name)
-        if not (shared or target.is_relative_to(directory)) or (hops := hops + 1) > 40:
-            raise CheckpointError(
-                f"{file} is a link to {target}; expected one within its directory, to a file of the same name or to "
-                "one named by its digest, as in a hub's cache; copy the file if it belongs there"
-            )
-        place = target
-    if place.exists() and not stat.S_ISREG(place.stat().st_mode):  # what is not there is missed elsewhere
-        raise CheckpointError(f"{file} is a FIFO or a device; expected a regular file; it was not read")
+        own_files.require(directory, SAFE_FILES)
+    except UnreadableError as error:
+        raise CheckpointError(f"{error}") from error
 
 
 def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "model") -> list[Path]:
@@ -128,6 +123,10 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
     Raises:
         CheckpointError: a file that is missing, cut, or pickled.
     """
+    return _weights(directory, stem)[0]
+
+
+def _weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
     for pattern in PICKLED_WEIGHTS:
         if pickled := sorted(directory.glob(pattern)):
             raise CheckpointError(
@@ -148,7 +147,7 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
         names = sorted(set(shards.values()))
     else:
         names = [f"{stem}.safetensors"]
-    files = [directory / name for name in names]
+    files, headers = [directory / name for name in names], []
     for file in files:
         if not file.is_file() and index.is_file():
             raise CheckpointError(
@@ -157,8 +156,20 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
             )
         if not file.is_file():
             raise CheckpointError(f"{file} is not there; expected weights as safetensors")
-        _whole(file)
-    return files
+        headers.append(_whole(file))
+    return files, headers
+
+
+def _require_sizes(config: Path, sizes: dict[str, int], headers: list[Header]) -> None:
+    """A model is built before its weights are looked for: one that they cannot fill would first fill the memory."""
+    most = {
+        "num_hidden_layers": (sum(header.tensors for header in headers), "tensors there are"),
+        "hidden_size": (largest := max(header.largest for header in headers), "the largest of their dimensions"),
+        "vocab_size": (largest, "the largest of their dimensions"),
+    }
+    for field, (bound, what) in most.items():
+        if sizes[field] > bound:
+            raise CheckpointError(f"{config}: {field}: found {sizes[field]}; the weights have {bound}, {what}")
 
 
 def _is_shard(name: str) -> bool:
@@ -167,34 +178,12 @@ def _is_shard(name: str) -> bool:
     return plain and name.endswith(".safetensors")
 
 
-def _whole(file: Path) -> None:
-    """safetensors compares the header's offsets with the file's size when it opens a file.
-
-    The header is read before: as JSON, strictly, for safetensors takes the last of two tensors of one name.
-    """
-    from safetensors import SafetensorError, safe_open
-
+def _whole(file: Path) -> Header:
     try:
-        with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size < 8:
-                raise UnreadableError(file, f"{size} bytes; expected eight that say how long the header is")
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if not 0 < length <= size - 8:
-                raise UnreadableError(file, f"the header's length is {length}, of a file of {size} bytes")
-            if length > LARGEST_HEADER:
-                raise UnreadableError(file, f"a header of {length} bytes; expected at most {LARGEST_HEADER}")
-            header = parse_json(stream.read(length).decode("utf-8"), file, LARGEST_HEADER)
-        if not isinstance(header, dict):
-            raise UnreadableError(file, f"the header is a {type(header).__name__}; expected an object")
-        with safe_open(file, framework="numpy"):
-            pass
-    except (SafetensorError, OSError, ValueError) as error:
-        problem = error.problem if isinstance(error, UnreadableError) else error
-        if isinstance(error, UnicodeDecodeError):
-            problem = f"byte {error.start} of its header is not UTF-8"
+        return read_header(file)
+    except UnreadableError as error:
         raise CheckpointError(
-            f"{file} is not a whole safetensors file: {shortened(problem, 500)}; it is still being written or was cut"
+            f"{file} is not a whole safetensors file: {error.problem}; it is still being written or was cut"
         ) from error
 
 

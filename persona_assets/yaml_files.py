@@ -62,7 +62,7 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]  # one of two classes
             if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:  # 1:1:1…, to the base 60, can take minutes
                 raise ValueError
             return super().construct_object(node, deep)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             kind = _KINDS.get(node.tag, "such thing")
             problem = f"found {shown(node.value)}, which is no {kind}; expected one, or text in quotes"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error

@@ -153,8 +153,9 @@ def load_model(
             output_loading_info=True,
             device_map=None if hardware.device == "cpu" else hardware.device,  # from the files to the card
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a configuration makes it stumble over
+        problem = shortened(error) or type(error).__name__
+        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {problem}") from error
     if missing := sorted(found["missing_keys"]):  # Transformers would make them up at random
         raise CheckpointError(
             f"{checkpoint.name}: {directory} has no weights for {missing[0]}, as for {len(missing)} in all; "
@@ -255,5 +256,6 @@ def _with_adapter(model: Any, adapter: Path, name: str) -> Any:
             # PEFT only warns, and the base model would be measured as the adapter's.
             warnings.filterwarnings("error", message=".*missing adapter keys")
             return PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
-        raise CheckpointError(f"{name}: adapter {adapter} cannot be put on this model: {error}") from error
+    except Exception as error:  # whatever a configuration makes it stumble over
+        problem = shortened(error) or type(error).__name__
+        raise CheckpointError(f"{name}: adapter {adapter} cannot be put on this model: {problem}") from error

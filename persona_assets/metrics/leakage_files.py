@@ -62,7 +62,11 @@ def _read_parquet(content: bytes, most_rows: int) -> pd.DataFrame:
     used = [name for name in names if name in _USED]
     if len(set(used)) < len(used):
         raise ValueError(f"columns {', '.join(used)}: one stands twice; expected it once")
-    return file.read(columns=used).to_pandas(ignore_metadata=True) if used else pd.DataFrame(columns=names)
+    if not used:
+        return pd.DataFrame(columns=names)
+    table = file.read(columns=used)
+    table.validate(full=True)  # texts that are no UTF-8 would only be found where they are used
+    return table.to_pandas(ignore_metadata=True)
 
 
 def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What reads files that others wrote: each target is fed one file's bytes and may refuse them only by its own error."""
 
+import contextlib
 import io
 import json
 import struct
@@ -20,13 +21,14 @@ from persona_assets.arrivals import arrivals_in
 from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
 from persona_assets.inference import embedded_model
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.loading import read_chat
+from persona_assets.inference.loading import choose_hardware, load_model, read_chat
 from persona_assets.metrics import LeakageError
 from persona_assets.metrics.leakage_files import read_leakage_table, read_marker_eval, read_source_rates
 from persona_assets.model_shape import shape_of_config
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import read_published_run
 from persona_assets.registry import Registry
+from persona_assets.settings import Inference
 from persona_assets.study import StudyError
 from persona_assets.study_files import load_study
 from persona_assets.training_step import training_step
@@ -127,10 +129,25 @@ ADAPTER_CONFIG: dict[str, Any] = {
     "base_model_name_or_path": "mine",
     "revision": None,
 }
+LORA_CONFIG: dict[str, Any] = {
+    **ADAPTER_CONFIG,
+    "lora_alpha": 4,
+    "rank_pattern": {"q_proj": 2},
+    "alpha_pattern": {},
+    "init_lora_weights": True,
+    "use_rslora": False,
+    "modules_to_save": None,
+    "layers_to_transform": [0],
+    "bias": "none",
+    "task_type": "CAUSAL_LM",
+    "auto_mapping": None,
+    "megatron_config": None,
+    "lora_dropout": 0.0,
+}
 HEADER: dict[str, Any] = {
     "__metadata__": {"format": "pt"},
-    "a.weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
-    "b.weight": {"dtype": "BF16", "shape": [4], "data_offsets": [16, 24]},
+    "a.weight": {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]},
+    "b.weight": {"dtype": "F4", "shape": [16], "data_offsets": [16, 24]},
 }
 TRAINER_STATE: dict[str, Any] = {"global_step": 500, "epoch": 1.0, "log_history": [{"loss": 1.0, "step": 10}]}
 
@@ -273,6 +290,26 @@ def _read_chat(folder: Path) -> None:
     read_chat(Checkpoint(name="mine", path=folder)).prompt_ids("You are a villain.", "Why?")
 
 
+def _load(folder: Path) -> None:
+    """As a run does: identified first. The weights are no model's, so that no configuration is taken."""
+    _identify(folder)
+    load_model(Checkpoint(name="mine", path=folder), choose_hardware(Inference(device="cpu")), lambda _: None)
+
+
+def _write_model(folder: Path) -> None:
+    """The checkpoint with weights that are a model's, so that only the adapter can be wrong."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    write_checkpoint(folder)
+    LlamaForCausalLM(LlamaConfig(**{**CONFIG, "vocab_size": 259})).save_pretrained(folder)
+
+
+def _load_adapted(folder: Path) -> None:
+    checkpoint = Checkpoint(name="mine", path=folder, adapter=folder / "adapter")
+    identify(checkpoint, DigestCache(folder / "digests.json"))
+    load_model(checkpoint, choose_hardware(Inference(device="cpu")), lambda _: None)
+
+
 def _unpack(folder: Path) -> None:
     out = folder / "unpacked"
     out.mkdir(exist_ok=True)
@@ -304,11 +341,13 @@ def _targets() -> dict[str, Target]:
         rows = PUBLISHED_TABLES.get(file)
         inputs = mutations.tables(rows) if rows else mutations.documents(PUBLISHED[file])
         # Who and what a run is of: where they are others, the files that do not agree are named.
-        named = ".json: " if file in ("personas_core.json", "eval_questions.json") else Path(file).name
+        elsewhere = {"personas_core.json": ".json: ", "eval_questions.json": ".json: "}
+        named = elsewhere.get(file, Path(file).parts[0])
         return Target(file, write_published, _read_published, (PublishedRunError, LeakageError), inputs, named)
 
-    def checkpoint(file: str, seed: Any, feed: Callable[[Path], object] = _identify) -> Target:
-        return Target(file, write_checkpoint, feed, (CheckpointError,), mutations.documents(seed), Path(file).name)
+    def checkpoint(file: str, seed: Any, feed: Callable[[Path], object] = _identify, named: str = "") -> Target:
+        named = named or Path(file).name
+        return Target(file, write_checkpoint, feed, (CheckpointError,), mutations.documents(seed), named)
 
     of_runs = {f"published {file}": published(file) for file in [*PUBLISHED, *PUBLISHED_TABLES]}
     weights = mutations.safetensors_files(HEADER, 24)
@@ -377,7 +416,16 @@ def _targets() -> dict[str, Target]:
             "adapter_model",
         ),
         "adapter config": checkpoint("adapter/adapter_config.json", ADAPTER_CONFIG),
+        "adapter config in PEFT": Target(
+            "adapter/adapter_config.json",
+            _write_model,
+            _load_adapted,
+            (CheckpointError,),
+            mutations.documents(LORA_CONFIG),
+            "adapter",
+        ),
         "config": checkpoint("config.json", CONFIG, _configured),
+        "config in Transformers": checkpoint("config.json", CONFIG, _load, ": "),
         "generation config": checkpoint("generation_config.json", {"eos_token_id": [1, 2], "temperature": 0.7}),
         "tokenizer config": checkpoint("tokenizer_config.json", TOKENIZER_CONFIG),
         "arriving adapter": Target(
@@ -414,8 +462,11 @@ TARGETS = _targets()
 def warm() -> None:
     """Imports libraries and starts the process that renders, before anything is timed."""
     import pandas  # noqa: F401
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder))
         _read_chat(Path(folder))
+        with contextlib.suppress(CheckpointError):
+            _load(Path(folder))

@@ -88,7 +88,7 @@ def test_a_link_out_of_the_checkpoint_is_not_followed(
     checkpoint = Checkpoint(name="mine", path=folder, adapter=folder / "adapter")
     for read in (lambda: identify(checkpoint, DigestCache(folder / "digests.json")), lambda: read_chat(checkpoint)):
         with pytest.raises(
-            CheckpointError, match=f"{Path(name).name} is a link to {secret}; expected one within"
+            CheckpointError, match=f"{Path(name).name}: is a link to {secret}; expected one within"
         ) as caught:
             read()
         assert SECRET not in str(caught.value)
