@@ -163,13 +163,13 @@ def _weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
 def _require_sizes(config: Path, sizes: dict[str, int], headers: list[Header]) -> None:
     """A model is built before its weights are looked for: one that they cannot fill would first fill the memory."""
     most = {
-        "num_hidden_layers": (sum(header.tensors for header in headers), "tensors there are"),
-        "hidden_size": (largest := max(header.largest for header in headers), "the largest of their dimensions"),
-        "vocab_size": (largest, "the largest of their dimensions"),
+        "num_hidden_layers": (sum(header.tensors for header in headers), "as many as there are tensors"),
+        "hidden_size": (largest := max(header.largest for header in headers), "the largest dimension of any tensor"),
+        "vocab_size": (largest, "the largest dimension of any tensor"),
     }
     for field, (bound, what) in most.items():
         if sizes[field] > bound:
-            raise CheckpointError(f"{config}: {field}: found {sizes[field]}; the weights have {bound}, {what}")
+            raise CheckpointError(f"{config}: {field}: found {sizes[field]}; expected at most {bound}, {what}")
 
 
 def _is_shard(name: str) -> bool:

@@ -66,7 +66,8 @@ def _read_parquet(content: bytes, most_rows: int) -> pd.DataFrame:
         return pd.DataFrame(columns=names)
     table = file.read(columns=used)
     table.validate(full=True)  # texts that are no UTF-8 would only be found where they are used
-    return table.to_pandas(ignore_metadata=True)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    return frame
 
 
 def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame:
