@@ -42,6 +42,19 @@ def test_none_stands_on_a_command_line(served: Served) -> None:
     assert leaked(*(" ".join(command) for command in served.commands)) == []
 
 
+def test_a_variable_that_dagsters_settings_name_is_not_put_on_command_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster hands its settings to its processes on their command lines: what stands in them itself is told."""
+    monkeypatch.setenv("SECRET_FOLDER", str(tmp_path / TOKENS[0]))
+    module = "module: dagster._core.storage.local_compute_log_manager\n  class: LocalComputeLogManager\n"
+    (tmp_path / "dagster.yaml").write_text(f"compute_logs:\n  {module}  config: {{base_dir: {{env: SECRET_FOLDER}}}}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        handed_on = repr(instance.get_ref())
+    assert "SECRET_FOLDER" in handed_on
+    assert leaked(handed_on) == []
+
+
 @pytest.mark.parametrize("arguments", [["study", "check"], ["import", "published-run", "--as", "x"]])
 def test_a_command_that_fails_prints_none(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
