@@ -3,7 +3,6 @@
 import builtins
 import json
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from persona_assets import yaml_files
 from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
@@ -151,28 +151,49 @@ def test_pickled_weights_are_refused_and_not_opened(tiny_directory: Path, witnes
     assert not witness.exists()
 
 
+LORA = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("weights", "config", "said"),
     [
-        {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"},
-        {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "megatron_config": {}, "megatron_core": "evil"},
-        {"peft_type": "XLORA", "adapters": {"0": "evil"}, "hidden_size": 32},
-        {"peft_type": "EVIL"},
+        ("adapter_model.bin", LORA, "pickled weights"),
+        ("adapter_model.safetensors", LORA | {"megatron_config": {"a": 1}, "megatron_core": "evil"}, "adapter"),
+        (
+            "adapter_model.safetensors",
+            {"peft_type": "XLORA", "adapters": {"0": "evil"}, "hidden_size": 32},
+            "found 'XLORA'",
+        ),
+        ("adapter_model.safetensors", {"peft_type": "EVIL"}, "found 'EVIL'"),
     ],
     ids=["pickled weights", "module by name", "adapters of an adapter", "unknown kind"],
 )
 def test_an_adapter_runs_nothing(
-    tiny_directory: Path, witness: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, object]
+    tiny_directory: Path,
+    witness: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: str,
+    config: dict[str, object],
+    said: str,
 ) -> None:
+    unpickled = []
+    monkeypatch.setattr(torch, "load", lambda *arguments, **_: unpickled.append(arguments))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    (adapter / "adapter_model.bin").write_bytes(pickle.dumps(Evil(witness)))
-    # Even a module of this name that could be imported: the current folder is on nobody's path, but might be.
+    save_file({"no": torch.zeros(1)}, tmp_path / "empty")
+    pickled = pickle.dumps(Evil(witness))
+    (adapter / weights).write_bytes(pickled if weights.endswith(".bin") else (tmp_path / "empty").read_bytes())
+    # What it names could be imported and loaded: nobody's current folder is on the path, but it might be.
     (tmp_path / "evil.py").write_text(f"from pathlib import Path\nPath({str(witness)!r}).touch()\n")
-    shutil.copytree(adapter, tmp_path / "evil")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "adapter_config.json").write_text(json.dumps(LORA))
+    (tmp_path / "evil" / "adapter_model.bin").write_bytes(pickled)
     checkpoint = Checkpoint(name="hostile", path=tiny_directory, adapter=adapter)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=said):
         load_model(checkpoint, choose_hardware(Inference(device="cpu")), say=lambda _: None)
+    assert unpickled == []
     assert not witness.exists()
