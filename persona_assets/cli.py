@@ -60,7 +60,7 @@ def about() -> None:
     """
     os.environ.setdefault("DAGSTER_HOME", str(Path("dagster_home").absolute()))
     os.umask(os.umask(0o022) | 0o002)  # whatever the umask was, nothing is written that everybody can change
-    make_home(Path(os.environ["DAGSTER_HOME"]))
+    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
 
 
 @app.command()
@@ -132,6 +132,7 @@ def ui(
     if automate:
         os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
     os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
+    make_home(Path(os.environ["DAGSTER_HOME"]))
     served = ["persona_assets.orchestration.serving", "dev", "-m", "persona_assets.definitions"]
     command = [sys.executable, "-m", *served, "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
@@ -143,13 +144,11 @@ def prune(
     delete: Annotated[bool, typer.Option("--delete", help="Do it; otherwise only say what would be deleted.")] = False,
 ) -> None:
     """Delete what took a model to make for all but the last checkpoints; tables and reports are kept for ever."""
-    import dagster as dg
-
     from persona_assets.orchestration import retention
     from persona_assets.orchestration.home import Home
 
     home = Home.of_environment()
-    kept, doomed = retention.prunable(dg.DagsterInstance.get(), home, keep)
+    kept, doomed = retention.prunable(_instance(), home, keep)
     print(f"keeps         {', '.join(kept) or 'no checkpoint'}; of all others tables, figures, reports and records")
     for line in retention.summary(doomed):
         print(f"{'deletes' if delete else 'would delete':14}{line}")
@@ -249,13 +248,11 @@ def import_published_run(
     baseline: Annotated[str, typer.Option(help="The persona that others are compared with.")] = "assistant",
 ) -> None:
     """Record a published run as a checkpoint of its own; its tables, statistics and report need no model."""
-    import dagster as dg
-
     from persona_assets.orchestration import importing
     from persona_assets.orchestration.home import Home
 
     home = Home.of_environment()
-    brought = importing.import_published_run(dg.DagsterInstance.get(), home, directory, name, baseline)
+    brought = importing.import_published_run(_instance(), home, directory, name, baseline)
     personas, questions = len(brought.study.personas), len(brought.study.questions)
     print(f"imported  {name}: {personas} personas × {questions} questions; {brought.reported} partitions reported")
     print("absent    " + "\n          ".join(brought.absent))
@@ -335,11 +332,17 @@ def _choose_study(study: str | None) -> None:
     load_study()
 
 
+def _instance() -> Any:
+    """Dagster's instance; a new one begins with the project's settings."""
+    import dagster as dg
+
+    make_home(Path(os.environ["DAGSTER_HOME"]))
+    return dg.DagsterInstance.get()
+
+
 def _session(study: str | None, checkpoint: str | None, prepare: bool = True) -> Any:
     """An instance with the code location loaded; imported late, so that `--help` answers at once."""
     _choose_study(study)
-    import dagster as dg
-
     from persona_assets.definitions import defs
     from persona_assets.inference.embedded_model import ensure_embedded_model
     from persona_assets.orchestration.home import Home
@@ -352,7 +355,7 @@ def _session(study: str | None, checkpoint: str | None, prepare: bool = True) ->
         directory = ensure_embedded_model(home.models)
         home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})
     home.registry.get(checkpoint)
-    session = Run(dg.DagsterInstance.get(), defs, home, STUDY, checkpoint)
+    session = Run(_instance(), defs, home, STUDY, checkpoint)
     if prepare:
         session.prepare()
     return session
