@@ -16,7 +16,14 @@ from sphinx.writers.html5 import HTML5Translator
 project = "persona_assets"
 copyright = "the persona_assets authors, Apache-2.0"
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "benchmarks/results/*.md"]
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/*.md",
+    "benchmarks/results/*.md",
+]
 exclude_patterns = [".*", ".*/**", "build", "dagster_home", "persona_assets*", "tests", "scripts", "examples"]
 
 extensions = ["myst_parser"]

@@ -98,13 +98,17 @@ def plan(
     ] = None,
     shape: Annotated[str | None, typer.Option(help="Instead: qwen2.5-7b, or the path of a config.json.")] = None,
     response_tokens: Annotated[int | None, typer.Option(help="Mean tokens of a response, where it is known.")] = None,
+    personas: Annotated[int | None, typer.Option(help="As if the study had so many personas.")] = None,
+    questions: Annotated[int | None, typer.Option(help="As if it asked so many questions.")] = None,
+    cards: Annotated[int, typer.Option(help="Cards of one host, each with the whole model.")] = 1,
 ) -> None:
     """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
-    from persona_assets import model_shape, planning, planning_text
+    from persona_assets import model_shape, planning, planning_sizes, planning_text
 
     loaded = load_study(study)
     chosen = model_shape.chosen_shape(loaded.name, _registry(), checkpoint, shape)
-    print(planning_text.text(planning.plan(loaded, chosen, response_tokens), response_tokens is not None))
+    sized = planning_sizes.resized(loaded, personas, questions)
+    print(planning_text.text(planning.plan(sized, chosen, response_tokens, cards), response_tokens is not None))
 
 
 @app.command()

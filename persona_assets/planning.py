@@ -6,7 +6,8 @@ before; `reply_length` says what is assumed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from persona_assets.model_shape import Shape
 from persona_assets.planning_memory import Need, generation_need, lora_parameters, scoring_need, training_need
@@ -44,10 +45,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole of it: mean tokens of a response and of a prompt that were assumed, and bytes of storage by asset."""
+    """The whole of it on so many cards: tokens assumed of a mean response and prompt, bytes of storage by asset."""
 
     study: Study
     shape: Shape
+    cards: int
     response: float
     prompt: float
     stages: tuple[Stage, ...]
@@ -88,13 +90,17 @@ def reply_length(limit: int, given: int | None = None) -> float:
     return min(limit, given or max(REACHED, limit * MEASURED["share"].value))
 
 
-def plan(study: Study, shape: Shape, response_tokens: int | None = None) -> Plan:
+def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: int = 1) -> Plan:
     """What `study` costs with a model of this shape; `response_tokens` is the mean response, if it is known.
 
+    On several cards each has the whole model and takes one persona after another.
+
     Raises:
-        StudyError: nothing is run (an imported study), a layer that the model lacks, or responses longer than the study
-            allows.
+        StudyError: nothing is run (an imported study), a layer that the model lacks, responses longer than the study
+            allows, or no card.
     """
+    if cards < 1:
+        raise StudyError(f"study {study.name}: cards: found {cards}; expected at least 1")
     if study.decoding is None or study.imported:
         raise StudyError(f"study {study.name}: imported: found true; expected a study that a model is run for")
     limit = study.decoding.max_new_tokens
@@ -112,7 +118,8 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None) -> Plan
         generation_need(shape, sizes.responses, prompt, limit, width),
         scoring_need(shape, scorers, questions, prompt, limit, width),
     ]
-    stages = [_starting(study), _generations(sizes), _logit_js(sizes), _centroids(sizes)]
+    by_persona = [_generations(sizes), _logit_js(sizes), _centroids(sizes)]
+    stages = [_starting(study), *(_shared(stage, scorers, cards) for stage in by_persona)]
     storage = {
         "generations": 10 * sizes.responses * sizes.response,  # token ids and text
         "logit_js": sizes.responses * (12 * scorers * limit + 16 * scorers**2),
@@ -120,11 +127,18 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None) -> Plan
     }
     if study.sources and study.marker:
         memory.append(training_need(shape, study.marker, prompt, width))
-        stages += [_training_replies(sizes, study.marker), _marker_adapter(sizes, study.marker, memory[-1])]
-        stages.append(_marker_rates(sizes, study.marker))
+        by_source = [_training_replies(sizes, study.marker), _marker_adapter(sizes, study.marker, memory[-1])]
+        by_source.append(_marker_rates(sizes, study.marker))
+        stages += [_shared(stage, len(study.sources), cards) for stage in by_source]
         storage["marker_adapter"] = 4 * len(study.sources) * lora_parameters(shape, study.marker)
         storage["marker_rates"] = 10 * stages[-1].generated  # texts; those without an adapter stand beside every source
-    return Plan(study, shape, sizes.response, prompt, tuple(stages), tuple(memory), storage)
+    return Plan(study, shape, cards, sizes.response, prompt, tuple(stages), tuple(memory), storage)
+
+
+def _shared(stage: Stage, partitions: int, cards: int) -> Stage:
+    """The stage with its partitions handed out to the cards: the fullest card has ⌈partitions / cards⌉ of them."""
+    share = ceil(partitions / cards) / partitions
+    return replace(stage, seconds=_on_each(lambda m: stage.seconds[m.name] * (share if m.gib else 1)))
 
 
 def _starting(study: Study) -> Stage:

@@ -31,6 +31,10 @@ def _heading(plan: Plan, given: bool) -> str:
             f"{shape.hidden}, vocabulary {shape.vocabulary:,}",
             f"responses  {plan.response:.0f} of at most {limit} tokens on average: {whence}",
             f"prompts    {plan.prompt:.0f} tokens on average, estimated from their characters",
+            *(
+                [f"cards      {plan.cards}, each with the whole model; personas are handed out to them"]
+                * (plan.cards > 1)
+            ),
             "Nothing was loaded and nothing started.",
         )
     )

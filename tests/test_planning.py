@@ -22,6 +22,7 @@ from persona_assets.model_shape import (
 )
 from persona_assets.planning import Plan, Stage, plan, reply_length
 from persona_assets.planning_rates import CARDS, CPU, H200
+from persona_assets.planning_sizes import resized
 from persona_assets.planning_text import duration
 from persona_assets.registry import Registry
 from persona_assets.study import Study, StudyError
@@ -246,3 +247,29 @@ def test_the_command_starts_nothing_and_says_errors_in_a_sentence(tmp_path: Path
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"CheckpointError: {tmp_path / 'config.json'}: hidden_size: found 0; expected")
+
+
+def test_partitions_are_handed_out_to_the_cards_and_a_cpu_stays_one(published: Plan) -> None:
+    two = plan(load_study("published"), QWEN_7B, cards=2)
+    for name, share in (("logit_js", 6 / 11), ("centroids", 6 / 11), ("marker_adapter", 3 / 5), ("starting", 1)):
+        before, after = stage(published, name).seconds, stage(two, name).seconds
+        assert after[H200.name] == pytest.approx(share * before[H200.name])
+        assert after[CPU.name] == pytest.approx(before[CPU.name])
+    assert [each.flops for each in two.stages] == [each.flops for each in published.stages]
+    with pytest.raises(StudyError, match=r"published: cards: found 0; expected at least 1"):
+        plan(load_study("published"), QWEN_7B, cards=0)
+
+
+def test_a_study_is_planned_at_other_sizes() -> None:
+    study = load_study("published")
+    grown = resized(study, personas=111, questions=40)
+    assert (len(grown.personas), len(grown.questions), grown.sources) == (111, 40, study.sources)
+    passes = stage(plan(grown, QWEN_7B), "logit_js").passes
+    assert passes == 111 * 111 * 40
+    small = resized(study, personas=6)
+    assert len(small.personas) == 6
+    assert {study.baseline, *study.sources} <= set(small.personas)
+    with pytest.raises(StudyError, match=r"personas: found 4; expected at least 5: baseline and sources"):
+        resized(study, personas=4)
+    with pytest.raises(StudyError, match=r"questions: found 0; expected at least 1"):
+        resized(study, questions=0)
