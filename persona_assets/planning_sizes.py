@@ -6,7 +6,7 @@ from persona_assets.study import Study, StudyError
 def resized(study: Study, personas: int | None = None, questions: int | None = None) -> Study:
     """The study with so many personas and questions: its first ones, or its own repeated under other names.
 
-    Prompts and questions keep their mean length; sources, recipe and decoding stay. It is for counting, never for measuring.
+    Prompts and questions keep their mean length; sources, recipe and decoding stay. For counting, never for measuring.
 
     Raises:
         StudyError: fewer personas than the study's sources and baseline are, or none.
