@@ -27,7 +27,7 @@ CODE_VERSIONS = {
     "leakage_table": 2,
     "partial_correlations": 1,
     "figures": 3,
-    "report": 3,
+    "report": 4,
     "checkpoint_drift": 1,
 }
 

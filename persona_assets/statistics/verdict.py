@@ -85,7 +85,7 @@ def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, diffe
     size += f"{_signed(difference['low'])} to {_signed(difference['high'])}"
     leads = found["leads"].outcome
     if leads == "cannot be told":
-        sentence += f"; these {sources} sources cannot tell which is better ({size})."
+        sentence += f"; these {sources} sources cannot tell which is better ({size}{_against(statements, difference)})."
     else:
         sentence += f"; {'JS' if leads == 'JS' else named} predicts better ({size})."
     others = [found[name].because for name in ("holds", "rests on", "floor", "would take") if found[name].because]
@@ -132,9 +132,30 @@ def _predicts(row: pd.Series) -> Predicts:
     return outcomes[signs]
 
 
+def _checked(statements: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
+    """The difference with the interval that is reported and those that check it."""
+    return statements[(statements["name"] == difference["name"]) & statements["view"].isin(["dyadic", "check"])]
+
+
+def _leaves_out_zero(rows: Any) -> Any:
+    return (rows["low"] > 0) | (rows["high"] < 0)
+
+
+def _against(statements: pd.DataFrame, difference: pd.Series) -> str:
+    """What forbids to tell although the interval that is reported leaves 0 out; else nothing."""
+    if not _leaves_out_zero(difference):
+        return ""
+    checks = _checked(statements, difference)
+    doubting = checks[~_leaves_out_zero(checks)]
+    reasons = [f"p = {difference['p']:.2g}"] if difference["p"] > _alpha(difference) else []
+    if len(doubting):
+        widest = doubting.iloc[int((doubting["high"] - doubting["low"]).to_numpy().argmax())]
+        reasons.append(f"another interval {_signed(widest['low'])} to {_signed(widest['high'])}")
+    return f", but {' and '.join(reasons)}"
+
+
 def _leads(statements: pd.DataFrame, difference: pd.Series) -> str:
-    checks = statements[(statements["name"] == difference["name"]) & statements["view"].isin(["dyadic", "check"])]
-    told = ((checks["low"] > 0) | (checks["high"] < 0)).all()
+    told = _leaves_out_zero(_checked(statements, difference)).all()
     if told and difference["p"] <= _alpha(difference):
         return "JS" if difference["estimate"] > 0 else "cosine"
     return "cannot be told"

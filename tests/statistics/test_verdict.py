@@ -155,7 +155,11 @@ def test_the_first_sentence_says_what_each_does(js: Any, cosine: Any, words: str
             "cannot be told",
             "; these 5 sources cannot tell which is better (difference of |ρ| +0.18, 95% −0.12 to +0.30).",
         ),
-        ((0.2, 0.1, 0.3, 0.06), "cannot be told", "; these 5 sources cannot tell which is better"),
+        (
+            (0.2, 0.1, 0.3, 0.06),
+            "cannot be told",
+            "cannot tell which is better (difference of |ρ| +0.20, 95% +0.10 to +0.30, but p = 0.06).",
+        ),
         ((0.2, -0.1, 0.3, 0.01), "cannot be told", "; these 5 sources cannot tell which is better"),
     ],
 )
@@ -169,7 +173,11 @@ def test_one_leads_only_where_every_interval_says_so() -> None:
     apart = (0.2, 0.1, 0.3, 0.01)
     agrees, doubts = (difference(COSINE, 0.2, low, 0.4, math.nan, view="check") for low in (0.05, -0.05))
     assert verdict(study(agrees, apart=apart)).rule("leads").outcome == "JS"
-    assert verdict(study(agrees, doubts, apart=apart)).rule("leads").outcome == "cannot be told"
+    doubted = verdict(study(agrees, doubts, apart=apart))
+    assert doubted.rule("leads").outcome == "cannot be told"
+    assert "95% +0.10 to +0.30, but another interval −0.05 to +0.40)" in doubted.words
+    unsure = verdict(study(agrees, doubts, apart=(0.2, 0.1, 0.3, 0.06)))
+    assert ", but p = 0.06 and another interval −0.05 to +0.40)" in unsure.words
 
 
 def test_iid_figures_say_nothing_to_the_verdict() -> None:
