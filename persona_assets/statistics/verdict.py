@@ -134,7 +134,10 @@ def _predicts(row: pd.Series) -> Predicts:
 
 def _checked(statements: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
     """The difference with the interval that is reported and those that check it."""
-    return statements[(statements["name"] == difference["name"]) & statements["view"].isin(["dyadic", "check"])]
+    rows: pd.DataFrame = statements[
+        (statements["name"] == difference["name"]) & statements["view"].isin(["dyadic", "check"])
+    ]
+    return rows
 
 
 def _leaves_out_zero(rows: Any) -> Any:
