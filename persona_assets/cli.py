@@ -47,6 +47,7 @@ CheckpointOption = Annotated[
     ),
 ]
 EMBEDDED = "smollm2-135m-instruct"
+INTERRUPTED = 130  # what shells say of a command that was interrupted
 # Errors of rooms that are imported only where they are needed.
 _IMPORTED_LATE = ("LeakageError", "NonFiniteError", "EngineError", "OutOfMemoryError")
 
@@ -376,6 +377,12 @@ def main() -> None:
         if type(error).__name__ not in _IMPORTED_LATE:
             raise
         sys.exit(discreet(f"{type(error).__name__}: {error}"))
+    except BaseException as error:
+        # Dagster's own, for Ctrl-C and for being terminated while it runs something.
+        if type(error).__name__ != "DagsterExecutionInterruptedError":
+            raise
+        print("interrupted; what is done is stored, and the same command goes on from there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import sys
 import time
 
 import pandas as pd
+import pytest
 import yaml
 
+from persona_assets.cli import INTERRUPTED
 from persona_assets.study_files import load_study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 
@@ -25,7 +27,10 @@ def finished(home, asset):
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
-def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(tmp_path, repository, tiny_directory):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(
+    tmp_path, repository, tiny_directory, how
+):
     small = load_study().model_dump(mode="json")
     small["sources"] = ["villain", "comedian"]
     small["marker"]["training"] |= {"epochs": 1}
@@ -39,8 +44,12 @@ def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept
     for line in killed.stdout:
         if "comedian: step 3/" in line:
             break
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.send_signal(how)
+    last, _ = killed.communicate(timeout=60)
+    if how != signal.SIGKILL:
+        assert killed.returncode == INTERRUPTED
+        assert last.endswith("interrupted; what is done is stored, and the same command goes on from there\n")
+        assert "Traceback" not in last
     kept = finished(home, "marker_adapter")
     assert len(kept) == 1  # villain's; nothing of comedian's looks done
 
