@@ -62,7 +62,7 @@ def test_the_study_in_the_manifest_is_one(repository: Path) -> None:
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Path:
-    """Stand-ins for `persona-assets` and `scontrol`, for this is about the script: they write down what they are told."""
+    """Stand-ins for `persona-assets` and `scontrol`: this is about the script. They write down what they are told."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, then in (
