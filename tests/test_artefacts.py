@@ -1,6 +1,7 @@
 """The store gives back exactly what was put, for exactly what it was made from, or nothing."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,48 @@ def test_the_record_says_what_the_content_was_made_from(store: ArtefactStore) ->
     assert record["made_from"] == MADE_FROM
     assert digest_of(record["made_from"]) == put.fingerprint
     assert record["content"] == put.path.name
+
+
+def test_what_is_stored_already_stays_and_is_returned(store: ArtefactStore) -> None:
+    first = store.put("generations", MADE_FROM, {"by": "one"}, {"seconds": 1})
+    assert store.put("generations", MADE_FROM, {"by": "other"}, {"seconds": 2}) == first
+    assert first.read() == {"by": "one"}
+
+
+def test_nothing_at_an_address_is_an_error_that_names_the_asset(store: ArtefactStore) -> None:
+    with pytest.raises(ArtefactError, match=r"abc\.json is not there; materialise generations again"):
+        store.get("generations", "abc")
+
+
+@every_kind
+def test_a_pruned_artefact_keeps_its_record_and_says_when(store: ArtefactStore, value: Callable[[], Any]) -> None:
+    put = store.put("generations", MADE_FROM, value(), {"seconds": 1})
+    assert not store.is_pruned("generations", put.fingerprint)
+    assert store.has("generations", put.fingerprint)
+    freed = store.prune(put)
+    assert freed > 0
+    assert not put.path.exists()
+    assert store.is_pruned("generations", put.fingerprint)
+    assert not store.has("generations", put.fingerprint)
+    assert store.find("generations", MADE_FROM) is None
+    (kept,) = store.all("generations")
+    assert kept.made_from == MADE_FROM
+    assert kept.pruned is not None
+    with pytest.raises(ArtefactError, match=f"was pruned at {re.escape(kept.pruned)}; materialise generations again"):
+        kept.read()
+    again = store.put("generations", MADE_FROM, value(), {"seconds": 1})
+    assert not store.is_pruned("generations", again.fingerprint)
+    assert store.find("generations", MADE_FROM) == again
+
+
+def test_what_was_never_there_is_neither_pruned_nor_had(store: ArtefactStore) -> None:
+    assert not store.is_pruned("generations", "abc")
+    assert not store.has("generations", "abc")
+
+
+def test_what_is_set_aside_twice_is_kept_twice(store: ArtefactStore) -> None:
+    for _ in range(2):
+        damage(put := store.put("figures", MADE_FROM, files(), {}))
+        assert store.find("figures", MADE_FROM) is None
+    kept = {path.name for path in put.path.parent.iterdir() if ".damaged" in path.name}
+    assert {f"{put.path.name}.damaged", f"{put.path.name}.damaged.2"} <= kept

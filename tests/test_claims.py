@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from persona_assets.artefacts import ArtefactStore
@@ -73,3 +74,28 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     said: list[str] = []
     with claimed(tmp_path, ["aaaa"], said.append):
         assert said == []
+
+
+def test_whoever_comes_later_is_told_once_and_waits(tmp_path: Path) -> None:
+    said: list[str] = []
+    order: list[str] = []
+    held, begun = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with claimed(tmp_path, ["aaaa", "bbbb"]):
+            held.set()
+            begun.wait(10)
+            order.append("first")
+
+    def told(line: str) -> None:
+        said.append(line)
+        begun.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert held.wait(10)
+    with claimed(tmp_path, ["aaaa", "bbbb", "cccc"], told):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
+    assert said == ["another process is making some of these; waiting for it"]
