@@ -127,6 +127,12 @@ def test_one_question_leaves_no_uncertainty_over_questions() -> None:
     np.testing.assert_allclose(high, low, rtol=1e-15)
 
 
+def test_one_resample_is_its_own_interval() -> None:
+    low, high = bootstrap_over_questions(responses(), "all", resamples=1, seed=0)
+    xr.testing.assert_identical(low, high)
+    assert not np.allclose(low, average_over_responses(responses()))
+
+
 def test_an_unknown_subset_is_answered_with_the_choices() -> None:
     with pytest.raises(ValueError, match="'both'; expected one of all, pair, source, target, others"):
         average_over_responses(responses(), "both")

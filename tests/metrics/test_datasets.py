@@ -69,6 +69,7 @@ def test_a_responses_values_stand_under_its_question_and_the_personas_names(
     assert labelled.kl.sel(at) == second.kl[2, 0]
     assert labelled.attrs == {"generator": "assistant", "units": "nats"}
     assert labelled.tokens.values.tolist() == [4, 2]
+    assert labelled.sizes == {"question": 2, "persona": 3, "other": 3, "token": 4}
 
 
 def test_tokens_beyond_a_responses_end_are_nan(

@@ -351,6 +351,22 @@ def test_what_only_one_of_two_checkpoints_measured_is_not_compared() -> None:
     assert set(at(found.levels, quantity="base_rate").checkpoint) == {"b"}
 
 
+def test_what_the_one_before_lacks_does_not_hide_what_comes_after_it() -> None:
+    few = cosine(1).sel(population=["few"], layer=[9])  # the last of four cosines
+    found = drift({"a": js(1), "b": js(2)}, {"a": few, "b": cosine(2)})
+    assert found.distances.quantity.tolist() == ["js", "cosine_few_layer9"]
+
+
+def test_patterns_that_are_drawn_are_drawn_from_the_seed() -> None:
+    before, after = js(1, count=MOST_EXACT_QUESTIONS + 1), js(2, count=MOST_EXACT_QUESTIONS + 1)
+    changes = (after - before).to_numpy()[:, *np.triu_indices(5, 1)]
+    found = drift({"a": before, "b": after}).distances.iloc[0]
+    assert not found.exact
+    assert 0.0 < found.p < 1.0
+    assert found.p == distance(changes, seed=3).p
+    assert found.p != distance(changes, seed=4).p
+
+
 def test_the_rank_correlation_is_spearmans_over_pairs() -> None:
     before, after = js(1), js(2)
     i, j = np.triu_indices(5, 1)

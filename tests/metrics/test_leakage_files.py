@@ -10,6 +10,7 @@ import pytest
 from persona_assets.metrics import (
     LeakageError,
     imported_leakage_table,
+    rates_by_target,
     read_leakage_table,
     read_marker_eval,
     spearman_over_dyads,
@@ -123,6 +124,44 @@ def test_an_imported_table_has_no_base_rate(table: pd.DataFrame) -> None:
     assert found[["base_found", "base_total", "base_rate"]].isna().all(axis=None)
     assert found.source_found[0] == 7
     assert found.source_found.isna()[1]
+
+
+def test_an_imported_tables_intervals_have_the_level_that_was_asked_for(table: pd.DataFrame) -> None:
+    for level in (0.5, 0.99):
+        found = imported_leakage_table(table, PERSONAS, {}, "marker_only", level)
+        expected = rates_by_target(table[["target", "found", "total"]][:1], level)
+        assert found[["rate_low", "rate_high"]].iloc[0].tolist() == expected[["rate_low", "rate_high"]].iloc[0].tolist()
+
+
+def test_as_many_values_as_are_allowed_are_read_and_not_one_more(tmp_path: Path) -> None:
+    def file(lists: int, commas: int) -> None:
+        content = '{"null": {"found": 2, "total": 8, "x": [' + ", ".join(["[]"] * lists + ["0"] * commas) + "]}}"
+        assert content.count(",") + content.count("[") + content.count("{") == 2 * lists + commas + 4
+        (tmp_path / "villain.json").write_text(content)
+
+    file(lists=50_000, commas=99_996)
+    assert read_marker_eval(tmp_path, PERSONAS).found.tolist() == [2]
+    file(lists=50_000, commas=99_997)
+    with pytest.raises(LeakageError, match=r"villain\.json: is not JSON: more than 200000 values; expected target"):
+        read_marker_eval(tmp_path, PERSONAS)
+
+
+def test_a_parquet_table_that_unpacks_to_much_says_how_much(tmp_path: Path) -> None:
+    path = tmp_path / "leakage.parquet"
+    pd.DataFrame({"source": [f"{place:07}" * 1000 for place in range(10)], "x": "y" * 10**7}).to_parquet(
+        path, compression="zstd", use_dictionary=False
+    )
+    with pytest.raises(LeakageError, match=r"cannot be read: 95 MiB once it is unpacked; expected at most 80$"):
+        read_leakage_table(path, PERSONAS)
+
+
+def test_a_parquet_table_has_at_most_one_row_a_dyad(tmp_path: Path, table: pd.DataFrame) -> None:
+    path = write(pd.concat([table] * 4)[:11], tmp_path / "leakage.parquet")
+    with pytest.raises(LeakageError, match=r"cannot be read: 11 rows; expected at most one a dyad, which are 9$"):
+        read_leakage_table(path, PERSONAS)
+    write(pd.concat([table] * 4)[:10], path)
+    with pytest.raises(LeakageError, match=r"row 4 .*is the same dyad as row 1"):
+        read_leakage_table(path, PERSONAS)
 
 
 def test_sources_and_targets_outside_the_study_are_left_out(tmp_path: Path) -> None:
