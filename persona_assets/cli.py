@@ -13,7 +13,7 @@ from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.discretion import discreet, print_traceback
-from persona_assets.instance import make_home
+from persona_assets.instance import make_home, opening
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
 from persona_assets.study import StudyError
@@ -137,7 +137,7 @@ def ui(
     if automate:
         os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
     os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
-    make_home(Path(os.environ["DAGSTER_HOME"]))
+    _instance().dispose()  # made here, under its lock: Dagster's own processes take none
     served = ["persona_assets.orchestration.serving", "dev", "-m", "persona_assets.definitions"]
     command = [sys.executable, "-m", *served, "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
@@ -341,8 +341,10 @@ def _instance() -> Any:
     """Dagster's instance; a new one begins with the project's settings."""
     import dagster as dg
 
-    make_home(Path(os.environ["DAGSTER_HOME"]))
-    return dg.DagsterInstance.get()
+    home = Path(os.environ["DAGSTER_HOME"])
+    with opening(home, print):
+        make_home(home)
+        return dg.DagsterInstance.get()
 
 
 def _session(study: str | None, checkpoint: str | None, prepare: bool = True) -> Any:
@@ -356,13 +358,14 @@ def _session(study: str | None, checkpoint: str | None, prepare: bool = True) ->
 
     home = Home.of_environment()
     checkpoint = checkpoint or (STUDY.name if STUDY.imported else EMBEDDED)
-    if checkpoint == EMBEDDED and EMBEDDED not in home.registry.names():
-        directory = ensure_embedded_model(home.models)
-        home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})
-    home.registry.get(checkpoint)
-    session = Run(_instance(), defs, home, STUDY, checkpoint)
-    if prepare:
-        session.prepare()
+    with opening(home.root, print):
+        if checkpoint == EMBEDDED and EMBEDDED not in home.registry.names():
+            directory = ensure_embedded_model(home.models)
+            home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})
+        home.registry.get(checkpoint)
+        session = Run(_instance(), defs, home, STUDY, checkpoint)
+        if prepare:
+            session.prepare()
     return session
 
 

@@ -1,7 +1,10 @@
 """The folder of a Dagster instance, and what a new one begins with."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from persona_assets.claims import claimed
 from persona_assets.files import written_whole
 
 # Also `dagster_home/dagster.yaml` of the repository; a test holds the two equal.
@@ -17,3 +20,11 @@ def make_home(home: Path) -> None:
     if not any((home / name).exists() for name in ("dagster.yaml", "dagster.yml")):
         with written_whole(home / "dagster.yaml") as partial:
             partial.write_bytes(SETTINGS.read_bytes())
+
+
+def opening(home: Path, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Holds the folder while an instance is opened: its tables are made and what a new one lacks is fetched once.
+
+    Dagster takes no lock there: of two processes that open a new instance at once one fails.
+    """
+    return claimed(home / ".claims", ["opening"], lambda _: say("another process is opening this instance; waiting"))
