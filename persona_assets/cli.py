@@ -13,7 +13,7 @@ from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.discretion import discreet, print_traceback
-from persona_assets.instance import make_home, opening
+from persona_assets.instance import database_trouble, make_home, opening
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
 from persona_assets.study import StudyError
@@ -380,6 +380,10 @@ def main() -> None:
         if type(error).__name__ not in _IMPORTED_LATE:
             raise
         sys.exit(discreet(f"{type(error).__name__}: {error}"))
+    except Exception as error:
+        if (said := database_trouble(error)) is None:
+            raise
+        sys.exit(discreet(said))
     except BaseException as error:
         # Dagster's own, for Ctrl-C and for being terminated while it runs something.
         if type(error).__name__ != "DagsterExecutionInterruptedError":

@@ -27,6 +27,7 @@ from persona_assets.orchestration.loggers import terminal
 from persona_assets.orchestration.measuring import build_measure_job
 from persona_assets.orchestration.notifying import build_notifiers
 from persona_assets.orchestration.partitions import STUDY
+from persona_assets.orchestration.patience import wait_for_locks
 from persona_assets.orchestration.registering import build_register_job
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.schedules import nightly
@@ -71,4 +72,5 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     return defs
 
 
+wait_for_locks()
 defs = build_definitions(STUDY, Home.of_environment())

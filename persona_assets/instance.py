@@ -28,3 +28,15 @@ def opening(home: Path, say: Callable[[str], None]) -> AbstractContextManager[No
     Dagster takes no lock there: of two processes that open a new instance at once one fails.
     """
     return claimed(home / ".claims", ["opening"], lambda _: say("another process is opening this instance; waiting"))
+
+
+def database_trouble(error: BaseException) -> str | None:
+    """What to say where the database of an instance is what failed (locked, full, not reached); None elsewhere."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if type(error).__name__ != "OperationalError":  # sqlite3's or psycopg2's, neither of which need be imported here
+        return None
+    return (
+        f"DatabaseError: the instance's database failed: {str(error).splitlines()[0]}; "
+        "what was finished is stored: give the same command again when the database answers"
+    )

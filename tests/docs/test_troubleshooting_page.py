@@ -4,8 +4,10 @@ import json
 import logging
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -17,7 +19,9 @@ from persona_assets.checkpoint import Checkpoint, DigestCache, identify
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.memory import AtOnce
+from persona_assets.instance import database_trouble
 from persona_assets.metrics import read_leakage_table
+from persona_assets.orchestration import patience
 from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
@@ -219,6 +223,20 @@ def pruned(run: Run) -> None:
     (artefact,) = store.all("pair_table")
     store.prune(artefact)
     store.get("pair_table", artefact.fingerprint).read()
+
+
+@provokes("The database does not answer")
+def locked(run: Run) -> str | None:
+    (database,) = run.home.root.rglob("runs.db")
+    (last, *_) = run.instance.get_runs(limit=1)
+    with pytest.MonkeyPatch.context() as patch, closing(sqlite3.connect(database, isolation_level=None)) as other:
+        patch.setattr(patience, "LOCKED_SECONDS", 0)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            run.instance.add_run_tags(last.run_id, {"seen": "yes"})
+        except Exception as error:
+            return database_trouble(error)
+    return None
 
 
 @provokes("Counts cannot be used")

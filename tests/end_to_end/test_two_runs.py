@@ -1,16 +1,11 @@
 """Two processes at once: over a new instance, for the same checkpoint and personas. Real processes, a tiny model."""
 
-import os
-import re
-import subprocess
-import sys
-from collections import Counter
-
 import dagster as dg
 
 from persona_assets.orchestration.doctor import examine
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY
+from tests.end_to_end.measuring import MEASURE, computed, let_go, started
 
 # Imports what takes seconds, waits for a line, and then goes.
 OPEN = """
@@ -21,30 +16,14 @@ print("ready", flush=True)
 sys.stdin.readline()
 cli._instance().get_runs_count()
 """
-RUN = """
-import sys
-from persona_assets import cli, definitions
-print("ready", flush=True)
-sys.stdin.readline()
-cli.about()
-session = cli._session(None, "tiny")
-session.materialise_job("identify_checkpoint")
-assert session.materialise_job("measure_personas")
-"""
-COMPUTED = re.compile(r"(\w+) \d+/\d+ (\w+): \d+ tokens in")
 ASSETS = ("generations", "logit_js", "centroids")
 
 
 def at_once(code, environment, number=2):
     """What so many processes said that were let go at the same moment; all of them must end well."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    command = [sys.executable, "-c", code]
-    processes = [subprocess.Popen(command, env=os.environ | environment, **pipes) for _ in range(number)]
+    processes = [started(code, environment) for _ in range(number)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        let_go(process)
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * number, "\n".join(said)
     return said
@@ -65,9 +44,8 @@ def test_of_two_runs_at_once_one_computes_and_the_other_reuses(tmp_path, reposit
     assert "default_limit: 1" in settings
     (home.root / "dagster.yaml").write_text(settings.replace("default_limit: 1", "default_limit: 2"))
     home.registry.add("tiny", {"path": str(tiny_directory)})
-    said = at_once(RUN, {"DAGSTER_HOME": str(home.root)})
-    computed = Counter(found.groups() for lines in said for found in COMPUTED.finditer(lines))
-    assert computed == {(asset, persona): 1 for asset in ASSETS for persona in STUDY.personas}
+    said = at_once(MEASURE, {"DAGSTER_HOME": str(home.root)})
+    assert computed(*said) == {(asset, persona): 1 for asset in ASSETS for persona in STUDY.personas}
     for asset in ASSETS:
         stored = list(home.store.all(asset))
         assert len(stored) == len(STUDY.personas)

@@ -1,0 +1,43 @@
+"""A process that measures the tiny model's personas and nothing else: `persona-assets run` less markers and report."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+
+# Imports what takes seconds, waits for a line, and then goes.
+MEASURE = """
+import sys
+from persona_assets import cli, definitions
+
+@cli.app.command()
+def measure() -> None:
+    session = cli._session(None, "tiny")
+    for job in ("identify_checkpoint", "measure_personas"):
+        session.materialise_job(job)
+
+print("ready", flush=True)
+sys.stdin.readline()
+sys.argv = ["persona-assets", "measure"]
+cli.main()
+"""
+COMPUTED = re.compile(r"^[\d:]+ (\w+) \d+/\d+ (\w+): \d+ tokens in", re.MULTILINE)
+
+
+def started(code, environment):
+    """The process once it is ready; a line lets it go."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | environment, **pipes)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def let_go(process):
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def computed(*outputs):
+    """(asset, persona) → how often it was computed."""
+    return Counter(found.groups() for said in outputs for found in COMPUTED.finditer(said))
