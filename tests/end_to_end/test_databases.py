@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
 import dagster as dg
 import pytest
@@ -92,17 +92,25 @@ def test_a_run_whose_postgresql_goes_away_goes_on_or_resumes(home, repository, m
         require_whole(home, "".join(said))
 
 
+@contextmanager
+def exclusively(*databases):
+    with ExitStack() as locks:
+        for file in databases:
+            connection = locks.enter_context(closing(sqlite3.connect(file, isolation_level=None, timeout=60)))
+            connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
 def test_a_run_waits_for_sqlite_databases_that_another_process_has_locked(home):
     process = started(MEASURE, {"DAGSTER_HOME": str(home.root)})
     let_go(process)
     said = until(process, "generations 2/3")
-    with ExitStack() as locks:
-        databases = sorted(home.root.rglob("*.db"))
-        assert {"runs.db", "index.db"} < {file.name for file in databases}
-        for file in databases:
-            connection = locks.enter_context(closing(sqlite3.connect(file, isolation_level=None, timeout=60)))
-            connection.execute("BEGIN EXCLUSIVE")
-        time.sleep(7)  # Dagster's table of runs would wait 5
+    (runs,) = home.root.rglob("runs.db")
+    with exclusively(runs):
+        with exclusively(*(file for file in home.root.rglob("*.db") if file != runs)):
+            time.sleep(1)
+        said += until(process, "logit_js 3/3")  # and now the run would like to write that it ended
+        time.sleep(8)  # Dagster by itself would wait 5
     said += process.communicate(timeout=300)[0]
     assert process.returncode == 0, said
     require_whole(home, said)
