@@ -25,7 +25,7 @@ CODE_VERSIONS = {
     "marker_adapter": 2,
     "marker_rates": 2,
     "leakage_table": 2,
-    "partial_correlations": 1,
+    "partial_correlations": 2,
     "figures": 3,
     "report": 4,
     "checkpoint_drift": 1,
