@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from persona_assets.definitions import build_definitions
 from persona_assets.inference import NonFiniteError
+from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
@@ -157,6 +158,15 @@ def test_workers_of_another_kind_are_refused_with_a_sentence(run: Run, monkeypat
     assert isinstance(choose_workers(Gpu(device="cpu", workers="2"), run.home, None), ProcessWorkers)
 
 
+def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
+    gpu = Gpu(device="cpu")
+    checkpoint, identity = recorded_checkpoint(run.instance, run.home, "tiny")
+    environment = {**gpu.environment(writes=False), "device": "another card"}
+    task = Task("centroids", run.study, checkpoint, identity, environment, ("villain",), {})
+    with pytest.raises(WorkerError, match=r"are not those of the run: device: found '.*', expected 'another card'"):
+        list(Here(gpu, run.home, None).make([task]))
+
+
 def test_where_it_is_computed_is_no_part_of_what_is_computed(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tiny_run.standings()
     monkeypatch.setenv(VARIABLE, "2")
@@ -179,5 +189,5 @@ def test_a_card_belongs_to_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest
     assert said == ["waiting for 1 of 2 cards, which other runs have"]
     assert "6" in second.names
     second.give_back()
-    with pytest.raises(WorkerError, match="4 cards are asked for; visible are 4, GPU-5, 6"):
+    with pytest.raises(WorkerError, match="4 cards are asked for, and 3 are visible: 4, GPU-5, 6"):
         Cards.take(home, 4)

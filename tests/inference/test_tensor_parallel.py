@@ -1,4 +1,4 @@
-"""One model over several cards: what can be said without any, and what accelerate's hooks do to a model that is spread."""
+"""One model over several cards: what can be said without any, and what becomes of a model that is spread."""
 
 import json
 import re
@@ -45,12 +45,12 @@ def test_vllm_is_told_and_heads_that_cannot_be_shared_out_are_refused(tmp_path: 
     assert "tensor_parallel_size" not in replace(settings, hardware=CPU).for_worker()["engine"]
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 28}))
     require_divisible(tmp_path, TWO)
-    with pytest.raises(StudyError, match="found 3, but .* has 28 attention heads; expected a number that divides 28"):
+    with pytest.raises(StudyError, match=r"found 3, but .* has 28 attention heads; expected a number that divides 28"):
         require_divisible(tmp_path, replace(TWO, tensor_parallel=3))
 
 
 def test_a_spread_model_scores_the_same(tiny_directory: Path, tmp_path: Path) -> None:
-    """Two places of one machine stand for two cards: the CPU and the disk, between which accelerate moves in the same way."""
+    """Two places of one machine stand for two cards: the CPU and the disk, and accelerate moves between them."""
     from transformers import AutoModelForCausalLM
 
     whole = load_model(Checkpoint(name="tiny", path=tiny_directory), CPU)
@@ -64,9 +64,7 @@ def test_a_spread_model_scores_the_same(tiny_directory: Path, tmp_path: Path) ->
     assert why_not_packed(replace(spread, hardware=TWO)) is not None
     plain = load_model(Checkpoint(name="tiny", path=tiny_directory), spread.hardware)
     work = [Scored([[5, 6, 7], [8, 9, 10, 11]], [12, 13, 14, 2])]
-    ours, theirs = (
-        [torch.cat(list(each), 1) for each in PrefixScorer(loaded).logits(work)] for loaded in (spread, plain)
-    )
-    np.testing.assert_array_equal(ours[0].numpy(), theirs[0].numpy())
+    logits = [torch.cat(list(*PrefixScorer(loaded).logits(work)), 1).numpy() for loaded in (spread, plain)]
+    np.testing.assert_array_equal(*logits)
     states = [last_token_states(loaded, [[5, 6, 7], [8, 9]], [0, 2]).numpy() for loaded in (spread, plain)]
     np.testing.assert_array_equal(*states)

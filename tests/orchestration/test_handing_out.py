@@ -1,5 +1,6 @@
 """How tasks are handed out: real threads, and workers that do what the test says."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,24 +102,31 @@ def test_without_a_worker_left_it_says_so() -> None:
 
 
 def test_an_error_ends_the_run_after_what_others_are_at() -> None:
-    together = Barrier(2)
+    both = Barrier(2)
+    failed = Event()
 
-    class Met(Hand):
+    class Faulty(Hand):
         def work(self, task: Task) -> Iterator[Made]:
-            together.wait(20)
+            both.wait(20)
+            failed.set()
+            raise ValueError("the first is at fault")
+
+    faulty = Faulty("faulty")
+
+    class Sound(Hand):
+        def work(self, task: Task) -> Iterator[Made]:
+            if not self.made:
+                both.wait(20)
+                failed.wait(20)
+                time.sleep(0.1)  # until that is known
             yield from super().work(task)
 
     found: list[str] = []
-    begin = Event()
-    crew = [Met("faulty", faulty=PERSONAS), Met("sound", begin=begin)]
-
-    def collect() -> None:
-        found.extend(made.persona for made in hand_out(singles(), lambda: crew))
-
-    begin.set()
-    with pytest.raises(ValueError, match="is at fault"):
-        collect()
-    assert len(found) == 1  # the sound one's first, which was stored
+    sound = Sound("sound")
+    with pytest.raises(ValueError, match="the first is at fault"):
+        found.extend(made.persona for made in hand_out(singles(), lambda: [faulty, sound]))
+    assert found == sound.made
+    assert len(found) == 1
 
 
 def test_whoever_joins_is_used() -> None:
