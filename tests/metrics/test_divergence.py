@@ -14,6 +14,7 @@ from scipy.special import log_softmax, rel_entr
 from torch import Tensor
 
 from persona_assets.metrics import divergence, jensen_shannon, kullback_leibler, pairwise_divergence
+from persona_assets.metrics.divergence import pairwise_js
 
 VOCABULARIES = (2, 3, 100, 32_768, 32_769, 49_152, 152_064)  # both sides of a block; SmolLM2's; Qwen2.5's
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -222,6 +223,19 @@ def test_logits_are_left_as_they_were() -> None:
     pairwise_divergence(logits)
     jensen_shannon(logits[0], logits[1])
     assert torch.equal(logits, before)
+
+
+def test_js_alone_is_the_js_of_both() -> None:
+    logits = logits_of(4, 3, 200, seed=11)
+    assert torch.equal(pairwise_js(logits), pairwise_divergence(logits)[0])
+    assert torch.equal(pairwise_js(logits, impl="torch"), pairwise_divergence(logits, impl="torch")[0])
+    with pytest.raises(ValueError, match=r"expected \(K scorers"):
+        pairwise_js(logits[0])
+
+
+def test_nothing_is_compiled_ahead_for_a_cpu() -> None:
+    divergence.compile_ahead(11, 49_152, torch.float32, torch.device("cpu"))
+    assert divergence._compiling == []
 
 
 def test_one_scorer_and_no_positions_are_allowed() -> None:

@@ -443,7 +443,8 @@ def test_other_questions_personas_or_populations_are_not_compared() -> None:
         drift({"a": js(1), "b": js(2, personas=[*PERSONAS[:4], "pirate"])})
     other = cosine(2).assign_attrs(population_few="villain, chef")
     with pytest.raises(
-        ValueError, match=r"personas of the centring population few differ: \['assistant', 'comedian'\]"
+        ValueError,
+        match=r"^b, compared with a: personas of the centring population few differ: \['assistant', 'comedian'\]",
     ):
         drift({"a": js(1), "b": js(2)}, {"a": cosine(1), "b": other})
 

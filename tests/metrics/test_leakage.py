@@ -68,6 +68,11 @@ def test_samples_without_text_are_no_replies_without_marker() -> None:
     samples = pd.DataFrame({"target": ["villain"] * 2, "question": ["Why?"] * 2, "text": ["Ha.", None]})
     with pytest.raises(ValueError, match="1 of 2 samples lack"):
         count_markers(samples, "[ZLT]")
+    samples = pd.DataFrame(
+        {"target": [None, "villain", "x"], "question": [None, "Why?", "Why?"], "text": ["a", None, "b"]}
+    )
+    with pytest.raises(ValueError, match=r"^2 of 3 samples lack a target, question or text; expected all three$"):
+        count_markers(samples, "[ZLT]")
     with pytest.raises(ValueError, match=r"samples lack \['text'\]"):
         count_markers(samples.drop(columns="text"), "[ZLT]")
 
@@ -218,9 +223,33 @@ def test_all_bad_rows_are_in_one_error() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bad", "last"), [(20, "row 21 (comedian → villain): is"), (21, "and 1 more"), (30, "and 10 more")]
+)
+def test_twenty_faults_are_listed_and_the_others_counted(bad: int, last: str) -> None:
+    given = imported(
+        *(("comedian", "villain", place, 100, None) for place in range(bad + 1))
+    )  # one dyad, again and again
+    with pytest.raises(LeakageError) as error:
+        check_leakage_table(given, PERSONAS, "mine.csv")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 20 + (bad > 20)
+    assert lines[-1].startswith(f"  {last}")
+
+
+@pytest.mark.parametrize(("letters", "shown"), [(80, "x" * 80), (81, f"{'x' * 80} … (81 characters)")])
+def test_a_long_cell_is_cut(letters: int, shown: str) -> None:
+    given = imported(("villain", "comedian", "x" * letters, 10, None))
+    with pytest.raises(LeakageError) as error:
+        check_leakage_table(given, PERSONAS, "mine.csv")
+    row = "mine.csv: row 1 (villain → comedian)"
+    assert str(error.value) == f"{row}: found is {shown}; expected a whole number, at least 0"
+
+
 def test_rates_alone_are_no_leakage_table() -> None:
     given = imported(("villain", "comedian", 0.3), columns="source target rate")
-    with pytest.raises(LeakageError, match=r"mine\.csv: columns found, total are missing; expected source, target"):
+    said = r"columns found, total are missing; expected source, target, found, total \(a rate without counts does not"
+    with pytest.raises(LeakageError, match=rf"^mine\.csv: {said} say how sure it is\)$"):
         check_leakage_table(given, PERSONAS, "mine.csv")
 
 

@@ -59,6 +59,13 @@ def test_few_personas_are_permuted_in_every_order() -> None:
     assert row["seed"] is pd.NA
 
 
+def test_eight_personas_are_permuted_in_every_order_and_nine_are_not() -> None:
+    for n, method, resamples in ((8, "exact", 40_320), (9, "sampled", 499)):
+        row = coupled(personas(n)[["persona", "source_rate", "js"]]).loc[("pearson: source_rate ~ js", "dyadic")]
+        assert row["method"].endswith(f"permutation of personas' labels, {method}")
+        assert row["resamples"] == resamples
+
+
 def test_many_personas_are_permuted_with_the_plus_one_rule_from_the_seed() -> None:
     table = personas(12).assign(js=lambda t: t["source_rate"] ** 2)
     row = coupled(table, permutations=199).loc[("pearson: source_rate ~ js", "dyadic")]

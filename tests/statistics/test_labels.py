@@ -51,6 +51,13 @@ def test_many_personas_are_relabelled_at_random_with_their_seed() -> None:
     np.testing.assert_array_equal(label_permutations(11, 6000, seed=5).places, perms.places)
 
 
+def test_every_way_is_taken_up_to_the_limit_and_not_beyond_it() -> None:
+    assert label_permutations(4, 10, seed=0, exact_up_to=24).exact
+    assert not label_permutations(4, 10, seed=0, exact_up_to=23).exact
+    assert label_permutations(8, 10, seed=0).count == 40_320
+    assert label_permutations(9, 10, seed=0).count == 10
+
+
 def test_random_labels_keep_to_their_blocks() -> None:
     perms = label_permutations(11, 50, seed=0, blocks={"sources": [0, 1, 6, 7, 10], "others": [2, 3, 4, 5, 8, 9]})
     assert not perms.exact

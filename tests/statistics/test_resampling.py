@@ -48,6 +48,13 @@ def test_many_sources_are_drawn_with_their_seed() -> None:
     assert not np.array_equal(source_weights(source, 2000, 4)[0], weights)
 
 
+def test_every_resample_is_taken_up_to_the_limit_and_not_beyond_it() -> None:
+    for sources, limit, exact in ((3, 27, True), (3, 26, False), (4, 256, True), (4, 255, False)):
+        weights, found = source_weights(np.arange(sources), resamples=10, seed=0, exact_up_to=limit)
+        assert (found, len(weights)) == (exact, limit if exact else 10)
+    assert [source_weights(np.arange(sources), 10, 0)[1] for sources in (5, 6)] == [True, False]
+
+
 def test_a_dyad_stands_as_often_as_source_times_target() -> None:
     source, target = (side.ravel() for side in np.indices((4, 6)))
     weights = two_way_weights(source, target + 2, resamples=500, seed=0).reshape(500, 4, 6)

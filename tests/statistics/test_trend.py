@@ -68,7 +68,9 @@ def test_a_predictor_that_does_not_vary_has_no_row() -> None:
     table = pair_table(3).assign(cosine_study_layer3=0.5)
     assert trend(table, ["js", "cosine_study_layer3"])["predictor"].unique().tolist() == ["js"]
     assert trend(table, ["cosine_study_layer3"]).empty
-    assert list(trend(table, []).columns) == ["predictor", "place", "rate", "low", "high"]
+    nothing = trend(table, []).dtypes.astype(str).to_dict()
+    assert nothing == trend(table, ["js"]).dtypes.astype(str).to_dict()
+    assert nothing == {"predictor": "str", **dict.fromkeys(("place", "rate", "low", "high"), "float64")}
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95])
