@@ -13,7 +13,7 @@ from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.discretion import discreet, print_traceback
-from persona_assets.instance import database_trouble, make_home, opening
+from persona_assets.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
 from persona_assets.study import StudyError
@@ -71,6 +71,8 @@ def run(
 ) -> None:
     """Materialise everything that is missing or out of date for a checkpoint, and print the headline numbers."""
     session = _session(study, checkpoint)
+    for asset, why in session.reasons().items():
+        print(f"out of date: {asset}: {'; '.join(why)}")
     start = time.perf_counter()
     ran = session.materialise()
     seconds = time.perf_counter() - start
@@ -85,10 +87,13 @@ def status(
     study: StudyOption = None,
     checkpoint: CheckpointOption = None,
 ) -> None:
-    """Say which artefacts of a checkpoint are current, missing, or out of date."""
-    for asset, partitions in _session(study, checkpoint).standings().items():
+    """Say which artefacts of a checkpoint are current, missing, or out of date, and what has changed since."""
+    session = _session(study, checkpoint)
+    why = session.reasons()
+    for asset, partitions in session.standings().items():
         counts = {kind: list(partitions.values()).count(kind) for kind in ("current", "out of date", "missing")}
-        print(f"{asset:16} " + ", ".join(f"{count} {kind}" for kind, count in counts.items() if count))
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        print(f"{asset:16} {said}" + (f": {'; '.join(why[asset])}" if asset in why else ""))
 
 
 @app.command()
@@ -341,10 +346,14 @@ def _instance() -> Any:
     """Dagster's instance; a new one begins with the project's settings."""
     import dagster as dg
 
+    from persona_assets.orchestration.migrating import migrate
+
     home = Path(os.environ["DAGSTER_HOME"])
     with opening(home, print):
         make_home(home)
-        return dg.DagsterInstance.get()
+        instance = dg.DagsterInstance.get()
+        migrate(instance, print)
+        return instance
 
 
 def _session(study: str | None, checkpoint: str | None, prepare: bool = True) -> Any:
@@ -374,7 +383,7 @@ def main() -> None:
     sys.excepthook = print_traceback
     try:
         app()
-    except (StudyError, CheckpointError, ArtefactError, PublishedRunError) as error:
+    except (StudyError, CheckpointError, ArtefactError, InstanceError, PublishedRunError) as error:
         sys.exit(discreet(f"{type(error).__name__}: {error}"))
     except (ValueError, RuntimeError) as error:
         if type(error).__name__ not in _IMPORTED_LATE:

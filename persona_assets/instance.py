@@ -11,6 +11,10 @@ from persona_assets.files import written_whole
 SETTINGS = Path(__file__).with_name("dagster.yaml")
 
 
+class InstanceError(RuntimeError):
+    """An instance that this version cannot open; says why and what to do."""
+
+
 def make_home(home: Path) -> None:
     """Makes the folder and, where it has no settings of its own, gives it the project's.
 

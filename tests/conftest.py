@@ -22,18 +22,12 @@ from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
 from persona_assets.settings import Inference
+from tests.tiny_model import write_tiny_model
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # the card's kernels run on the CPU then, slowly
 
 atexit.register(shutil.rmtree, os.environ["DAGSTER_HOME"], ignore_errors=True)
-
-TEMPLATE = """\
-{% for message in messages %}{{ '<|im_start|>' + message['role'] + '
-' + message['content'] + '<|im_end|>
-' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant
-' }}{% endif %}"""
-
 
 # Studies that are measured once a worker: files that take one of them go to the same worker.
 MEASURED_ONCE = ("small_run", "measured_tiny", "docs_run", "tests.security.conftest")
@@ -72,33 +66,8 @@ def embedded(embedded_directory: Path) -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     directory = tmp_path_factory.mktemp("tiny") / "model"
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    letters = special + sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(letters)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(directory)
-    config = LlamaConfig(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        vocab_size=len(letters),
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(directory)
+    write_tiny_model(directory)
     return directory
 
 

@@ -49,8 +49,7 @@ def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Seque
     def catch(block: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
-            there = states.device  # another card than the first, where a model is spread over several
-            caught[block] = states[rows.to(there), (lengths - 1).to(there)].float().cpu()
+            caught[block] = states[rows, lengths - 1].float().cpu()
 
         return hook
 

@@ -11,9 +11,10 @@ from persona_assets.orchestration.jobs import COMPARE_CHECKPOINTS, job_names
 from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.processes import release_dead_runs
 from persona_assets.orchestration.provenance import HEAVY
+from persona_assets.orchestration.reasons import reasons
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.standing import Standings, standings, to_do
+from persona_assets.orchestration.standing import Standings, standings, to_do, wanted
 from persona_assets.study import Study
 
 
@@ -41,6 +42,12 @@ class Run:
         """See `orchestration.standing`."""
         gpu = Gpu(**self.study.inference.model_dump())
         return standings(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
+
+    def reasons(self) -> dict[str, list[str]]:
+        """See `orchestration.reasons`."""
+        gpu = Gpu(**self.study.inference.model_dump())
+        asked = wanted(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
+        return reasons(self.instance, self.home, asked)
 
     def materialise(self) -> list[str]:
         """Runs the jobs that have something to do, upstream first.

@@ -24,6 +24,37 @@ from persona_assets.study import Study
 Standing = Literal["current", "missing", "out of date", "pruned"]
 # Asset → partition → where it stands, upstream first.
 Standings = dict[str, dict[str, Standing]]
+# Asset → partition → what it would be made from today, upstream first.
+Wanted = dict[str, dict[str, dict[str, Any]]]
+
+
+def wanted(instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, name: str) -> Wanted:
+    """What every asset of a checkpoint that is computed here would be made from.
+
+    Raises:
+        CheckpointError: the checkpoint is not registered or cannot be measured.
+    """
+    registered = home.registry.get(name)
+    identity = None if study.imported else identify(registered, home.digests)
+    graph = defs.resolve_asset_graph()
+    expected = _brought(instance, study, name)
+    brought, found = set(expected), Wanted()
+    for key in graph.toposorted_asset_keys:
+        asset = key.to_user_string()
+        if key not in graph.materializable_asset_keys or asset in (*brought, DRIFT):
+            continue
+        assets_def = defs.resolve_assets_def(key)
+        loaded = _loaded_inputs(assets_def)
+        if asset in HEAVY:
+            assert identity is not None
+            found[asset] = _heavy(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
+        else:
+            inputs: dict[str, Any] = {each: expected[each] for each in loaded}
+            inputs = inputs or root_inputs(asset, identity.model_dump() if identity else None)
+            code_version = assets_def.specs_by_key[key].code_version or ""
+            found[asset] = {name: light_made_from(asset, name, code_version, inputs)}
+        expected[asset] = {key: digest_of(made_from) for key, made_from in found[asset].items()}
+    return found
 
 
 def standings(
@@ -34,24 +65,9 @@ def standings(
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
     """
-    registered = home.registry.get(checkpoint)
-    identity = None if study.imported else identify(registered, home.digests)
-    graph = defs.resolve_asset_graph()
-    expected = _brought(instance, study, checkpoint) if study.imported else {}
-    for key in graph.toposorted_asset_keys:
-        asset = key.to_user_string()
-        if key not in graph.materializable_asset_keys or asset in (*expected, DRIFT):
-            continue
-        assets_def = defs.resolve_assets_def(key)
-        loaded = _loaded_inputs(assets_def)
-        if asset in HEAVY:
-            assert identity is not None
-            expected[asset] = _heavy(study, asset, identity, gpu, checkpoint, expected.get(UPSTREAM.get(asset, ""), {}))
-        else:
-            inputs: dict[str, Any] = {name: expected[name] for name in loaded}
-            inputs = inputs or root_inputs(asset, identity.model_dump() if identity else None)
-            code_version = assets_def.specs_by_key[key].code_version or ""
-            expected[asset] = {checkpoint: digest_of(light_made_from(asset, checkpoint, code_version, inputs))}
+    expected = _brought(instance, study, checkpoint)
+    for asset, partitions in wanted(instance, defs, home, study, gpu, checkpoint).items():
+        expected[asset] = {key: digest_of(made_from) for key, made_from in partitions.items()}
     found = {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
     if not study.imported:
         soon = {asset: fingerprints[checkpoint] for asset, fingerprints in expected.items() if asset not in HEAVY}
@@ -83,6 +99,8 @@ def _drift(
 
 def _brought(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
     """What files brought is what was imported last: nothing here could compute it otherwise."""
+    if not study.imported:
+        return {}
     keys = {asset: [partition_key(checkpoint, persona) for persona in study.personas] for asset in IMPORTED_HEAVY}
     keys |= {asset: [checkpoint] for asset in IMPORTED_LIGHT}
     return {asset: latest_fingerprints(instance, asset, partitions) for asset, partitions in keys.items()}
@@ -90,12 +108,11 @@ def _brought(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dic
 
 def _heavy(
     study: Study, asset: str, identity: Identity, gpu: Gpu, checkpoint: str, upstream: Mapping[str, str]
-) -> dict[str, str]:
-    fingerprints = {}
-    for persona in personas_of(study, asset):
-        key = partition_key(checkpoint, persona)
-        fingerprints[key] = digest_of(heavy_made_from(study, asset, persona, identity, gpu, upstream.get(key)))
-    return fingerprints
+) -> dict[str, dict[str, Any]]:
+    keys = {persona: partition_key(checkpoint, persona) for persona in personas_of(study, asset)}
+    return {
+        key: heavy_made_from(study, asset, persona, identity, gpu, upstream.get(key)) for persona, key in keys.items()
+    }
 
 
 def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:

@@ -119,8 +119,17 @@ def test_libraries_and_the_device_are_in_every_answer(tiny_run, monkeypatch):
     known = loading.version
     monkeypatch.setattr(loading, "version", lambda name: "9.9" if name == "transformers" else known(name))
     assert out_of_date(tiny_run) == all_of(*HEAVY)
+    why = tiny_run.reasons()
+    changed = f"environment.transformers was {known('transformers')!r}, is '9.9'"
+    assert {asset: why[asset] for asset in HEAVY} == {
+        **{asset: [changed] for asset in HEAVY},
+        "logit_js": [changed, "another upstream"],
+        "marker_rates": [changed, "another upstream"],
+    }
+    assert why["logit_js_matrix"] == ["another inputs.logit_js"]
     monkeypatch.undo()
     assert out_of_date(tiny_run) == {}
+    assert tiny_run.reasons() == {}
     hardware = Gpu().hardware
     monkeypatch.setattr(Gpu, "hardware", property(lambda _: replace(hardware, device_name="another card")))
     assert out_of_date(tiny_run) == all_of(*HEAVY)
