@@ -8,6 +8,7 @@ other inputs never lose what earlier ones gave, and nothing is deleted unless a 
 and says what had been there.
 """
 
+import io
 import json
 import logging
 import shutil
@@ -33,6 +34,19 @@ _log = logging.getLogger(__name__)
 Table = pd.DataFrame
 Files = dict[str, bytes]
 Value = Table | xr.Dataset | Files | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A value as the bytes that are written of it, for whoever makes it elsewhere.
+
+    Attributes:
+        suffix: what the name of its file ends with; empty where it is a folder.
+        files: the folder's files by name; or the file's bytes, under an empty name.
+    """
+
+    suffix: str
+    files: Files
 
 
 # What the name of a mapping's content ends with, as against that of its record.
@@ -154,18 +168,20 @@ class ArtefactStore:
             raise ArtefactError(f"{self._record(asset, fingerprint)} is not there; materialise {asset} again")
         return artefact
 
-    def put(self, asset: str, made_from: Mapping[str, Any], value: Value, measured: Mapping[str, Any]) -> Artefact:
+    def put(
+        self, asset: str, made_from: Mapping[str, Any], value: Value | Encoded, measured: Mapping[str, Any]
+    ) -> Artefact:
         """Writes a value beside its final name, flushes, renames; the record comes last.
 
         Where another process has stored it meanwhile, that one stays and is returned.
         """
-        fingerprint = digest_of(made_from)
+        fingerprint, encoded = digest_of(made_from), value if isinstance(value, Encoded) else encode(value)
         with self.claimed(asset, [fingerprint]):
             if (stored := self.find(asset, made_from)) is not None:
                 return stored
-            path = self.root / asset / f"{fingerprint}{_suffix(value)}"
+            path = self.root / asset / f"{fingerprint}{encoded.suffix}"
             with written_whole(path) as partial:
-                _write(partial, value)
+                _write(partial, encoded)
                 sha256 = digest_of_path(partial)
             self._write_record(Artefact(asset, fingerprint, path, dict(made_from), dict(measured), sha256))
             return self.get(asset, fingerprint)
@@ -227,32 +243,38 @@ def _unused(path: Path) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def _suffix(value: Value) -> str:
+def encode(value: Value) -> Encoded:
+    """The bytes that are stored of a value: the same wherever they are made."""
     match value:
         case pd.DataFrame():
-            return ".parquet"
-        case xr.Dataset():
-            return ".nc"
-        case dict() if all(isinstance(content, bytes) for content in value.values()):
-            return ""
-        case dict():
-            return VALUE
-
-
-def _write(path: Path, value: Value) -> None:
-    match value:
-        case pd.DataFrame():
-            pq.write_table(pa.Table.from_pandas(value, preserve_index=False), path)
+            table = io.BytesIO()
+            pq.write_table(pa.Table.from_pandas(value, preserve_index=False), table)
+            return Encoded(".parquet", {"": table.getvalue()})
         case xr.Dataset():
             compressed = {name: {"zlib": True, "complevel": 4} for name in value.data_vars if value[name].size > 1000}
             # By way of memory: HDF5 that cannot write its file out, on a full disk, takes the process down later on.
-            path.write_bytes(value.to_netcdf(engine="h5netcdf", encoding=compressed))
-        case dict() if _suffix(value) == "":
-            path.mkdir()
-            for name, content in value.items():
-                (path / name).write_bytes(content)
+            return Encoded(".nc", {"": bytes(value.to_netcdf(engine="h5netcdf", encoding=compressed))})
+        case dict() if all(isinstance(content, bytes) for content in value.values()):
+            return Encoded("", value)
         case dict():
-            path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+            return Encoded(VALUE, {"": json.dumps(value, indent=1, ensure_ascii=False).encode()})
+
+
+def content_of(artefact: Artefact) -> Encoded:
+    """An artefact's content as it was written."""
+    path = artefact.path
+    if path.is_dir():
+        return Encoded("", {file.name: file.read_bytes() for file in sorted(path.iterdir())})
+    return Encoded(path.name.removeprefix(artefact.fingerprint), {"": path.read_bytes()})
+
+
+def _write(path: Path, value: Encoded) -> None:
+    if value.suffix:
+        path.write_bytes(value.files[""])
+        return
+    path.mkdir()
+    for name, content in value.files.items():
+        (path / name).write_bytes(content)
 
 
 def _read(path: Path) -> Value:

@@ -50,6 +50,16 @@ class NamedEntries(ABC, Generic[Entry]):
         """
         return [self._parse(name, entry) for name, entry in self._entries().items()]
 
+    def checked(self) -> dict[str, Entry | CheckpointError]:
+        """Every entry by its name, in the order of the file, or the error that `get` would raise; read once."""
+        found: dict[str, Entry | CheckpointError] = {}
+        for name, entry in self._entries().items():
+            try:
+                found[name] = self._parse(name, entry)
+            except CheckpointError as error:
+                found[name] = error
+        return found
+
     def get(self, name: str) -> Entry:
         """The entry of this name.
 

@@ -63,6 +63,7 @@ class Inference(Strict):
     card where it is installed, else by Transformers.
 
     Attributes:
+        tensor_parallel: cards that one copy of the model is spread over, where it does not fit one.
         timeout: seconds without an answer of vLLM after which it is ended and the run fails; what is stored stays.
     """
 
@@ -71,4 +72,5 @@ class Inference(Strict):
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
     timeout: Annotated[float, Field(gt=0)] = 1800.0

@@ -11,7 +11,7 @@ import dagster as dg
 from persona_assets.checkpoint import CheckpointError, stamp
 from persona_assets.orchestration import verifying
 from persona_assets.orchestration.arriving import MEASURED_CHECK
-from persona_assets.orchestration.attempts import outlook
+from persona_assets.orchestration.attempts import outlook, runs_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import per_checkpoint
 from persona_assets.orchestration.running import Run
@@ -31,7 +31,8 @@ def measured_without_failure(
     """The automation did not give up on the checkpoint; reported by the sensor `new_checkpoints` as well."""
     name = context.partition_key
     try:
-        found = outlook(context.instance, study, name, stamp(home.registry.get(name)), time.time())
+        runs = runs_of(context.instance, study, [name])[name]
+        found = outlook(context.instance, study, runs, stamp(home.registry.get(name)), time.time())
     except CheckpointError as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
     return dg.AssetCheckResult(passed=found.what != "failed", description=found.why or found.what)

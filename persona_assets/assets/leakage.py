@@ -6,16 +6,15 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets import presentation as draw
-from persona_assets.artefacts import Artefact, Files
-from persona_assets.inference import Step
+from persona_assets.artefacts import Files
 from persona_assets.metrics import imported_leakage_table, read_leakage_table, read_marker_eval
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.files import from_parquet
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, LEAKAGE, MEASUREMENT_TEAM
-from persona_assets.orchestration.heavy import Station, for_each_persona, made_together
+from persona_assets.orchestration.heavy import for_each_persona
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.markers import counted_leakage, rate_source, train_source, training_sets
+from persona_assets.orchestration.markers import counted_leakage
 from persona_assets.orchestration.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
@@ -37,19 +36,11 @@ def marker_adapter(
 ) -> None:
     """A LoRA adapter that makes a source end its replies with the marker; its training set and its loss curve."""
 
-    training_set = made_together(lambda station, source: training_sets(station, study, source))
-
-    def train(station: Station, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
-        def say(step: Step, total: int) -> None:
-            context.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
-
-        return train_source(station, study, training_set(station, source), say)
-
     def show(files: Files) -> dict[str, Any]:
         curve = draw.inline_markdown(draw.loss_curve(from_parquet(files["steps.parquet"])), "loss per step")
         return {"loss_curve": dg.MetadataValue.md(curve), **showing.training(files)}
 
-    for_each_persona(context, study, gpu, home, train, show)
+    for_each_persona(context, study, gpu, home, show)
 
 
 @dg.asset(
@@ -67,12 +58,7 @@ def marker_rates(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """Every target's sampled replies under a source's adapter and under none: which of them hold the marker."""
-
-    def rate(station: Station, _: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
-        assert adapter is not None
-        return rate_source(home.store, study, station, adapter)
-
-    for_each_persona(context, study, gpu, home, rate, showing.leaks)
+    for_each_persona(context, study, gpu, home, showing.leaks)
 
 
 @dg.asset(

@@ -1,18 +1,15 @@
 """What each persona says."""
 
 import dagster as dg
-import pandas as pd
 
-from persona_assets.artefacts import Artefact
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import MEASUREMENT_TEAM, RESPONSES
-from persona_assets.orchestration.heavy import Station, for_each_persona, made_together
+from persona_assets.orchestration.heavy import for_each_persona
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_persona
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.writing import write_responses
 from persona_assets.study import Study
 
 
@@ -32,9 +29,4 @@ def generations(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """What a persona answers to every question: token ids, text and finish reason, one row a question."""
-    written = made_together(lambda station, persona: write_responses(station, study, persona))
-
-    def generate(station: Station, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, object]]:
-        return written(station, persona)
-
-    for_each_persona(context, study, gpu, home, generate, showing.responses)
+    for_each_persona(context, study, gpu, home, showing.responses)

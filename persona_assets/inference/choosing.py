@@ -25,6 +25,8 @@ def why_not_packed(loaded: LoadedModel) -> str | None:
     config, dtype = loaded.model.config, loaded.model.dtype
     if loaded.device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return f"packed sequences need a CUDA card and 16-bit weights, not {loaded.device.type} and {dtype}"
+    if loaded.hardware.tensor_parallel > 1:
+        return f"the model is spread over {loaded.hardware.tensor_parallel} cards"
     if find_spec("triton") is None:
         return "Triton is not installed"
     if torch.cuda.get_device_capability() < (8, 0):

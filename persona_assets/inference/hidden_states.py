@@ -49,7 +49,8 @@ def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Seque
     def catch(block: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
-            caught[block] = states[rows, lengths - 1].float().cpu()
+            there = states.device  # another card than the first, where a model is spread over several
+            caught[block] = states[rows.to(there), (lengths - 1).to(there)].float().cpu()
 
         return hook
 

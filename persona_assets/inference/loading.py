@@ -23,13 +23,18 @@ from persona_assets.study import StudyError
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and in what arithmetic a model runs: chosen before anything is loaded."""
+    """Where and in what arithmetic a model runs: chosen before anything is loaded.
+
+    Attributes:
+        tensor_parallel: cards that one copy of the model is spread over.
+    """
 
     device: str
     device_name: str
     dtype: str
     attention: str
     matmul: str
+    tensor_parallel: int = 1
 
     def environment(self) -> dict[str, str]:
         """What a number depends on beside its inputs; part of every fingerprint."""
@@ -40,6 +45,7 @@ class Hardware:
             "matmul": self.matmul,
             "torch": torch.__version__,  # says which build, which the package's metadata does not
             "transformers": version("transformers"),
+            **({"tensor_parallel": str(self.tensor_parallel)} if self.tensor_parallel > 1 else {}),
         }
 
 
@@ -47,7 +53,7 @@ def choose_hardware(inference: Inference) -> Hardware:
     """CUDA in bfloat16 where there is a card, else the CPU in float32, unless the study says otherwise.
 
     Raises:
-        StudyError: the study asks for CUDA and there is none.
+        StudyError: the study asks for CUDA and there is none, or for more cards than there are.
     """
     has_cuda = torch.cuda.is_available()
     if inference.device == "cuda" and not has_cuda:
@@ -56,9 +62,15 @@ def choose_hardware(inference: Inference) -> Hardware:
         )
     device = "cuda" if has_cuda and inference.device != "cpu" else "cpu"
     dtype = inference.dtype if inference.dtype != "auto" else {"cuda": "bfloat16", "cpu": "float32"}[device]
+    cards, asked = torch.cuda.device_count() if device == "cuda" else 0, inference.tensor_parallel
+    if asked > 1 and asked > cards:
+        where = f"PyTorch sees {cards} CUDA device(s)" if cards else "the model runs on the CPU"
+        raise StudyError(
+            f"study: inference.tensor_parallel: found {asked}, but {where}; expected at most {max(1, cards)}"
+        )
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     matmul = "onednn" if device == "cpu" and dtype == "float32" and has_onednn() else "torch"
-    return Hardware(device, name, dtype, inference.attention, matmul)
+    return Hardware(device, name, dtype, inference.attention, matmul, asked)
 
 
 def cpu_name() -> str:
@@ -151,7 +163,7 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            device_map=None if hardware.device == "cpu" else hardware.device,  # from the files to the card
+            **_placed(hardware),
         )
     except Exception as error:  # whatever a configuration makes it stumble over
         problem = shortened(error) or type(error).__name__
@@ -167,12 +179,24 @@ def load_model(
     for adapter in (checkpoint.adapter, marker_adapter):
         if adapter:
             model = _with_adapter(model, adapter, checkpoint.name)
-    model = model.to(hardware.device).eval().requires_grad_(False)
+    if hardware.tensor_parallel == 1:  # else it is where it belongs, and must not be moved
+        model = model.to(hardware.device)
+    model = model.eval().requires_grad_(False)
     if hardware.matmul == "onednn":
         use_onednn(model)
     loaded = LoadedModel(model, chat, hardware)
     _require_stop(loaded.stop_ids, checkpoint)
     return loaded
+
+
+def _placed(hardware: Hardware) -> dict[str, Any]:
+    """How Transformers is to place weights, from the files at once: on the card; or whole blocks on each of several."""
+    if hardware.device == "cpu":
+        return {}
+    if hardware.tensor_parallel == 1:
+        return {"device_map": hardware.device}
+    room = {card: torch.cuda.mem_get_info(card)[0] for card in range(hardware.tensor_parallel)}
+    return {"device_map": "balanced", "max_memory": room}
 
 
 def save_merged(

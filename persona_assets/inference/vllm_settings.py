@@ -1,5 +1,6 @@
 """How vLLM is started: what it is given of a card, and what it is told about a study."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 
 from persona_assets.inference.loading import Hardware
+from persona_assets.study import StudyError
 
 # Batch sizes whose decoding is recorded as a graph; each costs a tenth of a second at the start.
 _GRAPHS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 768, 1024)
@@ -36,9 +38,11 @@ def find_room(directory: Path, hardware: Hardware, memory_share: float) -> tuple
     """
     if hardware.device == "cpu":
         return False, None
+    require_divisible(directory, hardware)
     free, total = torch.cuda.mem_get_info()
     usable = free + torch.cuda.memory_reserved() - (1 - memory_share) * total
-    weights = 1.05 * sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    # Of one card; all that share a model are alike.
+    weights = 1.05 * sum(file.stat().st_size for file in directory.glob("*.safetensors")) / hardware.tensor_parallel
     beside = usable - weights - _ACTIVATIONS
     is_beside = beside >= weights + 2 * _ACTIVATIONS
     kv = (beside if is_beside else usable) - weights - _ACTIVATIONS
@@ -48,6 +52,21 @@ def find_room(directory: Path, hardware: Hardware, memory_share: float) -> tuple
             f"{usable / 2**30:.1f} GiB of {total / 2**30:.1f} GiB are free"
         )
     return is_beside, Room(weights / total, int(kv))
+
+
+def require_divisible(directory: Path, hardware: Hardware) -> None:
+    """vLLM gives each card as many attention heads.
+
+    Raises:
+        StudyError: they cannot be shared out.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    heads = config.get("text_config", config).get("num_attention_heads", 0)
+    if heads % hardware.tensor_parallel:
+        raise StudyError(
+            f"study: inference.tensor_parallel: found {hardware.tensor_parallel}, but {directory} has {heads} "
+            f"attention heads; expected a number that divides {heads}"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,8 @@ class VllmSettings:
             engine["max_num_batched_tokens"] = max(4096, self.longest)
         else:
             assert self.room is not None
+            if self.hardware.tensor_parallel > 1:
+                engine["tensor_parallel_size"] = self.hardware.tensor_parallel
             engine |= {"gpu_memory_utilization": self.room.share, "kv_cache_memory_bytes": self.room.kv_bytes}
             # Graphs of decoding alone: compiling the model as well takes longer than it saves in one run.
             engine["compilation_config"] = {

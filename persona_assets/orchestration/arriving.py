@@ -1,7 +1,7 @@
 """One look at the watched places and the registry: what is registered now, what is to run, who waits and why."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import dagster as dg
 
 from persona_assets.arrivals import Arrival, arrivals_in
 from persona_assets.checkpoint import Checkpoint, CheckpointError, stamp
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags, runs_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.measuring import measure_config
 from persona_assets.orchestration.partitions import CHECKPOINT
@@ -21,6 +21,9 @@ HUB_INTERVAL = 60.0
 # Files whose sizes and times are the same after so many seconds are not being written.
 SETTLE = 2.0
 MEASURED_CHECK = "measured_without_failure"
+
+# What the registry says under a name, or why that is nothing.
+Entry = Checkpoint | CheckpointError
 
 
 @dataclass
@@ -57,11 +60,11 @@ class Arriving:
     def look(self) -> Tick:
         """Registers what is complete and asks for runs of what is not measured."""
         tick = Tick(memory={"done": {}, "failed": {}, "asked": dict(self.memory.get("asked", {}))})
-        arrived = [each for watch in self._watches(tick) for each in self._arrivals(watch, tick)]
+        entries = self.home.registry.checked()  # once: the file is parsed every time
+        arrived = [each for watch in self._watches(tick) for each in self._arrivals(watch, entries, tick)]
         stamps = {each.name: each.stamp for each in arrived}
-        stamps |= {name: found for name in self.home.registry.names() if (found := self._stamp(name, tick))}
-        outlooks = {name: self._outlook(name, found, tick) for name, found in stamps.items()}
-        trials = {name: trial for name, trial in outlooks.items() if trial is not None}
+        stamps |= {name: found for name in entries if (found := self._stamp(name, entries[name], tick))}
+        trials = self._trials(stamps, tick)
         if trials:
             self.settle()
         for each in arrived:
@@ -70,14 +73,15 @@ class Arriving:
                     self.home.registry.add(each.name, each.entry or {})
             except CheckpointError as error:
                 tick.reasons.append(f"{each.name}: {error}")
-        registered = self.home.registry.names()  # read once: the file is parsed for every answer
+        if arrived or trials:
+            entries = self.home.registry.checked()
         for name, trial in trials.items():
-            if name in registered and self._stamp(name, tick) == stamps[name]:
+            if name in entries and self._stamp(name, entries[name], tick) == stamps[name]:
                 tick.requests.append(self._request(name, stamps[name], trial))
             else:
                 tick.reasons.append(f"{name}: its files are changing; measured once they have stopped")
         known = set(self.instance.get_dynamic_partitions(CHECKPOINT))
-        tick.registered = [name for name in registered if name not in known]
+        tick.registered = [name for name in entries if name not in known]
         return tick
 
     def _watches(self, tick: Tick) -> list[Watch]:
@@ -91,7 +95,7 @@ class Arriving:
         asked |= {each.name: self.now for each in due if each.hub}
         return due
 
-    def _arrivals(self, watch: Watch, tick: Tick) -> list[Arrival]:
+    def _arrivals(self, watch: Watch, entries: Mapping[str, Entry], tick: Tick) -> list[Arrival]:
         """What is complete there and not registered yet."""
         try:
             found = arrivals_in(watch, self.home.registry)
@@ -99,14 +103,14 @@ class Arriving:
             tick.reasons.append(f"{watch.name}: {error}")
             return []
         tick.reasons += [f"{each.name}: {each.waits}" for each in found if each.waits]
-        registered = set(self.home.registry.names())
-        return [each for each in found if each.entry is not None and each.name not in registered]
+        return [each for each in found if each.entry is not None and each.name not in entries]
 
-    def _stamp(self, name: str, tick: Tick) -> str | None:
+    def _stamp(self, name: str, entry: Entry, tick: Tick) -> str | None:
         """The stamp of a registered checkpoint's files; None where there is nothing to measure."""
         try:
-            checkpoint = self.home.registry.get(name)
-            return None if checkpoint.imported is not None else stamp(checkpoint)
+            if isinstance(entry, CheckpointError):
+                raise entry
+            return None if entry.imported is not None else stamp(entry)
         except CheckpointError as error:
             if name not in self.memory.get("done", {}):  # a trainer may delete what was measured
                 tick.reasons.append(f"{name}: {error}")
@@ -114,17 +118,23 @@ class Arriving:
                 tick.memory["done"][name] = self.memory["done"][name]
             return None
 
-    def _outlook(self, name: str, now_stamp: str, tick: Tick) -> Outlook | None:
+    def _trials(self, stamps: Mapping[str, str], tick: Tick) -> dict[str, Outlook]:
+        """The attempts that are due; what is measured is remembered, and asked about once."""
+        done = self.memory.get("done", {})
+        known = {name for name, now in stamps.items() if done.get(name) == [now, self.study.name]}
+        tick.memory["done"] |= {name: done[name] for name in known}
+        open_ones = {name: now for name, now in stamps.items() if name not in known}
+        runs = runs_of(self.instance, self.study, open_ones)
+        outlooks = {name: self._outlook(name, now, runs[name], tick) for name, now in open_ones.items()}
+        return {name: trial for name, trial in outlooks.items() if trial is not None}
+
+    def _outlook(self, name: str, now_stamp: str, runs: Sequence[dg.RunRecord], tick: Tick) -> Outlook | None:
         """The attempt that is due for a checkpoint, if one is; what else there is to say goes into the tick."""
-        done = [now_stamp, self.study.name]
-        if self.memory.get("done", {}).get(name) == done:
-            tick.memory["done"][name] = done
-            return None
-        found = outlook(self.instance, self.study, name, now_stamp, self.now)
+        found = outlook(self.instance, self.study, runs, now_stamp, self.now)
         if found.what == "try":
             return found
         if found.what == "measured":
-            tick.memory["done"][name] = done
+            tick.memory["done"][name] = [now_stamp, self.study.name]
             tick.events.append(_check(name, True, "measured"))
             return None
         tick.reasons.append(f"{name}: {found.why}")

@@ -3,6 +3,7 @@
 Nothing is remembered beside Dagster's own runs, so a daemon that dies forgets nothing and starts nothing twice.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,14 +45,27 @@ def run_tags(study: Study, checkpoint: str, stamp: str) -> dict[str, str]:
     }
 
 
-def outlook(instance: dg.DagsterInstance, study: Study, checkpoint: str, stamp: str, now: float) -> Outlook:
-    """What the runs so far say of a checkpoint whose files have this stamp.
+def runs_of(instance: dg.DagsterInstance, study: Study, checkpoints: Iterable[str]) -> dict[str, list[dg.RunRecord]]:
+    """The runs that measured or measure each of these checkpoints, newest first; asked for all at once."""
+    found: dict[str, list[dg.RunRecord]] = {checkpoint: [] for checkpoint in checkpoints}
+    if found:
+        tags: dict[str, str | list[str]] = {CHECKPOINT_TAG: list(found), STUDY_TAG: study.name}
+        for record in instance.get_run_records(dg.RunsFilter(job_name=MEASURE, tags=tags)):
+            found[record.dagster_run.tags[CHECKPOINT_TAG]].append(record)
+    return found
+
+
+def outlook(
+    instance: dg.DagsterInstance, study: Study, records: Sequence[dg.RunRecord], stamp: str, now: float
+) -> Outlook:
+    """What a checkpoint's runs so far say of it, if its files have this stamp.
 
     A checkpoint that the study of this name has measured is measured, also where the study was edited since: what an
     edit puts out of date is the page's and the schedule's business.
+
+    Args:
+        records: as `runs_of` gives them, newest first.
     """
-    tags = {CHECKPOINT_TAG: checkpoint, STUDY_TAG: study.name}
-    records = instance.get_run_records(dg.RunsFilter(job_name=MEASURE, tags=tags))  # newest first
     for record in records:
         if record.dagster_run.status not in _OVER:
             return Outlook("under way", f"run {record.dagster_run.run_id} is {record.dagster_run.status.value}")

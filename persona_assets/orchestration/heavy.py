@@ -4,16 +4,14 @@ One run takes many personas of a checkpoint and loads the model at most once. A 
 done, so a killed run loses the persona in flight and nothing else; the next run finds the others by fingerprint.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import count
+from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact, Value
+from persona_assets.artefacts import Artefact
 from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
 from persona_assets.digest import digest_of
 from persona_assets.orchestration import contents
@@ -24,87 +22,25 @@ from persona_assets.orchestration.page import link_to_report, links_to_personas
 from persona_assets.orchestration.partitions import partition_key, split_key
 from persona_assets.orchestration.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
 from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.workers.choosing import choose_workers
+from persona_assets.orchestration.workers.tasks import Task
 from persona_assets.study import Study
 
-T = TypeVar("T")
-
-if TYPE_CHECKING:
-    from persona_assets.inference import Chat, Generator, LoadedModel
-
-
-@dataclass(frozen=True)
-class Station:
-    """One checkpoint of a run on the run's hardware.
-
-    Attributes:
-        pending: personas of it that the run has still to compute, in the study's order.
-    """
-
-    gpu: Gpu
-    checkpoint: Checkpoint
-    identity: Identity
-    log: Any
-    pending: tuple[str, ...]
-
-    @cached_property
-    def chat(self) -> "Chat":
-        from persona_assets.inference import read_chat
-
-        return read_chat(self.checkpoint)
-
-    @cached_property
-    def stop_ids(self) -> list[int]:
-        from persona_assets.inference import read_stop_ids
-
-        return read_stop_ids(self.checkpoint, self.chat)
-
-    def load(self, alone: bool = False) -> "LoadedModel":
-        """The model in memory; see `Gpu.load`."""
-        loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log, alone=alone)
-        return loaded
-
-    def generator(self, marker_adapter: Path | None = None) -> "Generator":
-        """What writes responses, with a marker's adapter if one is given; see `Gpu.generator`."""
-        generator: Generator = self.gpu.generator(self, marker_adapter)
-        return generator
-
-    def together(self, generator: "Generator", persona: str) -> list[str]:
-        """The personas whose prompts belong into one call with this one's."""
-        return list(self.pending) if generator.takes_all else [persona]
-
-
-def made_together(make: Callable[[Station, str], dict[str, T]]) -> Callable[[Station, str], T]:
-    """What `make` gives for a persona, where it gives others of the same checkpoint too: each is made once."""
-    made: dict[tuple[str, str], T] = {}
-
-    def take(station: Station, persona: str) -> T:
-        name = station.checkpoint.name
-        if (name, persona) not in made:
-            made.update({(name, each): value for each, value in make(station, persona).items()})
-        return made.pop((name, persona))
-
-    return take
-
-
-# The persona's station, the persona, its upstream artefact if the asset has one → value, what it cost.
-Compute = Callable[[Station, str, Artefact | None], tuple[Value, dict[str, Any]]]
 # The stored value → what its page shows of it, before what it cost.
 Show = Callable[[Any], dict[str, Any]]
 
 
-def for_each_persona(
-    context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, compute: Compute, show: Show
-) -> None:
-    """Materialises every partition of the run from the store or by `compute`, each with metadata of its own.
+def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, show: Show) -> None:
+    """Materialises every partition of the run from the store or by its stage, each with metadata of its own.
 
     Args:
-        compute: is handed the checkpoint's station, the persona, and the upstream artefact if there is one.
         show: what the page shows of a value.
 
     Raises:
         CheckpointError: the weights behind the name are not those that `model_checkpoint` recorded.
         ArtefactError: the upstream artefact is missing or belongs to another study.
         NonFiniteError: numbers of some personas were none; those of all others are stored.
+        WorkerError: see `workers.tasks.Workers`.
     """
     from persona_assets.inference import NonFiniteError
 
@@ -122,37 +58,57 @@ def for_each_persona(
     stored = {key: home.store.find(asset, made_from[key]) for key in keys}
     wanted = [digest_of(made_from[key]) for key in keys if stored[key] is None]
     failed: dict[str, NonFiniteError] = {}
+    done = count(1)
+
+    def report(key: str, artefact: Artefact, computed: bool) -> None:
+        name, persona = split_key(key)
+        value = artefact.read()
+        shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
+        facts = _metadata(artefact, computed) | contents.found(asset, value)
+        context.add_asset_metadata(shown | facts | shown, partition_key=key)
+        what = _line(artefact) if computed else "in the store already"
+        context.log.info(f"{asset} {next(done)}/{len(keys)} {persona}: {what}")
+
     with home.store.claimed(asset, wanted, context.log.info):
         # What was missing may have been stored by a process that was waited for.
         stored = {key: found or home.store.find(asset, made_from[key]) for key, found in stored.items()}
-        missing = [split_key(key) for key in keys if stored[key] is None]
-        stations = {
-            name: Station(gpu, *recorded[name], context.log, tuple(persona for of, persona in missing if of == name))
-            for name in recorded
-        }
-        for position, key in enumerate(keys, start=1):
-            name, persona = split_key(key)
-            artefact = stored[key]
-            computed = artefact is None
-            if artefact is None:
-                try:
-                    value, cost = compute(stations[name], persona, sources.get(key))
-                except NonFiniteError as error:
-                    context.log.error(f"{asset} {position}/{len(keys)} {persona}: {error}")
-                    failed[persona] = error
-                    continue
-                cost |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "run": context.run.run_id}
-                artefact = home.store.put(asset, made_from[key], value, cost)
-            value = artefact.read()
-            shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
-            facts = _metadata(artefact, computed) | contents.found(asset, value)
-            context.add_asset_metadata(shown | facts | shown, partition_key=key)
-            context.log.info(
-                f"{asset} {position}/{len(keys)} {persona}: {_line(artefact) if computed else 'in the store already'}"
-            )
+        for key, artefact in stored.items():
+            if artefact is not None:
+                report(key, artefact, computed=False)
+        missing = [key for key, artefact in stored.items() if artefact is None]
+        tasks = _tasks(study, asset, gpu, recorded, missing, sources)
+        for made in choose_workers(gpu, home, context.log).make(tasks):
+            key = partition_key(made.checkpoint, made.persona)
+            if made.error is not None or made.value is None:
+                context.log.error(f"{asset} {next(done)}/{len(keys)} {made.persona}: {made.error}")
+                failed[made.persona] = made.error or NonFiniteError("no value")
+                continue
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            cost = {**made.cost, "finished": now, "run": context.run.run_id}
+            report(key, home.store.put(asset, made_from[key], made.value, cost), computed=True)
     if failed:
         reasons = "; ".join(f"{persona}: {error}" for persona, error in failed.items())
         raise NonFiniteError(f"{asset}: {len(failed)} of {len(keys)} failed, the others are stored: {reasons}")
+
+
+def _tasks(
+    study: Study,
+    asset: str,
+    gpu: Gpu,
+    recorded: Mapping[str, tuple[Checkpoint, Identity]],
+    missing: Sequence[str],
+    sources: Mapping[str, Artefact],
+) -> list[Task]:
+    """What is missing, a task a checkpoint."""
+    environment = gpu.environment(writes=asset in GENERATING)
+    tasks = []
+    for name, (checkpoint, identity) in recorded.items():
+        keys = [key for key in missing if split_key(key)[0] == name]
+        upstream = {split_key(key)[1]: sources[key] for key in keys if key in sources}
+        if keys:
+            personas = tuple(split_key(key)[1] for key in keys)
+            tasks.append(Task(asset, study, checkpoint, identity, environment, personas, upstream))
+    return tasks
 
 
 def _upstream(

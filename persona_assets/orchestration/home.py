@@ -6,6 +6,7 @@ from pathlib import Path
 
 from persona_assets.artefacts import ArtefactStore
 from persona_assets.checkpoint import DigestCache
+from persona_assets.memory import Memory
 from persona_assets.registry import Registry
 from persona_assets.watched import Watched
 
@@ -40,6 +41,10 @@ class Home:
     @property
     def models(self) -> Path:
         return self.root / "models"
+
+    @property
+    def measured(self) -> Memory:
+        return Memory(self.root / "measured.json")
 
     @property
     def digests(self) -> DigestCache:

@@ -20,8 +20,8 @@ from persona_assets.inference import (
 )
 from persona_assets.metrics import build_leakage_table, contains_marker, count_markers
 from persona_assets.orchestration.files import from_parquet, to_parquet
-from persona_assets.orchestration.heavy import Station
 from persona_assets.orchestration.provenance import recipe_of
+from persona_assets.orchestration.station import Station
 from persona_assets.settings import Decoding
 from persona_assets.study import Study
 

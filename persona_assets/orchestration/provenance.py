@@ -25,7 +25,7 @@ CODE_VERSIONS = {
     "marker_adapter": 2,
     "marker_rates": 2,
     "leakage_table": 2,
-    "partial_correlations": 1,
+    "partial_correlations": 2,
     "figures": 3,
     "report": 4,
     "checkpoint_drift": 1,
@@ -121,9 +121,19 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "report": lambda study: study.model_dump(
         mode="json",
         # prompts come with what was made from them, imported counts with their digest
-        exclude={"personas": {name: {"prompt"} for name in study.personas}, "leakage": True, "source_rates": True},
+        exclude={
+            "personas": {name: {"prompt"} for name in study.personas},
+            "leakage": True,
+            "source_rates": True,
+            "inference": _unused(study),
+        },
     ),
 }
+
+
+def _unused(study: Study) -> set[str]:
+    """Settings of `inference` that came later and say nothing where they are as ever: digests stay what they were."""
+    return {"tensor_parallel"} if study.inference.tensor_parallel == 1 else set()
 
 
 def personas_of(study: Study, asset: str) -> list[str]:
@@ -146,7 +156,7 @@ def code_version(study: Study, asset: str) -> str:
         personas = personas_of(study, asset)  # none where the study has no sources; the asset is not served then
         part = study_part(study, asset, personas[0]) if personas else {}
         settings: dict[str, Any] = {key: value for key, value in part.items() if key not in prompts}
-        settings["inference"] = study.inference.model_dump(exclude={"timeout"})
+        settings["inference"] = study.inference.model_dump(exclude={"timeout", *_unused(study)})
         settings["libraries"] = {library: version(library) for library in ("torch", "transformers")}
     else:
         settings = LIGHT[asset](study)

@@ -13,7 +13,7 @@ from persona_assets.checkpoint import Checkpoint, Identity
 from persona_assets.settings import Inference
 
 if TYPE_CHECKING:
-    from persona_assets.orchestration.heavy import Station
+    from persona_assets.orchestration.station import Station
 
 # What this process holds: a model and an engine, one of each at most, and what they are. Dagster makes a resource anew
 # for every run, and one process may work on several runs of a checkpoint one after another.
@@ -39,8 +39,15 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="PyTorch's fused attention, or the plain one.")
     memory_share: float = Field(0.9, description="Share of the card's memory that this process may take, in (0, 1].")
+    tensor_parallel: int = Field(1, description="Cards that one copy of the model is spread over.")
     timeout: float = Field(
         1800.0, description="Seconds without an answer of vLLM after which the run fails; what is stored stays."
+    )
+
+    # Of this run and not of the study: where it is computed is not what is computed.
+    workers: str = Field(
+        "",
+        description="Who computes: a number of processes, or cards (one each). Empty: PERSONA_ASSETS_WORKERS, else 1.",
     )
 
     _hardware: Any = PrivateAttr(default=None)
@@ -52,7 +59,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self._hardware is None:
             from persona_assets.inference import choose_hardware
 
-            self._hardware = choose_hardware(self._settings())
+            self._hardware = choose_hardware(self.settings)
         return self._hardware
 
     @property
@@ -61,7 +68,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self._engine is None:
             from persona_assets.inference import choose_engine
 
-            self._engine = choose_engine(self._settings(), self.hardware)
+            self._engine = choose_engine(self.settings, self.hardware)
         return self._engine
 
     def environment(self, writes: bool) -> dict[str, str]:
@@ -145,9 +152,11 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         return held
 
     def _key(self, identity: Identity, adapter: Path | None) -> str:
-        return f"{identity.digest} {adapter or ''} {self._settings().model_dump_json()}"
+        return f"{identity.digest} {adapter or ''} {self.settings.model_dump_json()}"
 
-    def _settings(self) -> Inference:
+    @property
+    def settings(self) -> Inference:
+        """The fields that are the study's."""
         return Inference.model_validate({name: getattr(self, name) for name in Inference.model_fields})
 
 

@@ -17,6 +17,7 @@ from persona_assets.study import Study
 
 # Set by `persona-assets ui --automate`; without it a person turns sensors and the schedule on in the page.
 AUTOMATE = "PERSONA_ASSETS_AUTOMATE"
+SAID = 20  # checkpoints that a skipped tick names
 
 
 def off_until_asked() -> dg.DefaultSensorStatus:
@@ -63,11 +64,14 @@ def new_checkpoints(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult:
     """Measures checkpoints as they arrive; see `orchestration.arriving`."""
-    arriving = Arriving(context.instance, study, home, json.loads(context.cursor or "{}"), time.time())
-    tick = arriving.look()
+    # What is measured is remembered in a file: Dagster keeps the cursor of every tick, and this grows with checkpoints.
+    memory = {"done": home.measured.read(), **json.loads(context.cursor or "{}")}
+    tick = Arriving(context.instance, study, home, memory, time.time()).look()
+    home.measured.write(tick.memory.pop("done"))
     for line in tick.reasons:
         context.log.info(line)
-    waiting = "; ".join(tick.reasons) or "every checkpoint is measured"
+    more = f"; and {len(tick.reasons) - SAID} more, in the tick's log" if len(tick.reasons) > SAID else ""
+    waiting = "; ".join(tick.reasons[:SAID]) + more or "every checkpoint is measured"
     return dg.SensorResult(
         run_requests=tick.requests,
         skip_reason=None if tick.requests else waiting,

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from persona_assets.inference import measured
-from persona_assets.orchestration.heavy import Station
+from persona_assets.orchestration.station import Station
 from persona_assets.study import Study
 
 

@@ -11,12 +11,13 @@ from persona_assets.artefacts import Artefact
 from persona_assets.definitions import build_definitions
 from persona_assets.inference.engines import vllm_version
 from persona_assets.orchestration import resources
-from persona_assets.orchestration.heavy import Station, recorded_checkpoint
+from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.markers import _first_example, rate_source, training_sets
 from persona_assets.orchestration.partitions import STUDY, partition_key
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
+from persona_assets.orchestration.station import Station
 from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 from tests.end_to_end.test_small_study import metadata, value

@@ -5,7 +5,7 @@ import time
 import dagster as dg
 import pytest
 
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, BACKOFF, MEASURE, failure_of, outlook, run_tags
+from persona_assets.orchestration.attempts import ATTEMPT_TAG, BACKOFF, MEASURE, failure_of, outlook, run_tags, runs_of
 from persona_assets.orchestration.partitions import STUDY
 
 FAILED, SUCCEEDED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -26,7 +26,8 @@ def add_run(instance, status, study=STUDY, stamp="s1", name="run7.checkpoint-8",
 
 
 def seen(instance, after=0.0, study=STUDY, stamp="s1"):
-    return outlook(instance, study, "run7.checkpoint-8", stamp, time.time() + after)
+    runs = runs_of(instance, study, ["run7.checkpoint-8"])["run7.checkpoint-8"]
+    return outlook(instance, study, runs, stamp, time.time() + after)
 
 
 def test_a_checkpoint_without_runs_is_tried(instance):
@@ -96,3 +97,12 @@ def test_the_reason_of_a_failure_is_the_error_that_was_raised_first(instance):
     run = add_run(instance, dg.DagsterRunStatus.STARTED)
     instance.report_run_failed(run, "its process was killed")
     assert failure_of(instance, run.run_id) == "its process was killed"
+
+
+def test_runs_of_many_checkpoints_are_asked_for_at_once_and_kept_apart(instance):
+    first, second, again = (add_run(instance, FAILED, name=name) for name in ("one", "two", "one"))
+    add_run(instance, FAILED, name="another")
+    found = runs_of(instance, STUDY, ["one", "two", "none"])
+    ids = {name: [record.dagster_run.run_id for record in records] for name, records in found.items()}
+    assert ids == {"one": [again.run_id, first.run_id], "two": [second.run_id], "none": []}
+    assert runs_of(instance, STUDY, []) == {}

@@ -71,15 +71,15 @@ def without_leakage(table: pd.DataFrame, dyads: "pd.Series | np.ndarray", source
 @pytest.fixture(scope="session")
 def make_by_question() -> Callable[[pd.DataFrame], xr.DataArray]:
     """JS of each of eight questions, their mean near that of the table."""
+    return _by_question
 
-    def make(table: pd.DataFrame) -> xr.DataArray:
-        names = list(dict.fromkeys(table["source"]))
-        js = table.pivot(index="source", columns="target", values="js").loc[names, names].to_numpy(na_value=0.0)
-        noise = np.random.default_rng(1).normal(1, 0.2, (8, 1, 1))
-        return xr.DataArray(
-            js * noise,
-            dims=("question", "persona", "other"),
-            coords={"question": range(8), "persona": names, "other": names},
-        )
 
-    return make
+def _by_question(table: pd.DataFrame) -> xr.DataArray:
+    names = list(dict.fromkeys(table["source"]))
+    js = table.pivot(index="source", columns="target", values="js").loc[names, names].to_numpy(na_value=0.0)
+    noise = np.random.default_rng(1).normal(1, 0.2, (8, 1, 1))
+    return xr.DataArray(
+        js * noise,
+        dims=("question", "persona", "other"),
+        coords={"question": range(8), "persona": names, "other": names},
+    )

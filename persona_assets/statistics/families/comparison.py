@@ -69,7 +69,11 @@ def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[S
     if coefficient != "spearman":
         return rows
     ways = (
-        lambda: {"estimate": estimate(), "interval": sample.bootstrap(sample.ways[1], coefficient, difference)},
+        lambda: {
+            "estimate": estimate(),
+            "interval": sample.bootstrap(sample.ways[1], coefficient, difference),
+            "seed": sample.seed_of(sample.ways[1]),
+        },
         lambda: {"estimate": estimate(), "interval": sample.jackknife(coefficient, difference, fisher=False)},
     )
     return [*rows, *checks(about, ways)]

@@ -67,7 +67,12 @@ def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) ->
         return float(value(sample.observed["spearman"][None])[0])
 
     ways = (
-        lambda: with_interval(estimate(), sample.bootstrap(sample.ways[1], "spearman", value), "spearman"),
+        lambda: with_interval(
+            estimate(),
+            sample.bootstrap(sample.ways[1], "spearman", value),
+            "spearman",
+            seed=sample.seed_of(sample.ways[1]),
+        ),
         lambda: with_interval(estimate(), sample.jackknife("spearman", value), "spearman"),
     )
     return [*rows, *checks(about, ways)]

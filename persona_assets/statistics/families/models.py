@@ -95,7 +95,7 @@ def _r_squared(sample: Sample, predictors: tuple[str, ...]) -> list[Statement]:
     def under(way: str) -> dict[str, object]:
         sample.require_varying(*predictors)
         estimate = float(share(sample.observed["pearson"][None])[0])
-        return {"estimate": estimate, "interval": sample.bootstrap(way, "pearson", share), "seed": sample.settings.seed}
+        return {"estimate": estimate, "interval": sample.bootstrap(way, "pearson", share), "seed": sample.seed_of(way)}
 
     return [
         answered(about, "iid", lambda: under("dyads")),

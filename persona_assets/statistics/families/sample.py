@@ -189,6 +189,10 @@ class Sample:
             self._beside[both, coefficient] = found
         return self._beside[both, coefficient][predictor]
 
+    def seed_of(self, way: str) -> int | None:
+        """The seed of these resamples, unless they are all that there are; `way` as in `bootstrap`."""
+        return None if way == "sources" and self._clusters[1] else self.settings.seed
+
     @property
     def seed(self) -> int | None:
         """The seed, where anything was left to chance."""

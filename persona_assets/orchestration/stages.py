@@ -1,0 +1,105 @@
+"""What each heavy asset does for one persona, wherever that is done: in the run's process, or in others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from persona_assets.artefacts import Artefact, Files
+from persona_assets.inference import Scored, Scorer, Step, choose_scorer, last_token_states, measured
+from persona_assets.metrics import compile_ahead, label_responses
+from persona_assets.orchestration.finite import divergences, refuse_not_finite
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.markers import rate_source, train_source, training_sets
+from persona_assets.orchestration.station import Compute, Station, made_together
+from persona_assets.orchestration.writing import write_responses
+from persona_assets.study import Study
+
+
+def generations(study: Study, home: Home) -> Compute:
+    written = made_together(lambda station, persona: write_responses(station, study, persona))
+
+    def generate(station: Station, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+        return written(station, persona)
+
+    return generate
+
+
+def logit_js(study: Study, home: Home) -> Compute:
+    personas, scorers = list(study.personas), dict[int, Scorer]()
+
+    def score(station: Station, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
+        assert generated is not None
+        loaded = station.load()
+        if id(loaded) not in scorers:
+            compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
+            scorers[id(loaded)] = choose_scorer(loaded, study.deterministic)
+        scorer = scorers[id(loaded)]
+        with measured(loaded.hardware.device) as cost:
+            work = [
+                Scored(
+                    [loaded.chat.prompt_ids(prompt, row.question) for prompt in study.prompts.values()],
+                    loaded.chat.scored_ids(row.token_ids, study.scored_slice),
+                )
+                for row in generated.read().itertuples()
+            ]
+            responses = divergences(loaded, scorer, work, generator, personas)
+        dataset = label_responses(responses, generator, personas, study.questions)
+        tokens = int(dataset.tokens.sum())
+        return dataset, {
+            **cost.with_tokens(tokens * len(personas)),
+            **scorer.plan,
+            "response_tokens": tokens,
+            "scorers": len(personas),
+            "mean_js": float(dataset.js.sel(persona=generator).mean()),
+        }
+
+    return score
+
+
+def centroids(study: Study, home: Home) -> Compute:
+    def collect(station: Station, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
+        loaded = station.load()
+        blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
+        prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
+        with measured(loaded.hardware.device) as cost:
+            states = last_token_states(loaded, prompts, blocks).numpy()
+        refuse_not_finite(loaded, prompts, study.questions, states)
+        dataset = xr.Dataset(
+            {"state": (("question", "layer", "hidden"), states), "centroid": (("layer", "hidden"), states.mean(0))},
+            coords={"question": list(study.questions), "layer": blocks},
+            attrs={"persona": persona},
+        )
+        return dataset, {**cost.with_tokens(sum(map(len, prompts))), "layers": blocks, "hidden": states.shape[-1]}
+
+    return collect
+
+
+def marker_adapter(study: Study, home: Home) -> Compute:
+    training_set = made_together(lambda station, source: training_sets(station, study, source))
+
+    def train(station: Station, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
+        def say(step: Step, total: int) -> None:
+            station.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
+
+        return train_source(station, study, training_set(station, source), say)
+
+    return train
+
+
+def marker_rates(study: Study, home: Home) -> Compute:
+    def rate(station: Station, _: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+        assert adapter is not None
+        return rate_source(home.store, study, station, adapter)
+
+    return rate
+
+
+STAGES: dict[str, Callable[[Study, Home], Compute]] = {
+    "generations": generations,
+    "logit_js": logit_js,
+    "centroids": centroids,
+    "marker_adapter": marker_adapter,
+    "marker_rates": marker_rates,
+}

@@ -1,0 +1,56 @@
+"""Personas are made in this process: a run's own, or a worker's."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.provenance import GENERATING
+from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.station import Compute, Station
+from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
+from persona_assets.study import Study
+
+
+class Here:
+    """`Workers` of one: makes the tasks one after another, each in its own order.
+
+    Args:
+        home: holds what tasks start from, and what a stage keeps besides.
+    """
+
+    def __init__(self, gpu: Gpu, home: Home, log: Any) -> None:
+        self.gpu, self.home, self.log = gpu, home, log
+        self._last: tuple[str, Study, Compute] | None = None
+
+    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+        """See `Workers`."""
+        from persona_assets.inference import NonFiniteError
+
+        for task in tasks:
+            self._require_same_environment(task)
+            station = Station(self.gpu, task.checkpoint, task.identity, self.log, task.personas)
+            if not task.personas:
+                station.load()
+            compute, name = self._compute(task.stage, task.study), task.checkpoint.name
+            for persona in task.personas:
+                try:
+                    value, cost = compute(station, persona, task.upstream.get(persona))
+                except NonFiniteError as error:
+                    yield Made(name, persona, None, {}, error)
+                else:
+                    yield Made(name, persona, value, cost)
+
+    def _compute(self, stage: str, study: Study) -> Compute:
+        """The stage's, kept from one task to the next, for it holds what was made ready for the model."""
+        from persona_assets.orchestration.stages import STAGES
+
+        if self._last is None or self._last[:2] != (stage, study):
+            self._last = (stage, study, STAGES[stage](study, self.home))
+        return self._last[2]
+
+    def _require_same_environment(self, task: Task) -> None:
+        own = self.gpu.environment(writes=task.stage in GENERATING)
+        if differing := [name for name in {**own, **task.environment} if own.get(name) != task.environment.get(name)]:
+            pairs = "; ".join(f"{name}: found {own.get(name)!r}, expected {task.environment.get(name)!r}"
+                              for name in differing)  # fmt: skip
+            raise WorkerError(f"a worker's hardware or libraries are not those of the run: {pairs}")

@@ -1,0 +1,193 @@
+"""A run whose personas are made by two worker processes: the same bytes, nothing twice, nothing lost."""
+
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from safetensors.torch import load_file, save_file
+
+from persona_assets.definitions import build_definitions
+from persona_assets.inference import NonFiniteError
+from persona_assets.orchestration.heavy import recorded_checkpoint
+from persona_assets.orchestration.history import latest_artefacts
+from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
+from persona_assets.orchestration.partitions import STUDY, partition_key
+from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.running import Run
+from persona_assets.orchestration.workers import processes
+from persona_assets.orchestration.workers.cards import Cards
+from persona_assets.orchestration.workers.choosing import VARIABLE, choose_workers
+from persona_assets.orchestration.workers.here import Here
+from persona_assets.orchestration.workers.processes import ProcessWorkers
+from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
+from persona_assets.study import Study
+from tests.end_to_end.conftest import tiny_run_of
+
+
+@pytest.fixture(scope="module")
+def run(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """An instance that the tests of this file take one after another, so that its workers start once."""
+    root = shutil.copytree(measured_tiny, tmp_path_factory.mktemp("workers") / "home")
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        yield tiny_run_of(root, instance)
+    processes.close_processes()
+
+
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "2")
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    """Every file that heavy assets stored, records aside."""
+    root = run.home.store.root
+    assets = [*HEAVY_ASSETS, *LEAKAGE_ASSETS, "base_samples"]
+    return {
+        str(file.relative_to(root)): file.read_bytes()
+        for asset in assets
+        for file in sorted((root / asset).rglob("*"))
+        if (file.is_file() and file.suffix not in (".json", ".lock")) or file.name == "adapter_config.json"
+    }
+
+
+def records(run: Run, asset: str) -> dict[str, dict[str, object]]:
+    """Persona → what its artefact cost."""
+    keys = [partition_key("tiny", persona) for persona in run.study.personas]
+    found = latest_artefacts(run.instance, run.home.store, asset, keys)
+    return {key.partition("|")[2]: artefact.measured for key, artefact in found.items()}
+
+
+def emptied(run: Run) -> None:
+    """Leaves an instance that has measured nothing but knows the checkpoint."""
+    for asset in (*HEAVY_ASSETS, *LEAKAGE_ASSETS, "base_samples"):
+        shutil.rmtree(run.home.store.root / asset)
+
+
+def messages(run: Run) -> list[str]:
+    (last,) = run.instance.get_run_records(limit=1)
+    return [entry.user_message for entry in run.instance.all_logs(last.dagster_run.run_id)]
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_two_processes_give_the_bytes_of_one_and_each_loads_the_model_once(run: Run) -> None:
+    alone = contents(run)
+    emptied(run)
+    run.materialise_job("measure_personas")
+    loading = [line for line in messages(run) if "loading tiny on" in line]
+    assert sorted(line.partition(":")[0] for line in loading) == ["worker 0", "worker 1"]
+    run.materialise_job("train_markers")
+    assert not [line for line in messages(run) if "worker" in line and "exit code" in line]
+    assert contents(run) == alone
+    assert len(alone) == 3 * 3 + 4 + 1 + 1  # three personas' artefacts, an adapter of four files, its rates, the base's
+    workers = {cost["worker"] for asset in HEAVY_ASSETS for cost in records(run, asset).values()}
+    assert workers == {"worker 0", "worker 1"}
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_a_worker_that_is_killed_leaves_its_persona_to_the_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(run)
+    for asset in HEAVY_ASSETS:
+        shutil.rmtree(run.home.store.root / asset)
+    taken: list[tuple[str, str]] = []
+    killed: list[str] = []
+    work, about = processes.ProcessWorker.work, processes.ProcessWorker._about
+
+    def noted(self: processes.ProcessWorker, task: Task) -> Iterator[Made]:
+        taken.extend((task.stage, persona) for persona in task.personas)
+        yield from work(self, task)
+
+    def killed_at_its_first(self: processes.ProcessWorker) -> Any:
+        if not killed and self.process is not None:  # it has the task
+            killed.append(self.name)
+            os.kill(self.process.pid, signal.SIGKILL)
+        return about(self)
+
+    monkeypatch.setattr(processes.ProcessWorker, "work", noted)
+    monkeypatch.setattr(processes.ProcessWorker, "_about", killed_at_its_first)
+    run.materialise_job("measure_personas")
+    lines = messages(run)
+    (death,) = [line for line in lines if "ended with exit code -9" in line]
+    assert death.startswith(killed[0])
+    stage, lost = "generations", death.rpartition("left of its task: ")[2]
+    assert Counter(taken) == {(asset, name): 1 for asset in HEAVY_ASSETS for name in run.study.personas} | {
+        (stage, lost): 2
+    }
+    assert contents(run) == before
+    for asset in HEAVY_ASSETS:
+        assert len([line for line in lines if line.startswith(f"{asset} ")]) == len(run.study.personas)
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_numbers_that_are_none_fail_their_persona_alone_in_a_worker_too(run: Run) -> None:
+    weights = run.home.root / "tiny" / "model.safetensors"
+    tensors = load_file(weights)
+    personas = run.study.model_dump(mode="json")["personas"]
+    personas["villain"]["prompt"] += " ½"
+    odd = Study.model_validate(run.study.model_dump(mode="json") | {"personas": personas})
+    from persona_assets.checkpoint import Checkpoint
+    from persona_assets.inference import read_chat
+
+    *_, token = read_chat(Checkpoint(name="tiny", path=weights.parent)).tokenizer("½")["input_ids"]
+    tensors["model.embed_tokens.weight"][token] = float("nan")
+    save_file(tensors, weights, {"format": "pt"})
+    broken = replace(run, study=odd, defs=build_definitions(odd, run.home))
+    broken.prepare()
+    broken.materialise_job("identify_checkpoint")
+    with pytest.raises(NonFiniteError, match=r"1 of 3 failed, the others are stored: villain: .* begins in the token"):
+        broken.materialise_job("measure_personas")
+    assert len([line for line in messages(broken) if line.startswith("centroids ")]) == 3
+
+
+def test_workers_of_another_kind_are_refused_with_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(device="cpu")
+    for asked in ("several", "0", "-1", "2.5"):
+        monkeypatch.setenv(VARIABLE, asked)
+        with pytest.raises(WorkerError, match=f"{VARIABLE}: found '{asked}'; expected a number of workers or 'cards'"):
+            choose_workers(gpu, run.home, None)
+    monkeypatch.setenv(VARIABLE, "cards")  # a CPU is one place to compute
+    assert isinstance(choose_workers(gpu, run.home, None), Here)
+    assert isinstance(choose_workers(Gpu(device="cpu", workers="2"), run.home, None), ProcessWorkers)
+
+
+def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
+    gpu = Gpu(device="cpu")
+    checkpoint, identity = recorded_checkpoint(run.instance, run.home, "tiny")
+    environment = {**gpu.environment(writes=False), "device": "another card"}
+    task = Task("centroids", run.study, checkpoint, identity, environment, ("villain",), {})
+    with pytest.raises(WorkerError, match=r"are not those of the run: device: found '.*', expected 'another card'"):
+        list(Here(gpu, run.home, None).make([task]))
+
+
+def test_where_it_is_computed_is_no_part_of_what_is_computed(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tiny_run.standings()
+    monkeypatch.setenv(VARIABLE, "2")
+    again = replace(tiny_run, defs=build_definitions(STUDY, tiny_run.home))
+    assert again.standings() == before
+    assert again.materialise() == []
+
+
+def test_a_card_belongs_to_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5,6")
+    home, said = Home(tmp_path), list[str]()
+    first = Cards.take(home, 2)
+    assert first.names == ["4", "GPU-5"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Cards.take, home, 2, said.append)
+        while not said:
+            assert not waiting.done()
+        first.give_back()
+        second = waiting.result(timeout=20)
+    assert said == ["waiting for 1 of 2 cards, which other runs have"]
+    assert "6" in second.names
+    second.give_back()
+    with pytest.raises(WorkerError, match="4 cards are asked for, and 3 are visible: 4, GPU-5, 6"):
+        Cards.take(home, 4)
