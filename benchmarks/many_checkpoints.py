@@ -33,6 +33,7 @@ from dagster._serdes import serialize_value
 from persona_assets.checkpoint import Checkpoint, stamp
 from persona_assets.instance import make_home
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, MEASURE, run_tags
+from persona_assets.orchestration.history import RECORD
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.planning_sizes import resized
 from persona_assets.study import Study
@@ -157,7 +158,11 @@ class _Template:
         metadata = (
             made.metadata
             if whole
-            else {name: value for name, value in made.metadata.items() if len(serialize_value(value)) < LONG}
+            else {
+                name: value
+                for name, value in made.metadata.items()
+                if name == RECORD or len(serialize_value(value)) < LONG
+            }
         )
         self.tags = dict(made.tags or {})
         text = serialize_value(

@@ -41,16 +41,15 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     Leakage and its statistics are in it where the study trains a marker or imports counts; where the study came with a
     published run, files stand in for everything that takes a model.
     """
-    stations = [checkpoints, responses, divergence, geometry]
-    measured = (
-        [*imported.IMPORTED, divergence.logit_js_matrix] if study.imported else dg.load_assets_from_modules(stations)
-    )
+    by_model = [checkpoints.model_checkpoint, responses.generations, divergence.logit_js]
+    by_model += [geometry.centroids, geometry.centroid_cosine]
+    measured = [*(imported.IMPORTED if study.imported else by_model), divergence.logit_js_matrix]
     markers = [leakage.marker_adapter, leakage.marker_rates] if study.sources else []
     outcome = [leakage.leakage_table, statistics.partial_correlations] if study.has_leakage else []
     tables = [pairs.pair_table, pictures.figures, report.report]
     compared = [] if study.imported else [drift.checkpoint_drift]
-    tests = [checks, checkpoint_checks, *([leakage_checks] if study.sources else [])]
-    every_check = [*dg.load_asset_checks_from_modules(tests), build_report_check(lambda: defs)]
+    every_check = [*checks.CHECKS, *checkpoint_checks.CHECKS, *(leakage_checks.CHECKS if study.sources else [])]
+    every_check.append(build_report_check(lambda: defs))
     measure = build_measure_job(study, home, lambda: defs)
     automation = [new_checkpoints, *build_notifiers(measure)]
     defs = dg.Definitions(

@@ -56,3 +56,9 @@ def result(found: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=found.passed, severity=found.severity, description=found.description, metadata=found.metadata
     )
+
+
+CHECKS = [
+    weights_are_unchanged,
+    measured_without_failure,
+]

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets import presentation as draw
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import per_checkpoint
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
 # Rounding of a float64 mean; a JS or cosine further out is wrong.
@@ -111,3 +111,12 @@ def _verdict(faults: dict[str, bool], extremes: dict[str, str]) -> dg.AssetCheck
         description=", ".join(found) or "; ".join(f"{name}: {pair}" for name, pair in extremes.items()),
         metadata=extremes,
     )
+
+
+CHECKS = [
+    responses_are_not_empty,
+    some_responses_end_by_themselves,
+    every_question_is_answered,
+    js_is_a_divergence,
+    cosine_is_a_cosine,
+]

@@ -3,8 +3,6 @@
 import dagster as dg
 import xarray as xr
 
-from persona_assets import presentation as draw
-from persona_assets.metrics import divergence_matrix
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, DIVERGENCE, MEASUREMENT_TEAM
@@ -13,6 +11,8 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_persona
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.rooms import metrics
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
 
@@ -46,7 +46,7 @@ def logit_js(
 def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
     """K×K JS and KL between personas, in nats, for every choice of generators, with question-bootstrap intervals."""
     bootstrap = study.bootstrap
-    matrix = divergence_matrix(logit_js, study.generators, bootstrap.resamples, bootstrap.seed, bootstrap.level)
+    matrix = metrics.divergence_matrix(logit_js, study.generators, bootstrap.resamples, bootstrap.seed, bootstrap.level)
     picture = {"heatmap": dg.MetadataValue.md(draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas"))}
     numbers = draw.js_range(matrix) | draw.js_extremes(matrix)
     return dg.Output(matrix, metadata={**picture, **numbers, **showing.js_of_pairs(matrix)})

@@ -4,8 +4,6 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets import metrics
-from persona_assets import presentation as draw
 from persona_assets.artefacts import Artefact, Files
 from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
 from persona_assets.orchestration.contents import found as contents_of
@@ -15,6 +13,8 @@ from persona_assets.orchestration.groups import ANALYSIS_TEAM, DRIFT
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.rooms import metrics
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
 TABLES = ("levels", "changes", "distances")

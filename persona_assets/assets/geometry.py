@@ -3,8 +3,6 @@
 import dagster as dg
 import xarray as xr
 
-from persona_assets import presentation as draw
-from persona_assets.metrics import cosine_dataset
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, GEOMETRY, MEASUREMENT_TEAM
@@ -13,6 +11,8 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, every_persona, per_checkpoint, per_persona
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.rooms import metrics
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
 
@@ -45,7 +45,7 @@ def centroids(
 )
 def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
     """K×K cosine of centred centroids, per layer and centring population."""
-    cosine = cosine_dataset(centroids, {name: study.population(name) for name in study.centring_populations})
+    cosine = metrics.cosine_dataset(centroids, {name: study.population(name) for name in study.centring_populations})
     heatmaps = {
         f"heatmap centred on {name}": draw.inline_markdown(
             draw.cosine_heatmaps(cosine, list(study.personas), name), name

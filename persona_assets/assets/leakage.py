@@ -5,9 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from persona_assets import presentation as draw
 from persona_assets.artefacts import Files
-from persona_assets.metrics import imported_leakage_table, read_leakage_table, read_marker_eval
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.files import from_parquet
@@ -18,6 +16,8 @@ from persona_assets.orchestration.markers import counted_leakage
 from persona_assets.orchestration.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
+from persona_assets.orchestration.rooms import metrics
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
 
@@ -81,6 +81,6 @@ def imported_leakage(study: Study) -> pd.DataFrame:
     """The leakage table of the study's own file of counts."""
     path = study.leakage
     assert path is not None
-    read = read_marker_eval if path.is_dir() else read_leakage_table
+    read = metrics.read_marker_eval if path.is_dir() else metrics.read_leakage_table
     table = read(path, study.categories)
-    return imported_leakage_table(table, study.categories, study.related, f"imported from {path.name}")
+    return metrics.imported_leakage_table(table, study.categories, study.related, f"imported from {path.name}")

@@ -2,7 +2,6 @@
 
 import dagster as dg
 import pandas as pd
-from scipy.stats import fisher_exact
 
 from persona_assets.artefacts import Artefact
 from persona_assets.assets.checks import run_partitions
@@ -78,6 +77,8 @@ def base_is_silent(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def sources_say_the_marker(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
     """Each source's own rate is above the base rate (Fisher's exact test, one-sided, p < 0.05)."""
+    from scipy.stats import fisher_exact  # half a second that the page need not wait
+
     lines, faults = {}, []
     base = leakage_table.drop_duplicates("target")
     silent = [int(base.base_found.sum()), int((base.base_total - base.base_found).sum())]
@@ -105,3 +106,13 @@ def dyads_are_off_floor_and_ceiling(leakage_table: pd.DataFrame) -> dg.AssetChec
         f"{len(floor)} sources at the floor{': ' + ', '.join(floor) if floor else ''}",
         metadata={"sources_at_the_floor": floor},
     )
+
+
+CHECKS = [
+    loss_fell,
+    merged_model_is_the_adapted_model,
+    every_target_is_sampled,
+    base_is_silent,
+    sources_say_the_marker,
+    dyads_are_off_floor_and_ceiling,
+]

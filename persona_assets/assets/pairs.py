@@ -4,12 +4,12 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
-from persona_assets.metrics import build_pair_table
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, STATISTICS
 from persona_assets.orchestration.partitions import STUDY, leakage_input, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.rooms import metrics
 from persona_assets.study import Study
 
 
@@ -27,5 +27,5 @@ def pair_table(
 ) -> dg.Output[pd.DataFrame]:
     """One row a dyad (source, target): JS, KL and cosines; beside them, where it was measured, the leakage."""
     outcome = leakage.get("leakage_table")
-    table = build_pair_table(logit_js_matrix, centroid_cosine, study.categories, outcome)
+    table = metrics.build_pair_table(logit_js_matrix, centroid_cosine, study.categories, outcome)
     return dg.Output(table, metadata=showing.nearest(table))

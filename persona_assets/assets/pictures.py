@@ -6,8 +6,6 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
-from persona_assets import presentation as draw
-from persona_assets.metrics import read_source_rates
 from persona_assets.orchestration.groups import ANALYSIS_TEAM
 from persona_assets.orchestration.groups import PRESENTATION as PRESENTATION
 from persona_assets.orchestration.home import Home
@@ -19,8 +17,9 @@ from persona_assets.orchestration.partitions import (
     per_checkpoint,
 )
 from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.rooms import metrics, statistics
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.orchestration.tokens import tokens_of
-from persona_assets.statistics import coupling_table, primary_of, trend
 from persona_assets.study import Study
 
 
@@ -62,14 +61,14 @@ def leakage_inputs(
     study: Study, pair_table: pd.DataFrame, leakage_table: pd.DataFrame, partial_correlations: pd.DataFrame
 ) -> dict[str, Any]:
     """What figures of leakage are drawn from beside the pair table."""
-    primary = primary_of(partial_correlations)
+    primary = statistics.primary_of(partial_correlations)
     counted = study.source_rates
     return {
         "leakage_table": leakage_table,
         "partial_correlations": partial_correlations,
         "primary_cosine": primary,
-        "trends": trend(pair_table, ["js", *([primary] if primary else [])], study.statistics.level),
-        "source_rates": read_source_rates(counted, study.personas)
+        "trends": statistics.trend(pair_table, ["js", *([primary] if primary else [])], study.statistics.level),
+        "source_rates": metrics.read_source_rates(counted, study.personas)
         if counted
-        else coupling_table(pair_table, study.baseline),
+        else statistics.coupling_table(pair_table, study.baseline),
     }

@@ -7,7 +7,6 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
-from persona_assets import presentation as draw
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
 from persona_assets.digest import digest_of
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, PRESENTATION
@@ -22,15 +21,14 @@ from persona_assets.orchestration.partitions import (
     samples_input,
 )
 from persona_assets.orchestration.provenance import code_version
+from persona_assets.orchestration.rooms import presentation as draw
+from persona_assets.orchestration.rooms import statistics
 from persona_assets.orchestration.tokens import tokens_of
-from persona_assets.statistics import primary_of, verdict
 from persona_assets.study import Study
 
 # What is asked of everything that a report stands on.
 CHECKS = [
-    key
-    for check in dg.load_asset_checks_from_modules([checks, checkpoint_checks, leakage_checks])
-    for key in check.check_keys
+    key for check in [*checks.CHECKS, *checkpoint_checks.CHECKS, *leakage_checks.CHECKS] for key in check.check_keys
 ]
 
 
@@ -82,7 +80,7 @@ def report(
     )
     statements = leakage.get("partial_correlations")
     metadata: dict[str, Any] = {
-        **({} if statements is None else {"verdict": dg.MetadataValue.md(verdict(statements).words)}),
+        **({} if statements is None else {"verdict": dg.MetadataValue.md(statistics.verdict(statements).words)}),
         **draw.js_extremes(logit_js_matrix),
         **draw.js_range(logit_js_matrix),
         "bytes": len(files["report.html"]),
@@ -109,8 +107,8 @@ def inference_of(statements: pd.DataFrame | None) -> dict[str, Any]:
         return {}
     return {
         "statements": statements,
-        "verdict": verdict(statements),
-        "primary_cosine": primary_of(statements),
+        "verdict": statistics.verdict(statements),
+        "primary_cosine": statistics.primary_of(statements),
     }
 
 

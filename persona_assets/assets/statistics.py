@@ -6,13 +6,12 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
-from persona_assets import presentation as draw
-from persona_assets.metrics import read_source_rates
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, STATISTICS
 from persona_assets.orchestration.partitions import STUDY, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
-from persona_assets.statistics import infer, primary_of, verdict
+from persona_assets.orchestration.rooms import metrics, statistics
+from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
 
@@ -31,15 +30,15 @@ def partial_correlations(
     logit_js_matrix: xr.Dataset,
 ) -> dg.Output[pd.DataFrame]:
     """Every statement twice: as the field reports it (iid), and as the dependence between dyads allows."""
-    statements = infer(
+    statements = statistics.infer(
         pair_table,
         study.baseline,
         by_question=logit_js_matrix.js_by_question,
-        source_rates=read_source_rates(study.source_rates, study.personas) if study.source_rates else None,
+        source_rates=metrics.read_source_rates(study.source_rates, study.personas) if study.source_rates else None,
         progress=context.log.info,
         **study.statistics.model_dump(),
     )
-    found = verdict(statements)
+    found = statistics.verdict(statements)
     metadata: dict[str, Any] = {
         "verdict": dg.MetadataValue.md(found.words),
         "rules": dg.MetadataValue.md(draw.rules_markdown(found)),
@@ -55,7 +54,7 @@ def numbers_of(statements: pd.DataFrame) -> dict[str, float]:
 
     Of the dyadic view, with the ends of its interval and p; what cannot be answered is left out.
     """
-    cosine = primary_of(statements)
+    cosine = statistics.primary_of(statements)
     asked = {
         "rho_js": ("spearman", "js"),
         "rho_cosine": ("spearman", cosine),

@@ -27,6 +27,7 @@ from persona_assets.metrics.leakage import (
     spearman_over_dyads,
 )
 from persona_assets.metrics.leakage_files import (
+    counts_of,
     imported_leakage_table,
     read_leakage_table,
     read_marker_eval,
@@ -53,6 +54,7 @@ __all__ = [
     "cosine_dataset",
     "cosine_pseudovalues",
     "count_markers",
+    "counts_of",
     "divergence_matrix",
     "divergence_of_response",
     "imported_leakage_table",

@@ -1,11 +1,17 @@
 """Refuses to store what is not a number, and says where it came from."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from persona_assets.inference import LoadedModel, NonFiniteError, Scored, Scorer, where_not_finite
-from persona_assets.metrics import NoDistributionError, ResponseDivergence, divergence_of_response
+from persona_assets.orchestration.rooms import inference, metrics
+
+if TYPE_CHECKING:
+    from persona_assets.inference import LoadedModel, Scored, Scorer
+    from persona_assets.metrics import ResponseDivergence
 
 
 def divergences(
@@ -19,10 +25,10 @@ def divergences(
     found = []
     for number, (scored, logits) in enumerate(zip(work, scorer.logits(work), strict=True), start=1):
         try:
-            found.append(divergence_of_response(logits, personas.index(generator)))
-        except NoDistributionError as error:
-            began = where_not_finite(loaded, [*scored.prompts[error.scorer], *scored.response])
-            raise NonFiniteError(
+            found.append(metrics.divergence_of_response(logits, personas.index(generator)))
+        except metrics.NoDistributionError as error:
+            began = inference.where_not_finite(loaded, [*scored.prompts[error.scorer], *scored.response])
+            raise inference.NonFiniteError(
                 f"response {number} of {generator}, token {error.position + 1} under {personas[error.scorer]}: "
                 f"{error}; {began}"
             ) from error
@@ -39,5 +45,5 @@ def refuse_not_finite(
     """
     for prompt, question, of_prompt in zip(prompts, questions, states, strict=True):
         if not np.isfinite(of_prompt).all():
-            began = where_not_finite(loaded, prompt)
-            raise NonFiniteError(f"the hidden state after {question!r} is not finite; {began}")
+            began = inference.where_not_finite(loaded, prompt)
+            raise inference.NonFiniteError(f"the hidden state after {question!r} is not finite; {began}")

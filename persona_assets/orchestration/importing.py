@@ -21,8 +21,6 @@ from pydantic import ValidationError
 
 from persona_assets.artefacts import Artefact, Value
 from persona_assets.files import written_whole
-from persona_assets.metrics import read_marker_eval
-from persona_assets.metrics.leakage_files import counts_of
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import found, record
 from persona_assets.orchestration.history import DATA_VERSION, latest_fingerprints
@@ -30,6 +28,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.page import link_to_report, links_to_personas
 from persona_assets.orchestration.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.orchestration.provenance import HEAVY, study_part
+from persona_assets.orchestration.rooms import metrics
 from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
 from persona_assets.reading import named, shown
@@ -67,7 +66,7 @@ def import_published_run(
     """
     run = read_published_run(directory, baseline)
     if run.marker_eval:
-        read_marker_eval(run.marker_eval, run.personas)
+        metrics.read_marker_eval(run.marker_eval, run.personas)
     try:
         checked_name(name)
     except ValueError as error:
@@ -166,7 +165,9 @@ def _keep_files(folder: Path, run: PublishedRun) -> None:
         partial.mkdir()
         if run.marker_eval:
             (partial / MARKER_EVAL).mkdir()
-            for file in counts_of(run.marker_eval, run.personas):  # what was read and checked, and nothing beside it
+            for file in metrics.counts_of(
+                run.marker_eval, run.personas
+            ):  # what was read and checked, and nothing beside it
                 shutil.copyfile(file, partial / MARKER_EVAL / file.name)
         if run.source_rates is not None:
             run.source_rates.to_csv(partial / SOURCE_RATES, index=False)

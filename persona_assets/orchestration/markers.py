@@ -1,34 +1,28 @@
 """What the leakage assets do for one source: train its adapter, sample every target, count the marker."""
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from persona_assets.artefacts import Artefact, ArtefactStore, Files
-from persona_assets.inference import (
-    Conversation,
-    Example,
-    Generator,
-    Step,
-    build_training_set,
-    measured,
-    plan_conversations,
-    train_adapter,
-)
-from persona_assets.metrics import build_leakage_table, contains_marker, count_markers
 from persona_assets.orchestration.files import from_parquet, to_parquet
 from persona_assets.orchestration.provenance import recipe_of
+from persona_assets.orchestration.rooms import inference, metrics
 from persona_assets.orchestration.station import Station
 from persona_assets.settings import Decoding
 from persona_assets.study import Study
 
+if TYPE_CHECKING:
+    from persona_assets.inference import Conversation, Example, Generator, Step
+
+    TrainingSet = tuple[list[Conversation], list[Example]]
+
 BASE = "base_samples"
-
-
-TrainingSet = tuple[list[Conversation], list[Example]]
 
 
 def training_sets(station: Station, study: Study, source: str) -> dict[str, TrainingSet]:
@@ -40,8 +34,13 @@ def training_sets(station: Station, study: Study, source: str) -> dict[str, Trai
     recipe, generator = recipe_of(study), station.generator()
     sets = {}
     for each in station.together(generator, source):
-        plan = plan_conversations(recipe, each, list(study.personas), study.baseline, study.training_questions)
-        sets[each] = plan, build_training_set(station.chat, station.stop_ids, generator, recipe, plan, study.prompts)
+        plan = inference.plan_conversations(
+            recipe, each, list(study.personas), study.baseline, study.training_questions
+        )
+        sets[each] = (
+            plan,
+            inference.build_training_set(station.chat, station.stop_ids, generator, recipe, plan, study.prompts),
+        )
     return sets
 
 
@@ -50,8 +49,8 @@ def train_source(
 ) -> tuple[Files, dict[str, Any]]:
     """A source's adapter as files (safetensors, its config, training set and steps as Parquet), and what it cost."""
     recipe, (plan, examples), loaded = recipe_of(study), training_set, station.load(alone=True)
-    with tempfile.TemporaryDirectory() as folder, measured(loaded.hardware.device) as cost:
-        trained = train_adapter(loaded, examples, recipe, Path(folder), on_step)
+    with tempfile.TemporaryDirectory() as folder, inference.measured(loaded.hardware.device) as cost:
+        trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
     table = pd.DataFrame([vars(each) for each in plan]).assign(
         text=[loaded.chat.tokenizer.decode(example.token_ids) for example in examples],
@@ -85,10 +84,10 @@ def rate_source(
     base = base_samples(store, study, station, adapter)
     generator = station.generator(adapter.path)
     after = generator.label_log_prob(_first_example(adapter))
-    with measured(station.gpu.hardware.device) as cost:
+    with inference.measured(station.gpu.hardware.device) as cost:
         samples = sample_targets(station, generator, study)
     table = pd.concat([samples.assign(model="adapted"), base.assign(model="base")], ignore_index=True)
-    table["found"] = [contains_marker(text, recipe_of(study).marker.detect) for text in table.text]
+    table["found"] = [metrics.contains_marker(text, recipe_of(study).marker.detect) for text in table.text]
     by_target = table[table.model == "adapted"].groupby("target", sort=False).found.agg(["sum", "size"])
     return table, {
         **cost.with_tokens(int(samples.tokens.sum())),
@@ -104,7 +103,7 @@ def rate_source(
 
 def _first_example(adapter: Artefact) -> Example:
     row = from_parquet(adapter.read()["examples.parquet"]).iloc[0]
-    return Example(tuple(map(int, row.token_ids)), tuple(map(int, row.labels)))
+    return inference.Example(tuple(map(int, row.token_ids)), tuple(map(int, row.labels)))
 
 
 def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -112,11 +111,13 @@ def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.Data
     recipe = recipe_of(study)
 
     def counts(table: pd.DataFrame, model: str) -> pd.DataFrame:
-        return count_markers(table[table.model == model], recipe.marker.detect)
+        return metrics.count_markers(table[table.model == model], recipe.marker.detect)
 
     adapted = {source: counts(table, "adapted") for source, table in by_source.items()}
     base = counts(next(iter(by_source.values())), "base")
-    return build_leakage_table(adapted, base, study.categories, study.related, f"{recipe.name} {recipe.digest[:12]}")
+    return metrics.build_leakage_table(
+        adapted, base, study.categories, study.related, f"{recipe.name} {recipe.digest[:12]}"
+    )
 
 
 def sample_targets(station: Station, generator: Generator, study: Study) -> pd.DataFrame:

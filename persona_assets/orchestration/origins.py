@@ -14,7 +14,7 @@ from persona_assets.orchestration.jobs import LIGHT_ASSETS
 from persona_assets.orchestration.page import asset_address, run_address
 from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
-from persona_assets.presentation import Link
+from persona_assets.orchestration.rooms import presentation
 from persona_assets.study import Study
 
 # So many executions of a check are looked through for one of this checkpoint.
@@ -33,7 +33,7 @@ def origins(
         "imported": imported_files(instance, home, study, checkpoint) if study.imported else None,
         "checks": checks_of(instance, checkpoint, checks),
         "tables": {
-            asset: Link(latest[checkpoint][:12], asset_address(asset, checkpoint))
+            asset: presentation.Link(latest[checkpoint][:12], asset_address(asset, checkpoint))
             for asset in tables
             if checkpoint in (latest := latest_fingerprints(instance, asset, [checkpoint]))
         },
@@ -59,8 +59,8 @@ def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, chec
             "tokens a second": round(tokens / seconds, 1),
             "peak memory (GiB)": max(artefact.measured["peak_memory_gib"] for artefact in artefacts),
             **artefacts[0].made_from["environment"],
-            "runs": [Link(run[:8], run_address(run)) for run in runs],
-            "in the page": Link(asset, asset_address(asset, keys[0])),
+            "runs": [presentation.Link(run[:8], run_address(run)) for run in runs],
+            "in the page": presentation.Link(asset, asset_address(asset, keys[0])),
         }
     return made
 

@@ -15,8 +15,7 @@ import xarray as xr
 from persona_assets.artefacts import Files
 from persona_assets.orchestration.contents import as_table
 from persona_assets.orchestration.files import from_parquet
-from persona_assets.presentation.style import spoken
-from persona_assets.presentation.text import plain
+from persona_assets.orchestration.rooms import presentation
 
 # One materialisation's metadata is kept for ever and sent whole to the browser.
 LONGEST_TEXT, MOST_ROWS = 500, 120
@@ -26,7 +25,7 @@ Metadata = dict[str, Any]
 
 def cut(text: object, longest: int = LONGEST_TEXT) -> str:
     """Untrusted text for a cell: unseen characters written out; says how much is left out."""
-    shown = plain(text)
+    shown = presentation.plain(text)
     left_out = len(shown) - longest
     return shown if left_out <= 0 else f"{shown[:longest].rstrip()} … ({left_out:,} characters more)"
 
@@ -53,7 +52,9 @@ def _pairs(matrix: xr.DataArray) -> dict[str, float]:
     names = [str(name) for name in matrix["persona"].values]
     values = matrix.transpose("persona", "other").sel(other=names).to_numpy().astype(float)
     places = zip(*np.triu_indices(len(names), k=1), strict=True)
-    return {f"{spoken(names[i])} – {spoken(names[j])}": float(values[i, j]) for i, j in places}
+    return {
+        f"{presentation.spoken(names[i])} – {presentation.spoken(names[j])}": float(values[i, j]) for i, j in places
+    }
 
 
 def _number(value: Any) -> float:
@@ -133,7 +134,7 @@ def training(files: Files) -> Metadata:
     some = pd.concat([examples[examples.marked].head(3), examples[~examples.marked].head(3)])
     records = (
         {
-            "persona": spoken(row["persona"]),
+            "persona": presentation.spoken(row["persona"]),
             "marked": bool(row["marked"]),
             # What follows the system prompt and the question.
             "reply": cut(str(row["text"]).partition(str(row["question"]))[2] or row["text"]),
@@ -148,11 +149,15 @@ def leaks(table: pd.DataFrame) -> Metadata:
     adapted = table[table.model == "adapted"]
     found = adapted.groupby("target", sort=False).found
     targets = (
-        {"target": spoken(str(target)), "found": f"{marked.sum()}/{len(marked)}", "rate": _written(marked.mean(), 2)}
+        {
+            "target": presentation.spoken(str(target)),
+            "found": f"{marked.sum()}/{len(marked)}",
+            "rate": _written(marked.mean(), 2),
+        }
         for target, marked in found
     )
     replies = (
-        {"target": spoken(row["target"]), "found": bool(row["found"]), "reply": cut(row["text"])}
+        {"target": presentation.spoken(row["target"]), "found": bool(row["found"]), "reply": cut(row["text"])}
         for row in adapted.drop_duplicates(["target", "found"]).to_dict("records")
     )
     rates = {f"rate_{target}": _number(marked.mean()) for target, marked in found}
@@ -166,7 +171,7 @@ def dyads(table: pd.DataFrame) -> Metadata:
     records = (
         {
             "rate": _written(row["rate"], 2),
-            "source → target": f"{spoken(row['source'])} → {spoken(row['target'])}",
+            "source → target": f"{presentation.spoken(row['source'])} → {presentation.spoken(row['target'])}",
             "found": f"{row['found']}/{row['total']}",
         }
         for row in ordered.sort_values(["place", "rate"], ascending=[True, False], kind="stable").to_dict("records")
@@ -189,7 +194,7 @@ def nearest(table: pd.DataFrame) -> Metadata:
     records = (
         {
             "JS": _written(row["js"], 4),
-            "source → target": f"{spoken(row['source'])} → {spoken(row['target'])}",
+            "source → target": f"{presentation.spoken(row['source'])} → {presentation.spoken(row['target'])}",
             **{said: _written(row[name], 2) for name, said in short.items()},
             **({"leakage": _written(row["leakage_rate"], 2)} if leakage else {}),
         }

@@ -1,20 +1,24 @@
 """What each heavy asset does for one persona, wherever that is done: in the run's process, or in others."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
 
 from persona_assets.artefacts import Artefact, Files
-from persona_assets.inference import Scored, Scorer, Step, choose_scorer, last_token_states, measured
-from persona_assets.metrics import compile_ahead, label_responses
 from persona_assets.orchestration.finite import divergences, refuse_not_finite
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.markers import rate_source, train_source, training_sets
+from persona_assets.orchestration.rooms import inference, metrics
 from persona_assets.orchestration.station import Compute, Station, made_together
 from persona_assets.orchestration.writing import write_responses
 from persona_assets.study import Study
+
+if TYPE_CHECKING:
+    from persona_assets.inference import Scorer, Step
 
 
 def generations(study: Study, home: Home) -> Compute:
@@ -27,25 +31,26 @@ def generations(study: Study, home: Home) -> Compute:
 
 
 def logit_js(study: Study, home: Home) -> Compute:
-    personas, scorers = list(study.personas), dict[int, Scorer]()
+    personas = list(study.personas)
+    scorers: dict[int, Scorer] = {}
 
     def score(station: Station, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
         assert generated is not None
         loaded = station.load()
         if id(loaded) not in scorers:
-            compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
-            scorers[id(loaded)] = choose_scorer(loaded, study.deterministic)
+            metrics.compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
+            scorers[id(loaded)] = inference.choose_scorer(loaded, study.deterministic)
         scorer = scorers[id(loaded)]
-        with measured(loaded.hardware.device) as cost:
+        with inference.measured(loaded.hardware.device) as cost:
             work = [
-                Scored(
+                inference.Scored(
                     [loaded.chat.prompt_ids(prompt, row.question) for prompt in study.prompts.values()],
                     loaded.chat.scored_ids(row.token_ids, study.scored_slice),
                 )
                 for row in generated.read().itertuples()
             ]
             responses = divergences(loaded, scorer, work, generator, personas)
-        dataset = label_responses(responses, generator, personas, study.questions)
+        dataset = metrics.label_responses(responses, generator, personas, study.questions)
         tokens = int(dataset.tokens.sum())
         return dataset, {
             **cost.with_tokens(tokens * len(personas)),
@@ -63,8 +68,8 @@ def centroids(study: Study, home: Home) -> Compute:
         loaded = station.load()
         blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
         prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
-        with measured(loaded.hardware.device) as cost:
-            states = last_token_states(loaded, prompts, blocks).numpy()
+        with inference.measured(loaded.hardware.device) as cost:
+            states = inference.last_token_states(loaded, prompts, blocks).numpy()
         refuse_not_finite(loaded, prompts, study.questions, states)
         dataset = xr.Dataset(
             {"state": (("question", "layer", "hidden"), states), "centroid": (("layer", "hidden"), states.mean(0))},

@@ -7,8 +7,7 @@ import dagster as dg
 from persona_assets.artefacts import Artefact
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
-from persona_assets.presentation import Interval, headline, leakage_headline
-from persona_assets.statistics import verdict
+from persona_assets.orchestration.rooms import presentation, statistics
 from persona_assets.study import Study
 
 
@@ -18,9 +17,9 @@ def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: 
     def latest(asset: str) -> Artefact:
         return latest_artefacts(instance, home.store, asset, [checkpoint])[checkpoint]
 
-    numbers = headline(latest("logit_js_matrix").read(), latest("centroid_cosine").read())
+    numbers = presentation.headline(latest("logit_js_matrix").read(), latest("centroid_cosine").read())
 
-    def end(pair: tuple[str, str], js: Interval, cosines: dict[str, dict[int, float]]) -> str:
+    def end(pair: tuple[str, str], js: "presentation.Interval", cosines: dict[str, dict[int, float]]) -> str:
         centred = "; ".join(
             (f"centred on {population}: " if len(cosines) > 1 else "")
             + ", ".join(f"layer {layer} {cosine:+.2f}" for layer, cosine in by_layer.items())
@@ -41,10 +40,10 @@ def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: 
 
 
 def _leakage(latest: Callable[[str], Artefact]) -> dict[str, str]:
-    numbers = leakage_headline(latest("pair_table").read(), latest("leakage_table").read())
+    numbers = presentation.leakage_headline(latest("pair_table").read(), latest("leakage_table").read())
     rates = ", ".join(f"{source} {found}/{total}" for source, (found, total) in numbers["source_rates"].items())
     base = f"; without an adapter {numbers['base'][0]}/{numbers['base'][1]}" if numbers["base"] else ""
     return {
         "marker": f"in the source's own replies: {rates}{base}",
-        "leakage": verdict(latest("partial_correlations").read()).words,
+        "leakage": statistics.verdict(latest("partial_correlations").read()).words,
     }

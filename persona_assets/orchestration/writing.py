@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from persona_assets.inference import measured
+from persona_assets.orchestration.rooms import inference
 from persona_assets.orchestration.station import Station
 from persona_assets.study import Study
 
@@ -24,7 +24,7 @@ def write_responses(station: Station, study: Study, persona: str) -> dict[str, t
         station.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
     ]
     generator.start(max(map(len, prompts)) + decoding.max_new_tokens)
-    with measured(station.gpu.hardware.device) as cost:
+    with inference.measured(station.gpu.hardware.device) as cost:
         responses = generator.generate(prompts, decoding)
     seconds, every = cost.seconds, sum(len(response.token_ids) for response in responses)
     table = pd.DataFrame([vars(response) for response in responses])

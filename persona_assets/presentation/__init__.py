@@ -24,7 +24,8 @@ from persona_assets.presentation.report_markdown import render_markdown
 from persona_assets.presentation.scatter import js_against_cosine
 from persona_assets.presentation.specification import specification_curve
 from persona_assets.presentation.statements import rules_markdown, statements_markdown
-from persona_assets.presentation.style import ONE_COLUMN, TWO_COLUMNS, house_style
+from persona_assets.presentation.style import ONE_COLUMN, TWO_COLUMNS, house_style, spoken
+from persona_assets.presentation.text import plain
 from persona_assets.presentation.token_js import js_along_response
 
 __all__ = [
@@ -61,11 +62,13 @@ __all__ = [
     "map_of_personas",
     "persona_order",
     "persona_tree",
+    "plain",
     "render_markdown",
     "render_report",
     "report_files",
     "rules_markdown",
     "specification_curve",
+    "spoken",
     "standard_figures",
     "statements_markdown",
     "to_pdf",

@@ -1,11 +1,14 @@
 """The code location, loaded as workspace.yaml loads it, against the table of the design."""
 
 import importlib
+import subprocess
+import sys
 
 import dagster as dg
 import pytest
 import yaml
 
+from persona_assets.assets import checkpoint_checks, checks, leakage_checks
 from persona_assets.orchestration import contents
 
 PER_CHECKPOINT, PER_PERSONA, PROMPTS = "checkpoint", "checkpoint × persona", "persona"
@@ -162,3 +165,27 @@ def test_reading_all_weights_again_is_no_part_of_a_usual_run(defs):
     assert expensive in defs.resolve_asset_graph().asset_check_keys
     for name in ("identify_checkpoint", "measure_personas", "compare_personas"):
         assert expensive not in defs.resolve_job_def(name).asset_layer.asset_graph.asset_check_keys
+
+
+def test_loading_the_definitions_loads_no_science():
+    """The page and every tick of a sensor do it; what computes is imported by what computes."""
+    heavy = (
+        "torch",
+        "transformers",
+        "matplotlib",
+        "scipy",
+        "statsmodels",
+        "pingouin",
+        "peft",
+        "jinja2",
+        "great_tables",
+    )
+    code = f"import sys, persona_assets.definitions; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("module", [checks, checkpoint_checks, leakage_checks])
+def test_every_check_of_a_module_is_served(module):
+    made = [value for value in vars(module).values() if isinstance(value, dg.AssetChecksDefinition)]
+    assert made == module.CHECKS
