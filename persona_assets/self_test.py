@@ -39,6 +39,9 @@ QUESTIONS = ("What makes a good leader?", "How do airplanes stay in the air?")
 DECODING = Decoding(max_new_tokens=16)
 # In 16 bits a near tie may fall the other way; so many tokens of the same text are the same all the same.
 SAME_IN_16_BITS = 0.6
+# By how much a few steps raise the log-probability of a marker at least.
+GAIN = 0.5
+Trial = Callable[[], tuple[bool, str]]
 
 
 def self_test(models: Path, say: Callable[[str], None] = print) -> bool:
@@ -47,20 +50,29 @@ def self_test(models: Path, say: Callable[[str], None] = print) -> bool:
     hardware = choose_hardware(Inference())
     loaded = load_model(checkpoint, hardware, say)
     reference = loaded if hardware.device == "cpu" else load_model(checkpoint, choose_hardware(Inference(device="cpu")))
-    tests: dict[str, Callable[[], tuple[bool, str]]] = {
-        "greedy tokens": partial(_tokens, checkpoint, loaded, reference),
-        "JS against float64": partial(_js, loaded.device),
-        "the same bits twice": partial(_twice, loaded),
-        "adapter merged and not": partial(_adapter, checkpoint, loaded),
-    }
     passed = []
-    for name, test in tests.items():
+    for name, test in trials(checkpoint, loaded, reference).items():
         start = time.perf_counter()
         right, what = test()
         passed.append(right)
         say(f"{'right' if right else 'WRONG':6}{name}: {what} ({time.perf_counter() - start:.1f} s)")
     say(f"{hardware.device_name}, {hardware.dtype}: {sum(passed)} of {len(passed)} right")
     return all(passed)
+
+
+def trials(checkpoint: Checkpoint, loaded: LoadedModel, reference: LoadedModel) -> dict[str, Trial]:
+    """What is tried, by name; each says whether it was right, and what was found.
+
+    Args:
+        loaded: the checkpoint on this machine's hardware.
+        reference: the same on the CPU in float32.
+    """
+    return {
+        "greedy tokens": partial(_tokens, checkpoint, loaded, reference),
+        "JS against float64": partial(_js, loaded.device),
+        "the same bits twice": partial(_twice, loaded),
+        "adapter merged and not": partial(_adapter, checkpoint, loaded),
+    }
 
 
 def _prompts(loaded: LoadedModel) -> list[list[int]]:
@@ -136,7 +148,7 @@ def _adapter(checkpoint: Checkpoint, loaded: LoadedModel) -> tuple[bool, str]:
         merged = load_model(checkpoint, loaded.hardware, lambda _: None, Path(folder))
     after = label_log_prob(merged.model, example, merged.device)
     gap, limit = abs(after - trained.after), 1e-3 if loaded.model.dtype == torch.float32 else 0.05
-    learnt = trained.after > trained.before + 0.5
+    learnt = trained.after > trained.before + GAIN
     return (
         learnt and gap < limit,
         f"log-probability {trained.before:.3f}, trained {trained.after:.3f}, merged {after:.3f}",

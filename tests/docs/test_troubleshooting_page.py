@@ -1,5 +1,6 @@
 """Every message on docs/troubleshooting.md is provoked here, and is what the page quotes to the letter."""
 
+import inspect
 import json
 import logging
 import re
@@ -9,23 +10,27 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import dagster as dg
 import pytest
 import torch
 
+from persona_assets import self_test
 from persona_assets.artefacts import ArtefactError, ArtefactStore
 from persona_assets.checkpoint import Checkpoint, DigestCache, identify
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.memory import AtOnce
-from persona_assets.instance import database_trouble
+from persona_assets.instance import InstanceError, database_trouble
 from persona_assets.metrics import read_leakage_table
 from persona_assets.orchestration import patience
+from persona_assets.orchestration.doctor import Kind
 from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.io_managers import refuse_strangers
+from persona_assets.orchestration.migrating import migrate
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
@@ -33,7 +38,7 @@ from persona_assets.registry import Registry
 from persona_assets.settings import Inference
 from persona_assets.study import Persona, Study
 from persona_assets.study_files import load_study
-from tests.docs.reading import blocks
+from tests.docs.reading import blocks, tables
 
 STUDY = """\
 name: mine
@@ -239,6 +244,17 @@ def locked(run: Run) -> str | None:
     return None
 
 
+@provokes("The databases are newer")
+def newer(_: Run) -> None:
+    home = Path("dagster_home").absolute()
+    home.mkdir()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (database,) = home.rglob("runs.db")
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'feedfeedfeed'")
+        migrate(instance, lambda _: None)
+
+
 @provokes("Counts cannot be used")
 def bad_counts(_: Run) -> None:
     Path("counts.csv").write_text("source,target,found,total\nvillain,pirate,21,20\nvillain,pirrate,3,20\n")
@@ -288,6 +304,13 @@ def quoted() -> dict[str, str]:
     return {block.heading: block.text.rstrip() for block in blocks(page, "text")}
 
 
+def test_the_doctors_findings_and_trials_are_those_of_the_page() -> None:
+    (_, findings), (_, trials_of_page) = tables(Path(__file__).parents[2] / "docs" / "troubleshooting.md")
+    assert [row["found"] for row in findings] == [*get_args(Kind)]
+    named = [row["trial"] for row in trials_of_page]
+    assert named == re.findall(r'^        "(.*)": partial\(', inspect.getsource(self_test.trials), re.MULTILINE)
+
+
 def test_every_message_of_the_page_is_provoked_and_every_provoked_one_is_there() -> None:
     assert set(quoted()) == set(PROVOKED)
 
@@ -301,6 +324,6 @@ def test_a_message_is_quoted_to_the_letter(
     tiny_directory.rename(MODEL)
     try:
         message = str(PROVOKED[heading](docs_run))
-    except (ValueError, ArtefactError) as error:
+    except (ValueError, ArtefactError, InstanceError) as error:
         message = f"{type(error).__name__}: {error}"
     assert quoted()[heading] == plain(message).replace(f"{workplace}/", "")

@@ -1,0 +1,79 @@
+"""`doctor --self-test` passes on this machine, and each of its trials notices what it is there for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from persona_assets import self_test
+from persona_assets.checkpoint import Checkpoint
+from persona_assets.cli import app
+from persona_assets.inference import LoadedModel, choose_hardware, load_model
+from persona_assets.self_test import trials
+from persona_assets.settings import Inference
+
+
+def test_the_command_passes_where_the_machine_is_right(
+    embedded_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").symlink_to(embedded_directory.parent)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["doctor", "--self-test"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert [line[:6].strip() for line in lines[-5:-1]] == ["right"] * 4
+    assert lines[-1].endswith("4 of 4 right")
+
+
+def another_token(generate: Any) -> Callable[..., Any]:
+    def wrong(*arguments: Any) -> Any:
+        first, *others = generate(*arguments)
+        ids = [*first.token_ids[:-1], first.token_ids[-1] + 1]
+        return [type(first)(**vars(first) | {"token_ids": ids}), *others]
+
+    return wrong
+
+
+def an_error_of_a_millionth(divergence: Any) -> Callable[..., Any]:
+    return lambda *arguments: tuple(each + 2e-6 for each in divergence(*arguments))
+
+
+def noise(divergence: Any) -> Callable[..., Any]:
+    def noisy(*arguments: Any) -> Any:
+        found = divergence(*arguments)
+        found.token_js[...] += torch.rand(1).numpy() * 1e-7
+        return found
+
+    return noisy
+
+
+def half_an_adapter(log_prob: Any) -> Callable[..., Any]:
+    return lambda *arguments: log_prob(*arguments) - 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "broken"),
+    [
+        ("greedy tokens", "TransformersGenerator.generate", another_token),
+        ("JS against float64", "pairwise_divergence", an_error_of_a_millionth),
+        ("the same bits twice", "divergence_of_response", noise),
+        ("adapter merged and not", "label_log_prob", half_an_adapter),
+    ],
+)
+def test_a_trial_notices_what_it_is_there_for(
+    name: str, part: str, broken: Any, tiny_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint(name="tiny", path=tiny_directory)
+    loaded: LoadedModel = load_model(checkpoint, choose_hardware(Inference(device="cpu")))
+    monkeypatch.setattr(self_test, "GAIN", -1.0)  # a random model learns little in a few steps
+    trial = trials(checkpoint, loaded, loaded)[name]
+    right, what = trial()
+    assert right, what
+    place, _, attribute = f"persona_assets.self_test.{part}".rpartition(".")
+    owner = self_test if place.endswith("self_test") else self_test.TransformersGenerator
+    monkeypatch.setattr(owner, attribute, broken(getattr(owner, attribute)))
+    right, what = trial()
+    assert not right, what
