@@ -109,7 +109,9 @@ def test_a_small_untied_kendall_has_a_smallest_p() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_perfect_correlation_has_a_degenerate_interval_and_a_note(coefficient: str, sign: int) -> None:
     x = np.array([0.1, 0.3, 0.2, 0.7, 0.5])
-    r, interval, _ = iid_correlation(x, 2 * sign * x + 1, coefficient)
+    r, interval, p = iid_correlation(x, 2 * sign * x + 1, coefficient)
+    assert p.note.startswith("a t test gives a perfect correlation p = 0") == (p.p == 0)
+    assert coefficient == "kendall" or p.p < 1e-20
     assert r == pytest.approx(sign)
     assert interval.low == interval.high == r
     assert "perfect correlation" in interval.note
