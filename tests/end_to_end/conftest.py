@@ -10,6 +10,7 @@ import pytest
 
 from persona_assets.definitions import build_definitions
 from persona_assets.orchestration.home import Home
+from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.running import Run
 from persona_assets.study import Study
@@ -68,3 +69,20 @@ def tiny_run(measured_tiny: Path, tmp_path: Path) -> Iterator[Run]:
 def tiny_run_of(root: Path, instance: dg.DagsterInstance) -> Run:
     home = Home(root)
     return Run(instance, build_definitions(STUDY, home), home, STUDY, "tiny")
+
+
+HEAVY_FOLDERS = (*HEAVY_ASSETS, *LEAKAGE_ASSETS, "base_samples")
+
+
+def heavy_files(run: Run) -> dict[str, bytes]:
+    """What heavy assets stored, records aside: path below the store → bytes."""
+    root = run.home.store.root
+    files = [file for folder in HEAVY_FOLDERS for file in sorted((root / folder).rglob("*")) if file.is_file()]
+    kept = [file for file in files if file.suffix not in (".json", ".lock") or file.name == "adapter_config.json"]
+    return {str(file.relative_to(root)): file.read_bytes() for file in kept}
+
+
+def emptied(run: Run) -> None:
+    """Leaves an instance that has measured nothing but knows the checkpoint."""
+    for folder in HEAVY_FOLDERS:
+        shutil.rmtree(run.home.store.root / folder, ignore_errors=True)

@@ -19,7 +19,7 @@ from persona_assets.inference import NonFiniteError
 from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
+from persona_assets.orchestration.jobs import HEAVY_ASSETS
 from persona_assets.orchestration.partitions import STUDY, partition_key
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
@@ -30,7 +30,7 @@ from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.processes import ProcessWorkers
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.study import Study
-from tests.end_to_end.conftest import tiny_run_of
+from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 
 
 @pytest.fixture(scope="module")
@@ -47,29 +47,11 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "2")
 
 
-def contents(run: Run) -> dict[str, bytes]:
-    """Every file that heavy assets stored, records aside."""
-    root = run.home.store.root
-    assets = [*HEAVY_ASSETS, *LEAKAGE_ASSETS, "base_samples"]
-    return {
-        str(file.relative_to(root)): file.read_bytes()
-        for asset in assets
-        for file in sorted((root / asset).rglob("*"))
-        if (file.is_file() and file.suffix not in (".json", ".lock")) or file.name == "adapter_config.json"
-    }
-
-
 def records(run: Run, asset: str) -> dict[str, dict[str, object]]:
     """Persona → what its artefact cost."""
     keys = [partition_key("tiny", persona) for persona in run.study.personas]
     found = latest_artefacts(run.instance, run.home.store, asset, keys)
     return {key.partition("|")[2]: artefact.measured for key, artefact in found.items()}
-
-
-def emptied(run: Run) -> None:
-    """Leaves an instance that has measured nothing but knows the checkpoint."""
-    for asset in (*HEAVY_ASSETS, *LEAKAGE_ASSETS, "base_samples"):
-        shutil.rmtree(run.home.store.root / asset)
 
 
 def messages(run: Run) -> list[str]:
@@ -79,14 +61,14 @@ def messages(run: Run) -> list[str]:
 
 @pytest.mark.usefixtures("two_processes")
 def test_two_processes_give_the_bytes_of_one_and_each_loads_the_model_once(run: Run) -> None:
-    alone = contents(run)
+    alone = heavy_files(run)
     emptied(run)
     run.materialise_job("measure_personas")
     loading = [line for line in messages(run) if "loading tiny on" in line]
     assert sorted(line.partition(":")[0] for line in loading) == ["worker 0", "worker 1"]
     run.materialise_job("train_markers")
     assert not [line for line in messages(run) if "worker" in line and "exit code" in line]
-    assert contents(run) == alone
+    assert heavy_files(run) == alone
     assert len(alone) == 3 * 3 + 4 + 1 + 1  # three personas' artefacts, an adapter of four files, its rates, the base's
     workers = {cost["worker"] for asset in HEAVY_ASSETS for cost in records(run, asset).values()}
     assert workers == {"worker 0", "worker 1"}
@@ -94,7 +76,7 @@ def test_two_processes_give_the_bytes_of_one_and_each_loads_the_model_once(run: 
 
 @pytest.mark.usefixtures("two_processes")
 def test_a_worker_that_is_killed_leaves_its_persona_to_the_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contents(run)
+    before = heavy_files(run)
     for asset in HEAVY_ASSETS:
         shutil.rmtree(run.home.store.root / asset)
     taken: list[tuple[str, str]] = []
@@ -121,7 +103,7 @@ def test_a_worker_that_is_killed_leaves_its_persona_to_the_other(run: Run, monke
     assert Counter(taken) == {(asset, name): 1 for asset in HEAVY_ASSETS for name in run.study.personas} | {
         (stage, lost): 2
     }
-    assert contents(run) == before
+    assert heavy_files(run) == before
     for asset in HEAVY_ASSETS:
         assert len([line for line in lines if line.startswith(f"{asset} ")]) == len(run.study.personas)
 
@@ -151,7 +133,8 @@ def test_workers_of_another_kind_are_refused_with_a_sentence(run: Run, monkeypat
     gpu = Gpu(device="cpu")
     for asked in ("several", "0", "-1", "2.5"):
         monkeypatch.setenv(VARIABLE, asked)
-        with pytest.raises(WorkerError, match=f"{VARIABLE}: found '{asked}'; expected a number of workers or 'cards'"):
+        expected = f"{VARIABLE}: found '{asked}'; expected a number of workers, 'cards' or 'ray'"
+        with pytest.raises(WorkerError, match=expected):
             choose_workers(gpu, run.home, None)
     monkeypatch.setenv(VARIABLE, "cards")  # a CPU is one place to compute
     assert isinstance(choose_workers(gpu, run.home, None), Here)

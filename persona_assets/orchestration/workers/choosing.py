@@ -9,7 +9,7 @@ from persona_assets.orchestration.workers.cards import visible_cards
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.tasks import WorkerError, Workers
 
-# 1, a number of processes, or `cards` for one a card.
+# 1, a number of processes, `cards` for one a card, or `ray`.
 VARIABLE = "PERSONA_ASSETS_WORKERS"
 
 
@@ -17,9 +17,13 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     """This process, where it has one card or none and nobody asks for more; else processes, or Ray's actors.
 
     Raises:
-        WorkerError: it was not said as a number or `cards`; or more cards than there are.
+        WorkerError: it was not said as a number, `cards` or `ray`; or more cards than there are.
     """
     asked = gpu.workers or os.environ.get(VARIABLE, "1")
+    if asked == "ray":
+        from persona_assets.orchestration.workers.actors import RayWorkers
+
+        return RayWorkers(gpu, home, log)
     cards = visible_cards() if gpu.hardware.device == "cuda" else []
     each = gpu.tensor_parallel if cards else 0
     if asked == "cards":
@@ -27,7 +31,7 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     elif asked.isascii() and asked.isdigit() and int(asked) > 0:
         count = int(asked)
     else:
-        raise WorkerError(f"{VARIABLE}: found {asked!r}; expected a number of workers or 'cards'")
+        raise WorkerError(f"{VARIABLE}: found {asked!r}; expected a number of workers, 'cards' or 'ray'")
     if count * each > len(cards):
         raise WorkerError(
             f"{VARIABLE}: {count} worker(s) of {each} card(s) are asked for, and {len(cards)} card(s) are visible"

@@ -1,5 +1,6 @@
 """Tasks are handed out to workers as these become free, so that all end together and a dead one's go to the others."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,7 +36,10 @@ class Worker(Protocol):
 
 
 def hand_out(
-    tasks: Sequence[Task], crew: Callable[[], Sequence[Worker]], say: Callable[[str], None] = print
+    tasks: Sequence[Task],
+    crew: Callable[[], Sequence[Worker]],
+    say: Callable[[str], None] = print,
+    patience: float = 0.0,
 ) -> Iterator[Made]:
     """Every persona of the tasks, as soon as some worker has made it.
 
@@ -44,12 +48,13 @@ def hand_out(
     Args:
         crew: the workers that there are now; asked again while there is work, so that whoever joins is used.
         say: is told of workers that died.
+        patience: seconds to wait for one to join where none is left.
 
     Raises:
         WorkerError: no worker is left, or two ended at the same persona.
         Whatever a worker's stage raised, once the others are done with what they were at.
     """
-    board, threads = _Board(tasks), dict[Worker, Thread]()
+    board, threads, last_alive = _Board(tasks), dict[Worker, Thread](), time.monotonic()
     try:
         while not (board.settled() and board.made.empty()):  # what was made is in the queue before it is settled
             for worker in crew():
@@ -59,7 +64,9 @@ def hand_out(
             try:
                 made = board.made.get(timeout=_LOOK)
             except Empty:
-                if not any(thread.is_alive() for thread in threads.values()):
+                if any(thread.is_alive() for thread in threads.values()):
+                    last_alive = time.monotonic()
+                elif time.monotonic() - last_alive > patience:
                     raise WorkerError(f"no worker is left; the last: {board.last_death}") from None
                 continue
             if made is not None:

@@ -1,0 +1,271 @@
+"""The published study on one card against two: the same run, its personas shared out; and a 32B shape over both.
+
+    python -m benchmarks.two_cards --tokenizer DIR --folder /large/disk
+
+Qwen2.5-7B's architecture with random weights and the published lengths, as in `benchmarks.whole_run`, through Dagster's
+graph: once to compile what is compiled, then on one card and on two, each in a process and an instance of its own. What
+they stored is compared byte by byte. Then Qwen2.5-32B's shape with `tensor_parallel: 2`, three personas and four
+questions. What goes wrong stands in the result.
+
+Without cards, to see that it runs, two processes stand for two cards:
+
+    python -m benchmarks.two_cards --checkpoint DIR --study STUDY.yaml --out /tmp/two_processes.md
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+STAGES = ("generations", "centroids", "logit_js")
+NAME = "measured"
+QWEN_32B = {
+    "hidden_size": 5120,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "intermediate_size": 27648,
+}
+
+
+def main(arguments: argparse.Namespace) -> None:
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    cards = bool(arguments.tokenizer)
+    model = arguments.checkpoint or weights(folder / "7b", arguments.tokenizer, {})
+    one, two = ("1", "cards") if cards else ("1", "2")
+    runs = {
+        "one, compiling": run(folder, "compiling", model, arguments.study, one, first_card(cards)),
+        "one": run(folder, "one", model, arguments.study, one, first_card(cards)),
+        "two": run(folder, "two", model, arguments.study, two, {}),
+    }
+    spread = spread_run(folder, arguments.tokenizer) if cards else None
+    write(arguments.out, folder, runs, spread, arguments.study)
+
+
+def first_card(cards: bool) -> dict[str, str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")
+    return {"CUDA_VISIBLE_DEVICES": visible[0]} if cards else {}
+
+
+def weights(directory: Path, tokenizer: Path, shape: dict[str, int]) -> Path:
+    """A random model of a shape with a tokenizer that makes prompts, in a process that gives its card back."""
+    if not directory.is_dir():
+        command = [sys.executable, "-m", "benchmarks.two_cards", "--weights", json.dumps(shape)]
+        subprocess.run([*command, "--checkpoint", str(directory), "--tokenizer", str(tokenizer)], check=True)
+    return directory
+
+
+def write_weights(directory: Path, tokenizer: Path, shape: dict[str, int]) -> None:
+    from benchmarks.published_size import random_model
+
+    random_model(**shape).model.save_pretrained(directory, max_shard_size="4GB")
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tokenizer / file, directory)
+
+
+def run(folder: Path, kind: str, model: Path, study: str, workers: str, environment: dict[str, str]) -> dict[str, Any]:
+    """What a process that measures the model in a new instance says; its error where it failed."""
+    from persona_assets.orchestration.home import Home
+
+    home = Home(folder / f"home_{kind}")
+    shutil.rmtree(home.root, ignore_errors=True)
+    home.root.mkdir()
+    shutil.copy(Path(__file__).parents[1] / "dagster_home" / "dagster.yaml", home.root)
+    home.registry.add(NAME, {"path": str(model.absolute())})
+    caches = {
+        name: str(folder / "caches" / name.lower())
+        for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    }
+    where = {"DAGSTER_HOME": str(home.root), "PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": workers}
+    with (folder / f"{kind}.log").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.two_cards", "--measure"],
+            env=os.environ | caches | where | environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            check=False,
+        )
+    print(kind, done.stdout, flush=True)  # what is known so far, if the rest does not come
+    if done.returncode:
+        return {"failed": (folder / f"{kind}.log").read_text()[-1500:]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure() -> None:
+    """In the child: the heavy stages, and when each began and ended."""
+    import dagster as dg
+
+    from benchmarks.whole_run import force_lengths
+    from persona_assets.definitions import build_definitions
+    from persona_assets.orchestration.home import Home
+    from persona_assets.orchestration.partitions import STUDY
+    from persona_assets.orchestration.running import Run
+    from persona_assets.orchestration.workers import processes
+
+    force_lengths()
+    processes.COMMAND[:] = [sys.executable, "-m", "benchmarks.two_cards", "--worker"]
+    home = Home.of_environment()
+    with dg.DagsterInstance.get() as instance:
+        run = Run(instance, build_definitions(STUDY, home), home, STUDY, NAME)
+        run.prepare()
+        run.materialise_job("identify_checkpoint")
+        began = time.time()
+        run.materialise_job("measure_personas")
+        whole = time.time() - began
+        (last,) = instance.get_run_records(limit=1)
+        kinds = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS)
+        spans: dict[str, list[float]] = defaultdict(list)
+        for entry in instance.all_logs(last.dagster_run.run_id, of_type=set(kinds)):
+            spans[str(entry.step_key)].append(entry.timestamp)
+    stages = {stage: max(spans[stage]) - min(spans[stage]) for stage in STAGES}
+    seconds, ended = defaultdict[str, float](float), defaultdict[str, str](str)
+    tokens: dict[str, int] = defaultdict(int)
+    plan = {}
+    for stage in STAGES:
+        for artefact in home.store.all(stage):
+            cost = artefact.measured
+            tokens[stage] += cost["tokens"]
+            plan[stage] = str(cost.get("scorer", cost.get("engine", "")))
+            if stage == "logit_js":
+                worker = cost.get("worker", "the run's process")
+                seconds[worker] += cost["seconds"]
+                ended[worker] = max(ended[worker], cost["finished"])
+    said = {"whole": whole, "stages": stages, "scoring": seconds, "ended": ended, "tokens": tokens, "plan": plan}
+    print(json.dumps(said), flush=True)
+
+
+def spread_run(folder: Path, tokenizer: Path) -> dict[str, Any]:
+    """A 32B shape over both cards, and a few responses of it."""
+    from persona_assets.study_files import load_study
+
+    published = load_study("published").model_dump(mode="json")
+    names = [published["baseline"], *[name for name in published["personas"] if name != published["baseline"]][:2]]
+    few = published | {
+        "name": "spread",
+        "personas": {name: published["personas"][name] | {"related_to": []} for name in names},
+        "questions": published["questions"][:4],
+        "centring_populations": {"study": "all"},
+        "sources": [],
+        "marker": None,
+        "leakage": None,
+        "source_rates": None,
+        "inference": published["inference"] | {"tensor_parallel": 2},
+    }
+    study = folder / "spread.yaml"
+    study.write_text(yaml.safe_dump(few, sort_keys=False))
+    try:
+        model = weights(folder / "32b", tokenizer, QWEN_32B)
+    except subprocess.CalledProcessError as error:
+        return {"failed": f"its weights could not be written: {error}"}
+    return run(folder, "spread", model, str(study), "1", {})
+
+
+def differing(folder: Path, first: str, second: str) -> str:
+    """How many artefacts of two instances have other bytes."""
+    from persona_assets.orchestration.home import Home
+
+    parts = []
+    for stage in STAGES:
+        digests = [
+            {artefact.fingerprint: artefact.sha256 for artefact in Home(folder / f"home_{kind}").store.all(stage)}
+            for kind in (first, second)
+        ]
+        same = sum(digests[0][each] == digests[1].get(each) for each in digests[0])
+        parts.append(f"{stage} {same} of {len(digests[0])}")
+    return ", ".join(parts)
+
+
+def write(out: Path, folder: Path, runs: dict[str, Any], spread: dict[str, Any] | None, study: str) -> None:
+    from benchmarks.reporting import heading, table
+
+    for kind, found in runs.items():
+        if "failed" in found:
+            raise RuntimeError(f"{kind}: {found['failed']}")
+    rows = [
+        {
+            "cards": kind,
+            "heavy stages (s)": f"{found['whole']:.1f}",
+            **{f"{stage} (s)": f"{found['stages'][stage]:.1f}" for stage in STAGES},
+            "scoring, the longest worker (s)": f"{max(found['scoring'].values()):.1f}",
+            "workers ended apart (s)": f"{apart(found['ended'].values()):.0f}",
+        }
+        for kind, found in runs.items()
+    ]
+    one, two = runs["one"], runs["two"]
+    scoring = max(one["scoring"].values()) / max(two["scoring"].values())
+    text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.two_cards`, {heading()}\n"
+    text += (
+        f"Study {Path(study).name}; responses: {one['plan']['generations']}; scoring: {one['plan']['logit_js']}.\n\n"
+    )
+    text += f"{table(rows)}\n\nTwo against one: scoring {scoring:.2f} ×, the stage `logit_js` "
+    text += f"{one['stages']['logit_js'] / two['stages']['logit_js']:.2f} ×, "
+    text += f"all heavy stages {one['whole'] / two['whole']:.2f} ×.\n"
+    text += f"Artefacts with the same bytes: {differing(folder, 'one', 'two')}; "
+    text += f"of one card twice: {differing(folder, 'compiling', 'one')}.\n"
+    if spread is not None:
+        text += "\nQwen2.5-32B's shape over two cards, 3 personas × 4 questions: "
+        if "failed" in spread:
+            text += f"failed:\n\n```text\n{spread['failed']}\n```\n"
+        else:
+            text += f"responses by {spread['plan']['generations']} in {spread['stages']['generations']:.1f} s with the "
+            text += "engine's start; "
+            text += f"scoring ({spread['plan']['logit_js']}) {spread['tokens']['logit_js']} tokens in "
+            text += f"{sum(spread['scoring'].values()):.1f} s.\n"
+    print(text)
+    out.write_text(text, encoding="utf-8")
+
+
+def apart(times: Sequence[str]) -> float:
+    """Seconds between the first and the last."""
+    moments = sorted(map(datetime.fromisoformat, times))
+    return (moments[-1] - moments[0]).total_seconds()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer and its chat template")
+    parser.add_argument("--checkpoint", type=Path, help="without cards: a model that is there")
+    parser.add_argument("--study", default="published")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/two_cards"), help="85 GB of disk")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/two_cards.md"))
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--weights", help=argparse.SUPPRESS)
+    found = parser.parse_args()
+    if not (found.tokenizer or found.checkpoint or found.measure):
+        parser.error("expected --tokenizer, or --checkpoint where there are no cards")
+    return found
+
+
+def start() -> None:
+    """What this process is: the benchmark, a run, a run's worker, or what writes weights."""
+    if sys.argv[1:2] == ["--worker"]:
+        from benchmarks.whole_run import force_lengths
+        from persona_assets.orchestration.workers import process
+
+        force_lengths()
+        process.main(sys.argv[2:])
+        return
+    arguments = _arguments()
+    if arguments.measure:
+        measure()
+    elif arguments.weights:
+        write_weights(arguments.checkpoint, arguments.tokenizer, json.loads(arguments.weights))
+    else:
+        main(arguments)
+
+
+if __name__ == "__main__":
+    start()

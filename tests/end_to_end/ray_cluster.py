@@ -1,0 +1,104 @@
+"""A run over a real Ray cluster of this host, told what to do by test_ray.py: `python ray_cluster.py HOME OUT`.
+
+It has a network namespace of its own with loopback alone, for Ray listens on every interface. One node is there at the
+start; another joins when the first persona is done; then everything is measured again, and an actor is killed while it
+is at a persona.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+from persona_assets.orchestration.running import Run
+from persona_assets.orchestration.workers import actors
+from persona_assets.orchestration.workers.tasks import Made, Task
+from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
+from tests.on_loopback import bring_up
+
+QUIET = {"include_dashboard": False, "object_store_memory": 80 << 20}
+
+
+def main(root: Path, out: Path) -> None:
+    bring_up()
+    taken: list[tuple[str, str, str]] = []
+    work = actors.RayWorker.work
+
+    def noted(self: actors.RayWorker, task: Task) -> Iterator[Made]:
+        taken.extend((task.stage, persona, self.name) for persona in task.personas)
+        if len(taken) == 2:  # the first has done one and leaves the rest to whoever joins
+            wait_until(lambda: len(taken) > 2)
+        yield from work(self, task)
+
+    there = actors.RayWorkers._actors
+
+    def joined_by_another(self: actors.RayWorkers) -> list[actors.RayWorker]:
+        if len(taken) == 2 and len(cluster.list_all_nodes()) == 2:
+            cluster.add_node(num_cpus=1, **QUIET)
+        return there(self)
+
+    actors.RayWorker.work = noted  # type: ignore[method-assign]
+    actors.RayWorkers._actors = joined_by_another  # type: ignore[method-assign]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1", **QUIET})
+    cluster.add_node(num_cpus=1, **QUIET)
+    os.environ["RAY_ADDRESS"] = cluster.address
+    found: dict[str, Any] = {}
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        run = tiny_run_of(root, instance)
+        run.materialise_job("measure_personas")
+        run.materialise_job("train_markers")
+        found["joined"] = {"taken": [*taken], "files": digests(run), "lines": lines(instance, 2)}
+
+        emptied(run)
+        taken.clear()
+        actors.RayWorkers._actors = there  # type: ignore[method-assign]
+        threading.Thread(target=kill_one, args=(taken, found)).start()
+        run.materialise_job("measure_personas")
+        found["killed"] = {"taken": [*taken], "files": digests(run), "lines": lines(instance, 1)}
+    out.write_text(json.dumps(found))
+    actors.close_actors()
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what was waited for did not come")
+        time.sleep(0.01)
+
+
+def kill_one(taken: list[tuple[str, str, str]], found: dict[str, Any]) -> None:
+    """Stops an actor before it is given anything, and kills it when it has been."""
+    processes = [each for each in psutil.Process().children(recursive=True) if each.cmdline()[:1] == ["ray::_Actor"]]
+    victim = processes[0]
+    victim.send_signal(signal.SIGSTOP)
+    wait_until(lambda: len({name for *_, name in taken}) == 2)
+    time.sleep(0.3)
+    victim.kill()
+    found["victims"] = len(processes)
+
+
+def digests(run: Run) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in heavy_files(run).items()}
+
+
+def lines(instance: dg.DagsterInstance, runs: int) -> list[str]:
+    last = [record.dagster_run.run_id for record in instance.get_run_records(limit=runs)]
+    return [entry.user_message for run_id in last for entry in instance.all_logs(run_id)]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,77 @@
+"""A run whose personas are made by Ray's actors, on a real cluster of two nodes of this host."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from persona_assets.orchestration.jobs import HEAVY_ASSETS
+from persona_assets.orchestration.workers.choosing import VARIABLE
+from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
+from tests.on_loopback import UNSHARE, why_not
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
+
+
+@pytest.fixture(scope="module")
+def measured(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory, repository: Path) -> dict[str, Any]:
+    """What a process says that measured the small study twice over a cluster: see ray_cluster.py."""
+    folder = tmp_path_factory.mktemp("ray")
+    root, out = shutil.copytree(measured_tiny, folder / "home"), folder / "out.json"
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        run = tiny_run_of(root, instance)
+        alone = {name: hashlib.sha256(content).hexdigest() for name, content in heavy_files(run).items()}
+        emptied(run)
+    path = os.pathsep.join(map(str, [repository, *sys.path]))
+    command = [*UNSHARE, sys.executable, "-m", "tests.end_to_end.ray_cluster", str(root), str(out)]
+    with TemporaryDirectory(prefix="ray") as session:  # a short path, for the sockets in it
+        environment = os.environ | {VARIABLE: "ray", "PYTHONPATH": path, "RAY_TMPDIR": session}
+        done = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(out.read_text())
+    return {**found, "alone": alone}
+
+
+def heavy_only(files: dict[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in files.items() if name.partition("/")[0] in HEAVY_ASSETS}
+
+
+def test_the_bytes_are_those_of_a_single_process(measured: dict[str, Any]) -> None:
+    alone = {name: digest for name, digest in measured["alone"].items() if not name.startswith("base_samples")}
+    assert measured["joined"]["files"] == alone
+    assert len(heavy_only(alone)) == 9
+
+
+def test_a_node_that_joins_is_used(measured: dict[str, Any]) -> None:
+    taken = measured["joined"]["taken"]
+    assert len({worker for *_, worker in taken}) == 2
+    assert len({worker for stage, _, worker in taken if stage == "generations"}) == 2
+    assert Counter((stage, persona) for stage, persona, _ in taken).most_common(1)[0][1] == 1
+    assert len([line for line in measured["joined"]["lines"] if "loading tiny on" in line]) >= 2
+
+
+def test_an_actor_that_is_killed_leaves_its_persona_to_the_other(measured: dict[str, Any]) -> None:
+    killed = measured["killed"]
+    assert measured["victims"] == 2
+    (death,) = [line for line in killed["lines"] if " ended: " in line and "left of its task" in line]
+    lost = death.rpartition("left of its task: ")[2]
+    counted = Counter((stage, persona) for stage, persona, _ in killed["taken"])
+    twice = [(stage, persona) for (stage, persona), count in counted.items() if count > 1]
+    assert [persona for _, persona in twice] == [lost]
+    assert len(counted) == 9
+    assert heavy_only(killed["files"]) == heavy_only(measured["alone"])
+    for asset in HEAVY_ASSETS:
+        assert len([line for line in killed["lines"] if line.startswith(f"{asset} ")]) == 3
