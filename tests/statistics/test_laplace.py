@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize
 from scipy.special import expit
 from scipy.stats import binom
 
@@ -42,7 +42,7 @@ def some_counts(seed: int) -> tuple[CrossedCounts, Floats]:
 
 
 def dense(model: CrossedCounts, parameters: Floats) -> float:
-    """log L as it is defined: every effect in one dense Hessian, modes by plain Newton steps from 0."""
+    """log L as it is defined: every effect in one dense Hessian, modes by SciPy's trust region from 0."""
     slopes, sigmas = parameters[:-3], parameters[-3:]
     n = len(model.found)
     effects = np.hstack(
@@ -52,17 +52,30 @@ def dense(model: CrossedCounts, parameters: Floats) -> float:
             sigmas[2] * np.eye(n),
         ]
     )
-    modes = np.zeros(effects.shape[1])
-    for _ in range(200):
-        p = expit(model.design @ slopes + effects @ modes)
-        hessian = np.eye(len(modes)) + effects.T @ np.diag(model.total * p * (1 - p)) @ effects
-        modes += 0.3 * np.linalg.solve(hessian, effects.T @ (model.found - model.total * p) - modes)
-    likelihood = binom.logpmf(model.found, model.total, p).sum()
-    return float(likelihood - 0.5 * modes @ modes - 0.5 * np.linalg.slogdet(hessian)[1])
+
+    def logits(modes: Floats) -> Floats:
+        return model.design @ slopes + effects @ modes
+
+    def value(modes: Floats) -> float:
+        logit = logits(modes)
+        return float(np.sum(model.total * np.logaddexp(0, logit) - model.found * logit) + 0.5 * modes @ modes)
+
+    def gradient(modes: Floats) -> Floats:
+        return modes - effects.T @ (model.found - model.total * expit(logits(modes)))
+
+    def hessian(modes: Floats) -> Floats:
+        p = expit(logits(modes))
+        return np.eye(len(modes)) + effects.T @ np.diag(model.total * p * (1 - p)) @ effects
+
+    start = np.zeros(effects.shape[1])
+    modes = minimize(value, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-9}).x
+    likelihood = binom.logpmf(model.found, model.total, expit(logits(modes))).sum()
+    return float(likelihood - 0.5 * modes @ modes - 0.5 * np.linalg.slogdet(hessian(modes))[1])
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
+@example(517)  # plain Newton steps, damped or not, jump to and fro here for ever
 def test_eliminating_the_dyads_changes_nothing(seed: int) -> None:
     model, parameters = some_counts(seed)
     assert -model.objective(parameters)[0] == pytest.approx(dense(model, parameters), rel=1e-8)
