@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from persona_assets.model_shape import Shape
-from persona_assets.planning_memory import Need, generation_need, lora_parameters, scoring_need, training_need
+from persona_assets.planning_memory import (
+    Need,
+    cpu_scoring_need,
+    generation_need,
+    lora_parameters,
+    matrix_bytes,
+    scoring_need,
+    training_need,
+)
 from persona_assets.planning_rates import MACHINES, MEASURED, Machine
 from persona_assets.recipe import Recipe
 from persona_assets.study import Study, StudyError
@@ -60,6 +68,23 @@ class Plan:
         """Bytes of a card that the study lets a model have."""
         return usable(self.study, machine)
 
+    @property
+    def cpu_scoring(self) -> Need:
+        """Scoring's memory where there is no card."""
+        assert self.study.decoding is not None
+        scorers, questions, limit = (
+            len(self.study.scoring),
+            len(self.study.questions),
+            self.study.decoding.max_new_tokens,
+        )
+        return cpu_scoring_need(self.shape, scorers, questions, self.prompt, limit)
+
+    @property
+    def matrices(self) -> int:
+        """Bytes of the host's memory while the matrix is made."""
+        study = self.study
+        return matrix_bytes(len(study.scoring), len(study.generating), len(study.questions))
+
 
 @dataclass(frozen=True)
 class _Sizes:
@@ -73,7 +98,14 @@ class _Sizes:
 
     @property
     def responses(self) -> int:
-        return len(self.study.personas) * len(self.study.questions)
+        return len(self.study.generating) * len(self.study.questions)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that are compared at every position."""
+        scorers, named = len(self.study.scoring), self.study.paired_with
+        apart = 0 if named is None else scorers - len(named)
+        return (scorers * (scorers - 1) - apart * (apart - 1)) // 2
 
     def written(self, replies: int, length: float) -> float:
         """Operations that writing so many replies takes, their prompts included."""
@@ -113,17 +145,18 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
     characters = _mean_length(study.prompts.values()) + _mean_length(study.questions)
     prompt = TEMPLATE_TOKENS + characters / CHARACTERS_A_TOKEN
     sizes = _Sizes(study, shape, prompt, reply_length(limit, response_tokens), response_tokens)
-    scorers, questions, width = len(study.personas), len(study.questions), _width(study)
+    scorers, questions, width = len(study.scoring), len(study.questions), _width(study)
     memory = [
         generation_need(shape, sizes.responses, prompt, limit, width),
         scoring_need(shape, scorers, questions, prompt, limit, width),
     ]
-    by_persona = [_generations(sizes), _logit_js(sizes), _centroids(sizes)]
-    stages = [_starting(study), *(_shared(stage, scorers, cards) for stage in by_persona)]
+    by_generator = [_generations(sizes), _logit_js(sizes)]
+    stages = [_starting(study), *(_shared(stage, len(study.generating), cards) for stage in by_generator)]
+    stages.append(_shared(_centroids(sizes), len(study.personas), cards))
     storage = {
         "generations": 10 * sizes.responses * sizes.response,  # token ids and text
         "logit_js": sizes.responses * (12 * scorers * limit + 16 * scorers**2),
-        "centroids": 4 * layers * (sizes.responses + scorers) * shape.hidden,
+        "centroids": 4 * layers * len(study.personas) * (questions + 1) * shape.hidden,
     }
     if study.sources and study.marker:
         memory.append(training_need(shape, study.marker, prompt, width))
@@ -162,21 +195,22 @@ def _generations(sizes: _Sizes) -> Stage:
 
 
 def _logit_js(sizes: _Sizes) -> Stage:
-    """Every response under every persona; prompts once."""
-    shape, scorers = sizes.shape, len(sizes.study.personas)
+    """Every response under every scorer; prompts once."""
+    shape, scorers = sizes.shape, len(sizes.study.scoring)
     passes, positions = scorers * sizes.responses, sizes.responses * sizes.response
-    flops = sizes.responses * shape.forward_flops(sizes.prompt, with_logits=False)
+    prompts = scorers * len(sizes.study.questions)
+    flops = prompts * shape.forward_flops(sizes.prompt, with_logits=False)
     flops += passes * shape.forward_flops(sizes.response, sizes.prompt)
-    entries = positions * shape.vocabulary * scorers * (scorers - 1) / 2
+    entries = positions * shape.vocabulary * sizes.pairs
     share = MEASURED["fixed_order"].value if sizes.study.deterministic else 1.0
     seconds = _on_each(lambda m: flops / m.score / share + entries * m.pair)
-    return Stage("logit_js", passes, sizes.responses * sizes.prompt, 0, scorers * positions, flops, seconds)
+    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, seconds)
 
 
 def _centroids(sizes: _Sizes) -> Stage:
-    flops = sizes.responses * sizes.shape.forward_flops(sizes.prompt, with_logits=False)
-    read = sizes.responses * sizes.prompt
-    return Stage("centroids", sizes.responses, read, 0, 0, flops, _on_each(lambda m: flops / m.read))
+    prompts = len(sizes.study.personas) * len(sizes.study.questions)
+    flops = prompts * sizes.shape.forward_flops(sizes.prompt, with_logits=False)
+    return Stage("centroids", prompts, prompts * sizes.prompt, 0, 0, flops, _on_each(lambda m: flops / m.read))
 
 
 def _training_replies(sizes: _Sizes, recipe: Recipe) -> Stage:

@@ -12,6 +12,8 @@ from persona_assets.recipe import Recipe
 GIB = 2**30
 CHUNK = 16_384  # tokens that the packed scorer feeds at once
 LOGITS = 2 * GIB  # at most so much for the logits of one piece
+CPU_LOGITS = GIB // 2  # on a CPU, with 12 bytes an entry, for logits and what is made of them
+PART = 4_096  # entries of the vocabulary that a kernel sums by itself
 LEAST = GIB  # what the smallest chunks, and CUDA itself, take
 
 
@@ -41,15 +43,53 @@ def scoring_need(shape: Shape, scorers: int, questions: int, prompt: float, long
     """The packed scorer: all prompts' keys and values, a chunk's activations or a piece's logits.
 
     Activations: twice the gate's width and what is left of it after the gate, query, key and value twice, four hidden
-    states. Where less is free it takes smaller chunks and keeps one question's prompts.
+    states. A piece is as many positions as have 2 GiB of logits, one at least, whatever the response's length; beside
+    it stand the response's last hidden states, twice, and what the pairs take (`pair_bytes`). So with K scorers the
+    logits of all positions, T·K·V, and all their pairs, T·K², are in memory never: it grows with K·T·hidden. Where less
+    is free it takes smaller chunks and keeps one question's prompts.
     """
     kept = scorers * prompt * shape.state_bytes(width)
-    projected = (shape.heads + 2 * shape.kv_heads) * shape.head_width
     tokens = min(CHUNK, scorers * questions * longest)
-    activations = tokens * width * (3 * shape.intermediate + 2 * projected + 4 * shape.hidden)
-    logits = min(LOGITS, scorers * longest * shape.vocabulary * width)
-    working = round(questions * kept + max(activations, logits))
+    position = scorers * shape.vocabulary * width
+    at_once = min(longest, max(1, LOGITS // position))
+    piece = at_once * (position + pair_bytes(scorers, shape.vocabulary))
+    hidden = 2 * scorers * longest * shape.hidden * width
+    working = round(questions * kept + max(_activations(shape, tokens, width), hidden + piece))
     return Need("scoring", shape.parameters * width, working, min(working, LEAST + round(kept)))
+
+
+def cpu_scoring_need(shape: Shape, scorers: int, questions: int, prompt: float, longest: int) -> Need:
+    """The generic scorer on a CPU, in float32: the same terms, a response at a time.
+
+    Prompts are padded to the longest, which `prompt` should be. The response's keys and values stand behind a copy of
+    theirs; a piece is 512 MiB at 12 bytes an entry, one
+    position at least; its positions are compared one by one, at 20 bytes an entry (`pairwise_divergence`).
+    """
+    width, entries = 4, scorers * shape.vocabulary
+    states = scorers * shape.state_bytes(width) * (questions * prompt + prompt + longest)
+    at_once = min(longest, max(1, CPU_LOGITS // (12 * entries)))
+    fed = scorers * max(prompt, at_once)
+    working = round(states + _activations(shape, fed, width) + entries * (at_once * width + 20))
+    return Need("scoring", shape.parameters * width, working, working)
+
+
+def pair_bytes(scorers: int, vocabulary: int) -> int:
+    """Bytes a position while all pairs are compared on a card: JS, both KLs, and sums over the vocabulary.
+
+    At K = 111 and 152,064 entries 2.1 MB beside 33.8 MB of logits.
+    """
+    pairs = scorers * (scorers - 1) // 2
+    return 16 * scorers**2 + 8 * pairs * -(-vocabulary // PART)
+
+
+def matrix_bytes(scorers: int, generators: int, questions: int) -> int:
+    """Bytes while `logit_js_matrix` is made: JS and KL of every response, K×K in float64, joined, one copied twice."""
+    return 6 * 8 * generators * questions * scorers**2
+
+
+def _activations(shape: Shape, tokens: float, width: int) -> float:
+    projected = (shape.heads + 2 * shape.kv_heads) * shape.head_width
+    return tokens * width * (3 * shape.intermediate + 2 * projected + 4 * shape.hidden)
 
 
 def generation_need(shape: Shape, rows: int, prompt: float, longest: int, width: int) -> Need:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from persona_assets.planning import Plan, Stage
 from persona_assets.planning_rates import CARDS, MACHINES, MEASURED
+from persona_assets.study import Study
 
 GIB = 2**30
 SMALL = 1_000_000_000  # parameters below which launching kernels takes a card's time, and no rate here holds
@@ -27,6 +28,7 @@ def _heading(plan: Plan, given: bool) -> str:
         (
             f"study      {study.name}: {scorers} personas, {len(study.questions)} questions, "
             f"{scorers * (scorers - 1) // 2} pairs, {len(study.sources)} sources",
+            *([_design(study)] * (study.design != "full")),
             f"model      {shape.name}: {shape.parameters / 1e9:.2f} G parameters, {shape.layers} blocks of "
             f"{shape.hidden}, vocabulary {shape.vocabulary:,}",
             f"responses  {plan.response:.0f} of at most {limit} tokens on average: {whence}",
@@ -38,6 +40,14 @@ def _heading(plan: Plan, given: bool) -> str:
             "Nothing was loaded and nothing started.",
         )
     )
+
+
+def _design(study: Study) -> str:
+    writers = (
+        f"{len(study.generating)} of {len(study.personas)} personas write responses, {len(study.scoring)} score them"
+    )
+    pairs = "" if study.paired_with is None else "; only pairs with one of the writers"
+    return f"design     {study.design}: {writers}{pairs}"
 
 
 def _work(plan: Plan) -> str:
@@ -69,9 +79,11 @@ def _memory(plan: Plan) -> str:
     share = (
         f"Of {plan.study.inference.memory_share:.0%} of a card. tight: fits with fewer rows or smaller chunks, slower"
     )
-    note = f"{share}.\n" + ("kept, recomputed: training's activations. " if len(rows) > 2 else "")
+    note = f"{share}." + ("\nkept, recomputed: training's activations." if len(rows) > 2 else "")
+    cpu = plan.cpu_scoring
     return (
-        f"{_table([heading, *rows])}\n{note}On a CPU {4 * plan.shape.parameters / GIB:.1f} GiB for weights, in float32."
+        f"{_table([heading, *rows])}\n{note}\nOn a CPU, in float32, {_bytes(cpu.weights)} for weights and "
+        f"{_bytes(cpu.working)} for scoring.\nAnywhere {_bytes(plan.matrices)} of the host's memory for the matrices."
     )
 
 

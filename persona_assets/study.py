@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from persona_assets.design import Design, Drawn, design_fault
 from persona_assets.reading import shown
 from persona_assets.recipe import Recipe, with_defaults
 from persona_assets.settings import Bootstrap, Decoding, Inference, Statistics, Strict
@@ -78,6 +79,10 @@ class Study(Strict):
             end-of-turn and whatever the chat template puts after it, as the published study did.
         deterministic: score each sequence on its own, so that JS has the same bits whatever is scored beside it; on a
             card that takes half as long again.
+        design: what is scored. `full`: every persona's responses under every prompt, K² passes a question; `landmarks`:
+            only the landmarks' responses, K·m; `sources`: only the sources' responses, and of pairs those that a source
+            is in.
+        landmarks: names, or how many to draw; with `design: landmarks`.
         generators: which generators' responses the JS of a pair is averaged over where one number is shown. The matrix
             and the pair table hold `source` and `target` too, which give a pair two numbers.
         sources: personas that a marker is trained into; needs `marker` and `training_questions`.
@@ -100,6 +105,8 @@ class Study(Strict):
     centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = Field({"study": "all"}, min_length=1)
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
     deterministic: bool = False
+    design: Design = "full"
+    landmarks: tuple[str, ...] | Drawn | None = None
     generators: Literal["all", "pair", "others"] = "all"
     bootstrap: Bootstrap = Bootstrap()
     statistics: Statistics = Statistics()
@@ -217,6 +224,41 @@ class Study(Strict):
                 if name not in self.personas:
                     raise ValueError(f"marker.evaluation.targets: {shown(name)} is not among the personas")
         return self
+
+    @model_validator(mode="after")
+    def _design_can_be_done(self) -> "Study":
+        fault = design_fault(
+            self.design, self.landmarks, list(self.personas), self.sources, self.generators, self.imported
+        )
+        if fault:
+            raise ValueError(fault)
+        return self
+
+    @property
+    def generating(self) -> tuple[str, ...]:
+        """The personas whose responses are written and scored, in the study's order."""
+        if self.design == "sources":
+            return tuple(name for name in self.personas if name in self.sources)
+        if isinstance(self.landmarks, Drawn):
+            return self.landmarks.of(list(self.personas))
+        return tuple(name for name in self.personas if self.landmarks is None or name in self.landmarks)
+
+    @property
+    def scoring(self) -> tuple[str, ...]:
+        """The personas under whose prompts responses are scored, in the study's order."""
+        needed = {*self.sources, *self.targets} if self.design == "sources" else set(self.personas)
+        return tuple(name for name in self.personas if name in needed)
+
+    @property
+    def paired_with(self) -> tuple[str, ...] | None:
+        """The personas one of whom is in every pair that is compared; None where all pairs are."""
+        return self.generating if self.design == "sources" else None
+
+    def compares(self, persona: str, other: str) -> bool:
+        """Whether the design measures this pair."""
+        if not {persona, other} <= set(self.scoring):
+            return False
+        return self.paired_with is None or persona == other or bool({persona, other} & set(self.paired_with))
 
     @property
     def has_leakage(self) -> bool:

@@ -21,7 +21,8 @@ from persona_assets.model_shape import (
     shape_of_config,
 )
 from persona_assets.planning import Plan, Stage, plan, reply_length
-from persona_assets.planning_rates import CARDS, CPU, H200
+from persona_assets.planning_memory import cpu_scoring_need, pair_bytes, scoring_need
+from persona_assets.planning_rates import CARDS, CPU, H200, MEASURED
 from persona_assets.planning_sizes import resized
 from persona_assets.planning_text import duration
 from persona_assets.registry import Registry
@@ -123,6 +124,24 @@ def test_memory_is_within_a_tenth_of_the_measured_peaks(published: Plan) -> None
     assert generation.weights == scoring.weights == 2 * QWEN_7B.parameters
 
 
+def test_memory_of_scoring_is_bounded_however_many_personas() -> None:
+    def working(scorers: int, longest: int = 512, questions: int = 1) -> int:
+        return scoring_need(QWEN_7B, scorers, questions, 37, longest, 2).working
+
+    whole = 111 * 512 * QWEN_7B.vocabulary * 2  # all logits of a response
+    pairs = 512 * 2 * 8 * 111**2  # all its pairs
+    assert working(111) < whole / 5
+    assert working(111, 1024) - working(111, 512) == 2 * 512 * 111 * QWEN_7B.hidden * 2 < pairs * 8 + whole / 20
+    assert working(1000) < 9.5 * working(111)  # linear, not as pairs
+    assert pair_bytes(111, QWEN_7B.vocabulary) == 16 * 111**2 + 8 * 6105 * 38
+
+
+@pytest.mark.parametrize(("scorers", "peak"), [(11, 100), (33, 242), (111, 809)])
+def test_memory_on_two_cores_is_what_was_measured(scorers: int, peak: float) -> None:
+    need = cpu_scoring_need(SMOLLM_135M, scorers, 2, 33, 8)  # benchmarks/results/many_personas.md, MiB
+    assert need.working / 2**20 == pytest.approx(peak, rel=0.2)
+
+
 def test_what_fits_which_card(published: Plan) -> None:
     training = published.memory[2]
     words = {card.name: training.on(published.usable(card)) for card in CARDS}
@@ -143,6 +162,30 @@ def test_twice_the_personas_are_four_times_the_passes() -> None:
     assert twice.flops == pytest.approx(4 * once.flops, rel=0.02)
     assert twice.seconds[H200.name] > 4 * once.seconds[H200.name]  # pairs grow as the square, with every response
     assert stage(two, "generations").passes == 2 * stage(one, "generations").passes
+
+
+def test_landmarks_are_counted_as_what_they_leave_out() -> None:
+    study = load_study("published")
+    few = study.model_copy(update={"design": "landmarks", "landmarks": ("assistant", "villain", "librarian")})
+    whole, part = (plan(each, QWEN_7B) for each in (study, few))
+    assert stage(part, "logit_js").passes == 3 * 20 * 11
+    assert stage(part, "logit_js").forced == pytest.approx(stage(whole, "logit_js").forced * 3 / 11)
+    assert stage(part, "generations").passes == 3 * 20
+    assert stage(part, "centroids").passes == stage(whole, "centroids").passes == 220
+    assert part.matrices == whole.matrices * 3 / 11
+    assert part.storage["logit_js"] == pytest.approx(whole.storage["logit_js"] * 3 / 11)
+
+
+def test_sources_compare_only_pairs_that_one_is_in() -> None:
+    study = load_study("published")
+    by_source = study.model_copy(update={"design": "sources"})
+    whole, part = (stage(plan(each, QWEN_7B), "logit_js") for each in (study, by_source))
+    assert part.passes == 5 * 20 * 11
+    pair = MEASURED["pair"].value * QWEN_7B.vocabulary
+    positions = {11: whole.forced / 11, 5: part.forced / 11}
+    of_pairs = {name: each.seconds[H200.name] - each.flops / H200.score for name, each in ((11, whole), (5, part))}
+    assert of_pairs[11] == pytest.approx(positions[11] * 55 * pair, rel=1e-6)
+    assert of_pairs[5] == pytest.approx(positions[5] * (55 - 15) * pair, rel=1e-6)  # six personas are no sources
 
 
 def test_half_the_response_is_half_the_tokens() -> None:

@@ -8,16 +8,20 @@ from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, DIVERGENCE, MEASUREMENT_TEAM
 from persona_assets.orchestration.heavy import for_each_persona
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_persona
+from persona_assets.orchestration.io_managers import VARIABLES
+from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_generator
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study import Study
 
+# What the matrix is made of; what is known of single tokens stays on disk.
+OF_PAIRS = ("js", "kl", "kl_over_all")
+
 
 @dg.asset(
-    partitions_def=per_persona,
+    partitions_def=per_generator,
     deps=["model_checkpoint", "generations", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
     pool="gpu",
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -36,7 +40,7 @@ def logit_js(
 
 @dg.asset(
     partitions_def=per_checkpoint,
-    ins={"logit_js": dg.AssetIn(partition_mapping=every_persona)},
+    ins={"logit_js": dg.AssetIn(partition_mapping=every_persona, metadata={VARIABLES: list(OF_PAIRS)})},
     group_name=DIVERGENCE,
     owners=ANALYSIS_TEAM,
     kinds={"xarray"},
@@ -46,7 +50,9 @@ def logit_js(
 def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
     """K×K JS and KL between personas, in nats, for every choice of generators, with question-bootstrap intervals."""
     bootstrap = study.bootstrap
-    matrix = metrics.divergence_matrix(logit_js, study.generators, bootstrap.resamples, bootstrap.seed, bootstrap.level)
+    matrix = metrics.divergence_matrix(logit_js, study.generators, study.design, **bootstrap.model_dump())
+    if set(study.scoring) != set(study.personas):  # what nobody scored is missing
+        matrix = matrix.reindex(persona=list(study.personas), other=list(study.personas))
     picture = {"heatmap": dg.MetadataValue.md(draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas"))}
     numbers = draw.js_range(matrix) | draw.js_extremes(matrix)
     return dg.Output(matrix, metadata={**picture, **numbers, **showing.js_of_pairs(matrix)})

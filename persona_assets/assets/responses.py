@@ -7,15 +7,15 @@ from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.groups import MEASUREMENT_TEAM, RESPONSES
 from persona_assets.orchestration.heavy import for_each_persona
 from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, per_persona
+from persona_assets.orchestration.partitions import STUDY, own_prompt, per_generator
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.study import Study
 
 
 @dg.asset(
-    partitions_def=per_persona,
-    deps=["model_checkpoint", "persona_prompts"],
+    partitions_def=per_generator,
+    deps=["model_checkpoint", dg.AssetDep("persona_prompts", partition_mapping=own_prompt)],
     pool="gpu",
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=RESPONSES,

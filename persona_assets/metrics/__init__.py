@@ -1,9 +1,9 @@
 """Arrays in, numbers out: how far personas' distributions and centroids lie apart, and what leaks between them.
 
 divergence: JS and KL of logits; response: over one response's tokens; averaging: over responses, with intervals;
-cosine: between centroids; markers, leakage, leakage_files: what leaked, counted or imported; pairs: all of it side by
-side; drift: from checkpoint to checkpoint. Torch, numpy, scipy, pandas and xarray only: the folder can be taken away
-and used alone.
+landmarks: over all of them from a few; cosine: between centroids; markers, leakage, leakage_files: what leaked, counted
+or imported; pairs: all of it side by side; drift: from checkpoint to checkpoint. Torch, numpy, scipy, pandas and xarray
+only: the folder can be taken away and used alone.
 """
 
 from persona_assets.metrics.averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
@@ -18,6 +18,7 @@ from persona_assets.metrics.divergence import (
     pairwise_js,
 )
 from persona_assets.metrics.drift import Drift, measure_drift
+from persona_assets.metrics.landmarks import estimate_over_all
 from persona_assets.metrics.leakage import (
     LeakageError,
     build_leakage_table,
@@ -57,6 +58,7 @@ __all__ = [
     "counts_of",
     "divergence_matrix",
     "divergence_of_response",
+    "estimate_over_all",
     "imported_leakage_table",
     "jensen_shannon",
     "kullback_leibler",

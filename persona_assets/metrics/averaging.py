@@ -5,6 +5,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 GENERATOR_SUBSETS = ("all", "pair", "source", "target", "others")
+# Everybody's who wrote, where a design lets only some personas write; named after the design.
+GIVEN = ("landmarks", "sources")
 _DIMS = ("generator", "question", "persona", "other")
 
 
@@ -13,18 +15,21 @@ def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.
 
     Args:
         values: dims (generator, question, persona, other) in any order: one response's mean over its tokens, for every
-            (persona, other), in nats. generator, persona and other carry the same names, in any order. +inf allowed.
+            (persona, other), in nats. persona and other carry the same names, in any order; generator those, or some of
+            them. +inf allowed; NaN for a pair that no response has.
         generators: whose responses count for the pair (persona, other): `all`; `pair`, the two themselves; `source`,
-            persona alone; `target`, other alone; `others`, all but the two.
+            persona alone; `target`, other alone; `others`, all but the two; `landmarks` or `sources`, those that there
+            are. Where some personas wrote nothing `all`, `pair` and `others` would mix pairs that have them with pairs
+            that have not, and are refused.
 
     Returns:
         Dims (persona, other), float64, in the order of `persona`; NaN where no generator is left (`others` of two).
 
     Raises:
-        ValueError: unknown subset, wrong dims, differing names, or a response that is missing (NaN).
+        ValueError: unknown or refused subset, wrong dims, differing names, or a response that is missing (NaN).
     """
-    responses, names = _responses(values)
-    return _matrix(_question_means(responses, _counted(len(names), generators)).mean(axis=0), names)
+    responses, names, places = _responses(values)
+    return _matrix(_question_means(responses, _counted(len(names), places, generators)).mean(axis=0), names)
 
 
 def bootstrap_over_questions(
@@ -50,8 +55,8 @@ def bootstrap_over_questions(
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; expected a coverage within (0, 1), such as 0.95")
-    responses, names = _responses(values)
-    means = _question_means(responses, _counted(len(names), generators))
+    responses, names, places = _responses(values)
+    means = _question_means(responses, _counted(len(names), places, generators))
     questions = len(means)
     draws = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1.0 / questions), size=resamples)
     weights = draws / questions
@@ -61,8 +66,8 @@ def bootstrap_over_questions(
     return _matrix(intervals[0], names), _matrix(intervals[1], names)
 
 
-def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str]]:
-    """The values as (G, Q, K, K), every persona axis in the order of `persona`, and that order."""
+def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str], NDArray[np.int_]]:
+    """The values as (G, Q, K, K), both persona axes in the order of `persona`, that order, and the generators'."""
     if set(values.dims) != set(_DIMS) or values.sizes["question"] < 1:
         raise ValueError(f"values have dims {dict(values.sizes)}; expected {_DIMS} and at least one question")
     names: list[str] = []
@@ -71,30 +76,39 @@ def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str]]:
             raise ValueError(f"dimension {dim} carries no names; expected the personas' names as its coordinate")
         found = [str(name) for name in values.coords[dim].values]
         names = names or found
-        if len(set(found)) != len(found) or set(found) != set(names):
+        strangers = not set(found) <= set(names) if dim == "generator" else set(found) != set(names)
+        if len(set(found)) != len(found) or strangers:
             raise ValueError(f"dimension {dim} names {found}; expected each of {names} once, as persona does")
-    values = values.sel(generator=names, other=names).transpose(*_DIMS)
+    writers = [name for name in names if name in set(map(str, values["generator"].values))]
+    values = values.sel(generator=writers, other=names).transpose(*_DIMS)
     responses = np.asarray(values.values, dtype=np.float64)
-    missing = np.argwhere(np.isnan(responses).any(axis=(2, 3)))
+    absent = np.isnan(responses)
+    missing = np.argwhere((absent & ~absent.all(axis=(0, 1))).any(axis=(2, 3)) | absent.all(axis=(2, 3)))
     if len(missing):
         generator, question = missing[0]
-        where = f"generator {names[generator]}, question {values['question'].values[question]}"
+        where = f"generator {writers[generator]}, question {values['question'].values[question]}"
         raise ValueError(f"{where}: value is missing, as in {len(missing)} responses in all; expected every response")
-    return responses, names
+    return responses, names, np.array([names.index(name) for name in writers])
 
 
-def _counted(personas: int, generators: str) -> NDArray[np.bool_]:
-    """Whether generator g counts for the pair (i, j): shape (G, K, K)."""
-    g, i, j = np.indices((personas,) * 3)
+def _counted(personas: int, places: NDArray[np.int_], generators: str) -> NDArray[np.bool_]:
+    """Whether the generator at place g counts for the pair (i, j): shape (G, K, K)."""
+    if generators in ("all", "pair", "others") and len(places) < personas:
+        raise ValueError(
+            f"generators is {generators!r}, but {len(places)} of {personas} personas wrote; "
+            f"expected source, target, or those that there are: {', '.join(GIVEN)}"
+        )
+    _, i, j = np.indices((len(places), personas, personas))
+    g = places[:, None, None]
     subsets: dict[str, NDArray[np.bool_]] = {
-        "all": g >= 0,
+        **dict.fromkeys(("all", *GIVEN), i >= 0),
         "pair": (g == i) | (g == j),
         "source": g == i,
         "target": g == j,
         "others": (g != i) & (g != j),
     }
     if generators not in subsets:
-        raise ValueError(f"generators is {generators!r}; expected one of {', '.join(GENERATOR_SUBSETS)}")
+        raise ValueError(f"generators is {generators!r}; expected one of {', '.join(GENERATOR_SUBSETS + GIVEN)}")
     return subsets[generators]
 
 

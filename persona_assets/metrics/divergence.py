@@ -19,6 +19,7 @@ What is here in plain PyTorch is the reference, on any device; on a card `diverg
 """
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from threading import Thread
 from typing import Literal
@@ -93,12 +94,16 @@ def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (p * gap - (p - q)).sum(-1).clamp_min_(0.0).float()
 
 
-def pairwise_divergence(logits: Tensor, impl: Implementation = "auto") -> tuple[Tensor, Tensor]:
+def pairwise_divergence(
+    logits: Tensor, impl: Implementation = "auto", among: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """Divergence of every pair of scorers at every position of a response.
 
     Args:
         logits: shape (K scorers, T positions, V tokens), any float dtype, unnormalised; −inf allowed.
         impl: `torch`, the reference, or `triton`, for CUDA; `auto` takes what is there for the logits' device.
+        among: scorers, by index; pairs in which none of them is are not computed and are NaN. The others have the bits
+            that they have without it.
 
     Returns:
         js: shape (T, K, K), float64 (summands in float32), in nats, within [0, ln 2]; symmetric and 0 on the diagonal.
@@ -111,10 +116,11 @@ def pairwise_divergence(logits: Tensor, impl: Implementation = "auto") -> tuple[
         has K²/2 numbers a position for each 4,096 tokens of the vocabulary, or three times as many with KL.
 
     Raises:
-        ValueError: logits are not (K ≥ 1, T, V ≥ 1); or `triton` is asked for logits that are not on a card.
+        ValueError: logits are not (K ≥ 1, T, V ≥ 1); or `triton` is asked for logits that are not on a card; or `among`
+            names no scorer, or one that there is not.
         NoDistributionError: a row holds NaN or +inf, or nothing but −inf.
     """
-    js, kl = _pairwise(logits, impl, with_kl=True)
+    js, kl = _pairwise(logits, impl, with_kl=True, among=among)
     assert kl is not None
     return js, kl
 
@@ -135,14 +141,17 @@ def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: tor
         _compiling.extend(fused.compile_ahead(scorers, vocabulary, dtype, device))
 
 
-def _pairwise(logits: Tensor, impl: Implementation, with_kl: bool) -> tuple[Tensor, Tensor | None]:
+def _pairwise(
+    logits: Tensor, impl: Implementation, with_kl: bool, among: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor | None]:
     if logits.ndim != 3 or logits.shape[0] < 1 or logits.shape[2] < 1:
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}; expected (K scorers ≥ 1, T positions, V tokens ≥ 1)"
         )
+    wanted = _wanted(logits.shape[0], among)
     logits = logits.detach()
     if impl == "triton" or (impl == "auto" and logits.is_cuda and find_spec("triton") is not None):
-        return _by_triton(logits, with_kl)
+        return _by_triton(logits, with_kl, wanted)
     scorers, positions, _ = logits.shape
     js = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
     kl = torch.zeros_like(js) if with_kl else None
@@ -150,18 +159,36 @@ def _pairwise(logits: Tensor, impl: Implementation, with_kl: bool) -> tuple[Tens
         log_p, p = _normalised(logits[:, t], position=t)
         if kl is not None:
             kl[t] = _kl_of_all_pairs(log_p, p)
-        js[t] = _js_of_all_pairs(p)
-    return js, kl
+        js[t] = _js_of_all_pairs(p, wanted)
+        del log_p, p  # or two positions' would be held while the next is normalised
+    return _without(js, wanted), None if kl is None else _without(kl, wanted)
 
 
-def _by_triton(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None]:
+def _wanted(scorers: int, among: Sequence[int] | None) -> Tensor | None:
+    """(K, K), on the CPU: whether a pair is asked for; None where all are."""
+    if among is None:
+        return None
+    if not among or not all(0 <= k < scorers for k in among):
+        raise ValueError(f"among is {list(among)}; expected indices of the {scorers} scorers, one at least")
+    of_them = torch.zeros(scorers, dtype=torch.bool)
+    of_them[list(among)] = True
+    return of_them[:, None] | of_them[None, :] | torch.eye(scorers, dtype=torch.bool)
+
+
+def _without(matrices: Tensor, wanted: Tensor | None) -> Tensor:
+    """(T, K, K) with NaN for pairs that are not wanted."""
+    return matrices if wanted is None else matrices.masked_fill(~wanted.to(matrices.device), math.nan)
+
+
+def _by_triton(logits: Tensor, with_kl: bool, wanted: Tensor | None) -> tuple[Tensor, Tensor | None]:
     from persona_assets.metrics import divergence_triton as fused
 
     if not (logits.is_cuda or fused.INTERPRETED):
         raise ValueError(f"logits are on {logits.device}; expected a CUDA device for impl='triton'")
     while _compiling:
         _compiling.pop().join()
-    js, kl, rows = fused.pairwise(logits, with_kl)
+    among = None if wanted is None else tuple(wanted.all(1).nonzero()[:, 0].tolist())
+    js, kl, rows = fused.pairwise(logits, with_kl, among)
     log_z, lowest = rows.cpu()
     if not bool(log_z.isfinite().all()):
         k, t = (int(index) for index in (~log_z.isfinite()).nonzero()[0])
@@ -171,7 +198,7 @@ def _by_triton(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None]:
         for t in (lowest == -math.inf).any(0).nonzero()[:, 0].tolist():
             log_p, p = _normalised(logits[:, t])
             kl[t][_meets_none(p, log_p == -math.inf)] = math.inf
-    return js, kl
+    return _without(js, wanted), None if kl is None else _without(kl, wanted)
 
 
 def _kl_of_all_pairs(log_p: Tensor, p: Tensor) -> Tensor:
@@ -194,17 +221,22 @@ def _meets_none(p: Tensor, absent: Tensor) -> Tensor:
     return p @ absent.to(p.dtype).T > 0
 
 
-def _js_of_all_pairs(p: Tensor) -> Tensor:
-    """JS of all pairs of (K, V) float64 distributions: float32 terms, block by block, into float64 sums."""
+def _js_of_all_pairs(p: Tensor, wanted: Tensor | None) -> Tensor:
+    """JS of the wanted pairs of (K, V) float64 distributions: float32 terms, block by block, into float64 sums."""
     scorers, vocabulary = p.shape
     # Only a CPU has a cache to fit; elsewhere fewer, larger steps are faster.
     width = min(VOCABULARY_BLOCK, vocabulary) if p.device.type == "cpu" else vocabulary
     total = torch.zeros(scorers, scorers, dtype=torch.float64, device=p.device)
     buffer = torch.empty(2 * (scorers - 1) * width, dtype=torch.float32, device=p.device)
+    later = [torch.arange(i + 1, scorers) for i in range(scorers - 1)]
+    if wanted is not None:
+        later = [others[wanted[i, others]] for i, others in enumerate(later)]
     for start in range(0, vocabulary, width):
         masses = p[:, start : start + width].float().clamp_min_(_FLOOR)
-        for i in range(scorers - 1):
-            first, others = masses[i], masses[i + 1 :]
+        for i, paired in enumerate(later):
+            first, others = masses[i], masses[i + 1 :] if len(paired) == scorers - 1 - i else masses[paired]
+            if not len(paired):
+                continue
             r, u = buffer[: 2 * others.numel()].view(2, *others.shape)
             torch.add(others, first, out=u)
             torch.sub(first, others, out=r).div_(u)
@@ -212,7 +244,7 @@ def _js_of_all_pairs(p: Tensor) -> Tensor:
             torch.neg(r, out=u)  # u has served; −r takes its place
             terms = r.log1p_().mul_(first).addcmul_(u.log1p_(), others)
             # In float32 the sum would cost 3e-6 nats where one token holds most of the mass.
-            total[i, i + 1 :] += terms.sum(-1, dtype=torch.float64)
+            total[i, paired] += terms.sum(-1, dtype=torch.float64)
     js = total.mul_(0.5).clamp_(0.0, math.log(2.0))
     return js + js.T
 

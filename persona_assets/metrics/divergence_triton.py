@@ -61,11 +61,15 @@ class _Tile(NamedTuple):
 class _Tiling(NamedTuple):
     tiles: list[_Tile]
     pairs: int
-    place: Tensor  # (K, K), int32: where the pair (i, j), i < j, stands
+    place: Tensor  # (K, K), int32: where the pair (i, j) stands; −1 where only (j, i) does, or neither
 
 
-def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+def pairwise(
+    logits: Tensor, with_kl: bool, among: tuple[int, ...] | None = None
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """JS, KL and normalisers of (K, T, V) logits.
+
+    `among`: scorers; pairs of none of them may be left out, and are then 0.
 
     Returns:
         js, kl: as `metrics.divergence.pairwise_divergence` gives them; kl is finite here also where it should be +inf,
@@ -75,7 +79,7 @@ def pairwise(logits: Tensor, with_kl: bool) -> tuple[Tensor, Tensor | None, Tens
     if logits.stride(-1) != 1:
         logits = logits.contiguous()
     rows = _rows(logits)
-    return _js(logits, rows), _kl(logits, rows) if with_kl else None, rows
+    return _js(logits, rows, among), _kl(logits, rows, among) if with_kl else None, rows
 
 
 def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: torch.device) -> list[Thread]:
@@ -102,19 +106,21 @@ def _rows(logits: Tensor) -> Tensor:
     return rows
 
 
-def _js(logits: Tensor, rows: Tensor) -> Tensor:
-    return _matrix(_js_pairs, logits, rows, 1, 0.5 * math.log(2.0) / _SCALE, math.log(2.0))
+def _js(logits: Tensor, rows: Tensor, among: tuple[int, ...] | None = None) -> Tensor:
+    tiling = _tiling(logits.shape[0], logits.device, among)
+    return _matrix(_js_pairs, logits, rows, tiling, 1, 0.5 * math.log(2.0) / _SCALE, math.log(2.0))
 
 
-def _kl(logits: Tensor, rows: Tensor) -> Tensor:
-    return _matrix(_kl_pairs, logits, rows, 2, 1.0, math.inf)
+def _kl(logits: Tensor, rows: Tensor, among: tuple[int, ...] | None = None) -> Tensor:
+    return _matrix(_kl_pairs, logits, rows, _tiling(logits.shape[0], logits.device, among), 2, 1.0, math.inf)
 
 
-def _matrix(kernel: Any, logits: Tensor, rows: Tensor, sums_a_pair: int, scale: float, top: float) -> Tensor:
+def _matrix(
+    kernel: Any, logits: Tensor, rows: Tensor, tiling: _Tiling, sums_a_pair: int, scale: float, top: float
+) -> Tensor:
     """(T, K, K): what `kernel` sums for each pair, times `scale` and at most `top`."""
     scorers, positions, vocabulary = logits.shape
     result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
-    tiling = _tiling(scorers, logits.device)
     if not (positions and tiling.tiles):
         return result
     splits = math.ceil(vocabulary / _SPLIT)
@@ -146,26 +152,34 @@ def _matrix(kernel: Any, logits: Tensor, rows: Tensor, sums_a_pair: int, scale: 
 
 
 @cache
-def _tiling(scorers: int, device: torch.device) -> _Tiling:
-    """All pairs of K scorers: one triangle, or groups of even size with a triangle each and a square for every two."""
+def _tiling(scorers: int, device: torch.device, among: tuple[int, ...] | None = None) -> _Tiling:
+    """All pairs of K scorers: one triangle, or groups of even size with a triangle each and a square for every two.
+
+    With `among` these scorers make up the first groups, and tiles of other groups are left out.
+    """
     size = scorers
     if scorers * (scorers - 1) // 2 > _MOST_PAIRS:
         size = math.ceil(scorers / math.ceil(scorers / math.isqrt(_MOST_PAIRS)))
+    order = list(range(scorers)) if among is None else sorted(range(scorers), key=lambda k: (k not in among, k))
     # A group that is not full holds its last scorer more than once.
-    groups = [[min(k, scorers - 1) for k in range(start, start + size)] for start in range(0, scorers, size)]
+    groups = [[order[min(k, scorers - 1)] for k in range(start, start + size)] for start in range(0, scorers, size)]
+    wanted = len(groups) if among is None else math.ceil(len(among) / size)
     triangle = list(combinations(range(size), 2))
     square = list(product(range(size), range(size, 2 * size)))
     tiles, pairs = list[_Tile](), 0
-    place = torch.full((scorers, scorers), -1, dtype=torch.int32)
-    for held, local in ((groups, triangle), ([one + other for one, other in combinations(groups, 2)], square)):
+    table = torch.full((scorers, scorers), -1, dtype=torch.int32)
+    squares = [
+        one + groups[later] for place, one in enumerate(groups[:wanted]) for later in range(place + 1, len(groups))
+    ]
+    for held, local in ((groups[:wanted], triangle), (squares, square)):
         if held and local:
             each = torch.tensor(held, dtype=torch.int32)
             first, second = (tuple(pair[side] for pair in local) for side in (0, 1))
             i, j = each[:, list(first)].long(), each[:, list(second)].long()
-            place[i, j] = torch.arange(pairs, pairs + i.numel(), dtype=torch.int32).view_as(i)
+            table[i, j] = torch.arange(pairs, pairs + i.numel(), dtype=torch.int32).view_as(i)
             tiles.append(_Tile(each.to(device), first, second, pairs))
             pairs += i.numel()
-    return _Tiling(tiles, pairs, place.to(device))
+    return _Tiling(tiles, pairs, table.to(device))
 
 
 @_kernel
@@ -319,13 +333,15 @@ def _finish(
     inside = cell < scorers * scorers
     i = cell // scorers
     j = cell % scorers
-    # A pair stands once, at i < j; where it has two sums, the second is for (j, i).
-    slot = tl.load(place + tl.minimum(i, j) * scorers + tl.maximum(i, j), mask=inside & (i != j), other=-1)
-    slot += tl.where((i > j) & (sums_a_pair > 1), all_pairs, 0)
+    # A pair stands once, at (i, j) or at (j, i); where it has two sums, the second is for the other way.
+    forth = tl.load(place + cell, mask=inside & (i != j), other=-1)
+    back = tl.load(place + j * scorers + i, mask=inside & (i != j), other=-1)
+    slot = tl.where(forth >= 0, forth, tl.where(sums_a_pair > 1, back + all_pairs, back))
+    known = inside & ((forth >= 0) | (back >= 0))
     total = tl.zeros((BLOCK,), tl.float64)
     for split in range(splits):
         row = sums + (split * positions + t) * sums_a_pair * all_pairs
-        total += tl.load(row + slot, mask=inside & (i != j), other=0.0).to(tl.float64)
+        total += tl.load(row + slot, mask=known, other=0.0).to(tl.float64)
     # NaN stays NaN: what is no distribution is refused by whoever called.
     total = tl.where(total < 0.0, 0.0, tl.where(total * scale > top, top, total * scale))
     tl.store(result + t * scorers * scorers + cell, total, mask=inside)

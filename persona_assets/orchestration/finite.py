@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 
 def divergences(
-    loaded: LoadedModel, scorer: Scorer, work: Sequence[Scored], generator: str, personas: Sequence[str]
+    loaded: LoadedModel,
+    scorer: Scorer,
+    work: Sequence[Scored],
+    generator: str,
+    personas: Sequence[str],
+    among: Sequence[int] | None = None,
 ) -> list[ResponseDivergence]:
     """Divergence of every response in `work`, which `generator` gave, under the prompts of `personas`.
+
+    `among`: as `pairwise_divergence` takes it.
 
     Raises:
         NonFiniteError: names the response, the scorer and the token, and the layer where it began.
@@ -25,7 +32,7 @@ def divergences(
     found = []
     for number, (scored, logits) in enumerate(zip(work, scorer.logits(work), strict=True), start=1):
         try:
-            found.append(metrics.divergence_of_response(logits, personas.index(generator)))
+            found.append(metrics.divergence_of_response(logits, personas.index(generator), among))
         except metrics.NoDistributionError as error:
             began = inference.where_not_finite(loaded, [*scored.prompts[error.scorer], *scored.response])
             raise inference.NonFiniteError(

@@ -1,5 +1,6 @@
 """How assets hand values to one another: through the artefact store, by what Dagster says was materialised last."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,9 @@ from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.processes import claim_run
 from persona_assets.orchestration.provenance import HEAVY, study_part
 from persona_assets.study import Study
+
+# Metadata of an input: the variables that are taken of each dataset.
+VARIABLES = "persona_assets/variables"
 
 
 def build_io_manager(store: ArtefactStore, study: Study) -> dg.IOManagerDefinition:
@@ -29,7 +33,8 @@ def build_io_manager(store: ArtefactStore, study: Study) -> dg.IOManagerDefiniti
 class ArtefactIOManager(dg.IOManager):
     """Stores what light assets return and loads what any asset made.
 
-    A heavy input (one artefact a persona) arrives as a mapping from persona to value, in the study's order.
+    A heavy input (one artefact a persona) arrives as a mapping from persona to value, in the study's order; of datasets
+    the variables that the input's metadata names, if it does, so that the others are in memory one persona at a time.
     """
 
     def __init__(self, store: ArtefactStore, study: Study) -> None:
@@ -47,7 +52,12 @@ class ArtefactIOManager(dg.IOManager):
             return artefact.read()
         by_persona = {split_key(partition)[1]: artefact for partition, artefact in artefacts.items()}
         refuse_strangers(self.study, asset, by_persona)
-        return {persona: by_persona[persona].read() for persona in self.study.personas if persona in by_persona}
+        wanted = _variables(context.definition_metadata)
+        return {
+            persona: _only(by_persona[persona].read(), wanted)
+            for persona in self.study.personas
+            if persona in by_persona
+        }
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         if obj is None:  # a heavy asset has stored each persona itself
@@ -63,6 +73,15 @@ class ArtefactIOManager(dg.IOManager):
         context.add_output_metadata(
             {**link_to_report(context.asset_partition_key), **found(asset, obj), **record(artefact)}
         )
+
+
+def _variables(metadata: Mapping[str, Any] | None) -> Sequence[str] | None:
+    asked = (metadata or {}).get(VARIABLES)
+    return getattr(asked, "value", asked)
+
+
+def _only(value: Any, variables: Sequence[str] | None) -> Any:
+    return value if variables is None else value[[name for name in variables if name in value]]
 
 
 def root_inputs(asset: str, value: Any) -> dict[str, Any]:
@@ -84,7 +103,7 @@ def refuse_strangers(study: Study, asset: str, artefacts: dict[str, Artefact]) -
     for persona, artefact in artefacts.items():
         expected = study_part(study, asset, persona)
         found = artefact.made_from["study"]
-        if differing := [key for key in expected if found.get(key) != expected[key]]:
+        if differing := [key for key in sorted({*expected, *found}) if found.get(key) != expected.get(key)]:
             raise ArtefactError(
                 f"{asset} of {persona} was made from another {' and '.join(differing)} than study {study.name} has; "
                 f"materialise {asset} of {persona} again"

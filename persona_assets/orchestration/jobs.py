@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from persona_assets.orchestration.provenance import OF_GENERATORS
 from persona_assets.study import Study
 
 HEAVY_ASSETS = ("generations", "logit_js", "centroids")
@@ -34,13 +35,20 @@ def build_jobs(study: Study) -> list[Any]:
     light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset not in needs_leakage]
     if study.imported:
         light.remove("centroid_cosine")
+    # A design in which few personas write responses has other partitions for them than for centroids.
+    together = study.design == "full"
     jobs: dict[str, tuple[list[str], dict[str, str], str]] = {
         "identify_checkpoint": (["model_checkpoint"], {}, "Digests of a checkpoint's files. Choose the checkpoint."),
         "measure_personas": (
-            list(HEAVY_ASSETS),
+            list(HEAVY_ASSETS if together else OF_GENERATORS),
             CARD,
-            "Model work: responses, divergence and centroids. "
+            f"Model work: responses, divergence{' and centroids' if together else ''}. "
             "Choose one checkpoint and all personas: one run loads the model once.",
+        ),
+        "measure_centroids": (
+            ["centroids"],
+            CARD,
+            "Model work: centroids of every persona, whoever writes responses. Choose one checkpoint and all personas.",
         ),
         "train_markers": (
             list(LEAKAGE_ASSETS),
@@ -73,4 +81,5 @@ def job_names(study: Study) -> list[str]:
     if study.imported:
         return ["compare_personas"]
     markers = ["train_markers"] if study.sources else []
-    return ["identify_checkpoint", "measure_personas", *markers, "compare_personas", COMPARE_CHECKPOINTS]
+    centroids = [] if study.design == "full" else ["measure_centroids"]
+    return ["identify_checkpoint", "measure_personas", *centroids, *markers, "compare_personas", COMPARE_CHECKPOINTS]

@@ -15,6 +15,14 @@ CHECKPOINT, PERSONA, SOURCE = "checkpoint", "persona", "source"
 per_checkpoint = dg.DynamicPartitionsDefinition(name=CHECKPOINT)
 per_prompt = dg.StaticPartitionsDefinition(list(STUDY.personas))
 per_persona = dg.MultiPartitionsDefinition({CHECKPOINT: per_checkpoint, PERSONA: per_prompt})
+# Who writes responses: everybody, unless the study's design says otherwise.
+per_generator = (
+    per_persona
+    if STUDY.design == "full"
+    else dg.MultiPartitionsDefinition(
+        {CHECKPOINT: per_checkpoint, PERSONA: dg.StaticPartitionsDefinition(list(STUDY.generating))}
+    )
+)
 per_source = dg.MultiPartitionsDefinition(
     {CHECKPOINT: per_checkpoint, SOURCE: dg.StaticPartitionsDefinition(list(STUDY.sources))}
 )
@@ -22,6 +30,9 @@ per_source = dg.MultiPartitionsDefinition(
 every_persona = dg.MultiToSingleDimensionPartitionMapping(CHECKPOINT)
 every_source = every_persona
 every_prompt = dg.AllPartitionMapping()
+# Dagster finds a persona's own prompt by itself, but only where everybody writes. Elsewhere a changed prompt shows all
+# responses as out of date; running again finds those in the store whose own prompt is the same.
+own_prompt = None if STUDY.design == "full" else every_prompt
 
 
 def leakage_input(study: Study) -> dict[str, dg.AssetIn]:

@@ -41,10 +41,13 @@ def _generations(study: Study, persona: str) -> dict[str, Any]:
 
 
 def _logit_js(study: Study, persona: str) -> dict[str, Any]:
+    # A design is in it only where it leaves pairs out: a landmark's is what it is in the full design.
+    of_pairs = {} if study.paired_with is None else {"paired_with": sorted(study.paired_with)}
     return {
         **_generations(study, persona),
+        **of_pairs,
         "generator": persona,
-        "prompts": study.prompts,
+        "prompts": {name: study.prompts[name] for name in study.scoring},
         "scored_slice": study.scored_slice,
         "deterministic": study.deterministic,
     }
@@ -94,6 +97,8 @@ HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
 GENERATING = ("generations", "marker_adapter", "marker_rates")
 # Heavy assets whose persona is a source.
 OF_SOURCES = ("marker_adapter", "marker_rates")
+# Heavy assets whose persona is a generator; a design may have fewer of them than there are personas.
+OF_GENERATORS = ("generations", "logit_js")
 # What a published run's files bring.
 IMPORTED_HEAVY, IMPORTED_LIGHT = ("generations", "logit_js"), ("model_checkpoint", "centroid_cosine")
 # Heavy assets that are made from another heavy asset's artefact of the same persona.
@@ -101,7 +106,11 @@ UPSTREAM = {"logit_js": "generations", "marker_rates": "marker_adapter"}
 
 LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "model_checkpoint": lambda study: {},
-    "logit_js_matrix": lambda study: {"generators": study.generators, "bootstrap": study.bootstrap.model_dump()},
+    "logit_js_matrix": lambda study: {
+        "generators": study.generators,
+        "bootstrap": study.bootstrap.model_dump(),
+        **({} if study.design == "full" else {"design": study.design}),
+    },
     "centroid_cosine": lambda study: {
         "populations": {name: study.population(name) for name in study.centring_populations}
     },
@@ -126,6 +135,7 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
             "leakage": True,
             "source_rates": True,
             "inference": _unused(study),
+            **({"design": True, "landmarks": True} if study.design == "full" else {}),
         },
     ),
 }
@@ -138,7 +148,9 @@ def _unused(study: Study) -> set[str]:
 
 def personas_of(study: Study, asset: str) -> list[str]:
     """The personas that a heavy asset has partitions for, in the study's order."""
-    return list(study.sources if asset in OF_SOURCES else study.personas)
+    if asset in OF_SOURCES:
+        return list(study.sources)
+    return list(study.generating if asset in OF_GENERATORS else study.personas)
 
 
 def study_part(study: Study, asset: str, persona: str) -> dict[str, Any]:

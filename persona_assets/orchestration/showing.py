@@ -57,6 +57,11 @@ def _pairs(matrix: xr.DataArray) -> dict[str, float]:
     }
 
 
+def _known(matrix: xr.DataArray) -> dict[str, float]:
+    """`_pairs` without those that nobody measured."""
+    return {pair: value for pair, value in _pairs(matrix).items() if not np.isnan(value)}
+
+
 def _number(value: Any) -> float:
     """As the page writes it: no more digits than are read."""
     return round(float(value), 6)
@@ -68,9 +73,9 @@ def _written(value: float, decimals: int) -> str:
 
 def js_of_generator(dataset: xr.Dataset) -> Metadata:
     """`logit_js` of one generator: every pair's mean over its responses, and the question that parts them most."""
-    js = _pairs(dataset.js.mean("question"))
+    js = _known(dataset.js.mean("question"))
     by_question = {
-        str(each): np.mean([*_pairs(dataset.js.sel(question=each)).values()]) for each in dataset.question.values
+        str(each): np.mean([*_known(dataset.js.sel(question=each)).values()]) for each in dataset.question.values
     }
     widest = max(by_question, key=lambda question: by_question[question])
     pairs = ({"JS": _written(js[pair], 4), "pair": pair} for pair in sorted(js, key=lambda pair: js[pair]))
@@ -85,13 +90,15 @@ def js_of_generator(dataset: xr.Dataset) -> Metadata:
 def js_of_pairs(dataset: xr.Dataset) -> Metadata:
     """`logit_js_matrix`: every pair, closest first, under the choice of generators that is shown."""
     generators = str(dataset.attrs["generators_shown"])
-    js, low, high = (_pairs(dataset[name].sel(generators=generators)) for name in ("js", "js_low", "js_high"))
+    js, low, high = (_known(dataset[name].sel(generators=generators)) for name in ("js", "js_low", "js_high"))
     interval = f"{100 * dataset.attrs['level']:g} % interval"
     pairs = (
         {"JS": _written(js[pair], 4), "pair": pair, interval: f"{_written(low[pair], 4)} to {_written(high[pair], 4)}"}
         for pair in sorted(js, key=lambda pair: js[pair])
     )
-    return {"generators": generators, **rows("js_in_nats", pairs)}
+    measured = dataset.attrs.get("generators_measured")
+    named = {"generators_measured": measured} if measured else {}
+    return {"generators": generators, **named, **rows("js_in_nats", pairs)}
 
 
 def cosines(dataset: xr.Dataset) -> Metadata:
@@ -198,6 +205,6 @@ def nearest(table: pd.DataFrame) -> Metadata:
             **{said: _written(row[name], 2) for name, said in short.items()},
             **({"leakage": _written(row["leakage_rate"], 2)} if leakage else {}),
         }
-        for row in table.sort_values("js", kind="stable").to_dict("records")
+        for row in table.dropna(subset="js").sort_values("js", kind="stable").to_dict("records")
     )
     return {"mean_js": _number(table.js.mean()), **rows("closest_first", records)}

@@ -31,7 +31,9 @@ def generations(study: Study, home: Home) -> Compute:
 
 
 def logit_js(study: Study, home: Home) -> Compute:
-    personas = list(study.personas)
+    personas = list(study.scoring)
+    prompts = [study.prompts[name] for name in personas]
+    among = None if study.paired_with is None else [personas.index(name) for name in study.paired_with]
     scorers: dict[int, Scorer] = {}
 
     def score(station: Station, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -44,12 +46,12 @@ def logit_js(study: Study, home: Home) -> Compute:
         with inference.measured(loaded.hardware.device) as cost:
             work = [
                 inference.Scored(
-                    [loaded.chat.prompt_ids(prompt, row.question) for prompt in study.prompts.values()],
+                    [loaded.chat.prompt_ids(prompt, row.question) for prompt in prompts],
                     loaded.chat.scored_ids(row.token_ids, study.scored_slice),
                 )
                 for row in generated.read().itertuples()
             ]
-            responses = divergences(loaded, scorer, work, generator, personas)
+            responses = divergences(loaded, scorer, work, generator, personas, among)
         dataset = metrics.label_responses(responses, generator, personas, study.questions)
         tokens = int(dataset.tokens.sum())
         return dataset, {

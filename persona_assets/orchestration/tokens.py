@@ -30,13 +30,17 @@ def tokens_of(
 
     Returns:
         One row a token, in order: `persona` (who said it), `other`, `question`, `piece`, `js` (nats); None where the
-        run was imported, JS per token was pruned, or the tokenizer is not there any more.
+        run was imported, JS per token was pruned, the tokenizer is not there any more, or none of the pairs said
+        anything under the study's design.
     """
     if study.imported:
         return None
     from persona_assets.inference import read_chat, token_pieces  # brings PyTorch
 
-    dyads = [dyad for first, second in dict.fromkeys(pairs) for dyad in ((first, second), (second, first))]
+    both_ways = [dyad for first, second in dict.fromkeys(pairs) for dyad in ((first, second), (second, first))]
+    dyads = [(persona, other) for persona, other in both_ways if persona in generations]
+    if not dyads:
+        return None
     try:
         chat = read_chat(home.registry.get(checkpoint))
         keys = {persona: partition_key(checkpoint, persona) for persona, _ in dyads}

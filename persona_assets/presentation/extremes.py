@@ -32,7 +32,13 @@ def js_range(logit_js_matrix: xr.Dataset) -> dict[str, float]:
     """Lowest, mean and highest JS over unordered pairs, in nats."""
     js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
     pairs = js.transpose("persona", "other").to_numpy()[np.triu_indices(js.sizes["persona"], k=1)]
-    return {"js_min": float(pairs.min()), "js_mean": float(pairs.mean()), "js_max": float(pairs.max())}
+    return {"js_min": float(np.nanmin(pairs)), "js_mean": float(np.nanmean(pairs)), "js_max": float(np.nanmax(pairs))}
+
+
+def complete(logit_js_matrix: xr.Dataset) -> bool:
+    """Whether every pair has a JS; a design may leave pairs out."""
+    js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
+    return bool(js.notnull().all())
 
 
 def cosine_extremes(centroid_cosine: xr.Dataset) -> dict[str, str]:

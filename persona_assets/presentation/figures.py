@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from persona_assets.presentation.coupling import coupling_known, coupling_panels
+from persona_assets.presentation.extremes import complete
 from persona_assets.presentation.heatmaps import cosine_heatmaps, js_heatmap
 from persona_assets.presentation.influence import influence_figure, left_out
 from persona_assets.presentation.layer_profile import layer_profile, profile
@@ -37,6 +38,9 @@ _RESPONSES_OF = {
     "source": "the source, the persona that names the row",
     "target": "the target, the persona that names the column",
     "others": "every generator but the two personas of the pair",
+    "landmarks": "the landmarks",
+    "sources": "the sources",
+    "all_estimated": "every generator, estimated from the landmarks’",
 }
 
 _RATE = (
@@ -116,7 +120,7 @@ def standard_figures(
     """
     tree = persona_tree(logit_js_matrix)
     figures = {"js_heatmap": js_heatmap(logit_js_matrix, width)}
-    if len(tree.order) > 2:
+    if len(tree.order) > 2 and complete(logit_js_matrix):
         figures["persona_map"] = map_of_personas(logit_js_matrix, baseline)
     for population in centroid_cosine["population"].values:
         figures[f"{_COSINES}{population}"] = cosine_heatmaps(centroid_cosine, tree, str(population), width)
@@ -216,4 +220,6 @@ def averaged_over(logit_js_matrix: xr.Dataset) -> str:
 def interval_text(logit_js_matrix: xr.Dataset) -> str:
     """How the intervals of JS were made, in words."""
     attrs = logit_js_matrix.attrs
+    if attrs["generators_shown"] == "all_estimated":
+        return f"{float(attrs['level']):.0%} intervals, jackknife over landmarks and over questions"
     return f"{float(attrs['level']):.0%} intervals, bootstrap over questions, {int(attrs['resamples'])} resamples"

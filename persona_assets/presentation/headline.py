@@ -61,7 +61,7 @@ def headline(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> Headli
         level=float(logit_js_matrix.attrs["level"]),
         personas=len(names),
         questions=int(logit_js_matrix.attrs["questions"]),
-        pairs=len(js),
+        pairs=int(np.isfinite(js).sum()),
         js_min=float(np.nanmin(js)),
         js_max=float(np.nanmax(js)),
         js_mean=float(np.nanmean(js)),

@@ -15,7 +15,7 @@ from persona_assets.statistics.families.sample import JS, Settings
 from persona_assets.statistics.statement import Statement, UnanswerableError, tabulate
 
 # JS under these choices of generators gives a pair one number or two; each stands in the specification curve.
-_GENERATORS = ("js_all", "js_pair", "js_source", "js_target", "js_others")
+_GENERATORS = ("js_all", "js_pair", "js_source", "js_target", "js_others", "js_landmarks")
 
 
 def infer(

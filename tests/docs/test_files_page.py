@@ -13,6 +13,7 @@ import xarray as xr
 from pydantic import BaseModel
 
 from persona_assets.checkpoint import Checkpoint
+from persona_assets.design import Drawn
 from persona_assets.metrics import drift, read_leakage_table, read_source_rates
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.running import Run
@@ -23,7 +24,7 @@ from persona_assets.watched import Watch
 from tests.docs.reading import blocks, tables
 
 Rows = list[dict[str, str]]
-WRITTEN = (Study, Persona, Decoding, Bootstrap, Statistics, Inference, Checkpoint, Watch)
+WRITTEN = (Study, Persona, Drawn, Decoding, Bootstrap, Statistics, Inference, Checkpoint, Watch)
 STORED = ("generations", "marker_rates", "leakage_table", "pair_table", "partial_correlations")
 LABELLED = ("logit_js", "logit_js_matrix", "centroids", "centroid_cosine")
 

@@ -154,8 +154,37 @@ def test_personas_must_be_the_same_on_every_axis(dim: str) -> None:
         average_over_responses(renamed)
     with pytest.raises(ValueError, match=f"dimension {dim} carries no names"):
         average_over_responses(responses().drop_vars(dim))
-    with pytest.raises(ValueError, match=f"dimension {dim} names"):
-        average_over_responses(responses().isel({dim: slice(0, 3)}))
+
+
+def test_another_persona_that_only_one_axis_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="dimension other names"):
+        average_over_responses(responses().isel(other=slice(0, 3)))
+
+
+@pytest.mark.parametrize("generators", ["all", "pair", "others"])
+def test_where_some_wrote_nothing_pairs_are_never_mixed(generators: str) -> None:
+    with pytest.raises(ValueError, match=f"generators is '{generators}', but 3 of 4 personas wrote"):
+        average_over_responses(responses().isel(generator=slice(0, 3)), generators)
+
+
+def test_some_personas_responses_are_averaged_under_the_designs_name_or_are_the_sources_own() -> None:
+    some = responses().sel(generator=["villain", "librarian"])
+    together = average_over_responses(some, "landmarks")
+    np.testing.assert_allclose(together, some.mean(["generator", "question"]), rtol=1e-14)
+    own = average_over_responses(some, "source")
+    np.testing.assert_allclose(
+        own.sel(persona="villain"), some.sel(generator="villain", persona="villain").mean("question")
+    )
+    assert bool(own.sel(persona=["assistant", "comedian"]).isnull().all())
+
+
+def test_pairs_that_no_response_has_are_missing_and_the_others_are_not() -> None:
+    values = responses().sel(generator=["villain"]).copy()
+    apart = (values.persona != "villain") & (values.other != "villain")
+    matrix = average_over_responses(values.where(~apart), "sources")
+    low, high = bootstrap_over_questions(values.where(~apart), "sources", resamples=50, seed=1)
+    for each in (matrix, low, high):
+        np.testing.assert_array_equal(each.isnull(), apart.transpose("persona", "other"))
 
 
 def test_other_dimensions_are_refused() -> None:

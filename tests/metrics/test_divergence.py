@@ -264,3 +264,30 @@ def test_shapes_other_than_scorers_positions_tokens_are_refused(shape: tuple[int
 def test_differing_vocabularies_are_refused(p: tuple[int, ...], q: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="V the same"):
         jensen_shannon(torch.zeros(p), torch.zeros(q))
+
+
+@pytest.mark.parametrize("among", [[0], [4, 1], [5, 2, 3]])
+def test_pairs_among_some_scorers_have_the_bits_of_all_pairs_and_the_others_are_missing(among: list[int]) -> None:
+    logits = 3 * torch.randn(6, 2, 40, generator=torch.Generator().manual_seed(1))
+    logits[2, 0, 5] = -torch.inf
+    whole, part = pairwise_divergence(logits, "torch"), pairwise_divergence(logits, "torch", among)
+    wanted = torch.eye(6, dtype=torch.bool)
+    wanted[among] = wanted[:, among] = True
+    for all_pairs, some in zip(whole, part, strict=True):
+        assert torch.equal(some[:, wanted], all_pairs[:, wanted])
+        assert bool(some[:, ~wanted].isnan().all())
+
+
+@pytest.mark.parametrize("among", [[], [6], [-1, 2]])
+def test_scorers_that_there_are_not_are_refused(among: list[int]) -> None:
+    with pytest.raises(ValueError, match="expected indices of the 6 scorers, one at least"):
+        pairwise_divergence(torch.zeros(6, 1, 4), "torch", among)
+
+
+def test_pairs_that_are_not_wanted_cost_nothing() -> None:
+    from persona_assets.metrics.divergence import _js_of_all_pairs, _wanted
+
+    p = torch.rand(9, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    wanted = _wanted(9, [3, 5])
+    js = _js_of_all_pairs(p / p.sum(-1, keepdim=True), wanted)
+    assert torch.equal(js > 0, wanted & ~torch.eye(9, dtype=torch.bool))

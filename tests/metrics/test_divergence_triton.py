@@ -164,3 +164,22 @@ def test_kernels_compiled_ahead_give_the_same_and_are_waited_for() -> None:
     js, _ = pairwise_divergence(logits.half(), "triton")
     np.testing.assert_allclose(js.cpu(), expected[0], rtol=0, atol=1e-3)
     np.testing.assert_array_equal(by_kernel(logits)[0], expected[0])
+
+
+@pytest.mark.parametrize(("scorers", "among"), [(5, [3]), (27, [20, 2]), (27, list(range(4, 14)))])
+def test_pairs_among_some_scorers_are_those_of_all_pairs(scorers: int, among: list[int]) -> None:
+    logits = logits_of(scorers, 1, 33, gap=2.0)
+    whole, part = pairwise_divergence(logits, "triton"), pairwise_divergence(logits, "triton", among)
+    wanted = torch.eye(scorers, dtype=torch.bool, device=logits.device)
+    wanted[among] = wanted[:, among] = True
+    for all_pairs, some in zip(whole, part, strict=True):
+        torch.testing.assert_close(some[:, wanted], all_pairs[:, wanted], rtol=1e-6, atol=1e-9)
+        assert bool(some[:, ~wanted].isnan().all())
+
+
+def test_tiles_that_hold_none_of_them_are_left_out() -> None:
+    from persona_assets.metrics.divergence_triton import _tiling
+
+    every, some = (_tiling(111, torch.device("cpu"), among) for among in (None, (5, 60, 110)))
+    assert every.pairs >= 111 * 110 / 2
+    assert some.pairs < every.pairs / 5

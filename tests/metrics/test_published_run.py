@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import spearmanr
 
-from persona_assets.metrics import average_over_responses, bootstrap_over_questions
+from persona_assets.metrics import average_over_responses, bootstrap_over_questions, estimate_over_all
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared/reference/qwen2.5-7b-instruct/divergence_matrices.json"
 
@@ -65,3 +66,15 @@ def test_every_published_mean_lies_within_its_interval(responses: xr.DataArray) 
     low, high = bootstrap_over_questions(responses, "all", resamples=2000, seed=0)
     mean = average_over_responses(responses)
     assert bool(((low <= mean) & (mean <= high)).all())
+
+
+def test_five_landmarks_rank_pairs_nearly_as_all_do_and_better_estimated_than_averaged(responses: xr.DataArray) -> None:
+    upper, random = np.triu_indices(11, 1), np.random.default_rng(0)
+    whole = average_over_responses(responses).to_numpy()[upper]
+    found = []
+    for _ in range(20):
+        some = responses.isel(generator=np.sort(random.choice(11, 5, replace=False)))
+        matrices = estimate_over_all(some).estimate, average_over_responses(some, "landmarks")
+        found.append([spearmanr(matrix.to_numpy()[upper], whole).statistic for matrix in matrices])
+    estimated, plain = np.mean(found, axis=0)
+    assert 0.98 < plain < estimated < 0.99

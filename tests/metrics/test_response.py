@@ -1,5 +1,6 @@
 """From the logits of one response to its divergence."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_chunks_are_consumed_one_at_a_time(logits: Tensor, monkeypatch: pytest.M
             events.append("made")
             yield part
 
-    def measured(chunk: Tensor) -> tuple[Tensor, Tensor]:
+    def measured(chunk: Tensor, among: None) -> tuple[Tensor, Tensor]:
         events.append("measured")
         return pairwise_divergence(chunk)
 
@@ -80,3 +81,27 @@ def test_a_generator_must_be_one_of_the_scorers(logits: Tensor, generator: int) 
 def test_chunks_must_agree_on_the_scorers(logits: Tensor) -> None:
     with pytest.raises(ValueError, match="chunk 1 has 3 scorers; expected 4"):
         divergence_of_response([logits, logits[:3]], generator=0)
+
+
+def test_means_keep_the_bits_that_keeping_every_token_gave(logits: Tensor) -> None:
+    js, kl = (values.numpy() for values in pairwise_divergence(logits))
+    response = divergence_of_response(logits.split(2, dim=1), generator=1)
+    np.testing.assert_array_equal(response.js, js.mean(axis=0))  # what is stored was made so, and is not made again
+    np.testing.assert_array_equal(response.kl, kl.mean(axis=0))
+
+
+def test_memory_does_not_grow_with_tokens_times_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorers, tokens, at_once = 40, 200, 4
+    pairs = 8 * scorers * scorers
+
+    def of_chunk(chunk: Tensor, among: None) -> tuple[Tensor, Tensor]:
+        js, kl = np.random.default_rng(0).random((2, chunk.shape[1], scorers, scorers))
+        return torch.from_numpy(js), torch.from_numpy(kl)
+
+    monkeypatch.setattr("persona_assets.metrics.response.pairwise_divergence", of_chunk)
+    tracemalloc.start()  # which sees NumPy's arrays and not PyTorch's
+    divergence_of_response((torch.zeros(scorers, at_once, 1) for _ in range(tokens // at_once)), generator=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = 2 * pairs + 3 * 8 * tokens * scorers
+    assert kept / 2 < peak < 2 * kept + 4 * at_once * pairs < 2 * tokens * pairs / 3

@@ -69,3 +69,22 @@ def test_the_order_of_personas_and_the_studys_name_change_no_fingerprint():
     for asset in HEAVY:
         for persona in personas_of(STUDY, asset):
             assert study_part(edited, asset, persona) == study_part(STUDY, asset, persona)
+
+
+def test_a_landmarks_divergence_is_what_it_is_in_the_full_design():
+    landmarks = STUDY.model_copy(update={"design": "landmarks", "landmarks": ("assistant", "villain")})
+    assert personas_of(landmarks, "logit_js") == personas_of(landmarks, "generations") == ["assistant", "villain"]
+    assert personas_of(landmarks, "centroids") == list(STUDY.personas)
+    for asset in HEAVY:
+        for persona in personas_of(landmarks, asset):
+            assert study_part(landmarks, asset, persona) == study_part(STUDY, asset, persona)
+    assert changed_by({"design": "landmarks", "landmarks": ("assistant", "villain")}) == {"logit_js_matrix", "report"}
+
+
+def test_sources_leave_pairs_out_and_so_have_a_divergence_of_their_own():
+    sources = STUDY.model_copy(update={"design": "sources"})
+    found = study_part(sources, "logit_js", "villain")
+    assert found.pop("paired_with") == ["villain"]
+    assert found == study_part(STUDY, "logit_js", "villain")
+    assert study_part(sources, "generations", "villain") == study_part(STUDY, "generations", "villain")
+    assert changed_by({"design": "sources"}) == {"logit_js", "logit_js_matrix", "report"}
