@@ -62,7 +62,6 @@ def matrix(home: Home, design: str) -> xr.Dataset:
 
 def test_landmarks_take_what_the_full_design_measured(said: Mapping[str, str], home: Home) -> None:
     assert computed(said["landmarks"]) == set()
-    assert "logit_js 2/2 villain: in the store already" in said["landmarks"] or "logit_js" not in said["landmarks"]
     few, full = matrix(home, "landmarks"), matrix(home, "full")
     assert few.attrs["generators_measured"] == "assistant, villain"
     own = few.js.sel(generators="source")
