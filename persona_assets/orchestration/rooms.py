@@ -26,6 +26,8 @@ else:
         module = module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
+        package, _, room = name.rpartition(".")
+        setattr(sys.modules[package], room, module)  # as an import does; persona_assets.metrics is else no attribute
         return module
 
     inference = _late("persona_assets.inference")

@@ -185,6 +185,13 @@ def test_loading_the_definitions_loads_no_science():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_room_that_comes_late_is_an_attribute_of_the_package():
+    late = "import persona_assets.orchestration.rooms, persona_assets"
+    code = f"{late}; print(persona_assets.metrics.GENERATOR_SUBSETS[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "all"
+
+
 @pytest.mark.parametrize("module", [checks, checkpoint_checks, leakage_checks])
 def test_every_check_of_a_module_is_served(module):
     made = [value for value in vars(module).values() if isinstance(value, dg.AssetChecksDefinition)]
