@@ -43,6 +43,12 @@ def test_dimensions_between_persona_and_hidden_are_kept() -> None:
     np.testing.assert_allclose(one_layer, centred_cosine(values, NAMES).sel(layer=15), atol=1e-14)
 
 
+def test_a_layer_of_small_states_has_directions_beside_one_of_large_states() -> None:
+    values = centroids()
+    uneven = values * xr.DataArray([1e-20, 1.0, 1e6], dims="layer")
+    np.testing.assert_allclose(centred_cosine(uneven, NAMES), centred_cosine(values, NAMES), atol=1e-12)
+
+
 def test_the_result_names_its_centring_population() -> None:
     assert centred_cosine(centroids(), ["villain", "chef"]).attrs["centred_on"] == "villain, chef"
 

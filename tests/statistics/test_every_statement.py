@@ -38,7 +38,8 @@ def asked(
     return ask
 
 
-@pytest.fixture(scope="module")
+# Not once a module: mutmut only knows which tests reach a function if each of them reaches it by itself.
+@pytest.fixture
 def statements(asked: Infer) -> pd.DataFrame:
     return asked()
 
