@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -31,6 +34,8 @@ from persona_assets.orchestration.workers.processes import ProcessWorkers
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.study import Study
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
+
+SMALL_STUDY = Path(__file__).parents[1] / "small_study.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +161,28 @@ def test_where_it_is_computed_is_no_part_of_what_is_computed(tiny_run: Run, monk
     again = replace(tiny_run, defs=build_definitions(STUDY, tiny_run.home))
     assert again.standings() == before
     assert again.materialise() == []
+
+
+def test_the_workers_of_a_killed_run_end_with_it(measured_tiny: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(measured_tiny, tmp_path / "home")
+    shutil.rmtree(root / "artefacts" / "generations")
+    command = [sys.executable, "-m", "persona_assets.cli", "run", "--checkpoint", "tiny"]
+    environment = os.environ | {VARIABLE: "2", "DAGSTER_HOME": str(root), "PERSONA_ASSETS_STUDY": str(SMALL_STUDY)}
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert killed.stdout is not None
+    said = []
+    for line in killed.stdout:
+        said.append(line)
+        if "loading tiny on" in line:
+            break
+    assert "worker" in said[-1], said
+    children = psutil.Process(killed.pid).children()
+    workers = [child for child in children if any("workers.process" in word for word in child.cmdline())]
+    assert len(workers) == 2
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
 
 
 def test_a_card_belongs_to_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
