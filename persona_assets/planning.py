@@ -150,9 +150,10 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
         generation_need(shape, sizes.responses, prompt, limit, width),
         scoring_need(shape, scorers, questions, prompt, limit, width),
     ]
-    by_generator = [_generations(sizes), _logit_js(sizes)]
-    stages = [_starting(study), *(_shared(stage, len(study.generating), cards) for stage in by_generator)]
-    stages.append(_shared(_centroids(sizes), len(study.personas), cards))
+    generators, writing = len(study.generating), _generations(sizes)
+    by_transformers = study.inference.engine == "transformers"  # vLLM writes all responses on one card, docs/cards.md
+    stages = [_starting(study), _shared(writing, generators, cards) if by_transformers else writing]
+    stages += [_shared(_logit_js(sizes), generators, cards), _shared(_centroids(sizes), len(study.personas), cards)]
     storage = {
         "generations": 10 * sizes.responses * sizes.response,  # token ids and text
         "logit_js": sizes.responses * (12 * scorers * limit + 16 * scorers**2),

@@ -294,7 +294,8 @@ def test_the_command_starts_nothing_and_says_errors_in_a_sentence(tmp_path: Path
 
 def test_partitions_are_handed_out_to_the_cards_and_a_cpu_stays_one(published: Plan) -> None:
     two = plan(load_study("published"), QWEN_7B, cards=2)
-    for name, share in (("logit_js", 6 / 11), ("centroids", 6 / 11), ("marker_adapter", 3 / 5), ("starting", 1)):
+    shares = {"starting": 1, "generations": 1, "logit_js": 6 / 11, "centroids": 6 / 11, "marker_adapter": 3 / 5}
+    for name, share in shares.items():
         before, after = stage(published, name).seconds, stage(two, name).seconds
         assert after[H200.name] == pytest.approx(share * before[H200.name])
         assert after[CPU.name] == pytest.approx(before[CPU.name])
