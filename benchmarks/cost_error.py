@@ -232,7 +232,9 @@ def main() -> None:
     draw(curves, asked.out.with_suffix(".png"))
     first = (
         "How much of a study ranks its pairs as the whole does.\n\n`python -m benchmarks.cost_error`, "
-        f"{heading()}\nMeans over {DRAWS} random parts of a size, {DRAWS // 2} where sizes are combined."
+        f"{heading()}\nMeans over {DRAWS} random parts of a size, {DRAWS // 2} where sizes are combined.\n"
+        "Of the published run only what is derived stands here; the embedded one's numbers are the project's own "
+        "(`benchmarks/design_data.py`)."
     )
     figure = f"![error against cost]({asked.out.stem}.png)"
     asked.out.write_text("\n\n".join([first, figure, *texts]) + "\n", encoding="utf-8")
