@@ -3,7 +3,7 @@
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 BIN := .venv/bin
 
-.PHONY: demo demo-training ui test lint types tests coverage docs clean
+.PHONY: demo demo-training ui test lint types tests coverage mutants docs clean
 
 demo: .venv/installed
 	@$(BIN)/persona-assets run --study embedded --checkpoint smollm2-135m-instruct
@@ -30,6 +30,11 @@ tests: .venv/installed-dev .venv-vllm/installed
 # branches that no test takes, of what results are made of; below 95 % it fails
 coverage: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder --cov=persona_assets tests/metrics tests/statistics tests/fuzz tests/test_*.py
+
+# small changes to metrics and statistics that no test notices: a sample, an hour or more on one core
+mutants: .venv/installed-dev
+	$(BIN)/python -m pip install -q -c constraints.txt mutmut==3.8.1
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.mutation --out benchmarks/results/mutation.md
 
 # build/docs/index.html; a broken link fails, here and in the tests
 docs: .venv/installed-dev

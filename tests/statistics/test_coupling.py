@@ -89,6 +89,8 @@ def test_the_jackknife_is_that_of_its_formula() -> None:
     half = stats.t.ppf(0.975, 9) * math.sqrt(9 / 10 * np.var(z) * 10)
     assert math.atanh(row["low"]) == pytest.approx(math.atanh(row["estimate"]) - half)
     assert math.atanh(row["high"]) == pytest.approx(math.atanh(row["estimate"]) + half)
+    # as many independent personas as would have given this width by Bonett & Wright's error
+    assert row["n_effective"] == pytest.approx(3 + (1 + row["estimate"] ** 2 / 2) * (1.959964 / half) ** 2, rel=1e-6)
 
 
 def test_the_persona_that_carries_the_result_is_named() -> None:
