@@ -133,7 +133,8 @@ def test_onednn_multiplies_in_full_float32(rows: int, bias: bool) -> None:
     assert found.shape == own.shape
     rounding = torch.finfo(torch.float32).eps * (inputs.double().abs() @ layer.weight.double().abs().T)
     assert ((found - exact).abs() <= 8 * rounding).all()  # bfloat16 passes inside would be a thousand times that
-    assert root_mean_square(found - exact) <= 3 * root_mean_square(own - exact)
+    # how often partial sums are rounded differs between processors and numbers of threads
+    assert root_mean_square(found - exact) <= 10 * root_mean_square(own - exact)
 
 
 def test_onednn_is_left_to_plain_linear_layers() -> None:
