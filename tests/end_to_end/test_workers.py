@@ -30,7 +30,7 @@ from persona_assets.orchestration.workers import processes
 from persona_assets.orchestration.workers.cards import Cards
 from persona_assets.orchestration.workers.choosing import VARIABLE, choose_workers
 from persona_assets.orchestration.workers.here import Here
-from persona_assets.orchestration.workers.processes import ProcessWorkers
+from persona_assets.orchestration.workers.processes import COMMAND, ProcessWorkers
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.study import Study
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
@@ -183,6 +183,17 @@ def test_the_workers_of_a_killed_run_end_with_it(measured_tiny: Path, tmp_path: 
     killed.wait()
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
+
+
+def test_a_worker_that_nobody_asks_any_more_ends(tmp_path: Path) -> None:
+    """One at work ends when it cannot give its answer; one that waits for an order has to see that none will come."""
+    read, write = os.pipe()
+    idle = subprocess.Popen([*COMMAND, str(write), str(tmp_path)], stdin=subprocess.PIPE, pass_fds=[write])
+    os.close(write)
+    assert idle.stdin is not None
+    idle.stdin.close()
+    assert idle.wait(timeout=30) == 0
+    os.close(read)
 
 
 def test_a_card_belongs_to_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
