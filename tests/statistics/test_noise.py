@@ -154,6 +154,7 @@ def test_spearmans_correction_for_attenuation() -> None:
     assert corrected == pytest.approx(-0.6 / np.sqrt(0.72))
     assert share == pytest.approx((0.6 / np.sqrt(0.72) - 0.6) / 0.4)
     assert explained_by_noise(-0.9, 0.6, 0.7) == (-1.0, 1.0)
+    assert explained_by_noise(0.9, 0.6, 0.7) == (1.0, 1.0)
     assert explained_by_noise(0.4, 1.0, 1.0) == (0.4, 0.0)
 
 
