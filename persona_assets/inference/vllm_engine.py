@@ -16,6 +16,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
+from persona_assets.child_process import end
 from persona_assets.inference import vllm_worker
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.engines import vllm_python
@@ -116,14 +117,7 @@ class VllmGenerator:
         if self._process is None:
             return
         process, self._process = self._process, None
-        if process.stdin:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         self._answers.close()
         self._log.close()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from persona_assets.child_process import end
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.cards import Cards
@@ -130,14 +131,7 @@ class ProcessWorker:
         if (process := self.process) is None:
             return
         self.process = None
-        with suppress(BrokenPipeError):
-            assert process.stdin is not None
-            process.stdin.close()  # what it has started in turn ends with it
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)  # what it has started in turn ends with it
         self._answers.close()
         self._printed.close()
 
