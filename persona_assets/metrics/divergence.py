@@ -189,7 +189,7 @@ def _by_triton(logits: Tensor, with_kl: bool, wanted: Tensor | None) -> tuple[Te
         _compiling.pop().join()
     among = None if wanted is None else tuple(wanted.all(1).nonzero()[:, 0].tolist())
     js, kl, rows = fused.pairwise(logits, with_kl, among)
-    log_z, lowest = rows.cpu()
+    log_z, lowest, _ = rows.cpu()
     if not bool(log_z.isfinite().all()):
         k, t = (int(index) for index in (~log_z.isfinite()).nonzero()[0])
         _normalised(logits[:, t], position=t)

@@ -1,7 +1,8 @@
 """Divergence of every pair of scorers on a card: logits are read twice, and a pair costs one logarithm a token.
 
-First pass, a row at a time: log₂ Z of each scorer's logits. Second pass, a block of tokens at a time, all pairs of up
-to eleven scorers (more are cut into groups). What belongs to a scorer is made once for all its pairs: l = log₂ p and
+First pass, a row at a time: the largest of each scorer's logits, and log₂ Z of what they are less than it: so both stay
+small where mass is, and a logit of 100 costs no digits. Second pass, a block of tokens at a time, all pairs of up to
+eleven scorers (more are cut into groups). What belongs to a scorer is made once for all its pairs: l = log₂ p and
 g = √(p/ln 2) with one exponential, and s = p·(l + 1). Then with u = p + q, in units of ln 2, a token adds to 2·JS
 
     p·log₂ p + q·log₂ q − u·log₂(u/2)  =  s_p + s_q − u·log₂ u                        where p and q are far apart
@@ -74,7 +75,8 @@ def pairwise(
     Returns:
         js, kl: as `metrics.divergence.pairwise_divergence` gives them; kl is finite here also where it should be +inf,
             and None if it was not asked for.
-        rows: (2, K, T); log₂ Z, which is not finite where a row is no distribution, and the row's smallest logit or 0.
+        rows: (3, K, T); log₂ Z beside the largest logit, which is not finite where a row is no distribution; the row's
+            smallest logit or 0; its largest.
     """
     if logits.stride(-1) != 1:
         logits = logits.contiguous()
@@ -85,7 +87,7 @@ def pairwise(
 def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: torch.device) -> list[Thread]:
     """Starts to compile, or to read from Triton's cache, what `pairwise` of such logits needs: a thread a kernel."""
     logits = torch.zeros(scorers, 1, vocabulary, dtype=dtype, device=device)
-    rows = torch.zeros(2, scorers, 1, dtype=torch.float32, device=device)
+    rows = torch.zeros(3, scorers, 1, dtype=torch.float32, device=device)
     triton.runtime.driver.active.get_current_target()  # made at first use, which must not be several threads'
     threads = [
         Thread(target=work, args=arguments, daemon=True)
@@ -99,7 +101,7 @@ def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: tor
 def _rows(logits: Tensor) -> Tensor:
     """`pairwise`'s rows of (K, T, V) logits."""
     scorers, positions, vocabulary = logits.shape
-    rows = torch.empty(2, scorers, positions, dtype=torch.float32, device=logits.device)
+    rows = torch.empty(3, scorers, positions, dtype=torch.float32, device=logits.device)
     if positions:
         at = (logits.stride(0), logits.stride(1), positions, vocabulary)
         _normaliser[(positions, scorers)](logits, rows, *at, BLOCK=_ROW_BLOCK, **_OPTIONS)
@@ -132,6 +134,7 @@ def _matrix(
             rows,
             tile.held,
             sums,
+            scorers,
             logits.stride(0),
             logits.stride(1),
             positions,
@@ -184,7 +187,7 @@ def _tiling(scorers: int, device: torch.device, among: tuple[int, ...] | None = 
 
 @_kernel
 def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):
-    """log₂ Z of one row, and its smallest logit, or 0 if that is less."""
+    """log₂ Z of one row less its largest logit; its smallest logit, or 0 if that is less; and the largest."""
     t = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1).to(tl.int64)
     start = logits + k * stride_k + t * stride_t
@@ -204,9 +207,9 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
         total = total * tl.exp2((top - peak) * 1.4426950408889634) + tl.exp2((logit - peak) * 1.4426950408889634)
         top = peak
     row = rows + k * positions + t
-    log_z = top * 1.4426950408889634 + tl.log2(tl.sum(total))
-    tl.store(row, tl.where(top <= nothing, float("-inf"), log_z))
+    tl.store(row, tl.where(top <= nothing, float("-inf"), tl.log2(tl.sum(total))))
     tl.store(row + tl.num_programs(1) * positions, lowest)
+    tl.store(row + 2 * tl.num_programs(1) * positions, top)
 
 
 @_kernel
@@ -215,6 +218,7 @@ def _js_pairs(
     rows,
     held,
     sums,
+    scorers,
     stride_k,
     stride_t,
     positions,
@@ -230,7 +234,7 @@ def _js_pairs(
     """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
     PAIRS: tl.constexpr = len(FIRST)
     t = tl.program_id(2).to(tl.int64)
-    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS)
+    start, top, log_z = _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SCORERS)
     js = ()
     for _ in tl.static_range(PAIRS):
         js = js + (tl.zeros((BLOCK,), tl.float32),)
@@ -245,7 +249,7 @@ def _js_pairs(
         entropy = ()
         for r in tl.static_range(SCORERS):
             # 2⁻¹⁰⁰ counts as no mass; it keeps u > 0.
-            log_p = tl.maximum(logit[r].to(tl.float32) * 1.4426950408889634 - log_z[r], -100.0)
+            log_p = tl.maximum((logit[r].to(tl.float32) - top[r]) * 1.4426950408889634 - log_z[r], -100.0)
             g = _exp2(log_p * 0.5 + 2.26438318276397)  # ½·log₂(2⁴/ln 2)
             mass = g * g * 0.6931471805599453
             p = p + (mass,)
@@ -268,6 +272,7 @@ def _kl_pairs(
     rows,
     held,
     sums,
+    scorers,
     stride_k,
     stride_t,
     positions,
@@ -283,7 +288,7 @@ def _kl_pairs(
     """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
     PAIRS: tl.constexpr = len(FIRST)
     t = tl.program_id(2).to(tl.int64)
-    start, log_z = _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS)
+    start, top, log_z = _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SCORERS)
     forth = ()
     back = ()
     for _ in tl.static_range(PAIRS):
@@ -299,7 +304,7 @@ def _kl_pairs(
         log_p = ()
         for r in tl.static_range(SCORERS):
             # −inf becomes a number so large that it shows in KL, and whose product with no mass is still nothing.
-            of_two = tl.maximum(logit[r].to(tl.float32) * 1.4426950408889634 - log_z[r], -1e20)
+            of_two = tl.maximum((logit[r].to(tl.float32) - top[r]) * 1.4426950408889634 - log_z[r], -1e20)
             p = p + (_exp2(of_two),)
             log_p = log_p + (of_two * 0.6931471805599453,)
         for n in tl.static_range(PAIRS):
@@ -348,15 +353,17 @@ def _finish(
 
 
 @triton.jit
-def _held_rows(logits, rows, held, stride_k, stride_t, positions, t, SCORERS: tl.constexpr):
-    """Where the logits of a program's scorers start, and their log₂ Z."""
+def _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SCORERS: tl.constexpr):
+    """Where the logits of a program's scorers start, the largest of them, and log₂ Z beside it."""
     start = ()
+    top = ()
     log_z = ()
     for r in tl.static_range(SCORERS):
         k = tl.load(held + tl.program_id(0) * SCORERS + r).to(tl.int64)
         start = start + (logits + k * stride_k + t * stride_t,)
         log_z = log_z + (tl.load(rows + k * positions + t),)
-    return start, log_z
+        top = top + (tl.load(rows + (2 * scorers + k) * positions + t),)
+    return start, top, log_z
 
 
 @triton.jit
