@@ -65,7 +65,11 @@ class _Layer:
 
 
 class PackedScorer:
-    """Scores with a decoder of the Llama family; see the module's docstring."""
+    """Scores with a decoder of the Llama family; see the module's docstring.
+
+    Inference mode is entered by functions and by no generator: around one it would hold what was yielded last, two GiB
+    of logits, until the next is there.
+    """
 
     def __init__(self, loaded: LoadedModel, deterministic: bool = False, tokens_at_once: int | None = None) -> None:
         """`deterministic`: one sequence at a time, so that nothing depends on what is beside it.
@@ -94,7 +98,6 @@ class PackedScorer:
         tokens = "one sequence" if self.deterministic else f"{self._tokens.size} tokens"
         return {"scorer": f"packed, {tokens} at once", "positions_at_once": self._positions.size}
 
-    @torch.inference_mode()
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         """See `Scorer`."""
         refuse_empty(responses)
@@ -113,7 +116,6 @@ class PackedScorer:
             used += needed
         yield group
 
-    @torch.inference_mode()
     def _logits_of(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         prefixes = self._prefixes([scored.prompts for scored in responses])
         sequences = [
@@ -128,12 +130,12 @@ class PackedScorer:
         for prompts, _ in responses:
             yield self._pieces(torch.stack(list(itertools.islice(hidden, len(prompts)))))
 
-    @torch.inference_mode()
     def _pieces(self, hidden: Tensor) -> Iterator[Tensor]:
         """(K, t, V) logits from (K, T, hidden) states before the final norm."""
         estimate = DETERMINISTIC_POSITIONS if self.deterministic else self._positions_that_fit(len(hidden))
         yield from self._positions.slices(hidden.shape[1], estimate, lambda part: self._logits(hidden[:, part]))
 
+    @torch.inference_mode()
     def _logits(self, piece: Tensor) -> Tensor:
         model, scorers = self.loaded.model, len(piece)
         normed = self._kernels.norm(piece.reshape(-1, piece.shape[-1]), model.model.norm.weight, self._epsilon)
@@ -169,6 +171,7 @@ class PackedScorer:
         if chunk:
             yield chunk
 
+    @torch.inference_mode()
     def _compute_prefixes(self, missing: list[Prompts]) -> list[_Prefix]:
         sequences = [_Sequence(prompt[:-1]) for prompts in missing for prompt in prompts]
         fed = [sequence for sequence in sequences if sequence.tokens]
@@ -189,6 +192,7 @@ class PackedScorer:
                 yield chunk, states
                 sequences = sequences[len(chunk) :]
 
+    @torch.inference_mode()
     def _forward(self, chunk: Sequence[_Sequence], keep: bool) -> Tensor:
         """Hidden states (tokens, hidden) after the last block; with `keep` what a `_Prefix` has of every layer."""
         model, layout = self.loaded.model, _layout(chunk, self.loaded.device)

@@ -77,6 +77,7 @@ class PrefixScorer:
 
     All generators answer the same questions, so the K prompts of a question meet K responses: keeping their keys and
     values halves the work of short responses. A response is fed in pieces that bound the memory of K×t×V logits.
+    Inference mode is entered by functions and by no generator: around one it would hold what was yielded last.
     """
 
     def __init__(self, loaded: LoadedModel, deterministic: bool = False, why: str | None = None) -> None:
@@ -94,7 +95,6 @@ class PrefixScorer:
         way = "transformers, one response at a time" + (f": {self._why}" if self._why else "")
         return {"scorer": way, "positions_at_once": self._positions.size}
 
-    @torch.inference_mode()
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         """See `Scorer`."""
         refuse_empty(responses)
@@ -104,14 +104,13 @@ class PrefixScorer:
             else:
                 yield self._pieces(prompts, response, self.loaded.tokens_at_once(len(prompts)))
 
-    @torch.inference_mode()
     def _joined(self, alone: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
         """(K, t, V) of K scorers' (1, t, V)."""
-        for parts in zip(*alone, strict=True):
+        while parts := [part for each in alone if (part := next(each, None)) is not None]:  # zip would hold the last
             if (joined := self._positions.attempt(parts[0].shape[1], torch.cat, parts)) is not None:
                 yield joined
+            del parts, joined
 
-    @torch.inference_mode()
     def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int], estimate: int) -> Iterator[Tensor]:
         """(K, t, V) logits; `estimate`: positions that are thought to fit at once."""
         (prefix,) = self._prefixes([prompts])
@@ -133,6 +132,7 @@ class PrefixScorer:
             del logits  # the reader's alone while the next piece is computed
             start = end
 
+    @torch.inference_mode()
     def _feed(self, piece: Tensor, seen: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
         """Logits of a (K, t) piece whose first tokens stand at position `first` (K, 1); extends the cache."""
         logits: Tensor = self.loaded.model(
@@ -145,6 +145,7 @@ class PrefixScorer:
         ).logits
         return logits
 
+    @torch.inference_mode()
     def _prefix(self, prompts: Sequence[Sequence[int]]) -> _Prefix:
         from transformers import DynamicCache
 

@@ -1,5 +1,6 @@
 """The fast way of scoring, held against the generic one: same model, same numbers."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -116,6 +117,34 @@ def test_a_piece_is_no_longer_than_memory_allows(work: list[Scored], monkeypatch
     assert [piece.shape[1] for piece in pieces[0]] == [4, 4, 3]
     assert scorer.plan["positions_at_once"] == 4
     assert largest_gap([torch.cat(each, dim=1) for each in pieces], whole) <= 2e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "computes", "deterministic"),
+    [(PackedScorer, "_logits", False), (PackedScorer, "_logits", True), (PrefixScorer, "_feed", False)],
+)
+def test_a_piece_that_was_read_is_gone_before_the_next_is_computed(
+    kind: Any, computes: str, deterministic: bool, work: list[Scored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 4)
+    monkeypatch.setattr("persona_assets.inference.packed.DETERMINISTIC_POSITIONS", 4)
+    monkeypatch.setattr("persona_assets.inference.scoring.DETERMINISTIC_POSITIONS", 4)
+    scorer, held = kind(random_model("llama"), deterministic), list[int]()
+    compute = getattr(scorer, computes)
+
+    def counted(*arguments: Any) -> Tensor:
+        every = (each for each in gc.get_objects() if type(each) is Tensor and each.shape[-1:] == (VOCABULARY,))
+        held.append(sum(each.shape[-2] > 0 and each.numel() > VOCABULARY for each in every))
+        return compute(*arguments)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(scorer, computes, counted)
+    pieces = 0
+    for each in scorer.logits(work):
+        for piece in each:
+            del piece
+            pieces += 1
+    assert pieces == 13
+    assert max(held) == 0
 
 
 def test_little_memory_means_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
