@@ -86,7 +86,7 @@ def part(count: int, generators: int, questions: int, tokens: int, device: str) 
     # On a CPU that others use too, the process's own time; a card's work is waited for when JS comes to the host.
     clock = time.perf_counter if device == "cuda" else time.process_time
 
-    def score() -> dict[str, xr.Dataset]:
+    def score(responses: list[list[list[int]]]) -> dict[str, xr.Dataset]:
         nonlocal seconds
         found: dict[str, xr.Dataset] = {}
         for generator, said in zip(personas, responses, strict=False):
@@ -97,7 +97,10 @@ def part(count: int, generators: int, questions: int, tokens: int, device: str) 
             seconds += clock() - began
         return found
 
-    found, peak = peak_of(score, device)
+    if device == "cuda":  # what is compiled for this K, once a machine, is no part of its rate
+        score(responses[:1])
+        seconds = 0.0
+    found, peak = peak_of(lambda: score(responses), device)
     positions = sum(len(response) for said in responses for response in said)
     need = (
         scoring_need(shape, count, questions, prompt, tokens, 2)

@@ -17,7 +17,7 @@ from persona_assets.study import Study
 CODE_VERSIONS = {
     "model_checkpoint": 1,
     "generations": 1,
-    "logit_js": 2,
+    "logit_js": 3,
     "logit_js_matrix": 2,
     "centroids": 1,
     "centroid_cosine": 2,
