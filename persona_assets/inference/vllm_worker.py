@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import tempfile
+import traceback
 from typing import Any
 
 # vLLM's CPU build brings CUDA builds of these along, whose import fails; text needs none of them.
@@ -17,6 +18,24 @@ _NOT_NEEDED = ("torchvision", "torchaudio", "torchcodec")
 
 
 def main() -> None:
+    """Serves, and ends at once, whatever threads there still are.
+
+    Left to end by itself, the process stayed, and the card's memory with it: NCCL's own thread looks for the file that
+    the engine met itself in, which is gone by then, for many minutes.
+    """
+    code = 1
+    try:
+        serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve() -> None:
     with (
         os.fdopen(int(sys.argv[1]), "w", buffering=1, encoding="utf-8") as answers,
         tempfile.TemporaryDirectory(prefix="persona-assets-vllm-") as folder,
@@ -49,6 +68,8 @@ def main() -> None:
             )
             answer = {"outputs": [_output(output) for output in outputs], "peak_memory_gib": _peak_memory()}
             print(json.dumps(answer), file=answers)
+        if settings["engine"].get("tensor_parallel_size", 1) > 1:
+            engine.llm_engine.engine_core.shutdown()  # the processes of its other cards
 
 
 def meet_in(folder: str) -> None:

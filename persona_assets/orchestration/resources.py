@@ -1,5 +1,6 @@
 """The `gpu` resource: where models run. A CPU serves as well."""
 
+import atexit
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Inference.model_validate({name: getattr(self, name) for name in Inference.model_fields})
 
 
+@atexit.register  # so that the next run finds the card's memory free
 def _close_engine() -> None:
     for engine in _engines.values():
         engine.close()

@@ -1,8 +1,11 @@
 """vLLM against Transformers on the embedded model; needs a Python that has vLLM, which `make test` prepares."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from persona_assets.inference import LoadedModel, TransformersGenerator
+from persona_assets.inference import LoadedModel, TransformersGenerator, vllm_worker
 from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vllm_version
 from persona_assets.inference.training import IGNORED, Example, label_log_prob
 from persona_assets.inference.vllm_engine import VllmGenerator
@@ -150,6 +153,40 @@ def test_an_engine_that_does_not_answer_is_ended(
     ):
         generator.generate([[1, 2]], Decoding(max_new_tokens=4))
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_its_process_ends_with_its_orders_whatever_threads_are_left(tmp_path: Path, starts: bool) -> None:
+    """On a card NCCL's threads kept it, and the card's memory, for minutes; a fake vLLM has such a thread here."""
+    for name in ("vllm", "vllm/model_executor", "vllm/model_executor/models", "vllm/v1", "vllm/v1/executor"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "vllm/model_executor/models/registry.py").touch()
+    (tmp_path / "vllm/v1/executor/uniproc_executor.py").touch()
+    (tmp_path / "vllm" / "__init__.py").write_text(
+        "import threading, time\n"
+        "class SamplingParams: pass\n"
+        "class LLM:\n"
+        "    def __init__(self, starts):\n"
+        "        threading.Thread(target=time.sleep, args=(300,)).start()\n"
+        "        assert starts, 'it does not start'\n"
+    )
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, vllm_worker.__file__, str(write)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[write],
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    os.close(write)
+    _, printed = process.communicate(json.dumps({"on_cpu": False, "engine": {"starts": starts}}) + "\n", timeout=60)
+    with os.fdopen(read) as answers:
+        assert answers.read() == ('"ready"\n' if starts else "")
+    assert process.returncode == (0 if starts else 1)
+    assert ("AssertionError: it does not start" in printed) is not starts
+    assert not list(tmp_path.glob("persona-assets-vllm-*"))
 
 
 @needs_vllm
