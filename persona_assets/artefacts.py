@@ -28,6 +28,7 @@ import xarray as xr
 from persona_assets.claims import claimed
 from persona_assets.digest import digest_of, digest_of_path
 from persona_assets.files import written_whole
+from persona_assets.shared_storage import SharedStorage, SharedStorageError
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +99,13 @@ class Artefact:
 
 
 class ArtefactStore:
-    """Finds and writes artefacts below one folder; safe to be killed at any moment."""
+    """Finds and writes artefacts below one folder; safe to be killed at any moment.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    With `shared`, what is finished here is copied there, and what is missing here is taken from there.
+    """
+
+    def __init__(self, root: Path, shared: SharedStorage | None = None) -> None:
+        self.root, self.shared = root, shared
 
     def find(self, asset: str, made_from: Mapping[str, Any]) -> Artefact | None:
         """The artefact made from exactly this, if it was finished and its content is intact; else None.
@@ -109,6 +113,16 @@ class ArtefactStore:
         Damaged content is set aside (`.damaged`) and said, so that it is computed again and can still be looked at.
         """
         fingerprint = digest_of(made_from)
+        artefact = self._intact(asset, fingerprint)
+        if artefact is not None:
+            self._share(artefact)
+        elif self.shared and self.shared.fetch(asset, fingerprint, self.root / asset):
+            _log.info(f"{asset}: {fingerprint[:12]} is from {self.shared.url}")
+            artefact = self._load(asset, fingerprint)
+        return artefact
+
+    def _intact(self, asset: str, fingerprint: str) -> Artefact | None:
+        """What this host has at an address, if its bytes are those that were written; what is damaged is set aside."""
         try:
             artefact = self._load(asset, fingerprint)
         except ArtefactError:
@@ -119,6 +133,19 @@ class ArtefactStore:
         if not artefact.pruned:
             self.set_aside(self._record(asset, fingerprint))
         return None
+
+    def _share(self, artefact: Artefact) -> None:
+        """Where the shared storage does not answer the artefact stays here, and goes there when it is next found."""
+        if self.shared:
+            try:
+                self.shared.give(
+                    artefact.asset,
+                    artefact.fingerprint,
+                    artefact.path,
+                    self._record(artefact.asset, artefact.fingerprint),
+                )
+            except SharedStorageError as error:
+                _log.warning(f"{artefact.asset}: {artefact.fingerprint[:12]} is on this host alone: {error}")
 
     def set_aside(self, record: Path) -> None:
         """Moves a record and its content to names that end with `.damaged`, where nothing is found any more."""
@@ -131,8 +158,10 @@ class ArtefactStore:
         )
 
     def has(self, asset: str, fingerprint: str) -> bool:
-        """Whether a finished artefact with all its bytes is at an address."""
+        """Whether a finished artefact with all its bytes is at an address, here or on the shared storage."""
         artefact = self._load(asset, fingerprint)
+        if artefact is None and self.shared:
+            return self.shared.has(asset, fingerprint)
         return artefact is not None and artefact.intact()
 
     def is_pruned(self, asset: str, fingerprint: str) -> bool:
@@ -164,6 +193,8 @@ class ArtefactStore:
             ArtefactError: nothing finished is there.
         """
         artefact = self._load(asset, fingerprint)
+        if artefact is None and self.shared and self.shared.fetch(asset, fingerprint, self.root / asset):
+            artefact = self._load(asset, fingerprint)
         if artefact is None:
             raise ArtefactError(f"{self._record(asset, fingerprint)} is not there; materialise {asset} again")
         return artefact
@@ -177,14 +208,16 @@ class ArtefactStore:
         """
         fingerprint, encoded = digest_of(made_from), value if isinstance(value, Encoded) else encode(value)
         with self.claimed(asset, [fingerprint]):
-            if (stored := self.find(asset, made_from)) is not None:
+            if (stored := self._intact(asset, fingerprint)) is not None:
                 return stored
             path = self.root / asset / f"{fingerprint}{encoded.suffix}"
             with written_whole(path) as partial:
                 _write(partial, encoded)
                 sha256 = digest_of_path(partial)
             self._write_record(Artefact(asset, fingerprint, path, dict(made_from), dict(measured), sha256))
-            return self.get(asset, fingerprint)
+            artefact = self.get(asset, fingerprint)
+            self._share(artefact)
+            return artefact
 
     def claimed(
         self, asset: str, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None

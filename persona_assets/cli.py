@@ -16,6 +16,7 @@ from persona_assets.discretion import discreet, print_traceback
 from persona_assets.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
+from persona_assets.shared_storage import SharedStorageError
 from persona_assets.study import StudyError
 from persona_assets.study_files import ENVIRONMENT_VARIABLE, load_study, study_path
 from persona_assets.training_step import training_step
@@ -383,7 +384,7 @@ def main() -> None:
     sys.excepthook = print_traceback
     try:
         app()
-    except (StudyError, CheckpointError, ArtefactError, InstanceError, PublishedRunError) as error:
+    except (StudyError, CheckpointError, ArtefactError, InstanceError, PublishedRunError, SharedStorageError) as error:
         sys.exit(discreet(f"{type(error).__name__}: {error}"))
     except (ValueError, RuntimeError) as error:
         if type(error).__name__ not in _IMPORTED_LATE:

@@ -8,6 +8,7 @@ from persona_assets.artefacts import ArtefactStore
 from persona_assets.checkpoint import DigestCache
 from persona_assets.memory import Memory
 from persona_assets.registry import Registry
+from persona_assets.shared_storage import SharedStorage
 from persona_assets.watched import Watched
 
 
@@ -24,7 +25,7 @@ class Home:
 
     @property
     def store(self) -> ArtefactStore:
-        return ArtefactStore(self.root / "artefacts")
+        return ArtefactStore(self.root / "artefacts", SharedStorage.of_environment())
 
     @property
     def registry(self) -> Registry:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class PostgresServer:
-    """Listens on loopback; is started and stopped as often as a test likes, and keeps its data."""
+    """Listens on loopback and on a socket; is started and stopped as often as a test likes, and keeps its data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class PostgresServer:
         for each in (package / "pginstall", package.with_name("pgserver.libs")):
             shutil.copytree(each, folder / each.relative_to(package.parent), symlinks=True)
         folder.chmod(0o755)
-        (folder / "own").mkdir()
+        (folder / "own").mkdir(mode=0o755)
         if self._user:
             shutil.chown(folder / "own", "nobody")
         self._run("initdb", "--username=dagster", "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8")
@@ -37,8 +37,13 @@ class PostgresServer:
     def url(self) -> str:
         return f"postgresql+psycopg2://dagster@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def url_of_socket(self) -> str:
+        """For whoever has another loopback, in a network namespace of its own."""
+        return f"postgresql+psycopg2://dagster@/postgres?host={self.folder / 'own'}&port={self.port}"
+
     def start(self) -> None:
-        options = f"-p {self.port} -h 127.0.0.1 -k '' -F"
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder / 'own'} -F"
         self._run("pg_ctl", "start", "--wait", f"--log={self.folder / 'own' / 'log'}", f"--options={options}")
 
     def crash(self) -> None:

@@ -1,13 +1,15 @@
 """A run over a real Ray cluster of this host, told what to do by test_ray.py: `python ray_cluster.py HOME OUT`.
 
-It has a network namespace of its own with loopback alone, for Ray listens on every interface. One node is there at the
-start; another joins when the first persona is done; then everything is measured again, and an actor is killed while it
-is at a persona.
+It has a network namespace of its own with loopback alone, for Ray listens on every interface. Events are in PostgreSQL
+and artefacts go to a server that speaks S3. One node is there at the start; another joins when the first persona is
+done. Then a host that has nothing is asked for the same, and takes it from S3. Then, without S3, everything is measured
+again, and an actor is killed while it is at a persona.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,11 +23,14 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.workers import actors
 from persona_assets.orchestration.workers.tasks import Made, Task
+from persona_assets.shared_storage import VARIABLE as SHARED
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.on_loopback import bring_up
+from tests.s3_server import s3
 
 QUIET = {"include_dashboard": False, "object_store_memory": 80 << 20}
 
@@ -54,12 +59,28 @@ def main(root: Path, out: Path) -> None:
     cluster.add_node(num_cpus=1, **QUIET)
     os.environ["RAY_ADDRESS"] = cluster.address
     found: dict[str, Any] = {}
-    with dg.DagsterInstance.from_config(str(root)) as instance:
+    with s3() as url, dg.DagsterInstance.from_config(str(root)) as instance:
+        os.environ[SHARED] = url
         run = tiny_run_of(root, instance)
+        run.prepare()
+        run.materialise_job("identify_checkpoint")
         run.materialise_job("measure_personas")
         run.materialise_job("train_markers")
         found["joined"] = {"taken": [*taken], "files": digests(run), "lines": lines(instance, 2)}
+        found["storage"] = type(instance.event_log_storage).__module__
 
+        taken.clear()
+        other, artefacts = another_host(run, instance), run.home.store.root
+        artefacts.rename(away := artefacts.with_name("away"))  # what comes, comes from S3
+        found["elsewhere"] = {
+            "measured again": other.materialise_job("measure_personas") or other.materialise_job("train_markers"),
+            "compared": other.materialise_job("compare_personas"),
+            "taken": [*taken],
+            "files": digests(other),
+        }
+        away.rename(artefacts)
+
+        del os.environ[SHARED]
         emptied(run)
         taken.clear()
         actors.RayWorkers._actors = there  # type: ignore[method-assign]
@@ -70,6 +91,13 @@ def main(root: Path, out: Path) -> None:
     actors.close_actors()
     ray.shutdown()
     cluster.shutdown()
+
+
+def another_host(run: Run, instance: dg.DagsterInstance) -> Run:
+    """The same instance from a host that has the checkpoint and no artefact."""
+    home = Home(run.home.root.with_name("other"))
+    shutil.copytree(run.home.root, home.root, ignore=shutil.ignore_patterns("artefacts", "history", "storage"))
+    return tiny_run_of(home.root, instance)
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -1,4 +1,7 @@
-"""A run whose personas are made by Ray's actors, on a real cluster of two nodes of this host."""
+"""A run whose personas are made by Ray's actors, on a real cluster of two nodes of this host.
+
+Its events are in a real PostgreSQL, and its artefacts are shared through a server that speaks S3.
+"""
 
 import hashlib
 import json
@@ -17,7 +20,9 @@ import pytest
 
 from persona_assets.orchestration.jobs import HEAVY_ASSETS
 from persona_assets.orchestration.workers.choosing import VARIABLE
+from tests.docs.reading import blocks
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
+from tests.end_to_end.postgres_server import postgres
 from tests.on_loopback import UNSHARE, why_not
 
 pytestmark = [
@@ -28,17 +33,20 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def measured(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory, repository: Path) -> dict[str, Any]:
-    """What a process says that measured the small study twice over a cluster: see ray_cluster.py."""
+    """What a process says that measured the small study over a cluster: see ray_cluster.py."""
     folder = tmp_path_factory.mktemp("ray")
     root, out = shutil.copytree(measured_tiny, folder / "home"), folder / "out.json"
     with dg.DagsterInstance.from_config(str(root)) as instance:
         run = tiny_run_of(root, instance)
         alone = {name: hashlib.sha256(content).hexdigest() for name, content in heavy_files(run).items()}
         emptied(run)
+    (storage,) = blocks(repository / "docs" / "scale.md", "yaml")
+    (root / "dagster.yaml").write_text((root / "dagster.yaml").read_text() + storage.text)
     path = os.pathsep.join(map(str, [repository, *sys.path]))
     command = [*UNSHARE, sys.executable, "-m", "tests.end_to_end.ray_cluster", str(root), str(out)]
-    with TemporaryDirectory(prefix="ray") as session:  # a short path, for the sockets in it
+    with TemporaryDirectory(prefix="ray") as session, postgres() as server:  # a short path, for the sockets in it
         environment = os.environ | {VARIABLE: "ray", "PYTHONPATH": path, "RAY_TMPDIR": session}
+        environment["DATABASE_URL"] = server.url_of_socket
         done = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(out.read_text())
@@ -61,6 +69,16 @@ def test_a_node_that_joins_is_used(measured: dict[str, Any]) -> None:
     assert len({worker for stage, _, worker in taken if stage == "generations"}) == 2
     assert Counter((stage, persona) for stage, persona, _ in taken).most_common(1)[0][1] == 1
     assert len([line for line in measured["joined"]["lines"] if "loading tiny on" in line]) >= 2
+
+
+def test_another_host_takes_from_s3_what_this_one_computed(measured: dict[str, Any]) -> None:
+    assert measured["storage"].startswith("dagster_postgres")
+    elsewhere, joined = measured["elsewhere"], measured["joined"]["files"]
+    assert elsewhere["measured again"] is False
+    assert elsewhere["compared"] is True
+    assert not elsewhere["taken"]
+    assert heavy_only(elsewhere["files"]).items() <= joined.items()
+    assert {name.partition("/")[0] for name in elsewhere["files"]} >= {"logit_js", "centroids", "marker_rates"}
 
 
 def test_an_actor_that_is_killed_leaves_its_persona_to_the_other(measured: dict[str, Any]) -> None:

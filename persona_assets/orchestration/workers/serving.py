@@ -18,9 +18,10 @@ from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.settings import Inference
+from persona_assets.shared_storage import SharedStorageError
 from persona_assets.study import Study, StudyError
 
-_OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, StudyError, WorkerError)
+_OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, SharedStorageError, StudyError, WorkerError)
 Message = tuple[dict[str, Any], list[bytes]]
 
 

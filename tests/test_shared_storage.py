@@ -1,0 +1,178 @@
+"""Hosts that share storage: what one computed the other has, and what is there is never mistaken for anything else."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from persona_assets.artefacts import ArtefactStore
+from persona_assets.shared_storage import SharedStorage, SharedStorageError
+from tests.s3_server import s3
+from tests.test_artefacts import MADE_FROM, VALUES, dataset, files, table
+
+every_kind = pytest.mark.parametrize("value", VALUES)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "folder":
+        yield f"file://{tmp_path}/shared"
+        return
+    with s3() as address:
+        yield address
+
+
+@pytest.fixture
+def host(url: str, tmp_path: Path) -> Callable[[str], ArtefactStore]:
+    return lambda name: ArtefactStore(tmp_path / name / "artefacts", SharedStorage(url))
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    found = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".lock")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in found}
+
+
+def on(url: str) -> list[str]:
+    system, folder = fsspec.url_to_fs(url, use_listings_cache=False)
+    return sorted(name.removeprefix(folder + "/") for name in system.find(folder))
+
+
+@every_kind
+def test_what_one_host_computed_another_has(
+    host: Callable[[str], ArtefactStore], value: Callable[[], Any], url: str
+) -> None:
+    one, other = host("one"), host("other")
+    put = one.put("centroids", MADE_FROM, value(), {"tokens": 7})
+    assert not everything(other.root)
+    assert other.has("centroids", put.fingerprint)
+    found = other.find("centroids", MADE_FROM)
+    assert found is not None
+    assert found.intact()
+    assert (found.sha256, found.measured) == (put.sha256, {"tokens": 7})
+    assert everything(other.root) == everything(one.root)
+    assert not [name for name in on(url) if name.endswith(".partial")]
+    assert host("third").get("centroids", put.fingerprint).sha256 == put.sha256
+
+
+def test_what_nobody_computed_nobody_has(host: Callable[[str], ArtefactStore]) -> None:
+    host("one").put("centroids", MADE_FROM, table(), {})
+    assert host("other").find("centroids", {**MADE_FROM, "layers": [1]}) is None
+    assert host("other").find("generations", MADE_FROM) is None
+    assert not host("other").has("centroids", "0" * 64)
+
+
+def test_storage_that_does_not_answer_costs_nothing_that_was_computed(
+    host: Callable[[str], ArtefactStore], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreachable(self: SharedStorage, *_: object) -> bool:
+        raise SharedStorageError("no way there")
+
+    one = host("one")
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
+        patched.setattr(SharedStorage, "has", unreachable)
+        put = one.put("centroids", MADE_FROM, files(), {})
+        assert "is on this host alone: no way there" in caplog.text
+        assert one.find("centroids", MADE_FROM) is not None
+        with pytest.raises(SharedStorageError):  # and not: nobody has it, so compute it for an hour
+            host("other").find("centroids", MADE_FROM)
+    assert not host("other").has("centroids", put.fingerprint)
+    assert one.find("centroids", MADE_FROM) is not None  # which copies it
+    assert host("other").has("centroids", put.fingerprint)
+
+
+def test_an_address_that_leads_nowhere_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONA_ASSETS_SHARED", "nowhere://me:secret@host/folder")
+    shared = SharedStorage.of_environment()
+    assert shared is not None
+    with pytest.raises(SharedStorageError, match=r"PERSONA_ASSETS_SHARED: nowhere://.*cannot be opened") as error:
+        ArtefactStore(tmp_path, shared).find("centroids", MADE_FROM)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("PERSONA_ASSETS_SHARED", "")
+    assert SharedStorage.of_environment() is None
+
+
+@every_kind
+def test_damage_here_is_mended_from_there(host: Callable[[str], ArtefactStore], value: Callable[[], Any]) -> None:
+    store = host("one")
+    path = store.put("centroids", MADE_FROM, value(), {}).path
+    before = everything(store.root)
+    damaged = next(path.iterdir()) if path.is_dir() else path
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    found = store.find("centroids", MADE_FROM)
+    assert found is not None
+    assert found.intact()
+    after = everything(store.root)
+    assert before.items() <= after.items()
+    assert any(".damaged" in name for name in after)
+
+
+def test_damage_there_is_said_and_comes_to_no_store(host: Callable[[str], ArtefactStore], url: str) -> None:
+    host("one").put("centroids", MADE_FROM, dataset(), {})
+    (content,) = [name for name in on(url) if not name.endswith(".json")]
+    system, folder = fsspec.url_to_fs(url)
+    system.pipe_file(f"{folder}/{content}", system.cat_file(f"{folder}/{content}")[:-1])
+    with pytest.raises(SharedStorageError, match=r"SHA-256 is not the recorded one; delete .*json and run again"):
+        host("other").find("centroids", MADE_FROM)
+    assert not everything(host("other").root)
+
+
+def test_two_hosts_that_computed_the_same_at_once_leave_one_whole_artefact(
+    host: Callable[[str], ArtefactStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bytes differ: what is computed on a card may differ in its last bits."""
+    one, two = host("one"), host("two")
+    has = SharedStorage.has
+    monkeypatch.setattr(SharedStorage, "has", lambda *_: False)  # neither sees the other
+    monkeypatch.setattr(SharedStorage, "fetch", lambda *_: False)
+    first, second = (store.put("a", MADE_FROM, {"by": name}, {}) for store, name in ((one, "one"), (two, "two")))
+    monkeypatch.undo()
+    assert SharedStorage.has is has
+    found = host("third").find("a", MADE_FROM)
+    assert found is not None
+    assert found.read() in ({"by": "one"}, {"by": "two"})
+    assert found.sha256 in (first.sha256, second.sha256)
+    assert one.get("a", first.fingerprint).read() == {"by": "one"}
+
+
+@pytest.mark.parametrize("name", ["../../../stolen", "/etc/passwd", "other.nc", 7])
+def test_a_record_leads_nowhere_but_to_its_own_content(
+    host: Callable[[str], ArtefactStore], url: str, name: object
+) -> None:
+    host("one").put("centroids", MADE_FROM, files(), {})
+    (record,) = [each for each in on(url) if each.endswith(".json") and "/" not in each.partition("/")[2]]
+    system, folder = fsspec.url_to_fs(url)
+    changed = json.loads(system.cat_file(f"{folder}/{record}")) | {"content": name}
+    system.pipe_file(f"{folder}/{record}", json.dumps(changed).encode())
+    with pytest.raises(SharedStorageError, match=r"content: found .*; expected a name that begins with"):
+        host("other").find("centroids", MADE_FROM)
+    system.pipe_file(f"{folder}/{record}", b"{}")
+    with pytest.raises(SharedStorageError, match="is no artefact's record"):
+        host("other").find("centroids", MADE_FROM)
+
+
+def test_what_was_pruned_here_comes_back_from_there(host: Callable[[str], ArtefactStore]) -> None:
+    store = host("one")
+    put = store.put("centroids", MADE_FROM, table(), {})
+    assert store.prune(put) > 0
+    assert store.is_pruned("centroids", put.fingerprint)
+    found = store.find("centroids", MADE_FROM)
+    assert found is not None
+    assert found.intact()
+    assert not store.is_pruned("centroids", put.fingerprint)
+
+
+def test_a_store_without_shared_storage_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsspec, "url_to_fs", None)
+    store = ArtefactStore(tmp_path)
+    assert store.find("centroids", MADE_FROM) is None
+    put = store.put("centroids", MADE_FROM, table(), {})
+    assert store.has("centroids", put.fingerprint)
+    shutil.rmtree(tmp_path / "centroids")
+    assert not store.has("centroids", put.fingerprint)
