@@ -4,9 +4,11 @@
 
 Qwen2.5-7B's architecture with random weights and the published lengths, as in `benchmarks.whole_run`, through Dagster's
 graph: once to compile what is compiled, then on one card and on two, each in a process and an instance of its own,
-timed from its launch to the matrices. What they stored is compared byte by byte, and the time with what
-`persona-assets plan` says. Then Qwen2.5-32B's shape with `tensor_parallel: 2`, three personas and four questions. What
-goes wrong stands in the result. The weights' digests are taken beforehand, as when a checkpoint is registered.
+timed from its launch to the matrices, and the time is compared with what `persona-assets plan` says. vLLM writes other
+responses in every run where weights are random, so two cards also score the responses of the one-card run: that is what
+scoring is compared by, in time and byte by byte. Then Qwen2.5-32B's shape with `tensor_parallel: 2`, three personas and
+four questions. What goes wrong stands in the result. The weights' digests are taken beforehand, as when a checkpoint is
+registered.
 
 Without cards, to see that it runs, two processes stand for two cards:
 
@@ -50,6 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
         "one, compiling": run(folder, "compiling", model, arguments.study, one, first_card(cards)),
         "one": run(folder, "one", model, arguments.study, one, first_card(cards)),
         "two": run(folder, "two", model, arguments.study, two, {}),
+        "two, the responses of one": run(folder, "same", model, arguments.study, two, {}, responses_of="one"),
     }
     spread = spread_run(folder, arguments.tokenizer) if cards else None
     write(arguments.out, folder, runs, spread, arguments.study)
@@ -84,7 +87,15 @@ def take_digests(model: Path, kept: Path) -> None:
     identify(Checkpoint(name=NAME, path=model), DigestCache(kept))
 
 
-def run(folder: Path, kind: str, model: Path, study: str, workers: str, environment: dict[str, str]) -> dict[str, Any]:
+def run(
+    folder: Path,
+    kind: str,
+    model: Path,
+    study: str,
+    workers: str,
+    environment: dict[str, str],
+    responses_of: str | None = None,
+) -> dict[str, Any]:
     """What a process that measures the model in a new instance says; of the spread model, its error where it failed."""
     from persona_assets.orchestration.home import Home
 
@@ -93,6 +104,8 @@ def run(folder: Path, kind: str, model: Path, study: str, workers: str, environm
     home.root.mkdir()
     shutil.copy(Path(__file__).parents[1] / "dagster_home" / "dagster.yaml", home.root)
     home.registry.add(NAME, {"path": str(model.absolute())})
+    if responses_of:
+        shutil.copytree(folder / f"home_{responses_of}" / "artefacts" / "generations", home.store.root / "generations")
     if (digests := folder / f"digests_{model.name}.json").is_file():
         shutil.copy(digests, home.root / "weights_digests.json")
     caches = {
@@ -230,24 +243,25 @@ def write(out: Path, folder: Path, runs: dict[str, Any], spread: dict[str, Any] 
         {
             "cards": kind,
             "launch to matrices (s)": f"{found['whole']:.1f}",
-            "plan says (s)": planned(study, 2 if kind == "two" else 1),
+            "plan says (s)": planned(study, 2) if kind == "two" else planned(study, 1) if kind == "one" else "",
             **{f"{stage} (s)": f"{found['stages'][stage]:.1f}" for stage in STAGES},
             "scoring, the longest worker (s)": f"{max(found['scoring'].values()):.1f}",
             "workers ended apart (s)": f"{apart(found['ended'].values()):.0f}",
         }
         for kind, found in runs.items()
     ]
-    one, two = runs["one"], runs["two"]
-    scoring = max(one["scoring"].values()) / max(two["scoring"].values())
+    one, two, same = (runs[kind] for kind in ("one", "two", "two, the responses of one"))
+    scoring = max(one["scoring"].values()) / max(same["scoring"].values())
     text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.two_cards`, {heading()}\n"
     text += (
         f"Study {Path(study).name}; responses: {one['plan']['generations']}; scoring: {one['plan']['logit_js']}.\n\n"
     )
     text += f"{table(rows)}\n\nTwo against one: scoring {scoring:.2f} ×, the stage `logit_js` "
-    text += f"{one['stages']['logit_js'] / two['stages']['logit_js']:.2f} ×, "
+    text += f"{one['stages']['logit_js'] / same['stages']['logit_js']:.2f} ×, "
     text += f"launch to matrices {one['whole'] / two['whole']:.2f} ×.\n"
-    text += f"Artefacts with the same bytes: {differing(folder, 'one', 'two')}; "
-    text += f"of one card twice: {differing(folder, 'compiling', 'one')}.\n"
+    text += f"Artefacts with the same bytes, of the same responses: {differing(folder, 'one', 'same')}; "
+    text += f"of responses written anew: {differing(folder, 'one', 'two')}, on one card twice: "
+    text += f"{differing(folder, 'compiling', 'one')}.\n"
     if spread is not None:
         text += "\nQwen2.5-32B's shape over two cards, 3 personas × 4 questions: "
         if "failed" in spread:

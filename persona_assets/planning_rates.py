@@ -17,7 +17,7 @@ class Fact(NamedTuple):
 # At Qwen2.5-7B's shape in bfloat16 on an H200; of `cpu_`, the 135M embedded model in float32 on two AVX2 cores.
 MEASURED = {
     "score": Fact(605e12, "scoring, FLOP/s beside JS (14.5 PFLOP in 24.7 s; 586e12 with it)", "scoring.md"),
-    "pair": Fact(1.04e-12, "JS and both KLs, seconds a pair, position and vocabulary entry", "js.md"),
+    "pair": Fact(1.06e-12, "JS and both KLs, seconds a pair, position and vocabulary entry", "js.md"),
     "fixed_order": Fact(24.7 / 36.2, "scoring with `deterministic: true`, as a share of that", "scoring.md"),
     "read": Fact(311e12, "hidden states, FLOP/s (220 prompts in 0.36 s)", "scoring.md"),
     "decode": Fact(91_611 / 4.25, "vLLM, tokens/s in 220 rows (91,611 in 4.25 s)", "whole_run_h200.md"),

@@ -36,6 +36,7 @@ from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
 from persona_assets.registry import Registry
 from persona_assets.settings import Inference
+from persona_assets.shared_storage import SharedStorageError
 from persona_assets.study import Persona, Study
 from persona_assets.study_files import load_study
 from tests.docs.reading import blocks, tables
@@ -244,6 +245,13 @@ def locked(run: Run) -> str | None:
     return None
 
 
+@provokes("The shared storage does not answer")
+def no_such_storage(_: Run) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERSONA_ASSETS_SHARED", "s4://bucket/personas")
+        Home(Path("dagster_home")).store.find("centroids", {})
+
+
 @provokes("The databases are newer")
 def newer(_: Run) -> None:
     home = Path("dagster_home").absolute()
@@ -324,6 +332,6 @@ def test_a_message_is_quoted_to_the_letter(
     tiny_directory.rename(MODEL)
     try:
         message = str(PROVOKED[heading](docs_run))
-    except (ValueError, ArtefactError, InstanceError) as error:
+    except (ValueError, ArtefactError, InstanceError, SharedStorageError) as error:
         message = f"{type(error).__name__}: {error}"
     assert quoted()[heading] == plain(message).replace(f"{workplace}/", "")

@@ -1,9 +1,10 @@
 """A run over a real Ray cluster of this host, told what to do by test_ray.py: `python ray_cluster.py HOME OUT`.
 
-It has a network namespace of its own with loopback alone, for Ray listens on every interface. Events are in PostgreSQL
-and artefacts go to a server that speaks S3. One node is there at the start; another joins when the first persona is
-done. Then a host that has nothing is asked for the same, and takes it from S3. Then, without S3, everything is measured
-again, and an actor is killed while it is at a persona.
+It has namespaces of its own: a network with loopback alone, for Ray listens on every interface, and processes, which
+end with this one. The cluster is what `deploy/ray` starts; events are in PostgreSQL, and artefacts go to a server that
+speaks S3. One node is there at the start; another joins when the first persona is done. Then a host that has nothing is
+asked for the same, and takes it from S3. Then, without S3, everything is measured again, and an actor is killed while
+it is at a persona; and once more, and a node is taken away with all that runs on it.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +23,6 @@ from typing import Any
 import dagster as dg
 import psutil
 import ray
-from ray.cluster_utils import Cluster
 
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run
@@ -32,7 +33,8 @@ from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.on_loopback import bring_up
 from tests.s3_server import s3
 
-QUIET = {"include_dashboard": False, "object_store_memory": 80 << 20}
+DEPLOY = Path(__file__).parents[2] / "deploy" / "ray"
+HEAD = "127.0.0.1:6379"
 
 
 def main(root: Path, out: Path) -> None:
@@ -49,15 +51,15 @@ def main(root: Path, out: Path) -> None:
     there = actors.RayWorkers._actors
 
     def joined_by_another(self: actors.RayWorkers) -> list[actors.RayWorker]:
-        if len(taken) == 2 and len(cluster.list_all_nodes()) == 2:
-            cluster.add_node(num_cpus=1, **QUIET)
+        if len(taken) == 2 and len(ray.nodes()) == 2:
+            started("node.sh", HEAD, "--num-cpus=1")
         return there(self)
 
     actors.RayWorker.work = noted  # type: ignore[method-assign]
     actors.RayWorkers._actors = joined_by_another  # type: ignore[method-assign]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1", **QUIET})
-    cluster.add_node(num_cpus=1, **QUIET)
-    os.environ["RAY_ADDRESS"] = cluster.address
+    started("head.sh", "127.0.0.1", "--num-cpus=0")
+    started("node.sh", HEAD, "--num-cpus=1")
+    os.environ["RAY_ADDRESS"] = HEAD
     found: dict[str, Any] = {}
     with s3() as url, dg.DagsterInstance.from_config(str(root)) as instance:
         os.environ[SHARED] = url
@@ -81,16 +83,22 @@ def main(root: Path, out: Path) -> None:
         away.rename(artefacts)
 
         del os.environ[SHARED]
-        emptied(run)
-        taken.clear()
         actors.RayWorkers._actors = there  # type: ignore[method-assign]
-        threading.Thread(target=kill_one, args=(taken, found)).start()
-        run.materialise_job("measure_personas")
-        found["killed"] = {"taken": [*taken], "files": digests(run), "lines": lines(instance, 1)}
+        for what, kill in (("killed", psutil.Process.kill), ("taken away", take_away)):
+            emptied(run)
+            taken.clear()
+            threading.Thread(target=lose_one, args=(taken, kill)).start()
+            run.materialise_job("measure_personas")
+            found[what] = {"taken": [*taken], "files": digests(run), "lines": lines(instance, 1)}
     out.write_text(json.dumps(found))
     actors.close_actors()
     ray.shutdown()
-    cluster.shutdown()
+
+
+def started(script: str, *arguments: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", str(DEPLOY / script), *arguments, f"--object-store-memory={80 << 20}"]
+    subprocess.run(command, env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, check=True)
 
 
 def another_host(run: Run, instance: dg.DagsterInstance) -> Run:
@@ -108,15 +116,29 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def kill_one(taken: list[tuple[str, str, str]], found: dict[str, Any]) -> None:
+def lose_one(taken: list[tuple[str, str, str]], kill: Callable[[psutil.Process], None]) -> None:
     """Stops an actor before it is given anything, and kills it when it has been."""
-    processes = [each for each in psutil.Process().children(recursive=True) if each.cmdline()[:1] == ["ray::_Actor"]]
-    victim = processes[0]
+    wait_until(lambda: len(actor_processes()) == 2)  # one was killed and is started again
+    victim = actor_processes()[0]
     victim.send_signal(signal.SIGSTOP)
     wait_until(lambda: len({name for *_, name in taken}) == 2)
     time.sleep(0.3)
-    victim.kill()
-    found["victims"] = len(processes)
+    kill(victim)
+
+
+def actor_processes() -> list[psutil.Process]:
+    every = psutil.Process().children(recursive=True)
+    alive = [each for each in every if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in alive if each.cmdline()[:1] == ["ray::_Actor"]]
+
+
+def take_away(actor: psutil.Process) -> None:
+    """Kills what keeps the actor's node, and what runs on it."""
+    raylet = actor.parent()
+    assert raylet is not None
+    assert raylet.name() == "raylet"
+    for process in (raylet, *raylet.children(recursive=True)):
+        process.kill()
 
 
 def digests(run: Run) -> dict[str, str]:

@@ -20,7 +20,6 @@ import pytest
 
 from persona_assets.orchestration.jobs import HEAVY_ASSETS
 from persona_assets.orchestration.workers.choosing import VARIABLE
-from tests.docs.reading import blocks
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.end_to_end.postgres_server import postgres
 from tests.on_loopback import UNSHARE, why_not
@@ -40,10 +39,20 @@ def measured(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory, repo
         run = tiny_run_of(root, instance)
         alone = {name: hashlib.sha256(content).hexdigest() for name, content in heavy_files(run).items()}
         emptied(run)
-    (storage,) = blocks(repository / "docs" / "scale.md", "yaml")
-    (root / "dagster.yaml").write_text((root / "dagster.yaml").read_text() + storage.text)
+    shutil.copy(repository / "deploy" / "ray" / "dagster.yaml", root)
     path = os.pathsep.join(map(str, [repository, *sys.path]))
-    command = [*UNSHARE, sys.executable, "-m", "tests.end_to_end.ray_cluster", str(root), str(out)]
+    command = [
+        *UNSHARE,
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        sys.executable,
+        "-m",
+        "tests.end_to_end.ray_cluster",
+        str(root),
+        str(out),
+    ]
     with TemporaryDirectory(prefix="ray") as session, postgres() as server:  # a short path, for the sockets in it
         environment = os.environ | {VARIABLE: "ray", "PYTHONPATH": path, "RAY_TMPDIR": session}
         environment["DATABASE_URL"] = server.url_of_socket
@@ -81,15 +90,15 @@ def test_another_host_takes_from_s3_what_this_one_computed(measured: dict[str, A
     assert {name.partition("/")[0] for name in elsewhere["files"]} >= {"logit_js", "centroids", "marker_rates"}
 
 
-def test_an_actor_that_is_killed_leaves_its_persona_to_the_other(measured: dict[str, Any]) -> None:
-    killed = measured["killed"]
-    assert measured["victims"] == 2
-    (death,) = [line for line in killed["lines"] if " ended: " in line and "left of its task" in line]
-    lost = death.rpartition("left of its task: ")[2]
-    counted = Counter((stage, persona) for stage, persona, _ in killed["taken"])
+@pytest.mark.parametrize("what", ["killed", "taken away"])
+def test_an_actor_or_a_node_that_is_lost_leaves_its_persona_to_the_other(measured: dict[str, Any], what: str) -> None:
+    lost = measured[what]
+    (death,) = [line for line in lost["lines"] if " ended: " in line and "left of its task" in line]
+    persona = death.rpartition("left of its task: ")[2]
+    counted = Counter((stage, persona) for stage, persona, _ in lost["taken"])
     twice = [(stage, persona) for (stage, persona), count in counted.items() if count > 1]
-    assert [persona for _, persona in twice] == [lost]
+    assert [each for _, each in twice] == [persona]
     assert len(counted) == 9
-    assert heavy_only(killed["files"]) == heavy_only(measured["alone"])
+    assert heavy_only(lost["files"]) == heavy_only(measured["alone"])
     for asset in HEAVY_ASSETS:
-        assert len([line for line in killed["lines"] if line.startswith(f"{asset} ")]) == 3
+        assert len([line for line in lost["lines"] if line.startswith(f"{asset} ")]) == 3
