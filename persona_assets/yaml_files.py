@@ -140,13 +140,15 @@ def _describe(found: Any) -> str:
     field = ".".join(
         named(part, 60) if isinstance(part, str) else str(part)
         for part in found["loc"]
-        if part not in ("int", "float", "literal['all']", "tuple[str, ...]")
+        if part not in ("int", "float", "literal['all']", "tuple[str, ...]", "Drawn")  # which kind of a union
     )
     match found["type"]:
         case "missing":
             problem = "is missing; expected it to be given"
         case "extra_forbidden":
             problem = f"unknown field, found {shown(found['input'])}; expected one of the documented fields"
+        case "tuple_type":
+            problem = f"found {shown(found['input'])}; expected a list"
         case "value_error":
             problem = shortened(found["ctx"]["error"], 1000).removeprefix(field.rpartition(".")[2] + " ")
             if field.endswith(".prompt"):

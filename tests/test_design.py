@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from persona_assets.design import Drawn
 from persona_assets.study import Study
 from persona_assets.study_files import load_study
+from persona_assets.yaml_files import describe_errors
 
 NAMES = [f"p{number}" for number in range(40)]
 PUBLISHED = load_study("published")
@@ -84,3 +85,12 @@ def test_sources_are_scored_under_the_prompts_of_targets_and_sources_alone() -> 
 def test_a_design_that_cannot_be_done_is_refused_in_a_sentence(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         with_design(**fields)
+
+
+def test_landmarks_of_another_kind_are_refused_in_words_of_yaml() -> None:
+    with pytest.raises(ValidationError) as error:
+        with_design(design="landmarks", landmarks={"names": ["villain"]})
+    said = describe_errors(error.value)
+    assert "landmarks: found {'names': ['villain']}; expected a list" in said
+    assert "landmarks.count: is missing" in said
+    assert "landmarks.names: unknown field" in said
