@@ -26,8 +26,8 @@ CODE_VERSIONS = {
     "marker_rates": 2,
     "leakage_table": 2,
     "partial_correlations": 2,
-    "figures": 3,
-    "report": 4,
+    "figures": 4,
+    "report": 5,
     "checkpoint_drift": 1,
 }
 

@@ -35,7 +35,7 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, wi
     Args:
         logit_js_matrix: as `scaling.persona_map` takes it.
         baseline: the persona that is drawn in another colour and shape.
-        width: of the figure, in millimetres.
+        width: of the figure, in millimetres; with more than 30 personas it is larger.
 
     Raises:
         ValueError: as `scaling.persona_map`.
@@ -43,6 +43,9 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, wi
     names = [str(name) for name in logit_js_matrix["persona"].values]
     points, spreads, kept = persona_map(logit_js_matrix)
     reach = np.sqrt(_COVERED * np.nan_to_num(spreads.diagonal(axis1=1, axis2=2)))
+    # Room for names grows with the number of them: 30 fit the figure as it is.
+    crowd = max(1.0, (len(names) / 30) ** 0.5)
+    width *= crowd
     across = width - _LEFT - MARGIN
     low, high = (points - reach).min(axis=0), (points + reach).max(axis=0)
     # One unit is as long upwards as across; names want room at the sides.
@@ -50,9 +53,9 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, wi
     height = min(_TALLEST * width / ONE_COLUMN, max(30.0, 1.25 * scale * (high[1] - low[1])))
     scale = min(scale, height / (1.25 * (high[1] - low[1]) or 1.0))
     middle = (low + high) / 2
-    said = f"distances are near √JS; the plane keeps {kept.sum():.0%} of their squares"
-    said += " · ellipses: 95 % over resampled questions" if np.isfinite(spreads).all() else ""
-    subtitle = wrapped(said, KEY_POINTS, width - 2 * MARGIN)
+    about = f"distances are near √JS; the plane keeps {kept.sum():.0%} of their squares"
+    about += " · ellipses: 95 % over resampled questions" if np.isfinite(spreads).all() else ""
+    subtitle = wrapped(about, KEY_POINTS, width - 2 * MARGIN)
     top = MARGIN + TITLE + len(subtitle) * LINE + 1.5
     with house_style():
         figure = new_figure(width, top + height + _BELOW)
@@ -67,14 +70,16 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, wi
         for name, point, spread in zip(names, points, spreads, strict=True):
             colour, marker = (ORANGE, "D") if name == baseline else (BLUE, "o")
             if np.isfinite(spread).all():
-                axes.add_patch(_ellipse(point, spread, colour))
+                axes.add_patch(_ellipse(point, spread, colour, 0.15 / crowd**2))
             axes.plot(*point, marker=marker, markersize=3.2, color=colour, linewidth=0, zorder=3)
-        write_labels(axes, (across, height), points, [spoken(name) for name in names], points, _NAME_POINTS)
+        write_labels(
+            axes, (across, height), points, [spoken(name) for name in names], points, _NAME_POINTS / crowd**0.5
+        )
     return figure
 
 
-def _ellipse(point: NDArray[np.float64], spread: NDArray[np.float64], colour: str) -> Ellipse:
+def _ellipse(point: NDArray[np.float64], spread: NDArray[np.float64], colour: str, alpha: float) -> Ellipse:
     values, vectors = np.linalg.eigh(spread)
     across, up = 2 * np.sqrt(_COVERED * np.maximum(values[::-1], 0.0))
     angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
-    return Ellipse(tuple(point), across, up, angle=angle, facecolor=colour, alpha=0.15, linewidth=0, zorder=1)
+    return Ellipse(tuple(point), across, up, angle=angle, facecolor=colour, alpha=alpha, linewidth=0, zorder=1)

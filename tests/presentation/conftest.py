@@ -28,6 +28,7 @@ PLACES = {
     "librarian": (0.05, -0.35),
     "police_officer": (0.7, 0.35),
 }
+MORE = {f"role_{number}": tuple(np.random.default_rng(number).normal(size=2)) for number in range(40)}
 LAYERS = [7, 14, 21, 27]
 SOURCES = ["assistant", "software_engineer", "villain", "comedian", "zelthari_scholar"]
 OWN_RATES = [0.55, 0.8, 0.88, 0.75, 0.9]
@@ -41,12 +42,13 @@ QUESTIONS = [
 
 
 class Synthetic:
-    """Every input of the room for the first `personas` of PLACES."""
+    """Every input of the room for the first `personas` of PLACES and then of MORE."""
 
     def __init__(self, personas: int, questions: int = 20, populations: tuple[str, ...] = ("study",), seed: int = 0):
         rng = np.random.default_rng(seed)
-        self.names = list(PLACES)[:personas]
-        places = np.array([PLACES[name] for name in self.names])
+        every = PLACES | MORE
+        self.names = list(every)[:personas]
+        places = np.array([every[name] for name in self.names])
         squared = ((places[:, None] - places[None]) ** 2).sum(-1)
         self.logit_js_matrix = _matrix(self.names, squared, questions, rng)
         self.centroid_cosine = _cosine(self.names, squared, populations, rng)

@@ -22,6 +22,8 @@ from persona_assets.presentation import (
 )
 from persona_assets.presentation.embedding import lean
 from persona_assets.presentation.figures import LEAKAGE_FIGURES
+from persona_assets.presentation.map import map_of_personas
+from tests.presentation.conftest import Synthetic
 from tests.presentation.pages import SCRIPT, Element, assert_harmless, read_page
 
 
@@ -233,6 +235,19 @@ def test_few_personas_and_no_responses_make_a_page(few):
     figures = as_svg(standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table))
     inputs = few.report_inputs() | {"generations": few.generations.iloc[:0], "study": {}, "checkpoint": {}}
     assert "made without responses" in render_report(**inputs, figures=figures)
+
+
+def test_many_personas_have_small_cells_and_a_table_of_pairs_that_scrolls(eleven):
+    many = Synthetic(42)
+    drawn = (
+        map_of_personas(many.logit_js_matrix).get_size_inches()
+        / map_of_personas(eleven.logit_js_matrix).get_size_inches()
+    )
+    assert drawn[0] == pytest.approx((42 / 30) ** 0.5)
+    for study, large in ((many, True), (eleven, False)):
+        page = render_report(**study.report_inputs(), figures={})
+        assert ('<div class="matrix-and-reader many">' in page) is large
+        assert ('<div class="scroll tall"' in page) is large
 
 
 def leakage_of(page: str) -> str:
