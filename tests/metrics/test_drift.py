@@ -17,6 +17,7 @@ from persona_assets.metrics import (
     cosine_dataset,
     measure_drift,
 )
+from persona_assets.metrics.drift import _spearman
 from persona_assets.metrics.drift_questions import (
     MOST_EXACT_QUESTIONS,
     RANDOM_PATTERNS,
@@ -470,3 +471,11 @@ def test_tables_that_cannot_be_read_say_what_is_missing() -> None:
     twice = pd.concat([leakage(1), leakage(2)])
     with pytest.raises(ValueError, match="leakage_rate of villain → assistant has two counts"):
         drift(given, of_leakage={"a": twice})
+
+
+@pytest.mark.parametrize("before", [[1.0, 1.0, 1.0, 1.0], [1.0, 2.0, np.nan, np.nan]], ids=["one value", "two pairs"])
+def test_a_ranking_that_there_is_not_has_no_correlation(before: list[float]) -> None:
+    after = np.array([0.1, 0.3, 0.2, 0.4])
+    assert np.isnan(_spearman(np.array(before), after))
+    assert np.isnan(_spearman(after, np.array(before)))
+    assert _spearman(after, after**2) == pytest.approx(1.0)
