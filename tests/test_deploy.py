@@ -105,3 +105,18 @@ def test_the_batch_script_asks_to_be_put_back(repository: Path, commands: Path, 
         "persona-assets run --study mine.yaml --checkpoint long",
         "scontrol requeue 7",
     ]
+
+
+def test_rays_environment_says_what_is_missing_and_exports_the_rest(repository: Path) -> None:
+    script = repository / "deploy" / "ray" / "environment.sh"
+    given = {"RAY_ADDRESS": "10.0.0.1:6379", "DAGSTER_HOME": "/data", "DATABASE_URL": "postgresql+psycopg2://u@h/name"}
+    command = ["bash", "-c", f"source {script} && env"]
+    for name in given:
+        without = {each: value for each, value in given.items() if each != name}
+        found = subprocess.run(command, env=without, capture_output=True, text=True, check=False)
+        assert found.returncode != 0
+        assert name in found.stderr
+    found = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    exported = dict(line.split("=", 1) for line in found.stdout.splitlines() if "=" in line)
+    assert given.items() <= exported.items()
+    assert (exported["PERSONA_ASSETS_WORKERS"], exported["PERSONA_ASSETS_SHARED"]) == ("ray", "")
