@@ -20,8 +20,8 @@ _NOT_NEEDED = ("torchvision", "torchaudio", "torchcodec")
 def main() -> None:
     """Serves, and ends at once, whatever threads there still are.
 
-    Left to end by itself, the process stayed, and the card's memory with it: NCCL's own thread looks for the file that
-    the engine met itself in, which is gone by then, for many minutes.
+    Left to end by itself, the process stayed for minutes, and the card's memory with it (seen on an H200). Probably
+    NCCL's own thread looks for the file that the engine met itself in, which is gone by then.
     """
     code = 1
     try:

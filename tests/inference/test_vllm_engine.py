@@ -157,7 +157,7 @@ def test_an_engine_that_does_not_answer_is_ended(
 
 @pytest.mark.parametrize("starts", [True, False])
 def test_its_process_ends_with_its_orders_whatever_threads_are_left(tmp_path: Path, starts: bool) -> None:
-    """On a card NCCL's threads kept it, and the card's memory, for minutes; a fake vLLM has such a thread here."""
+    """On a card it stayed for minutes, with the card's memory; a fake vLLM leaves a thread behind here."""
     for name in ("vllm", "vllm/model_executor", "vllm/model_executor/models", "vllm/v1", "vllm/v1/executor"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
