@@ -216,7 +216,7 @@ def planned(study: str, cards: int) -> str:
     if not torch.cuda.is_available():
         return ""
     model = torch.cuda.get_device_name()
-    card = next(card.name for card in CARDS if any(word in model for word in card.name.split()[:1]))
+    card = next(card.name for card in CARDS if card.name.split()[0] in model)
     stages = plan(load_study(study), QWEN_7B, cards=cards).stages
     return f"{sum(stage.seconds[card] for stage in stages if stage.name in ('starting', *STAGES)):.0f} ({card})"
 
@@ -239,11 +239,12 @@ def differing(folder: Path, first: str, second: str) -> str:
 def write(out: Path, folder: Path, runs: dict[str, Any], spread: dict[str, Any] | None, study: str) -> None:
     from benchmarks.reporting import heading, table
 
+    counted = {"one": 1, "two": 2}
     rows = [
         {
             "cards": kind,
             "launch to matrices (s)": f"{found['whole']:.1f}",
-            "plan says (s)": planned(study, 2) if kind == "two" else planned(study, 1) if kind == "one" else "",
+            "plan says (s)": planned(study, counted[kind]) if kind in counted else "",
             **{f"{stage} (s)": f"{found['stages'][stage]:.1f}" for stage in STAGES},
             "scoring, the longest worker (s)": f"{max(found['scoring'].values()):.1f}",
             "workers ended apart (s)": f"{apart(found['ended'].values()):.0f}",

@@ -114,12 +114,17 @@ class ArtefactStore:
         """
         fingerprint = digest_of(made_from)
         artefact = self._intact(asset, fingerprint)
-        if artefact is not None:
-            self._share(artefact)
-        elif self.shared and self.shared.fetch(asset, fingerprint, self.root / asset):
-            _log.info(f"{asset}: {fingerprint[:12]} is from {self.shared.url}")
-            artefact = self._load(asset, fingerprint)
+        if artefact is None:
+            return self._fetched(asset, fingerprint)
+        self._share(artefact)
         return artefact
+
+    def _fetched(self, asset: str, fingerprint: str) -> Artefact | None:
+        """What the shared storage has at an address, brought here."""
+        if self.shared is None or not self.shared.fetch(asset, fingerprint, self.root / asset):
+            return None
+        _log.info(f"{asset}: {fingerprint[:12]} is from {self.shared.url}")
+        return self._load(asset, fingerprint)
 
     def _intact(self, asset: str, fingerprint: str) -> Artefact | None:
         """What this host has at an address, if its bytes are those that were written; what is damaged is set aside."""
@@ -192,9 +197,7 @@ class ArtefactStore:
         Raises:
             ArtefactError: nothing finished is there.
         """
-        artefact = self._load(asset, fingerprint)
-        if artefact is None and self.shared and self.shared.fetch(asset, fingerprint, self.root / asset):
-            artefact = self._load(asset, fingerprint)
+        artefact = self._load(asset, fingerprint) or self._fetched(asset, fingerprint)
         if artefact is None:
             raise ArtefactError(f"{self._record(asset, fingerprint)} is not there; materialise {asset} again")
         return artefact

@@ -39,7 +39,8 @@ def measured(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory, repo
         run = tiny_run_of(root, instance)
         alone = {name: hashlib.sha256(content).hexdigest() for name, content in heavy_files(run).items()}
         emptied(run)
-    shutil.copy(repository / "deploy" / "ray" / "dagster.yaml", root)
+    with (root / "dagster.yaml").open("a") as settings:
+        settings.write((repository / "deploy" / "ray" / "postgres.yaml").read_text())
     path = os.pathsep.join(map(str, [repository, *sys.path]))
     command = [
         *UNSHARE,
