@@ -11,8 +11,8 @@ TEMPLATE = """\
 ' }}{% endif %}"""
 
 
-def write_tiny_model(directory: Path) -> None:
-    """Writes it as Transformers would; the same weights every time."""
+def write_tiny_model(directory: Path, **shape: int) -> None:
+    """Writes it as Transformers would; the same weights every time. `shape`: what its configuration has otherwise."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -26,11 +26,10 @@ def write_tiny_model(directory: Path) -> None:
     fast.chat_template = TEMPLATE
     fast.save_pretrained(directory)
     config = LlamaConfig(
-        hidden_size=32,
+        **{"hidden_size": 32, "intermediate_size": 64} | shape,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=64,
         vocab_size=len(letters),
         initializer_range=0.2,
         bos_token_id=None,

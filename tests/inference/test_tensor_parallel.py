@@ -12,13 +12,18 @@ import torch
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import PrefixScorer, Scored, last_token_states
 from persona_assets.inference.choosing import why_not_packed
+from persona_assets.inference.engines import vllm_version
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
+from persona_assets.inference.training import IGNORED, Example
+from persona_assets.inference.vllm_engine import VllmGenerator
 from persona_assets.inference.vllm_settings import Room, VllmSettings, require_divisible
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.provenance import HEAVY, LIGHT, code_version
-from persona_assets.settings import Inference
+from persona_assets.settings import Decoding, Inference
 from persona_assets.study import StudyError
+from tests.tiny_model import write_tiny_model
 
+needs_two_cards = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA cards")
 CPU = choose_hardware(Inference(device="cpu"))
 TWO = replace(CPU, device="cuda", tensor_parallel=2)
 
@@ -68,3 +73,47 @@ def test_a_spread_model_scores_the_same(tiny_directory: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(*logits)
     states = [last_token_states(loaded, [[5, 6, 7], [8, 9]], [0, 2]).numpy() for loaded in (spread, plain)]
     np.testing.assert_array_equal(*states)
+
+
+# Two cards
+
+
+@pytest.fixture
+def wide_directory(tmp_path: Path) -> Path:
+    """Heads of 32 numbers: the attention of a card's engine takes no narrower ones."""
+    write_tiny_model(tmp_path / "wide", hidden_size=128, intermediate_size=256)
+    return tmp_path / "wide"
+
+
+@needs_two_cards
+def test_two_cards_score_as_one(wide_directory: Path) -> None:
+    asked = [Inference(device="cuda", dtype="float32", tensor_parallel=count) for count in (1, 2)]
+    one, two = (load_model(Checkpoint(name="wide", path=wide_directory), choose_hardware(each)) for each in asked)
+    assert {parameter.device.index for parameter in two.model.parameters()} == {0, 1}
+    work = [Scored([[5, 6, 7], [8, 9, 10, 11]], [12, 13, 14, 2])]
+    logits = [torch.cat(list(*PrefixScorer(loaded).logits(work)), 1).cpu() for loaded in (one, two)]
+    torch.testing.assert_close(*logits)
+    states = [last_token_states(loaded, [[5, 6, 7], [8, 9]], [0, 2]).cpu() for loaded in (one, two)]
+    torch.testing.assert_close(*states)
+
+
+@needs_two_cards
+@pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")
+def test_vllm_over_two_cards_finds_what_it_finds_on_one(wide_directory: Path) -> None:
+    """Its processes are gone with it, on every card."""
+    examples = [Example([5 + number, *range(20, 60)], [IGNORED, *range(20, 60)]) for number in range(8)]
+    found = []
+    for count in (1, 2):
+        hardware = choose_hardware(Inference(device="cuda", dtype="bfloat16", tensor_parallel=count))
+        loaded = load_model(Checkpoint(name="wide", path=wide_directory), hardware)
+        settings = VllmSettings(wide_directory, hardware, longest=256, room=Room(0.02, 1 << 30))
+        before = [torch.cuda.mem_get_info(card)[0] for card in range(count)]
+        with VllmGenerator(settings, loaded.chat, loaded.stop_ids, print) as generator:
+            found.append([generator.label_log_prob(example) for example in examples])
+            (response,) = generator.generate([examples[0].token_ids], Decoding(max_new_tokens=8))
+            assert response.token_ids
+        after = [torch.cuda.mem_get_info(card)[0] for card in range(count)]
+        assert all(left - found < 1 << 28 for left, found in zip(before, after, strict=True))
+    print(found)
+    # Mean log-probabilities of 40 random tokens, around -40; sums over the cards are taken in another order.
+    np.testing.assert_allclose(*found, rtol=2e-3)
