@@ -23,7 +23,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -97,48 +98,78 @@ def run(
     responses_of: str | None = None,
 ) -> dict[str, Any]:
     """What a process that measures the model in a new instance says; of the spread model, its error where it failed."""
+    home = new_home(folder, kind, {NAME: model}, responses_of)
+    where = {"PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": workers} | environment
+    return launch(folder, home, kind, where).result(may_fail=kind == "spread")
+
+
+def new_home(folder: Path, kind: str, models: Mapping[str, Path], responses_of: str | None = None) -> Path:
+    """An instance that has the models' digests, and another's responses if one is named."""
     from persona_assets.orchestration.home import Home
 
     home = Home(folder / f"home_{kind}")
     shutil.rmtree(home.root, ignore_errors=True)
     home.root.mkdir()
     shutil.copy(Path(__file__).parents[1] / "dagster_home" / "dagster.yaml", home.root)
-    home.registry.add(NAME, {"path": str(model.absolute())})
+    for name, path in models.items():
+        home.registry.add(name, {"path": str(path.absolute())})
     if responses_of:
         shutil.copytree(folder / f"home_{responses_of}" / "artefacts" / "generations", home.store.root / "generations")
-    if (digests := folder / f"digests_{model.name}.json").is_file():
-        shutil.copy(digests, home.root / "weights_digests.json")
-    caches = {
-        name: str(folder / "caches" / name.lower())
-        for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
-    }
-    where = {"DAGSTER_HOME": str(home.root), "PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": workers}
+    known = [folder / f"digests_{path.name}.json" for path in models.values()]
+    digests = [json.loads(file.read_text()) for file in known if file.is_file()]
+    (home.root / "weights_digests.json").write_text(json.dumps({key: each[key] for each in digests for key in each}))
+    return home.root
+
+
+def launch(folder: Path, home: Path, kind: str, environment: Mapping[str, str], name: str = NAME) -> "Launched":
+    """A process that measures the checkpoint `name` of the instance."""
     began = time.time()
     with (folder / f"{kind}.log").open("w") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.two_cards", "--measure"],
-            env=os.environ | caches | where | environment,
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.two_cards", "--measure", name],
+            env={**os.environ, **caches(folder), "DAGSTER_HOME": str(home), **environment},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            check=False,
         )
-    print(kind, done.stdout, flush=True)  # what is known so far, if the rest does not come
-    if done.returncode:
-        failed = (folder / f"{kind}.log").read_text()[-1500:]
-        if kind != "spread":
-            raise RuntimeError(f"{kind}: {failed}")
-        return {"failed": failed}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found | {"whole": found["finished"] - began}
+    return Launched(kind, process, began, folder / f"{kind}.log")
 
 
-def measure() -> None:
+def caches(folder: Path) -> dict[str, str]:
+    """Compiled code, kept from run to run."""
+    names = ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    return {name: str(folder / "caches" / name.lower()) for name in names}
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A process that measures."""
+
+    kind: str
+    process: "subprocess.Popen[str]"
+    began: float
+    log: Path
+
+    def result(self, may_fail: bool = False) -> dict[str, Any]:
+        """What it says when it is done, and the seconds from its launch until then."""
+        said, _ = self.process.communicate()
+        print(self.kind, said, flush=True)  # what is known so far, if the rest does not come
+        if self.process.returncode:
+            failed = self.log.read_text()[-1500:]
+            if may_fail:
+                return {"failed": failed}
+            raise RuntimeError(f"{self.kind}: {failed}")
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])
+        return found | {"whole": found["finished"] - self.began}
+
+
+def measure(name: str) -> None:
     """In the child: the heavy stages, and when each began and ended."""
     import dagster as dg
 
     from benchmarks.whole_run import force_lengths
     from persona_assets.definitions import build_definitions
+    from persona_assets.orchestration.heavy import key_range
     from persona_assets.orchestration.home import Home
     from persona_assets.orchestration.partitions import STUDY
     from persona_assets.orchestration.running import Run
@@ -148,13 +179,14 @@ def measure() -> None:
     processes.COMMAND[:] = [sys.executable, "-m", "benchmarks.two_cards", "--worker"]
     home = Home.of_environment()
     with dg.DagsterInstance.get() as instance:
-        run = Run(instance, build_definitions(STUDY, home), home, STUDY, NAME)
+        run = Run(instance, build_definitions(STUDY, home), home, STUDY, name)
         run.prepare()
         run.materialise_job("identify_checkpoint")
         run.materialise_job("measure_personas")
-        (last,) = instance.get_run_records(limit=1)
+        heavy = dg.RunsFilter(job_name="measure_personas", tags=key_range(STUDY, "generations", name))
+        (last,) = instance.get_run_records(heavy, limit=1)
         run.defs.resolve_job_def("compare_personas").execute_in_process(
-            instance=instance, partition_key=NAME, asset_selection=[dg.AssetKey(asset) for asset in LIGHT]
+            instance=instance, partition_key=name, asset_selection=[dg.AssetKey(asset) for asset in LIGHT]
         )
         finished = time.time()
         kinds = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS)
@@ -289,7 +321,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--study", default="published")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/two_cards"), help="85 GB of disk")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/two_cards.md"))
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--weights", help=argparse.SUPPRESS)
     found = parser.parse_args()
     if not (found.tokenizer or found.checkpoint or found.measure):
@@ -308,7 +340,7 @@ def start() -> None:
         return
     arguments = _arguments()
     if arguments.measure:
-        measure()
+        measure(arguments.measure)
     elif arguments.weights:
         write_weights(arguments.checkpoint, arguments.tokenizer, json.loads(arguments.weights))
     else:

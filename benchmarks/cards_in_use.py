@@ -1,0 +1,156 @@
+"""What docs/cards.md says of several cards, seen on two: a checkpoint on each, a worker killed, Ray's actors.
+
+    python -m benchmarks.cards_in_use --tokenizer DIR --folder /large/disk
+
+The published study's size with random weights, as in `benchmarks.two_cards`: on one card; then two checkpoints at once
+in one instance, whose runs take a card each; then, from the responses of the first run, JS and centroids by a worker a
+card, of which one is killed with SIGKILL when three personas are stored; and by Ray's actors, on a head that
+`deploy/ray/head.sh` starts. Whatever is made from the same is compared byte by byte with what one card made.
+
+Without cards, to see that it runs (Ray listens on all interfaces, so in a network namespace of its own):
+
+    unshare --net --map-root-user sh -c 'ip link set lo up &&
+        python -m benchmarks.cards_in_use --checkpoint DIR --study STUDY.yaml --out /tmp/cards.md'
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.two_cards import NAME, caches, differing, first_card, launch, new_home, run, take_digests, weights
+from benchmarks.whole_run import stored
+
+OTHER = "other"
+SCRIPTS = Path(__file__).parents[1] / "deploy" / "ray"
+HEAD = "127.0.0.1:6379"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    folder, cards = arguments.folder, bool(arguments.tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = arguments.checkpoint or weights(folder / "7b", arguments.tokenizer, {})
+    study, two = arguments.study, "cards" if cards else "2"
+    runs = {"one card": run(folder, "one", model, study, "1", first_card(cards))}
+    runs["one card, compiled code cached"] = run(folder, "cached", model, study, "1", first_card(cards))
+    each = a_checkpoint_on_each(folder, model, study)
+    runs |= {f"two checkpoints at once: {name}": found for name, found in each.items()}
+    runs["two cards, one worker killed"] = killed = with_a_worker_killed(folder, model, study, two)
+    runs["two cards, Ray's actors"] = run_by_ray(folder, model, study, cards)
+    write(arguments.out, folder, runs, str(killed["at"]))
+
+
+def a_checkpoint_on_each(folder: Path, model: Path, study: str) -> dict[str, dict[str, Any]]:
+    """Two runs of an instance that lets two steps of model work go, of checkpoints that differ in one tensor."""
+    other = other_weights(folder, model)
+    home = new_home(folder, "each", {NAME: model, OTHER: other})
+    settings = home / "dagster.yaml"
+    settings.write_text(settings.read_text().replace("default_limit: 1", "default_limit: 2"))
+    where = {"PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": "1"}
+    launched = {name: launch(folder, home, f"each_{name}", where, name) for name in (NAME, OTHER)}
+    return {name: each.result() for name, each in launched.items()}
+
+
+def other_weights(folder: Path, model: Path) -> Path:
+    """The same model with one tensor larger by half."""
+    from safetensors.torch import load_file, save_file
+
+    directory = folder / OTHER
+    if not directory.is_dir():
+        partial = folder / f"{OTHER}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        *same, last = sorted(model.glob("*.safetensors"))
+        for file in [*same, *(file for file in model.iterdir() if file.is_file() and file.suffix != ".safetensors")]:
+            shutil.copy(file, partial) if file.stat().st_size < 1 << 20 else os.link(file, partial / file.name)
+        tensors = load_file(last)
+        changed = min(tensors)
+        save_file(tensors | {changed: tensors[changed] * 1.5}, partial / last.name, {"format": "pt"})
+        partial.rename(directory)
+        take_digests(directory, folder / f"digests_{OTHER}.json")
+    return directory
+
+
+def with_a_worker_killed(folder: Path, model: Path, study: str, workers: str) -> dict[str, Any]:
+    home = new_home(folder, "killed", {NAME: model}, "one")
+    launched = launch(folder, home, "killed", {"PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": workers})
+    while launched.process.poll() is None and len(stored(home / "artefacts" / "logit_js")) < 3:
+        time.sleep(0.02)
+    if launched.process.poll() is None:
+        *_, last = [child for child in psutil.Process(launched.process.pid).children() if "--worker" in child.cmdline()]
+        last.kill()
+    at = len(stored(home / "artefacts" / "logit_js"))
+    return launched.result() | {"at": at}
+
+
+def run_by_ray(folder: Path, model: Path, study: str, cards: bool) -> dict[str, Any]:
+    """On a cluster of this host alone: Ray's own count of its cards, or two cores."""
+    resources = [] if cards else ["--num-cpus=2"]
+    environment = os.environ | caches(folder)
+    subprocess.run([SCRIPTS / "head.sh", HEAD.partition(":")[0], *resources], env=environment, check=True)
+    try:
+        return run(folder, "ray", model, study, "ray", {"RAY_ADDRESS": HEAD}, responses_of="one")
+    finally:
+        subprocess.run(["ray", "stop", "--force"], check=False)
+
+
+def write(out: Path, folder: Path, runs: dict[str, dict[str, Any]], at: str) -> None:
+    from benchmarks.reporting import heading, table
+
+    rows = [
+        {
+            "run": kind,
+            "launch to matrices (s)": f"{found['whole']:.1f}",
+            **{f"{stage} (s)": f"{seconds:.1f}" for stage, seconds in found["stages"].items()},
+            "scoring by worker (s)": ", ".join(
+                f"{worker}: {found['scoring'][worker]:.1f}" for worker in found["scoring"]
+            ),
+        }
+        for kind, found in runs.items()
+    ]
+    each = [found for kind, found in runs.items() if kind.startswith("two checkpoints")]
+    both = max(found["finished"] for found in each) - min(found["finished"] - found["whole"] for found in each)
+    text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.cards_in_use`, {heading()}\n\n{table(rows)}\n\n"
+    text += f"Two checkpoints at once: both done after {both:.1f} s, against twice "
+    text += f"{runs['one card, compiled code cached']['whole']:.1f} s one after the other.\n"
+    text += f"The worker was killed with {at} personas stored: "
+    text += f"{json.dumps(makers(folder / 'home_killed'))} personas by worker.\n\n"
+    text += "Artefacts with the same bytes as one card's:\n\n"
+    for kind in ("cached", "each", "killed", "ray"):
+        text += f"- {kind}: {differing(folder, 'one', kind)}\n"
+    print(text)
+    out.write_text(text, encoding="utf-8")
+
+
+def makers(home: Path) -> dict[str, int]:
+    """Worker → personas of `logit_js` that it made."""
+    from persona_assets.orchestration.home import Home
+
+    found: dict[str, int] = {}
+    for artefact in Home(home).store.all("logit_js"):
+        worker = artefact.measured.get("worker", "the run's process")
+        found[worker] = found.get(worker, 0) + 1
+    return found
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer and its chat template")
+    parser.add_argument("--checkpoint", type=Path, help="without cards: a model that is there")
+    parser.add_argument("--study", default="published")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/cards_in_use"), help="32 GB of disk")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cards_in_use.md"))
+    found = parser.parse_args()
+    if not (found.tokenizer or found.checkpoint):
+        parser.error("expected --tokenizer, or --checkpoint where there are no cards")
+    return found
+
+
+if __name__ == "__main__":
+    main(_arguments())
