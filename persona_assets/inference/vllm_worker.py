@@ -74,11 +74,12 @@ def serve() -> None:
 
 def meet_in(folder: str) -> None:
     """Has the engine meet itself in a file: TCP, as vLLM before 0.32 does it, listens on every interface."""
-    from vllm.v1.executor import uniproc_executor
+    from vllm.v1.executor import multiproc_executor, uniproc_executor
 
-    for name in ("get_distributed_init_method", "get_file_store_init_method"):
-        if hasattr(uniproc_executor, name):
-            setattr(uniproc_executor, name, lambda *_: f"file://{folder}/store")
+    for executor in (uniproc_executor, multiproc_executor):
+        for name in ("get_distributed_init_method", "get_file_store_init_method"):
+            if hasattr(executor, name):
+                setattr(executor, name, lambda *_: f"file://{folder}/store")
 
 
 def _output(output: Any) -> dict[str, Any]:
