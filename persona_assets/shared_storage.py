@@ -71,20 +71,22 @@ class SharedStorage:
         """
         if self.has(asset, fingerprint):
             return
-        system, _ = self._place
-        written = record.read_bytes()
-        folder = self._content(asset, json.loads(written)["sha256"])
+        folder = self._content(asset, json.loads(record.read_bytes())["sha256"])
         files = sorted(content.iterdir()) if content.is_dir() else [content]
         with self._explained("written to"):
             for file in files:
                 # A folder's own name tells it from a file.
                 inside = f"{content.name}/{file.name}" if content.is_dir() else file.name
-                system.makedirs(f"{folder}/{inside}".rpartition("/")[0], exist_ok=True)
-                system.put_file(str(file), f"{folder}/{inside}")
-            target = self._record(asset, fingerprint)
-            partial = f"{target}.{uuid.uuid4().hex[:8]}.partial"
-            system.pipe_file(partial, written)
-            system.mv(partial, target)
+                self._put(file, f"{folder}/{inside}", asset)
+            self._put(record, self._record(asset, fingerprint), asset)
+
+    def _put(self, file: Path, target: str, asset: str) -> None:
+        """Written beside and renamed: a folder would show a third host half a file that two write at once."""
+        system, root = self._place
+        partial = f"{root}/{asset}/{uuid.uuid4().hex}.partial"
+        system.makedirs(target.rpartition("/")[0], exist_ok=True)
+        system.put_file(str(file), partial)
+        system.mv(partial, target)
 
     def fetch(self, asset: str, fingerprint: str, into: Path) -> bool:
         """Copies an artefact from there into a store's folder of the asset, its record last; whether there was one.

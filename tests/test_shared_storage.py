@@ -141,6 +141,29 @@ def test_two_hosts_that_computed_the_same_at_once_leave_one_whole_artefact(
     assert one.get("a", first.fingerprint).read() == {"by": "one"}
 
 
+def test_a_host_that_dies_while_it_copies_leaves_half_a_file_under_no_name_of_an_artefact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a folder, where a file is seen as soon as it is begun; object storage shows whole ones only."""
+    url = f"file://{tmp_path}/shared"
+    one, other = (ArtefactStore(tmp_path / name / "artefacts", SharedStorage(url)) for name in ("one", "other"))
+    system = fsspec.url_to_fs(url)[0]
+
+    def dies(self: object, local: str, target: str) -> None:
+        Path(target).write_bytes(Path(local).read_bytes()[:10])
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(system), "put_file", dies)
+        put = one.put("centroids", MADE_FROM, files(), {})
+    (left,) = on(url)
+    assert left.endswith(".partial")
+    assert not other.has("centroids", put.fingerprint)
+    assert other.put("centroids", MADE_FROM, files(), {}).sha256 == put.sha256
+    third = ArtefactStore(tmp_path / "third" / "artefacts", SharedStorage(url))
+    assert third.get("centroids", put.fingerprint).intact()
+
+
 @pytest.mark.parametrize("name", ["../../../stolen", "/etc/passwd", "other.nc", 7])
 def test_a_record_leads_nowhere_but_to_its_own_content(
     host: Callable[[str], ArtefactStore], url: str, name: object

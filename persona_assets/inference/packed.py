@@ -147,8 +147,8 @@ class PackedScorer:
         """Tokens whose activations fit a third of the memory that is free."""
         layer = self._layers[0]
         widest = 3 * layer.gate_up.shape[0] + 2 * layer.qkv.shape[0] + 8 * layer.down.shape[0]
-        # A quarter was just enough on an H200 beside vLLM's engine, and in one run a little less: chunks of another size
-        # are other last bits.
+        # A quarter was just enough on an H200 beside vLLM's engine, and once a little less: chunks of another size are
+        # other last bits.
         fit = self.loaded.free_memory() // 3 // (widest * layer.down.itemsize)
         return int(max(256, min(TOKENS_AT_ONCE, fit)))
 
