@@ -94,7 +94,8 @@ def _time(plan: Plan) -> str:
     totals = {name: duration(sum(stage.seconds[name] for stage in plan.stages)) for name in names}
     rows.append(("in all", *(totals[name] if fits.get(name, True) else "does not fit" for name in names)))
     notes = ["Measured: the H200 at 7B parameters and two CPU cores at 135M. All else is scaled, not measured."]
-    notes.append("Loading weights is not counted on cards.")
+    first = MEASURED["first"].value
+    notes.append(f"On a card the first run takes {first:.0f} s more, to compile; loading weights is not counted.")
     if plan.shape.parameters < SMALL:
         notes.append("Below 1 G parameters a card waits for launches: its times here are too short.")
     return "\n".join((_table([("time", *names), *rows]), *notes))
