@@ -2,9 +2,9 @@
 
     python -m benchmarks.cards_in_use --tokenizer DIR --folder /large/disk
 
-The published study's size with random weights, as in `benchmarks.two_cards`: on one card; then two checkpoints at once
-in one instance, whose runs take a card each; then, from the responses of the first run, JS and centroids by a worker a
-card, of which one is killed with SIGKILL when three personas are stored; and by Ray's actors, on a head that
+The published study's size with random weights, as in `benchmarks.two_cards`: on one card, twice; then two checkpoints
+at once in one instance, whose runs take a card each; then, from the responses of the first run, JS and centroids by a
+worker a card, of which one is killed with SIGKILL when three personas are stored; and by Ray's actors, on a head that
 `deploy/ray/head.sh` starts. Whatever is made from the same is compared byte by byte with what one card made.
 
 Without cards, to see that it runs (Ray listens on all interfaces, so in a network namespace of its own):
@@ -16,7 +16,6 @@ Without cards, to see that it runs (Ray listens on all interfaces, so in a netwo
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import psutil
 
 from benchmarks.two_cards import NAME, caches, differing, first_card, launch, new_home, run, take_digests, weights
-from benchmarks.whole_run import stored
+from benchmarks.whole_run import other_weights, stored
 
 OTHER = "other"
 SCRIPTS = Path(__file__).parents[1] / "deploy" / "ray"
@@ -48,33 +47,16 @@ def main(arguments: argparse.Namespace) -> None:
 
 def a_checkpoint_on_each(folder: Path, model: Path, study: str) -> dict[str, dict[str, Any]]:
     """Two runs of an instance that lets two steps of model work go, of checkpoints that differ in one tensor."""
-    other = other_weights(folder, model)
+    other = folder / OTHER
+    if not other.is_dir():
+        other_weights(model, other)
+        take_digests(other, folder / f"digests_{OTHER}.json")
     home = new_home(folder, "each", {NAME: model, OTHER: other})
     settings = home / "dagster.yaml"
     settings.write_text(settings.read_text().replace("default_limit: 1", "default_limit: 2"))
     where = {"PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": "1"}
     launched = {name: launch(folder, home, f"each_{name}", where, name) for name in (NAME, OTHER)}
     return {name: each.result() for name, each in launched.items()}
-
-
-def other_weights(folder: Path, model: Path) -> Path:
-    """The same model with one tensor larger by half."""
-    from safetensors.torch import load_file, save_file
-
-    directory = folder / OTHER
-    if not directory.is_dir():
-        partial = folder / f"{OTHER}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        *same, last = sorted(model.glob("*.safetensors"))
-        for file in [*same, *(file for file in model.iterdir() if file.is_file() and file.suffix != ".safetensors")]:
-            shutil.copy(file, partial) if file.stat().st_size < 1 << 20 else os.link(file, partial / file.name)
-        tensors = load_file(last)
-        changed = min(tensors)
-        save_file(tensors | {changed: tensors[changed] * 1.5}, partial / last.name, {"format": "pt"})
-        partial.rename(directory)
-        take_digests(directory, folder / f"digests_{OTHER}.json")
-    return directory
 
 
 def with_a_worker_killed(folder: Path, model: Path, study: str, workers: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 
 Qwen2.5-7B's architecture with random weights and the published lengths, as in `benchmarks.whole_run`, through Dagster's
 graph: once to compile what is compiled, then on one card and on two, each in a process and an instance of its own,
-timed from its launch to the matrices, and the time is compared with what `persona-assets plan` says. vLLM writes other
-responses in every run where weights are random, so two cards also score the responses of the one-card run: that is what
+timed from its launch to the matrices, and the time is compared with what `persona-assets plan` says. Where weights are
+random vLLM may write other responses in the next run, so two cards also score those of the one-card run: that is what
 scoring is compared by, in time and byte by byte. Then Qwen2.5-32B's shape with `tensor_parallel: 2`, three personas and
 four questions. What goes wrong stands in the result. The weights' digests are taken beforehand, as when a checkpoint is
 registered.

@@ -50,7 +50,6 @@ def main() -> None:
 def prepare(folder: Path, tokenizer: Path) -> None:
     """Two checkpoints that differ in one file."""
     import torch
-    from safetensors.torch import load_file, save_file
 
     from benchmarks.published_size import random_model
 
@@ -62,9 +61,16 @@ def prepare(folder: Path, tokenizer: Path) -> None:
         shutil.copy(tokenizer / file, first)
     del loaded
     torch.cuda.empty_cache()
+    other_weights(first, second)
+
+
+def other_weights(first: Path, second: Path) -> None:
+    """The same model with one tensor larger by half; files that are the same are linked."""
+    from safetensors.torch import load_file, save_file
+
     second.mkdir()
     *same, last = sorted(first.glob("*.safetensors"))
-    for file in [*same, *(file for file in first.iterdir() if file.suffix != ".safetensors")]:
+    for file in [*same, *(file for file in first.iterdir() if file.is_file() and file.suffix != ".safetensors")]:
         os.link(file, second / file.name)
     tensors = load_file(last)
     name = min(tensors)
