@@ -107,7 +107,9 @@ def plan(
     response_tokens: Annotated[int | None, typer.Option(help="Mean tokens of a response, where it is known.")] = None,
     personas: Annotated[int | None, typer.Option(help="As if the study had so many personas.")] = None,
     questions: Annotated[int | None, typer.Option(help="As if it asked so many questions.")] = None,
-    cards: Annotated[int, typer.Option(help="Cards of one host, each with the whole model.")] = 1,
+    cards: Annotated[
+        int | None, typer.Option(help="Cards of one host, each with the whole model or its share of one.", min=1)
+    ] = None,
 ) -> None:
     """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
     from persona_assets import model_shape, planning, planning_sizes, planning_text

@@ -96,6 +96,10 @@ class _Sizes:
     response: float
     given: int | None
 
+    def split(self, machine: Machine) -> int:
+        """By what vLLM is faster where cards share a model: it splits every matrix. All else uses a card at a time."""
+        return self.study.inference.tensor_parallel if machine.gib else 1
+
     @property
     def responses(self) -> int:
         return len(self.study.generating) * len(self.study.questions)
@@ -122,17 +126,22 @@ def reply_length(limit: int, given: int | None = None) -> float:
     return min(limit, given or max(REACHED, limit * MEASURED["share"].value))
 
 
-def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: int = 1) -> Plan:
+def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: int | None = None) -> Plan:
     """What `study` costs with a model of this shape; `response_tokens` is the mean response, if it is known.
 
-    On several cards each has the whole model and takes one persona after another.
+    On several cards each has the whole model, or as many share one as `inference.tensor_parallel` says, and takes one
+    persona after another; without `cards` there is one model.
 
     Raises:
         StudyError: nothing is run (an imported study), a layer that the model lacks, responses longer than the study
-            allows, or no card.
+            allows, or too few cards.
     """
-    if cards < 1:
-        raise StudyError(f"study {study.name}: cards: found {cards}; expected at least 1")
+    over = study.inference.tensor_parallel
+    cards = over if cards is None else cards
+    if cards < over:
+        least = f"{over}, which is inference.tensor_parallel" if over > 1 else "1"
+        raise StudyError(f"study {study.name}: cards: found {cards}; expected at least {least}")
+    places = cards // over
     if study.decoding is None or study.imported:
         raise StudyError(f"study {study.name}: imported: found true; expected a study that a model is run for")
     limit = study.decoding.max_new_tokens
@@ -147,31 +156,31 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
     sizes = _Sizes(study, shape, prompt, reply_length(limit, response_tokens), response_tokens)
     scorers, questions, width = len(study.scoring), len(study.questions), _width(study)
     memory = [
-        generation_need(shape, sizes.responses, prompt, limit, width),
-        scoring_need(shape, scorers, questions, prompt, limit, width),
+        generation_need(shape, sizes.responses, prompt, limit, width).over(over, working=over),
+        scoring_need(shape, scorers, questions, prompt, limit, width).over(over),
     ]
     generators, writing = len(study.generating), _generations(sizes)
     by_transformers = study.inference.engine == "transformers"  # vLLM writes all responses on one card, docs/cards.md
-    stages = [_starting(study), _shared(writing, generators, cards) if by_transformers else writing]
-    stages += [_shared(_logit_js(sizes), generators, cards), _shared(_centroids(sizes), len(study.personas), cards)]
+    stages = [_starting(study), _shared(writing, generators, places) if by_transformers else writing]
+    stages += [_shared(_logit_js(sizes), generators, places), _shared(_centroids(sizes), len(study.personas), places)]
     storage = {
         "generations": 10 * sizes.responses * sizes.response,  # token ids and text
         "logit_js": sizes.responses * (12 * scorers * limit + 16 * scorers**2),
         "centroids": 4 * layers * len(study.personas) * (questions + 1) * shape.hidden,
     }
     if study.sources and study.marker:
-        memory.append(training_need(shape, study.marker, prompt, width))
+        memory.append(training_need(shape, study.marker, prompt, width).over(over))
         by_source = [_training_replies(sizes, study.marker), _marker_adapter(sizes, study.marker, memory[-1])]
         by_source.append(_marker_rates(sizes, study.marker))
-        stages += [_shared(stage, len(study.sources), cards) for stage in by_source]
+        stages += [_shared(stage, len(study.sources), places) for stage in by_source]
         storage["marker_adapter"] = 4 * len(study.sources) * lora_parameters(shape, study.marker)
         storage["marker_rates"] = 10 * stages[-1].generated  # texts; those without an adapter stand beside every source
     return Plan(study, shape, cards, sizes.response, prompt, tuple(stages), tuple(memory), storage)
 
 
-def _shared(stage: Stage, partitions: int, cards: int) -> Stage:
-    """The stage with its partitions handed out to the cards: the fullest card has ⌈partitions / cards⌉ of them."""
-    share = ceil(partitions / cards) / partitions
+def _shared(stage: Stage, partitions: int, places: int) -> Stage:
+    """The stage with its partitions handed out: the place that has most has ⌈partitions / places⌉ of them."""
+    share = ceil(partitions / places) / partitions
     return replace(stage, seconds=_on_each(lambda m: stage.seconds[m.name] * (share if m.gib else 1)))
 
 
@@ -188,7 +197,7 @@ def _generations(sizes: _Sizes) -> Stage:
         if sizes.study.inference.engine == "transformers":
             rate = machine.sample if machine.gib else machine.decode
         else:
-            rate = machine.decode * min(1, sizes.responses / machine.rows)
+            rate = machine.decode * min(1, sizes.responses / machine.rows) * sizes.split(machine)
         return generated * sizes.shape.parameters / rate + prefill / machine.score
 
     flops = sizes.written(sizes.responses, sizes.response)
@@ -204,8 +213,13 @@ def _logit_js(sizes: _Sizes) -> Stage:
     flops += passes * shape.forward_flops(sizes.response, sizes.prompt)
     entries = positions * shape.vocabulary * sizes.pairs
     share = MEASURED["fixed_order"].value if sizes.study.deterministic else 1.0
-    seconds = _on_each(lambda m: flops / m.score / share + entries * m.pair)
-    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, seconds)
+    spread = MEASURED["spread"].value / MEASURED["score"].value  # the general way, not packed sequences
+
+    def seconds(machine: Machine) -> float:
+        rate = machine.score * share * (spread if sizes.split(machine) > 1 else 1)
+        return flops / rate + entries * machine.pair
+
+    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, _on_each(seconds))
 
 
 def _centroids(sizes: _Sizes) -> Stage:
@@ -251,9 +265,12 @@ def _marker_rates(sizes: _Sizes, recipe: Recipe) -> Stage:
 def _sampled(name: str, sizes: _Sizes, replies: int, limit: int) -> Stage:
     length = reply_length(limit, sizes.given)
     generated, parameters = replies * length, sizes.shape.parameters
-    by_vllm = sizes.study.inference.engine != "transformers"
-    seconds = _on_each(lambda m: generated * parameters / (m.vllm_sample if by_vllm else m.sample))
-    return Stage(name, replies, replies * sizes.prompt, generated, 0, sizes.written(replies, length), seconds)
+
+    def seconds(machine: Machine) -> float:
+        by_vllm = sizes.study.inference.engine != "transformers"
+        return generated * parameters / (machine.vllm_sample * sizes.split(machine) if by_vllm else machine.sample)
+
+    return Stage(name, replies, replies * sizes.prompt, generated, 0, sizes.written(replies, length), _on_each(seconds))
 
 
 def _on_each(seconds: Callable[[Machine], float]) -> dict[str, float]:

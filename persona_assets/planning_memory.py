@@ -4,7 +4,7 @@ Peaks at Qwen2.5-7B's shape on an H200, which tests hold these formulas to: scor
 scoring.md), training `marker_only` 102.0 GiB with activations kept and 21.2 with them recomputed (marker_training.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from persona_assets.model_shape import Shape
 from persona_assets.recipe import Recipe
@@ -31,6 +31,11 @@ class Need:
     working: int
     least: int
     words: tuple[str, str, str] = ("fits", "tight", "no")
+
+    def over(self, cards: int, working: int = 1) -> "Need":
+        """Of each of the cards that one model is spread over, where what stands beside its weights is on `working`."""
+        divided = {"working": self.working // working, "least": self.least // working}
+        return replace(self, weights=self.weights // cards, **divided)
 
     def on(self, usable: float) -> str:
         """The word for a card of which so many bytes may be used."""

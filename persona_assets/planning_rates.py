@@ -19,6 +19,7 @@ MEASURED = {
     "score": Fact(605e12, "scoring, FLOP/s beside JS (14.5 PFLOP in 24.7 s; 586e12 with it)", "scoring.md"),
     "pair": Fact(1.06e-12, "JS and both KLs, seconds a pair, position and vocabulary entry", "js.md"),
     "fixed_order": Fact(24.7 / 36.2, "scoring with `deterministic: true`, as a share of that", "scoring.md"),
+    "spread": Fact(285e12, "scoring over two cards, FLOP/s (5,487 tokens of 32B in 1.25 s)", "two_cards.md"),
     "read": Fact(311e12, "hidden states, FLOP/s (220 prompts in 0.36 s)", "scoring.md"),
     "decode": Fact(91_611 / 4.25, "vLLM, tokens/s in 220 rows (91,611 in 4.25 s)", "whole_run_h200.md"),
     "vllm_sample": Fact(23_490, "vLLM, sampling in 1,110 rows, tokens/s", "marker_training.md"),

@@ -33,13 +33,17 @@ def _heading(plan: Plan, given: bool) -> str:
             f"{shape.hidden}, vocabulary {shape.vocabulary:,}",
             f"responses  {plan.response:.0f} of at most {limit} tokens on average: {whence}",
             f"prompts    {plan.prompt:.0f} tokens on average, estimated from their characters",
-            *(
-                [f"cards      {plan.cards}, each with the whole model; personas are handed out to them"]
-                * (plan.cards > 1)
-            ),
+            *([_cards(plan)] * (plan.cards > 1)),
             "Nothing was loaded and nothing started.",
         )
     )
+
+
+def _cards(plan: Plan) -> str:
+    over = plan.study.inference.tensor_parallel
+    copies = plan.cards // over
+    each = "each with the whole model" if over == 1 else f"every {over} with one model (inference.tensor_parallel)"
+    return f"cards      {plan.cards}, {each}" + ("; personas are handed out to them" if copies > 1 else "")
 
 
 def _design(study: Study) -> str:
@@ -79,6 +83,8 @@ def _memory(plan: Plan) -> str:
     share = (
         f"Of {plan.study.inference.memory_share:.0%} of a card. tight: fits with fewer rows or smaller chunks, slower"
     )
+    if (over := plan.study.inference.tensor_parallel) > 1:
+        share += f".\nOf each of {over} cards: weights are spread over them; beside them stands at most what is said"
     note = f"{share}." + ("\nkept, recomputed: training's activations." if len(rows) > 2 else "")
     cpu = plan.cpu_scoring
     return (

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,30 @@ def test_partitions_are_handed_out_to_the_cards_and_a_cpu_stays_one(published: P
     assert [each.flops for each in two.stages] == [each.flops for each in published.stages]
     with pytest.raises(StudyError, match=r"published: cards: found 0; expected at least 1"):
         plan(load_study("published"), QWEN_7B, cards=0)
+
+
+def test_a_model_that_two_cards_share_is_planned_as_it_was_measured() -> None:
+    """Qwen2.5-32B's shape on two H200s, three personas and four questions: benchmarks/results/two_cards.md."""
+    shape = replace(QWEN_7B, hidden=5120, layers=64, heads=40, kv_heads=8, intermediate=27648)
+    few = resized(load_study("published").model_copy(update={"sources": (), "marker": None}), personas=3, questions=4)
+    spread = few.model_copy(update={"inference": few.inference.model_copy(update={"tensor_parallel": 2})})
+    one, two, four = plan(few, shape), plan(spread, shape), plan(spread, shape, cards=4)
+    assert (one.cards, two.cards) == (1, 2)
+    for alone, shared in zip(one.memory, two.memory, strict=True):
+        assert shared.weights == pytest.approx(alone.weights / 2)
+        assert alone.on(40e9) == "no"
+        assert shared.on(40e9) == "fits"
+
+    def seconds(planned: Plan, *names: str) -> float:
+        return sum(stage(planned, name).seconds[H200.name] for name in names)
+
+    assert seconds(two, "starting", "generations", "logit_js", "centroids") == pytest.approx(71.5, rel=0.2)
+    assert seconds(two, "logit_js") == pytest.approx(3 * 1.25, rel=0.2)  # the first persona's kernels warmed up
+    assert seconds(two, "generations") < 0.6 * seconds(one, "generations")
+    assert seconds(four, "logit_js") == pytest.approx(seconds(two, "logit_js") * 2 / 3)  # two copies, three personas
+    assert stage(two, "logit_js").seconds[CPU.name] == stage(one, "logit_js").seconds[CPU.name]
+    with pytest.raises(StudyError, match=r"cards: found 1; expected at least 2, which is inference.tensor_parallel"):
+        plan(spread, shape, cards=1)
 
 
 def test_a_study_is_planned_at_other_sizes() -> None:
