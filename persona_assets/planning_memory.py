@@ -34,8 +34,9 @@ class Need:
 
     def over(self, cards: int, working: int = 1) -> "Need":
         """Of each of the cards that one model is spread over, where what stands beside its weights is on `working`."""
-        divided = {"working": self.working // working, "least": self.least // working}
-        return replace(self, weights=self.weights // cards, **divided)
+        return replace(
+            self, weights=self.weights // cards, working=self.working // working, least=self.least // working
+        )
 
     def on(self, usable: float) -> str:
         """The word for a card of which so many bytes may be used."""
