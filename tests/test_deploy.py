@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from kubernetes_validate import ValidationError, validate
@@ -98,6 +99,9 @@ def test_the_batch_script_measures_one_after_another_and_names_what_failed(
 def test_the_batch_script_asks_to_be_put_back(repository: Path, commands: Path, tmp_path: Path) -> None:
     job, said = started(repository, commands, "long", "never"), tmp_path / "said"
     while not said.exists() or not said.read_text().endswith("\n"):
+        time.sleep(0.05)
+    # A signal that comes between the start of the background job and bash's `wait` is seen when that ends.
+    while psutil.Process(job.pid).status() != psutil.STATUS_SLEEPING:
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=30) == 0

@@ -5,6 +5,7 @@ of their four seconds. So assets and orchestration take `inference`, `metrics`, 
 here and name what they use as `metrics.divergence_matrix`: a name that is imported from a room loads it.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +20,17 @@ else:
         with PyTorch, four seconds of every run.
         """
 
-        def __init__(self, name: str) -> None:
-            self._name = name
+        def __init__(self, load: Callable[[], Any]) -> None:
+            self._load = load
 
         def __getattr__(self, attribute: str) -> Any:
             if attribute.startswith("__"):  # what inspectors ask everything for
                 raise AttributeError(attribute)
-            return getattr(import_module(self._name), attribute)
+            return getattr(self._load(), attribute)
 
-    inference = _Room("persona_assets.inference")
-    metrics = _Room("persona_assets.metrics")
-    presentation = _Room("persona_assets.presentation")
-    statistics = _Room("persona_assets.statistics")
+    inference = _Room(lambda: import_module("persona_assets.inference"))
+    metrics = _Room(lambda: import_module("persona_assets.metrics"))
+    presentation = _Room(lambda: import_module("persona_assets.presentation"))
+    statistics = _Room(lambda: import_module("persona_assets.statistics"))
 
 __all__ = ["inference", "metrics", "presentation", "statistics"]

@@ -1,4 +1,4 @@
-"""What a bad input may cost: a second of processor time, 200 MB of memory, and no waiting.
+"""What a bad input may cost: three seconds of processor time (one, where it is fast), 200 MB of memory, no waiting.
 
 A chat template is rendered by another process, which has its own limits (`persona_assets.inference.templates`).
 """
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-SECONDS, MEGABYTES, LONGEST_MESSAGE = 1.0, 200, 4000
+SECONDS, MEGABYTES, LONGEST_MESSAGE = 3.0, 200, 4000
 _PATIENCE = 20  # of the clock: tests run beside others
 
 
 @contextmanager
 def within_limits() -> Iterator[None]:
-    """Fails where the block takes more than a second of this process' time, or 200 MB of its memory."""
+    """Fails where the block takes more than three seconds of this process' time, or 200 MB of its memory."""
 
     def waited(number: int, frame: FrameType | None) -> None:
         raise AssertionError(f"did not come back within {_PATIENCE} s")

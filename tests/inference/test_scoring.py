@@ -40,6 +40,10 @@ def scored(scorer: PrefixScorer, prompts: Sequence[Sequence[int]], response: Seq
     return torch.cat(pieces, dim=1)
 
 
+# Of logits up to 15 in float32: 8e-5 on one processor, 1.4e-4 on another, whose products add in another order.
+ROUNDING = 3e-4
+
+
 def largest_gap(found: Tensor, expected: Tensor) -> float:
     assert found.shape == expected.shape
     return float((found - expected).abs().max())
@@ -51,7 +55,7 @@ def test_scores_equal_plain_teacher_forcing(
     found = scored(PrefixScorer(embedded), prompts, response)
     assert found.shape == (3, 8, embedded.model.config.vocab_size)
     assert found.dtype == torch.float32
-    assert largest_gap(found, plain(embedded, prompts, response)) <= 1e-4
+    assert largest_gap(found, plain(embedded, prompts, response)) <= ROUNDING
 
 
 def test_responses_come_in_order(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
@@ -85,7 +89,7 @@ def test_a_response_fed_in_pieces_is_scored_the_same(
     (pieces,) = (list(each) for each in scorer.logits([Scored(prompts, response)]))
     assert scorer.plan["positions_at_once"] == 3
     assert [piece.shape[1] for piece in pieces] == [3, 3, 2]
-    assert largest_gap(torch.cat(pieces, dim=1), whole) <= 1e-4
+    assert largest_gap(torch.cat(pieces, dim=1), whole) <= ROUNDING
 
 
 def test_a_kept_prefix_is_not_altered_by_use(
@@ -114,7 +118,7 @@ def test_scores_the_ids_that_were_generated(embedded: LoadedModel, prompts: list
     spelled = [tokenizer(letter)["input_ids"][0] for letter in "stress"]
     assert tokenizer(tokenizer.decode(spelled))["input_ids"] != spelled  # re-tokenised, it would be other ids
     found = scored(PrefixScorer(embedded), prompts, spelled)
-    assert largest_gap(found, plain(embedded, prompts, spelled)) <= 1e-4
+    assert largest_gap(found, plain(embedded, prompts, spelled)) <= ROUNDING
 
 
 def test_every_scorer_gives_its_own_distribution(
@@ -122,7 +126,7 @@ def test_every_scorer_gives_its_own_distribution(
 ) -> None:
     found = scored(PrefixScorer(embedded), prompts, response)
     assert largest_gap(found[1], found[0]) > 0.1
-    assert largest_gap(scored(PrefixScorer(embedded), prompts[::-1], response), found.flip(0)) <= 1e-4
+    assert largest_gap(scored(PrefixScorer(embedded), prompts[::-1], response), found.flip(0)) <= ROUNDING
 
 
 @pytest.mark.parametrize("lengths", [(1, 1), (1, 7)], ids=["no prefix", "one without prefix"])
@@ -131,11 +135,11 @@ def test_a_prompt_of_one_token_has_no_prefix(
 ) -> None:
     short = [prompt[:length] for prompt, length in zip(prompts, lengths, strict=False)]
     found = scored(PrefixScorer(embedded), short, response)
-    assert largest_gap(found, plain(embedded, short, response)) <= 1e-4
+    assert largest_gap(found, plain(embedded, short, response)) <= ROUNDING
 
 
 def test_a_response_of_one_token_is_scored_at_the_prompts_end(embedded: LoadedModel, prompts: list[list[int]]) -> None:
-    assert largest_gap(scored(PrefixScorer(embedded), prompts, [2]), plain(embedded, prompts, [2])) <= 1e-4
+    assert largest_gap(scored(PrefixScorer(embedded), prompts, [2]), plain(embedded, prompts, [2])) <= ROUNDING
 
 
 def test_an_empty_response_is_refused(embedded: LoadedModel, prompts: list[list[int]]) -> None:

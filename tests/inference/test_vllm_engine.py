@@ -161,8 +161,8 @@ def test_its_process_ends_with_its_orders_whatever_threads_are_left(tmp_path: Pa
     for name in ("vllm", "vllm/model_executor", "vllm/model_executor/models", "vllm/v1", "vllm/v1/executor"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
-    (tmp_path / "vllm/model_executor/models/registry.py").touch()
-    (tmp_path / "vllm/v1/executor/uniproc_executor.py").touch()
+    for name in ("model_executor/models/registry", "v1/executor/uniproc_executor", "v1/executor/multiproc_executor"):
+        (tmp_path / "vllm" / f"{name}.py").touch()
     (tmp_path / "vllm" / "__init__.py").write_text(
         "import threading, time\n"
         "class SamplingParams: pass\n"
