@@ -22,11 +22,19 @@ def claim_run(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks runs whose process on this host is gone as failed and frees their slots; returns their ids."""
+    """Marks runs whose process on this host is gone as failed and frees their slots; returns their ids.
+
+    Frees the slots of ended runs as well: one whose database went away for a while may have said that it failed and not
+    have given its slot back, and the next run would wait for it for ever.
+    """
     dead = dead_runs(instance)
     for run in dead:
         instance.report_run_failed(run, "its process was killed; what it had finished is kept")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    storage = instance.event_log_storage
+    for run_id in storage.get_concurrency_run_ids():
+        held_by = instance.get_run_by_id(run_id)
+        if held_by is None or held_by.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
     return [run.run_id for run in dead]
 
 

@@ -42,6 +42,22 @@ def test_a_run_of_a_killed_process_is_failed_and_gives_its_slot_back(instance):
     assert release_dead_runs(instance) == []
 
 
+def test_an_ended_run_that_kept_its_slot_gives_it_back(instance):
+    """As where the database was away when the slot should have been given back, and there again when the run failed."""
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 1)
+    ended, under_way = started(instance), started(instance)
+    for run_id in (ended, under_way):
+        claim_run(instance, run_id)
+    assert storage.claim_concurrency_slot("gpu", ended, "step").is_claimed
+    assert not storage.claim_concurrency_slot("gpu", under_way, "step").is_claimed
+    assert release_dead_runs(instance) == []
+    assert not storage.claim_concurrency_slot("gpu", under_way, "step").is_claimed
+    instance.report_run_failed(instance.get_run_by_id(ended))
+    assert release_dead_runs(instance) == []
+    assert storage.claim_concurrency_slot("gpu", under_way, "step").is_claimed
+
+
 def test_a_zombie_counts_as_dead(instance):
     child = subprocess.Popen([sys.executable, "-c", ""])
     process = f"{child.pid}@{psutil.Process(child.pid).create_time():.2f}"
