@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import atexit
 import json
 import shutil
+import signal
 from itertools import combinations
 
 import numpy as np
@@ -26,6 +27,10 @@ from tests.tiny_model import write_tiny_model
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # the card's kernels run on the CPU then, slowly
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of whatever a shell starts in the background
+    # Dagster gives SIGTERM what SIGINT has: it would be ignored too, and by every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 atexit.register(shutil.rmtree, os.environ["DAGSTER_HOME"], ignore_errors=True)
 
