@@ -23,8 +23,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.two_cards import NAME, caches, differing, first_card, launch, new_home, run, take_digests, weights
-from benchmarks.whole_run import other_weights, stored
+from benchmarks.two_cards import NAME, differing, first_card, launch, new_home, run, take_digests, weights
+from benchmarks.whole_run import caches, other_weights, stored
 
 OTHER = "other"
 SCRIPTS = Path(__file__).parents[1] / "deploy" / "ray"

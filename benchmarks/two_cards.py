@@ -123,6 +123,8 @@ def new_home(folder: Path, kind: str, models: Mapping[str, Path], responses_of: 
 
 def launch(folder: Path, home: Path, kind: str, environment: Mapping[str, str], name: str = NAME) -> "Launched":
     """A process that measures the checkpoint `name` of the instance."""
+    from benchmarks.whole_run import caches
+
     began = time.time()
     with (folder / f"{kind}.log").open("w") as log:
         process = subprocess.Popen(
@@ -133,12 +135,6 @@ def launch(folder: Path, home: Path, kind: str, environment: Mapping[str, str], 
             text=True,
         )
     return Launched(kind, process, began, folder / f"{kind}.log")
-
-
-def caches(folder: Path) -> dict[str, str]:
-    """Compiled code, kept from run to run."""
-    names = ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
-    return {name: str(folder / "caches" / name.lower()) for name in names}
 
 
 @dataclass(frozen=True)

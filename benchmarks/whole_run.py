@@ -127,14 +127,16 @@ def stored(folder: Path) -> list[Path]:
     return list(folder.glob("*.json")) if folder.is_dir() else []
 
 
+def caches(folder: Path) -> dict[str, str]:
+    """Compiled code, kept from run to run."""
+    names = ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    return {name: str(folder / "caches" / name.lower()) for name in names}
+
+
 @contextmanager
 def launched(folder: Path, kind: str, checkpoints: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    caches = {
-        name: str(folder / "caches" / name.lower())
-        for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
-    }
     command = [sys.executable, "-m", "benchmarks.whole_run", "--measure", kind, "--checkpoints", ",".join(checkpoints)]
-    environment = {"DAGSTER_HOME": str(folder / f"home_{kind}"), "PERSONA_ASSETS_STUDY": "published", **caches}
+    environment = {"DAGSTER_HOME": str(folder / f"home_{kind}"), "PERSONA_ASSETS_STUDY": "published", **caches(folder)}
     with (folder / f"{kind}.log").open("a") as log:
         process = subprocess.Popen(
             [*command, "--began", str(time.time())],

@@ -108,7 +108,7 @@ def plan(
     personas: Annotated[int | None, typer.Option(help="As if the study had so many personas.")] = None,
     questions: Annotated[int | None, typer.Option(help="As if it asked so many questions.")] = None,
     cards: Annotated[
-        int | None, typer.Option(help="Cards of one host, each with the whole model or its share of one.", min=1)
+        int | None, typer.Option(help="Cards of one host, each with the whole model or its share of one.")
     ] = None,
 ) -> None:
     """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
