@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.reporting import heading, table
-from persona_assets.digest import digest_of_path
+from persona_assets.files.digest import digest_of_path
 from persona_assets.inference.embedded_model import ensure_embedded_model
 from persona_assets.orchestration.home import Home
 

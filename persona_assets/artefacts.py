@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from persona_assets.claims import claimed
-from persona_assets.digest import digest_of, digest_of_path
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
+from persona_assets.files.digest import digest_of, digest_of_path
 from persona_assets.shared_storage import SharedStorage, SharedStorageError
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
-from persona_assets.reading import shown
+from persona_assets.files.reading import shown
 from persona_assets.registry import COMMIT
 from persona_assets.watched import Watch
 

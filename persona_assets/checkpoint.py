@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from persona_assets.checkpoint_files import SAFE_FILES, CheckpointError, adapter_files, model_files
-from persona_assets.digest import digest_of, digest_of_file
-from persona_assets.discretion import discreet, keep_hub_discreet
-from persona_assets.files import written_whole
-from persona_assets.reading import shown
+from persona_assets.files.atomic import written_whole
+from persona_assets.files.digest import digest_of, digest_of_file
+from persona_assets.files.reading import shown
+from persona_assets.files.redaction import discreet, keep_hub_discreet
 
 __all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]
 

@@ -6,8 +6,8 @@ Weights are opened for their headers only, never read.
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from persona_assets import own_files
-from persona_assets.reading import (
+from persona_assets.files.atomic import own_files
+from persona_assets.files.reading import (
     LARGEST_JSON,
     MIB,
     UnreadableError,
@@ -16,7 +16,7 @@ from persona_assets.reading import (
     read_text,
     shown,
 )
-from persona_assets.safetensors_files import Header, read_header
+from persona_assets.files.safetensors_files import Header, read_header
 
 SAFE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model*.bin", "model*.bin", "model*.pt", "consolidated*.pt*", "*.ckpt")

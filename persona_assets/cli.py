@@ -12,7 +12,7 @@ import typer
 from persona_assets.arrivals import arrivals_in
 from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
-from persona_assets.discretion import discreet, print_traceback
+from persona_assets.files.redaction import discreet, print_traceback
 from persona_assets.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from persona_assets.checkpoint import CheckpointError
 from persona_assets.checkpoint_files import VOCABULARY_FILES
-from persona_assets.discretion import discreet, keep_hub_discreet
+from persona_assets.files.redaction import discreet, keep_hub_discreet
 
 SECONDS = 10.0
 SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")

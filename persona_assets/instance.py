@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from persona_assets.claims import claimed
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
 
 # Also `dagster_home/dagster.yaml` of the repository; a test holds the two equal.
 SETTINGS = Path(__file__).with_name("dagster.yaml")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
 
 
 class Memory:

@@ -9,8 +9,8 @@ from typing import Any
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.checkpoint_files import LARGEST_SIZE, json_object
-from persona_assets.discretion import discreet, keep_hub_discreet
-from persona_assets.reading import shown
+from persona_assets.files.reading import shown
+from persona_assets.files.redaction import discreet, keep_hub_discreet
 from persona_assets.registry import Registry
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")

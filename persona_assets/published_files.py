@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from persona_assets import reading
-from persona_assets.reading import LARGEST_JSON, UnreadableError, named, shown
+from persona_assets.files.atomic import reading
+from persona_assets.files.reading import LARGEST_JSON, UnreadableError, named, shown
 
 Floats = NDArray[np.float64]
 

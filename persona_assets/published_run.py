@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets.digest import digest_of, digest_of_path
+from persona_assets.files.digest import digest_of, digest_of_path
+from persona_assets.files.reading import LARGEST_JSON, named, shown
 from persona_assets.published_files import (
     Floats,
     PublishedRunError,
@@ -42,7 +43,6 @@ from persona_assets.published_files import (
     read_json,
     same_names,
 )
-from persona_assets.reading import LARGEST_JSON, named, shown
 
 # A published mean was taken in float64 and written in full; a published cosine came out of float32.
 MEAN_TOLERANCE, COSINE_TOLERANCE = 1e-9, 1e-5

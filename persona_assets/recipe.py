@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from persona_assets.digest import digest_of
-from persona_assets.reading import shown
+from persona_assets.files.digest import digest_of
+from persona_assets.files.reading import shown
+from persona_assets.files.yaml_files import read_yaml
 from persona_assets.settings import Count, Seed, Strict
-from persona_assets.yaml_files import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]

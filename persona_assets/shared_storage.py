@@ -19,9 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from persona_assets.digest import digest_of_path
-from persona_assets.discretion import discreet
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
+from persona_assets.files.digest import digest_of_path
+from persona_assets.files.redaction import discreet
 
 # fsspec's address of it: s3://bucket/folder (with the extra s3), file:///mounted/folder, …
 VARIABLE = "PERSONA_ASSETS_SHARED"

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from persona_assets.design import Design, Drawn, design_fault
-from persona_assets.reading import shown
+from persona_assets.files.reading import shown
 from persona_assets.recipe import Recipe, with_defaults
 from persona_assets.settings import Bootstrap, Decoding, Inference, Statistics, Strict
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from persona_assets.reading import named, shown
+from persona_assets.files.reading import named, shown
+from persona_assets.files.yaml_files import describe_errors, read_yaml
 from persona_assets.study import NAME, Study, StudyError
-from persona_assets.yaml_files import describe_errors, read_yaml
 
 ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
 DEFAULT_STUDY = "embedded"

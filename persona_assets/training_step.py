@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from persona_assets.reading import UnreadableError, read_json
+from persona_assets.files.reading import UnreadableError, read_json
 
 NUMBERED = re.compile(r"checkpoint-([0-9]{1,15})")
 

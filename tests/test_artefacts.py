@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 
 MADE_FROM = {"weights": "abc", "prompt": "You are a pirate; ahoy ☠", "layers": [1, 2]}
 

@@ -12,7 +12,7 @@ MAKE = """
 import sys, time
 from pathlib import Path
 from persona_assets.artefacts import ArtefactStore
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 
 store, name = ArtefactStore(Path(sys.argv[1])), sys.argv[2]
 for number in range(5):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_killed_writer_leaves_the_old_content(tmp_path: Path, repository: Path
     write = "path.write_text" if kind == "file" else "(path.mkdir(exist_ok=True), (path / 'content').write_text)[1]"
     program = f"""
 from pathlib import Path
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
 target = Path({str(target)!r})
 with written_whole(target) as path:
     {write}("old")

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 from persona_assets.orchestration.groups import ANALYSIS_TEAM, PRESENTATION
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.origins import origins, runs_markdown

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from persona_assets.checkpoint import CheckpointError
+from persona_assets.files.reading import shortened, shown
 from persona_assets.inference.templates import render
-from persona_assets.reading import shortened, shown
 
 # Stands where a text goes while the template is looked at; no template contains it.
 _PLACEHOLDER = "\u2063placeholder\u2063"

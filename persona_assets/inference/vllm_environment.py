@@ -7,7 +7,7 @@ on is loopback.
 import re
 from collections.abc import Mapping
 
-from persona_assets.discretion import SECRET_NAME
+from persona_assets.files.redaction import SECRET_NAME
 
 # What a person may set otherwise.
 _DEFAULTS = {

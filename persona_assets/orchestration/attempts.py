@@ -9,7 +9,7 @@ from typing import Literal
 
 import dagster as dg
 
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 from persona_assets.study import Study
 
 MEASURE = "measure_checkpoint"

@@ -13,7 +13,7 @@ import dagster as dg
 
 from persona_assets.artefacts import Artefact
 from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 from persona_assets.orchestration import contents
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home

@@ -20,7 +20,9 @@ import yaml
 from pydantic import ValidationError
 
 from persona_assets.artefacts import Artefact, Value
-from persona_assets.files import written_whole
+from persona_assets.files.atomic import written_whole
+from persona_assets.files.reading import named, shown
+from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import found, record
 from persona_assets.orchestration.history import DATA_VERSION, latest_fingerprints
@@ -31,10 +33,8 @@ from persona_assets.orchestration.provenance import HEAVY, study_part
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
-from persona_assets.reading import named, shown
 from persona_assets.study import Study, checked_name
 from persona_assets.study_files import load_study, study_path
-from persona_assets.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
 
 # Raise it when the same files give other artefacts.
 READER_VERSION = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.discretion import discreet
+from persona_assets.files.redaction import discreet
 
 # Run config that chooses the code location's own logger; Dagster's default would be taken otherwise.
 PLAIN_LINES: dict[str, Any] = {"loggers": {"console": {"config": {}}}}

@@ -11,7 +11,7 @@ import urllib.request
 
 import dagster as dg
 
-from persona_assets.discretion import discreet
+from persona_assets.files.redaction import discreet
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
 from persona_assets.orchestration.page import asset_address, run_address
 

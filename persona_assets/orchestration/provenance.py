@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from persona_assets.digest import digest_of, digest_of_path
+from persona_assets.files.digest import digest_of, digest_of_path
 from persona_assets.recipe import Recipe
 from persona_assets.study import Study
 

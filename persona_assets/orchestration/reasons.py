@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.artefacts import ArtefactError
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.standing import Wanted

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from persona_assets.digest import digest_of
+from persona_assets.files.digest import digest_of
 from persona_assets.orchestration.history import DATA_VERSION, latest_events
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import CHECKPOINT

@@ -13,15 +13,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from persona_assets import yaml_files
 from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.files.atomic import yaml_files
 from persona_assets.inference.loading import choose_hardware, load_model, read_chat, read_stop_ids
 from persona_assets.settings import Inference
 from tests.security.conftest import GUARD, Running, Served, audited
 from tests.security.reading_code import findings
 
 # The study's own loader, held safe below.
-ALLOWED = {"persona_assets/yaml_files.py": "yaml.load with _UniqueKeys"}
+ALLOWED = {"persona_assets/files/yaml_files.py": "yaml.load with _UniqueKeys"}
 
 
 def test_no_file_of_ours_reads_what_can_run(repository: Path) -> None:

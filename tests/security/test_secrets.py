@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from persona_assets import cli
-from persona_assets.discretion import discreet
+from persona_assets.files.redaction import discreet
 from persona_assets.inference.vllm_environment import worker_environment
 from persona_assets.orchestration import notifying
 from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE
@@ -89,7 +89,7 @@ def test_a_hub_that_does_not_answer_is_named_without_its_password(tmp_path: Path
 OTHERS = """
 import logging, os, sys
 from persona_assets import cli
-from persona_assets.discretion import keep_hub_discreet
+from persona_assets.files.redaction import keep_hub_discreet
 keep_hub_discreet()
 logging.getLogger("huggingface_hub.utils._http").warning("thrown while requesting HEAD %s", os.environ["HF_ENDPOINT"])
 def fail(): raise OSError(f"{os.environ['HF_TOKEN']} was refused by {os.environ['DATABASE_URL']}")

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from persona_assets.reading import MIB, UnreadableError, parse_json, shortened
+from persona_assets.files.reading import MIB, UnreadableError, parse_json, shortened
 
 LARGEST_HEADER = 8 * MIB
 

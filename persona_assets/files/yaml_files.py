@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from persona_assets.reading import DEEPEST, MIB, UnreadableError, named, read_text, shortened, shown
+from persona_assets.files.reading import DEEPEST, MIB, UnreadableError, named, read_text, shortened, shown
 
 LARGEST_YAML = 2 * MIB
 MOST_VALUES = 50_000

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from persona_assets.reading import UnreadableError
+from persona_assets.files.reading import UnreadableError
 
 DIGEST_NAME = re.compile(r"[0-9a-f]{30,64}")
 MORE_TEMPLATES = "additional_chat_templates"  # a folder that Transformers reads too
