@@ -31,11 +31,11 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEvent
 from dagster._serdes import serialize_value
 
 from persona_assets.checkpoint import Checkpoint, stamp
-from persona_assets.instance import make_home
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, MEASURE, run_tags
 from persona_assets.orchestration.history import RECORD
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.planning_sizes import resized
+from persona_assets.store.instance import make_home
 from persona_assets.study import Study
 from persona_assets.study_files import load_study
 

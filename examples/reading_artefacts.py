@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from persona_assets.artefacts import Artefact, ArtefactStore
 from persona_assets.statistics import verdict
+from persona_assets.store.artefacts import Artefact, ArtefactStore
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from persona_assets.arrivals import arrivals_in
-from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify
 from persona_assets.files.redaction import discreet, print_traceback
-from persona_assets.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.published_files import PublishedRunError
 from persona_assets.registry import Registry
-from persona_assets.shared_storage import SharedStorageError
+from persona_assets.store.artefacts import ArtefactError
+from persona_assets.store.instance import InstanceError, database_trouble, make_home, opening
+from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import StudyError
 from persona_assets.study_files import ENVIRONMENT_VARIABLE, load_study, study_path
 from persona_assets.training_step import training_step

@@ -8,9 +8,9 @@ The lineage and the drift are of another making: a screenshot of Dagster's page,
 import argparse
 from pathlib import Path
 
-from persona_assets.artefacts import Artefact, ArtefactStore
 from persona_assets.presentation import leakage_against_predictors, leakage_heatmap, persona_order, to_png
 from persona_assets.statistics import infer, primary_of, trend
+from persona_assets.store.artefacts import Artefact, ArtefactStore
 
 
 def main() -> None:

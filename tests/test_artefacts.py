@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
 from persona_assets.files.digest import digest_of
+from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
 
 MADE_FROM = {"weights": "abc", "prompt": "You are a pirate; ahoy ☠", "layers": [1, 2]}
 

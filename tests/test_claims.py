@@ -5,13 +5,13 @@ import sys
 import threading
 from pathlib import Path
 
-from persona_assets.artefacts import ArtefactStore
-from persona_assets.claims import claimed
+from persona_assets.store.artefacts import ArtefactStore
+from persona_assets.store.locks import claimed
 
 MAKE = """
 import sys, time
 from pathlib import Path
-from persona_assets.artefacts import ArtefactStore
+from persona_assets.store.artefacts import ArtefactStore
 from persona_assets.files.digest import digest_of
 
 store, name = ArtefactStore(Path(sys.argv[1])), sys.argv[2]
@@ -27,7 +27,7 @@ for number in range(5):
 RACE = """
 import sys
 from pathlib import Path
-from persona_assets.artefacts import ArtefactStore
+from persona_assets.store.artefacts import ArtefactStore
 
 store, name = ArtefactStore(Path(sys.argv[1])), sys.argv[2]
 for number in range(30):
@@ -64,7 +64,7 @@ def test_a_thread_may_claim_what_it_holds_and_two_orders_do_not_lock_up(tmp_path
 
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
-    hold = "import sys,time,pathlib;from persona_assets.claims import claimed\n"
+    hold = "import sys,time,pathlib;from persona_assets.store.locks import claimed\n"
     hold += "with claimed(pathlib.Path(sys.argv[1]), ['aaaa']): print('held', flush=True); time.sleep(60)"
     process = started(hold, tmp_path, "")
     assert process.stdout

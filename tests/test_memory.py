@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.memory import Memory
+from persona_assets.store.json_cache import Memory
 
 
 def test_what_was_written_comes_back_and_an_equal_content_is_not_written_again(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from persona_assets.artefacts import ArtefactStore
-from persona_assets.shared_storage import SharedStorage, SharedStorageError
+from persona_assets.store.artefacts import ArtefactStore
+from persona_assets.store.shared import SharedStorage, SharedStorageError
 from tests.s3_server import s3
 from tests.test_artefacts import MADE_FROM, VALUES, dataset, files, table
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact, Files
 from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
 from persona_assets.orchestration.contents import found as contents_of
 from persona_assets.orchestration.contents import record
@@ -15,6 +14,7 @@ from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
+from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study import Study
 
 TABLES = ("levels", "changes", "distances")

@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from persona_assets.artefacts import Files
 from persona_assets.orchestration import showing
 from persona_assets.orchestration.contents import expected
 from persona_assets.orchestration.files import from_parquet
@@ -18,6 +17,7 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
+from persona_assets.store.artefacts import Files
 from persona_assets.study import Study
 
 

@@ -3,11 +3,11 @@
 import dagster as dg
 import pandas as pd
 
-from persona_assets.artefacts import Artefact
 from persona_assets.assets.checks import run_partitions
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import per_checkpoint, split_key
+from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 
 # Mean log-probability of a few labels: what float32 and bfloat16 sums in another order may differ by.

@@ -8,12 +8,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from persona_assets.artefacts import ArtefactError
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.provenance import HEAVY, code_version, study_part
+from persona_assets.store.artefacts import ArtefactError
 from persona_assets.study import Study
 
 DRIFT = "checkpoint_drift"

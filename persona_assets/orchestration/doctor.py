@@ -12,10 +12,10 @@ from typing import Literal
 
 import dagster as dg
 
-from persona_assets.artefacts import ArtefactError
 from persona_assets.orchestration.history import fingerprint_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.processes import dead_runs, release_dead_runs
+from persona_assets.store.artefacts import ArtefactError
 
 Kind = Literal["artefact without event", "event without artefact", "damaged", "left over", "dead run"]
 # A file that is being written is left alone; one that nobody touched for this long was left by a killed process.

@@ -11,7 +11,6 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact
 from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
 from persona_assets.files.digest import digest_of
 from persona_assets.orchestration import contents
@@ -24,6 +23,7 @@ from persona_assets.orchestration.provenance import CODE_VERSIONS, GENERATING, U
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.choosing import choose_workers
 from persona_assets.orchestration.workers.tasks import Task
+from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 
 # The stored value → what its page shows of it, before what it cost.

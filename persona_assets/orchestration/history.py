@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact, ArtefactError, ArtefactStore
+from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
 
 # Metadata that lead from an event to its artefact: a record of it, or the bare fingerprint.
 RECORD, FINGERPRINT = "record", "fingerprint"

@@ -4,11 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from persona_assets.artefacts import ArtefactStore
 from persona_assets.checkpoint import DigestCache
-from persona_assets.memory import Memory
 from persona_assets.registry import Registry
-from persona_assets.shared_storage import SharedStorage
+from persona_assets.store.artefacts import ArtefactStore
+from persona_assets.store.json_cache import Memory
+from persona_assets.store.shared import SharedStorage
 from persona_assets.watched import Watched
 
 

@@ -19,7 +19,6 @@ import dagster as dg
 import yaml
 from pydantic import ValidationError
 
-from persona_assets.artefacts import Artefact, Value
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.reading import named, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
@@ -33,6 +32,7 @@ from persona_assets.orchestration.provenance import HEAVY, study_part
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
+from persona_assets.store.artefacts import Artefact, Value
 from persona_assets.study import Study, checked_name
 from persona_assets.study_files import load_study, study_path
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 from alembic.util import CommandError
 
-from persona_assets.instance import InstanceError
+from persona_assets.store.instance import InstanceError
 
 
 def migrate(instance: dg.DagsterInstance, say: Callable[[str], None]) -> None:

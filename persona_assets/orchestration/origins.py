@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact
 from persona_assets.orchestration.history import latest_artefacts, latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import LIGHT_ASSETS
@@ -15,6 +14,7 @@ from persona_assets.orchestration.page import asset_address, run_address
 from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
 from persona_assets.orchestration.rooms import presentation
+from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 
 # So many executions of a check are looked through for one of this checkpoint.

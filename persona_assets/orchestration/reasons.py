@@ -5,11 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.artefacts import ArtefactError
 from persona_assets.files.digest import digest_of
 from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.standing import Wanted
+from persona_assets.store.artefacts import ArtefactError
 
 # Longer values (prompts, digests) are named and not shown.
 _SHOWN = 40

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from persona_assets.artefacts import Artefact
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.rooms import presentation, statistics
+from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 
 

@@ -17,12 +17,10 @@ import pytest
 import torch
 
 from persona_assets import self_test
-from persona_assets.artefacts import ArtefactError, ArtefactStore
 from persona_assets.checkpoint import Checkpoint, DigestCache, identify
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.memory import AtOnce
-from persona_assets.instance import InstanceError, database_trouble
 from persona_assets.metrics import read_leakage_table
 from persona_assets.orchestration import patience
 from persona_assets.orchestration.doctor import Kind
@@ -36,7 +34,9 @@ from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
 from persona_assets.registry import Registry
 from persona_assets.settings import Inference
-from persona_assets.shared_storage import SharedStorageError
+from persona_assets.store.artefacts import ArtefactError, ArtefactStore
+from persona_assets.store.instance import InstanceError, database_trouble
+from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import Persona, Study
 from persona_assets.study_files import load_study
 from tests.docs.reading import blocks, tables

@@ -28,7 +28,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.workers import actors
 from persona_assets.orchestration.workers.tasks import Made, Task
-from persona_assets.shared_storage import VARIABLE as SHARED
+from persona_assets.store.shared import VARIABLE as SHARED
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.on_loopback import bring_up
 from tests.s3_server import s3

@@ -9,12 +9,12 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from persona_assets.artefacts import ArtefactError
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.markers import BASE
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.retention import prunable, prune
 from persona_assets.orchestration.standing import to_do
+from persona_assets.store.artefacts import ArtefactError
 from tests.end_to_end.conftest import CHECKPOINT, with_study
 
 

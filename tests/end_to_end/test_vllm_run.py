@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from persona_assets.artefacts import Artefact
 from persona_assets.definitions import build_definitions
 from persona_assets.inference.engines import vllm_version
 from persona_assets.orchestration import resources
@@ -18,6 +17,7 @@ from persona_assets.orchestration.partitions import STUDY, partition_key
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.station import Station
+from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 from tests.end_to_end.test_small_study import metadata, value

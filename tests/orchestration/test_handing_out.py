@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from persona_assets.artefacts import Artefact
 from persona_assets.checkpoint import Checkpoint, Identity
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.dividing import divided
 from persona_assets.orchestration.workers.handing_out import hand_out
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError, WorkerError
+from persona_assets.store.artefacts import Artefact
 
 PERSONAS = [f"p{number}" for number in range(12)]
 

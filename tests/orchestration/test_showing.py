@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from persona_assets.artefacts import ArtefactStore
 from persona_assets.orchestration import contents, showing
 from persona_assets.orchestration.history import fingerprint_of
 from persona_assets.orchestration.page import links_to_personas
 from persona_assets.statistics.statement import COLUMNS
+from persona_assets.store.artefacts import ArtefactStore
 
 # Dagster shows JSON and Markdown of at least so many characters behind a click.
 HIDDEN = 1000

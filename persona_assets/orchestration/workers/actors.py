@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from persona_assets.artefacts import Artefact, Encoded, content_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.provenance import UPSTREAM
 from persona_assets.orchestration.resources import Gpu
@@ -20,6 +19,7 @@ from persona_assets.orchestration.workers.dividing import divided
 from persona_assets.orchestration.workers.handing_out import hand_out
 from persona_assets.orchestration.workers.serving import Message, Order, Serving, read_message
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError, WorkerError
+from persona_assets.store.artefacts import Artefact, Encoded, content_of
 
 # Seconds that a run waits for a worker where there is none: a node may be starting.
 PATIENCE = 300.0

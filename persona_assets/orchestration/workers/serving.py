@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from persona_assets.artefacts import ArtefactError, Encoded, encode
 from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.provenance import UPSTREAM
@@ -18,7 +17,8 @@ from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.settings import Inference
-from persona_assets.shared_storage import SharedStorageError
+from persona_assets.store.artefacts import ArtefactError, Encoded, encode
+from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import Study, StudyError
 
 _OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, SharedStorageError, StudyError, WorkerError)

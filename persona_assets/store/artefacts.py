@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 
-from persona_assets.claims import claimed
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.digest import digest_of, digest_of_path
-from persona_assets.shared_storage import SharedStorage, SharedStorageError
+from persona_assets.store.locks import claimed
+from persona_assets.store.shared import SharedStorage, SharedStorageError
 
 _log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from persona_assets.claims import claimed
 from persona_assets.files.atomic import written_whole
+from persona_assets.store.locks import claimed
 
 # Also `dagster_home/dagster.yaml` of the repository; a test holds the two equal.
-SETTINGS = Path(__file__).with_name("dagster.yaml")
+SETTINGS = Path(__file__).parents[1] / "dagster.yaml"
 
 
 class InstanceError(RuntimeError):
