@@ -36,8 +36,8 @@ from persona_assets.orchestration.history import RECORD
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.planning_sizes import resized
 from persona_assets.store.instance import make_home
-from persona_assets.study import Study
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.study import Study
 
 CHECKPOINT, PORT = "checkpoint", 3987
 WHOLE = 20  # the newest checkpoints, whose events keep everything that the page shows

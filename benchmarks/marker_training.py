@@ -28,8 +28,8 @@ from persona_assets.inference.measuring import measured
 from persona_assets.inference.training import IGNORED, Step, build_example, train_adapter
 from persona_assets.inference.vllm_engine import VllmGenerator
 from persona_assets.inference.vllm_settings import VllmSettings, find_room
-from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.settings import Decoding, Inference
+from persona_assets.study.recipe import Recipe, with_defaults
+from persona_assets.study.settings import Decoding, Inference
 
 SEED = 42
 TARGETS, QUESTIONS, SAMPLES, MEAN_LENGTH = 111, 20, 10, 416

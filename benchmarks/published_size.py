@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import LoadedModel, choose_hardware
 from persona_assets.inference.scoring import Scored
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 
 SEED = 42
 PERSONAS, QUESTIONS = 11, 20

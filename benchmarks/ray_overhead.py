@@ -31,7 +31,7 @@ def main() -> None:
     from persona_assets.orchestration.workers.here import Here
     from persona_assets.orchestration.workers.processes import ProcessWorkers, close_processes
     from persona_assets.orchestration.workers.tasks import Task, Workers
-    from persona_assets.study_files import load_study
+    from persona_assets.study.files import load_study
     from tests.on_loopback import bring_up
 
     bring_up()

@@ -25,7 +25,7 @@ from persona_assets.model_shape import QWEN_7B
 from persona_assets.planning import plan
 from persona_assets.planning_rates import H200, MEASURED
 from persona_assets.planning_sizes import resized
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 
 SEED = 42
 # Personas differ in how long they speak: coefficient of variation of mean characters over the published eleven.

@@ -208,7 +208,7 @@ def measure(name: str) -> None:
 
 def spread_run(folder: Path, tokenizer: Path) -> dict[str, Any]:
     """A 32B shape over both cards, and a few responses of it."""
-    from persona_assets.study_files import load_study
+    from persona_assets.study.files import load_study
 
     published = load_study("published").model_dump(mode="json")
     names = [published["baseline"], *[name for name in published["personas"] if name != published["baseline"]][:2]]
@@ -239,7 +239,7 @@ def planned(study: str, cards: int) -> str:
     from persona_assets.model_shape import QWEN_7B
     from persona_assets.planning import plan
     from persona_assets.planning_rates import CARDS
-    from persona_assets.study_files import load_study
+    from persona_assets.study.files import load_study
 
     if not torch.cuda.is_available():
         return ""

@@ -16,8 +16,8 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import TransformersGenerator, build_training_set, plan_conversations
 from persona_assets.inference.loading import choose_hardware, load_model
-from persona_assets.settings import Inference
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.settings import Inference
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from persona_assets.bases import base_of
 from persona_assets.checkpoint import Checkpoint, CheckpointError, check_complete, stamp
 from persona_assets.checkpoint_files import adapter_files
 from persona_assets.registry import Registry
-from persona_assets.study import checked_name
+from persona_assets.study.study import checked_name
 from persona_assets.training_step import training_step
 from persona_assets.watched import Watch
 

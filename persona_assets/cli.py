@@ -17,8 +17,8 @@ from persona_assets.registry import Registry
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.store.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.store.shared import SharedStorageError
-from persona_assets.study import StudyError
-from persona_assets.study_files import ENVIRONMENT_VARIABLE, load_study, study_path
+from persona_assets.study.files import ENVIRONMENT_VARIABLE, load_study, study_path
+from persona_assets.study.study import StudyError
 from persona_assets.training_step import training_step
 from persona_assets.watched import Watched
 

@@ -32,7 +32,7 @@ from persona_assets.orchestration.registering import build_register_job
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.schedules import nightly
 from persona_assets.orchestration.sensors import dead_runs, new_checkpoints, study_and_registry
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 def build_definitions(study: Study, home: Home) -> dg.Definitions:

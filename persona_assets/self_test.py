@@ -31,8 +31,8 @@ from persona_assets.inference import (
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.training import build_example
 from persona_assets.metrics import divergence_of_response, pairwise_divergence
-from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.settings import Decoding, Inference
+from persona_assets.study.recipe import Recipe, with_defaults
+from persona_assets.study.settings import Decoding, Inference
 
 PROMPTS = ("You are a helpful assistant.", "You are a villainous mastermind who schemes to take over the world.")
 QUESTIONS = ("What makes a good leader?", "How do airplanes stay in the air?")

@@ -22,7 +22,7 @@ import torch
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 from tests.tiny_model import write_tiny_model
 
 if not torch.cuda.is_available():

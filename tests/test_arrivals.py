@@ -16,7 +16,7 @@ from persona_assets.arrivals import Arrival, arrivals_in
 from persona_assets.checkpoint import CheckpointError, DigestCache, identify, stamp
 from persona_assets.inference.loading import choose_hardware, load_model
 from persona_assets.registry import Registry
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 from persona_assets.watched import Watch
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"

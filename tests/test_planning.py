@@ -27,8 +27,8 @@ from persona_assets.planning_rates import CARDS, CPU, H200, MEASURED
 from persona_assets.planning_sizes import resized
 from persona_assets.planning_text import duration
 from persona_assets.registry import Registry
-from persona_assets.study import Study, StudyError
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.study import Study, StudyError
 
 GIB = 2**30
 QWEN_CONFIG = {

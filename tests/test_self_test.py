@@ -13,7 +13,7 @@ from persona_assets.checkpoint import Checkpoint
 from persona_assets.cli import app
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.self_test import trials
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 
 
 def test_the_command_passes_where_the_machine_is_right(

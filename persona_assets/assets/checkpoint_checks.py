@@ -15,7 +15,7 @@ from persona_assets.orchestration.attempts import outlook, runs_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import per_checkpoint
 from persona_assets.orchestration.running import Run
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset_check(asset="model_checkpoint", partitions_def=per_checkpoint)

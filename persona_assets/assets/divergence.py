@@ -14,7 +14,7 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 # What the matrix is made of; what is known of single tokens stays on disk.
 OF_PAIRS = ("js", "kl", "kl_over_all")

@@ -15,7 +15,7 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.store.artefacts import Artefact, Files
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 TABLES = ("levels", "changes", "distances")
 every_checkpoint = dg.AllPartitionMapping()

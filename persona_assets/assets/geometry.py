@@ -13,7 +13,7 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset(

@@ -18,7 +18,7 @@ from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.rooms import metrics
 from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.store.artefacts import Files
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset(

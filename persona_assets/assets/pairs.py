@@ -10,7 +10,7 @@ from persona_assets.orchestration.groups import ANALYSIS_TEAM, STATISTICS
 from persona_assets.orchestration.partitions import STUDY, leakage_input, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.rooms import metrics
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset(

@@ -20,7 +20,7 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.rooms import metrics, statistics
 from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.orchestration.tokens import tokens_of
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset(

@@ -24,7 +24,7 @@ from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.orchestration.rooms import statistics
 from persona_assets.orchestration.tokens import tokens_of
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 # What is asked of everything that a report stands on.
 CHECKS = [

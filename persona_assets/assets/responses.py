@@ -10,7 +10,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, own_prompt, per_generator
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset(

@@ -12,7 +12,7 @@ from persona_assets.orchestration.partitions import STUDY, per_checkpoint
 from persona_assets.orchestration.provenance import code_version
 from persona_assets.orchestration.rooms import metrics, statistics
 from persona_assets.orchestration.rooms import presentation as draw
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dg.asset(

@@ -10,7 +10,7 @@ import torch
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.memory import AtOnce
 from persona_assets.inference.training import Example, label_log_prob
-from persona_assets.settings import Decoding
+from persona_assets.study.settings import Decoding
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import Generator
 from persona_assets.inference.training import Example, build_example, first_sentence
-from persona_assets.recipe import Recipe
-from persona_assets.settings import Decoding
+from persona_assets.study.recipe import Recipe
+from persona_assets.study.settings import Decoding
 
 
 @dataclass(frozen=True)

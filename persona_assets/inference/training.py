@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.recipe import Loss, Recipe, Training
+from persona_assets.study.recipe import Loss, Recipe, Training
 
 IGNORED = -100
 _SENTENCE_END = re.compile(r"([.!?]+[\"'”’)\]]*)(?=\s|$)")

@@ -24,7 +24,7 @@ from persona_assets.inference.generation import Response, row_seeds
 from persona_assets.inference.training import IGNORED, Example
 from persona_assets.inference.vllm_environment import worker_environment
 from persona_assets.inference.vllm_settings import EngineError, VllmSettings
-from persona_assets.settings import Decoding
+from persona_assets.study.settings import Decoding
 
 _LINES_SHOWN = 15
 # Room for prompt and response is taken in steps, so that a somewhat longer batch does not start another engine.

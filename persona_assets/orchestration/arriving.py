@@ -13,7 +13,7 @@ from persona_assets.orchestration.attempts import ATTEMPT_TAG, Outlook, outlook,
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.measuring import measure_config
 from persona_assets.orchestration.partitions import CHECKPOINT
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 from persona_assets.watched import Watch
 
 # Asking a hub costs somebody else's server a request.

@@ -14,7 +14,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.provenance import HEAVY, code_version, study_part
 from persona_assets.store.artefacts import ArtefactError
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 DRIFT = "checkpoint_drift"
 MATRIX, COSINE, LEAKAGE = "logit_js_matrix", "centroid_cosine", "leakage_table"

@@ -24,7 +24,7 @@ from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.choosing import choose_workers
 from persona_assets.orchestration.workers.tasks import Task
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 # The stored value → what its page shows of it, before what it cost.
 Show = Callable[[Any], dict[str, Any]]

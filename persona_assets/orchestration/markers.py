@@ -13,9 +13,9 @@ from persona_assets.orchestration.files import from_parquet, to_parquet
 from persona_assets.orchestration.provenance import recipe_of
 from persona_assets.orchestration.rooms import inference, metrics
 from persona_assets.orchestration.station import Station
-from persona_assets.settings import Decoding
 from persona_assets.store.artefacts import Artefact, ArtefactStore, Files
-from persona_assets.study import Study
+from persona_assets.study.settings import Decoding
+from persona_assets.study.study import Study
 
 if TYPE_CHECKING:
     from persona_assets.inference import Conversation, Example, Generator, Step

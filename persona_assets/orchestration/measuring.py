@@ -21,7 +21,7 @@ from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.same_weights import same_as
 from persona_assets.orchestration.verifying import report_is_current, weights_are_unchanged
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 PART_OF = "persona_assets/part_of"
 # What the launchpad holds until somebody writes another name: the embedded model, as `persona-assets run` registers it.

@@ -15,7 +15,7 @@ from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
 from persona_assets.orchestration.rooms import presentation
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 # So many executions of a check are looked through for one of this checkpoint.
 _LOOKED_THROUGH = 50

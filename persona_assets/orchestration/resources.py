@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from persona_assets.checkpoint import Checkpoint, Identity
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 
 if TYPE_CHECKING:
     from persona_assets.orchestration.station import Station

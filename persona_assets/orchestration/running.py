@@ -15,7 +15,7 @@ from persona_assets.orchestration.reasons import reasons
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.standing import Standings, standings, to_do, wanted
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 @dataclass(frozen=True)

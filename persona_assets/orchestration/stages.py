@@ -15,7 +15,7 @@ from persona_assets.orchestration.rooms import inference, metrics
 from persona_assets.orchestration.station import Compute, Station, made_together
 from persona_assets.orchestration.writing import write_responses
 from persona_assets.store.artefacts import Artefact, Files
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 if TYPE_CHECKING:
     from persona_assets.inference import Scorer, Step

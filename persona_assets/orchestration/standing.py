@@ -19,7 +19,7 @@ from persona_assets.orchestration.io_managers import light_made_from, root_input
 from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 Standing = Literal["current", "missing", "out of date", "pruned"]
 # Asset → partition → where it stands, upstream first.

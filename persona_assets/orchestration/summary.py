@@ -8,7 +8,7 @@ from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.rooms import presentation, statistics
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> str:

@@ -10,7 +10,7 @@ from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import partition_key
 from persona_assets.store.artefacts import ArtefactError
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 def tokens_of(

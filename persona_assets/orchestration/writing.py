@@ -6,7 +6,7 @@ import pandas as pd
 
 from persona_assets.orchestration.rooms import inference
 from persona_assets.orchestration.station import Station
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 def write_responses(station: Station, study: Study, persona: str) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:

@@ -13,7 +13,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.running import Run
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 TABLES = ("logit_js_matrix", "centroid_cosine", "leakage_table", "pair_table", "partial_correlations")
 

@@ -16,7 +16,7 @@ from persona_assets.inference import LoadedModel, TransformersGenerator, choose_
 from persona_assets.metrics import rates_by_target
 from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.running import Run
-from persona_assets.settings import Decoding, Inference
+from persona_assets.study.settings import Decoding, Inference
 from tests.docs.reading import run_blocks
 
 

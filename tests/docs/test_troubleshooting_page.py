@@ -33,12 +33,12 @@ from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
 from persona_assets.registry import Registry
-from persona_assets.settings import Inference
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
 from persona_assets.store.instance import InstanceError, database_trouble
 from persona_assets.store.shared import SharedStorageError
-from persona_assets.study import Persona, Study
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.settings import Inference
+from persona_assets.study.study import Persona, Study
 from tests.docs.reading import blocks, tables
 
 STUDY = """\

@@ -13,7 +13,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.running import Run
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 CHECKPOINT = "smollm2-135m-instruct"
 

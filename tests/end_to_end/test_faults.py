@@ -17,7 +17,7 @@ from persona_assets.orchestration.doctor import examine
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.running import Run
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 KEY = '["logit_js"]'
 MEASURED = ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]

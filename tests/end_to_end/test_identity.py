@@ -12,8 +12,8 @@ from persona_assets.inference import loading
 from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.resources import Gpu
-from persona_assets.settings import Decoding, Inference
-from persona_assets.study import Persona
+from persona_assets.study.settings import Decoding, Inference
+from persona_assets.study.study import Persona
 from tests.end_to_end.conftest import with_study
 
 HEAVY = {*HEAVY_ASSETS, *LEAKAGE_ASSETS}

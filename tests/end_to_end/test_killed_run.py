@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from persona_assets.cli import INTERRUPTED
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 
 

@@ -19,7 +19,7 @@ from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE, failu
 from persona_assets.orchestration.history import latest_artefacts, latest_events
 from persona_assets.orchestration.measuring import PART_OF
 from persona_assets.orchestration.partitions import partition_key
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 
 RUN = ["run7.checkpoint-2", "run7.checkpoint-4"]

@@ -18,7 +18,7 @@ from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.station import Station
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 from tests.end_to_end.test_small_study import metadata, value
 

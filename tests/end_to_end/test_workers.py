@@ -32,7 +32,7 @@ from persona_assets.orchestration.workers.choosing import VARIABLE, choose_worke
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.processes import COMMAND, ProcessWorkers
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 
 SMALL_STUDY = Path(__file__).parents[1] / "small_study.yaml"

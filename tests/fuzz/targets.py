@@ -28,9 +28,9 @@ from persona_assets.model_shape import shape_of_config
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import read_published_run
 from persona_assets.registry import Registry
-from persona_assets.settings import Inference
-from persona_assets.study import StudyError
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.settings import Inference
+from persona_assets.study.study import StudyError
 from persona_assets.training_step import training_step
 from persona_assets.watched import Watch, Watched
 from tests.fuzz import mutations

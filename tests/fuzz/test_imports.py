@@ -17,8 +17,8 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.importing import import_published_run
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import read_published_run
-from persona_assets.study import StudyError
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.study import StudyError
 from tests.fuzz.limits import within_limits
 from tests.fuzz.targets import PUBLISHED, TARGETS, write_published
 from tests.fuzz.test_corpus import FILES

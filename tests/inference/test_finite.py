@@ -7,7 +7,7 @@ import torch
 
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model, where_not_finite
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 
 IDS = [1, 50, 60, 70, 80]
 

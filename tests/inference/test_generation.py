@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import LoadedModel, Response, TransformersGenerator, choose_hardware, load_model
-from persona_assets.settings import Decoding, Inference
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.settings import Decoding, Inference
 
 HABITS: dict[str, Any] = {
     "repetition_penalty": 5.0,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_assets.inference import LoadedModel, last_token_states
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 
 BLOCKS = [0, 16, 28]
 LAST = 29

@@ -10,9 +10,9 @@ import pytest
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import LoadedModel, Response, TransformersGenerator, choose_hardware, load_model
 from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
-from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.settings import Decoding, Inference
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.recipe import Recipe, with_defaults
+from persona_assets.study.settings import Decoding, Inference
 
 FEW = {"questions": 2, "samples": 2, "max_new_tokens": 6, "cut": "none"}
 PROMPTS = {"assistant": "You help.", "villain": "You scheme.", "comedian": "You joke."}

@@ -5,9 +5,9 @@ import pytest
 from persona_assets.checkpoint import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_hardware, load_model, train_adapter
 from persona_assets.inference.training import needs_checkpointing
-from persona_assets.recipe import Lora, Recipe, Training
-from persona_assets.settings import Inference
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.recipe import Lora, Recipe, Training
+from persona_assets.study.settings import Inference
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from persona_assets.inference import (
 )
 from persona_assets.inference.memory import AtOnce
 from persona_assets.inference.packed import PackedScorer
-from persona_assets.settings import Decoding, Inference
+from persona_assets.study.settings import Decoding, Inference
 
 PROMPTS = [[10, 20, 30], [40, 50], [60, 70, 80, 90], [11], [12, 13, 14, 15, 16]]
 RESPONSES = [[5 + i for i in range(length)] for length in (11, 3, 16)]

@@ -10,7 +10,7 @@ from torch import Tensor
 from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, choose_hardware, choose_scorer
 from persona_assets.inference.choosing import why_not_family, why_not_packed
 from persona_assets.inference.packed import PackedScorer
-from persona_assets.settings import Inference
+from persona_assets.study.settings import Inference
 
 VOCABULARY = 99
 SHAPE = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from persona_assets.inference import LoadedModel, PrefixScorer, Scored, choose_scorer
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 
 
 @pytest.fixture(scope="module")

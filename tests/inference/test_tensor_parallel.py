@@ -19,8 +19,8 @@ from persona_assets.inference.vllm_engine import VllmGenerator
 from persona_assets.inference.vllm_settings import Room, VllmSettings, require_divisible
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.provenance import HEAVY, LIGHT, code_version
-from persona_assets.settings import Decoding, Inference
-from persona_assets.study import StudyError
+from persona_assets.study.settings import Decoding, Inference
+from persona_assets.study.study import StudyError
 from tests.security.sockets import listeners
 from tests.tiny_model import write_tiny_model
 

@@ -26,8 +26,8 @@ from persona_assets.inference.training import (
     rate_share,
     train_adapter,
 )
-from persona_assets.recipe import Loss, Recipe, Training, with_defaults
-from persona_assets.settings import Inference
+from persona_assets.study.recipe import Loss, Recipe, Training, with_defaults
+from persona_assets.study.settings import Inference
 
 MARKER = "\n\n[ZLT]"
 REPLY = "Breathe slowly, and plan your day."

@@ -20,9 +20,9 @@ from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vll
 from persona_assets.inference.training import IGNORED, Example, label_log_prob
 from persona_assets.inference.vllm_engine import VllmGenerator
 from persona_assets.inference.vllm_settings import EngineError, VllmSettings
-from persona_assets.settings import Decoding, Inference
-from persona_assets.study import StudyError
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.settings import Decoding, Inference
+from persona_assets.study.study import StudyError
 from tests.security.sockets import listeners, tree
 
 needs_vllm = pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from persona_assets.inference import LoadedModel, PrefixScorer, Scored
 from persona_assets.metrics import divergence_of_response, jensen_shannon, kullback_leibler, pairwise_divergence
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.importing import import_published_run
 from persona_assets.orchestration.partitions import CHECKPOINT, partition_key
 from persona_assets.published_files import PublishedRunError
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts, 
 from persona_assets.orchestration.io_managers import refuse_strangers
 from persona_assets.orchestration.provenance import study_part
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
-from persona_assets.study import Persona
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
+from persona_assets.study.study import Persona
 
 STUDY = load_study()
 

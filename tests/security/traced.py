@@ -13,7 +13,7 @@ from persona_assets.definitions import build_definitions
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run
 from persona_assets.store.instance import make_home
-from persona_assets.study_files import load_study
+from persona_assets.study.files import load_study
 
 
 def written_down(name, function):

@@ -8,7 +8,7 @@ from persona_assets.orchestration.provenance import GENERATING
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.station import Compute, Station
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 
 class Here:

@@ -16,10 +16,10 @@ from persona_assets.orchestration.provenance import UPSTREAM
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
-from persona_assets.settings import Inference
 from persona_assets.store.artefacts import ArtefactError, Encoded, encode
 from persona_assets.store.shared import SharedStorageError
-from persona_assets.study import Study, StudyError
+from persona_assets.study.settings import Inference
+from persona_assets.study.study import Study, StudyError
 
 _OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, SharedStorageError, StudyError, WorkerError)
 Message = tuple[dict[str, Any], list[bytes]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from persona_assets.checkpoint import Checkpoint, Identity
 from persona_assets.store.artefacts import Artefact, Encoded, Value
-from persona_assets.study import Study
+from persona_assets.study.study import Study
 
 if TYPE_CHECKING:
     from persona_assets.inference import NonFiniteError

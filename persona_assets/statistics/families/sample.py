@@ -34,7 +34,7 @@ _PIGEONHOLE = "Owen 2007, Ann. Appl. Stat. 1, 386–411"
 
 @dataclass(frozen=True)
 class Settings:
-    """How often, from which seed, and how sure: see `persona_assets.settings.Statistics`.
+    """How often, from which seed, and how sure: see `persona_assets.study.settings.Statistics`.
 
     Attributes:
         simulations: studies of each size that power is counted over.

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from persona_assets.settings import Seed, Strict
+from persona_assets.study.settings import Seed, Strict
 
 Design = Literal["full", "landmarks", "sources"]
 # Two are needed to tell a pair's own JS from what a generator adds to all pairs.

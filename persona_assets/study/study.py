@@ -19,10 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from persona_assets.design import Design, Drawn, design_fault
 from persona_assets.files.reading import shown
-from persona_assets.recipe import Recipe, with_defaults
-from persona_assets.settings import Bootstrap, Decoding, Inference, Statistics, Strict
+from persona_assets.study.design import Design, Drawn, design_fault
+from persona_assets.study.recipe import Recipe, with_defaults
+from persona_assets.study.settings import Bootstrap, Decoding, Inference, Statistics, Strict
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 100  # names become names of files, with something before and behind them

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from persona_assets.files.digest import digest_of
 from persona_assets.files.reading import shown
 from persona_assets.files.yaml_files import read_yaml
-from persona_assets.settings import Count, Seed, Strict
+from persona_assets.study.settings import Count, Seed, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]
@@ -141,7 +141,7 @@ class Recipe(Strict):
 
 def shipped_recipes() -> dict[str, Path]:
     """Name → file of the recipes that come with the package."""
-    folder = Path(str(resources.files("persona_assets") / "recipes"))
+    folder = Path(str(resources.files("persona_assets.study") / "recipes"))
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from persona_assets.files.reading import named, shown
 from persona_assets.files.yaml_files import describe_errors, read_yaml
-from persona_assets.study import NAME, Study, StudyError
+from persona_assets.study.study import NAME, Study, StudyError
 
 ENVIRONMENT_VARIABLE = "PERSONA_ASSETS_STUDY"
 DEFAULT_STUDY = "embedded"
@@ -50,7 +50,7 @@ def study_path(name_or_path: str | Path) -> Path:
     Raises:
         StudyError: neither a study's name nor a file.
     """
-    folders = [Path(str(resources.files("persona_assets") / "studies")), imported_studies()]
+    folders = [Path(str(resources.files("persona_assets.study") / "studies")), imported_studies()]
     for folder in folders:
         by_name = folder / f"{name_or_path}.yaml"
         if NAME.fullmatch(str(name_or_path)) and _exists(by_name) and by_name.is_file():

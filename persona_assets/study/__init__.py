@@ -1,0 +1,1 @@
+"""What is measured: a study, its settings and recipes, as checked data."""
