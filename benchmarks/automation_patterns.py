@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.arrivals import arrivals_in
+from persona_assets.checkpoints.scan import arrivals_in
 from persona_assets.definitions import build_definitions
 from persona_assets.orchestration.heavy import key_range
 from persona_assets.orchestration.home import Home

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from persona_assets.checkpoint import Checkpoint
+from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.study.files import load_study

@@ -30,7 +30,7 @@ import yaml
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
 from dagster._serdes import serialize_value
 
-from persona_assets.checkpoint import Checkpoint, stamp
+from persona_assets.checkpoints.checkpoint import Checkpoint, stamp
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, MEASURE, run_tags
 from persona_assets.orchestration.history import RECORD
 from persona_assets.orchestration.provenance import HEAVY

@@ -25,11 +25,11 @@ import xarray as xr
 from benchmarks.embedded_study import embedded_study
 from benchmarks.published_size import random_model
 from benchmarks.roles import study_of
+from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M
 from persona_assets.inference import LoadedModel, Scored, loading
 from persona_assets.inference.choosing import choose_scorer
 from persona_assets.inference.generation import TransformersGenerator
 from persona_assets.metrics import divergence_matrix, label_responses
-from persona_assets.model_shape import QWEN_7B, SMOLLM_135M
 from persona_assets.orchestration.finite import divergences
 from persona_assets.planning_memory import cpu_scoring_need, matrix_bytes, scoring_need
 

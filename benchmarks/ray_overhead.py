@@ -24,7 +24,7 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     from benchmarks.reporting import heading, table, version_of
-    from persona_assets.checkpoint import Checkpoint, DigestCache, identify
+    from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
     from persona_assets.orchestration.home import Home
     from persona_assets.orchestration.resources import Gpu
     from persona_assets.orchestration.workers import actors

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from persona_assets.model_shape import QWEN_7B
+from persona_assets.checkpoints.shape import QWEN_7B
 from persona_assets.planning import plan
 from persona_assets.planning_rates import H200, MEASURED
 from persona_assets.planning_sizes import resized

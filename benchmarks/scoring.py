@@ -27,6 +27,7 @@ from benchmarks.embedded_study import embedded_study
 from benchmarks.js import published_way
 from benchmarks.published_size import published_work, random_model
 from benchmarks.reporting import heading, table
+from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M, Shape
 from persona_assets.inference import (
     LoadedModel,
     PrefixScorer,
@@ -38,7 +39,6 @@ from persona_assets.inference import (
 )
 from persona_assets.inference.packed import PackedScorer
 from persona_assets.metrics import ResponseDivergence, compile_ahead, divergence_of_response
-from persona_assets.model_shape import QWEN_7B, SMOLLM_135M, Shape
 
 Work = list[list[Scored]]
 # Rows and columns of the product whose speed the floor is reckoned with.

@@ -83,7 +83,7 @@ def write_weights(directory: Path, tokenizer: Path, shape: dict[str, int]) -> No
 
 def take_digests(model: Path, kept: Path) -> None:
     """So that no run that is timed has to read 15 GB first."""
-    from persona_assets.checkpoint import Checkpoint, DigestCache, identify
+    from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
 
     identify(Checkpoint(name=NAME, path=model), DigestCache(kept))
 
@@ -236,7 +236,7 @@ def planned(study: str, cards: int) -> str:
     """What `persona-assets plan` says of this machine's cards, without the stages of a marker."""
     import torch
 
-    from persona_assets.model_shape import QWEN_7B
+    from persona_assets.checkpoints.shape import QWEN_7B
     from persona_assets.planning import plan
     from persona_assets.planning_rates import CARDS
     from persona_assets.study.files import load_study

@@ -90,7 +90,7 @@ def make_home(folder: Path, kind: str) -> Path:
 
 def register(home: Path) -> float:
     """Takes the digests, as registering does; seconds of the first checkpoint."""
-    from persona_assets.checkpoint import identify
+    from persona_assets.checkpoints.checkpoint import identify
     from persona_assets.orchestration.home import Home
 
     start = time.perf_counter()
@@ -231,7 +231,7 @@ def write(
     from benchmarks.published_size import published_work
     from benchmarks.reporting import heading, table, version_of
     from benchmarks.scoring import flops
-    from persona_assets.model_shape import QWEN_7B
+    from persona_assets.checkpoints.shape import QWEN_7B
 
     floating = flops(QWEN_7B, published_work(QWEN_7B.vocabulary))
     runs = {"cold": cold, "compiled code cached": warm, "second checkpoint, same process": second}

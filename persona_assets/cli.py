@@ -9,18 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from persona_assets.arrivals import arrivals_in
-from persona_assets.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.checkpoints.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.training_step import training_step
+from persona_assets.checkpoints.watched import Watched
 from persona_assets.files.redaction import discreet, print_traceback
 from persona_assets.published_files import PublishedRunError
-from persona_assets.registry import Registry
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.store.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.store.shared import SharedStorageError
 from persona_assets.study.files import ENVIRONMENT_VARIABLE, load_study, study_path
 from persona_assets.study.study import StudyError
-from persona_assets.training_step import training_step
-from persona_assets.watched import Watched
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Register and list the checkpoints that can be measured.")
@@ -112,10 +112,11 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
-    from persona_assets import model_shape, planning, planning_sizes, planning_text
+    from persona_assets import planning, planning_sizes, planning_text
+    from persona_assets.checkpoints import shape
 
     loaded = load_study(study)
-    chosen = model_shape.chosen_shape(loaded.name, _registry(), checkpoint, shape)
+    chosen = shape.chosen_shape(loaded.name, _registry(), checkpoint, shape)
     sized = planning_sizes.resized(loaded, personas, questions)
     print(planning_text.text(planning.plan(sized, chosen, response_tokens, cards), response_tokens is not None))
 

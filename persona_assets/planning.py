@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from persona_assets.model_shape import Shape
+from persona_assets.checkpoints.shape import Shape
 from persona_assets.planning_memory import (
     Need,
     cpu_scoring_need,

@@ -6,7 +6,7 @@ scoring.md), training `marker_only` 102.0 GiB with activations kept and 21.2 wit
 
 from dataclasses import dataclass, replace
 
-from persona_assets.model_shape import Shape
+from persona_assets.checkpoints.shape import Shape
 from persona_assets.study.recipe import Recipe
 
 GIB = 2**30

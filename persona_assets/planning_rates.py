@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from persona_assets.model_shape import QWEN_7B, SMOLLM_135M
+from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M
 
 
 class Fact(NamedTuple):

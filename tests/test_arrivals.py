@@ -12,12 +12,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from persona_assets.arrivals import Arrival, arrivals_in
-from persona_assets.checkpoint import CheckpointError, DigestCache, identify, stamp
+from persona_assets.checkpoints.checkpoint import CheckpointError, DigestCache, identify, stamp
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.scan import Arrival, arrivals_in
+from persona_assets.checkpoints.watched import Watch
 from persona_assets.inference.loading import choose_hardware, load_model
-from persona_assets.registry import Registry
 from persona_assets.study.settings import Inference
-from persona_assets.watched import Watch
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
 OTHER = "0123456789abcdef0123456789abcdef01234567"

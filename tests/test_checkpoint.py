@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from persona_assets.checkpoint import (
+from persona_assets.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointError,
     DigestCache,
@@ -20,7 +20,7 @@ from persona_assets.checkpoint import (
     identify,
     stamp,
 )
-from persona_assets.checkpoint_files import chat_template
+from persona_assets.checkpoints.files import chat_template
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

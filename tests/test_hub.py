@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from persona_assets import hub
-from persona_assets.arrivals import arrivals_in
-from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
-from persona_assets.hub import commits_of, lacking
-from persona_assets.registry import Registry
-from persona_assets.watched import Watch
+from persona_assets.checkpoints import hub
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints.hub import commits_of, lacking
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.watched import Watch
 from tests.local_hub import LocalHub
 
 MODEL = dict.fromkeys(("config.json", "tokenizer.json", "model.safetensors"), b"{}")
@@ -21,10 +21,10 @@ ABSENT = "f" * 40
 FOLLOW = """
 import json, sys
 from pathlib import Path
-from persona_assets.arrivals import arrivals_in
-from persona_assets.checkpoint import CheckpointError, DigestCache, identify
-from persona_assets.registry import Registry
-from persona_assets.watched import Watched
+from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.watched import Watched
 
 home = Path(sys.argv[1])
 registry = Registry(home / "checkpoints.yaml")

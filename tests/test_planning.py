@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError
-from persona_assets.cli import app
-from persona_assets.model_shape import (
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.shape import (
     QWEN_7B,
     SMOLLM_135M,
     Shape,
@@ -21,12 +21,12 @@ from persona_assets.model_shape import (
     named_shape,
     shape_of_config,
 )
+from persona_assets.cli import app
 from persona_assets.planning import Plan, Stage, plan, reply_length
 from persona_assets.planning_memory import cpu_scoring_need, pair_bytes, scoring_need
 from persona_assets.planning_rates import CARDS, CPU, H200, MEASURED
 from persona_assets.planning_sizes import resized
 from persona_assets.planning_text import duration
-from persona_assets.registry import Registry
 from persona_assets.study.files import load_study
 from persona_assets.study.study import Study, StudyError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError
-from persona_assets.registry import Registry
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints.registry import Registry
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
 WRITTEN = f"""\
@@ -65,7 +65,7 @@ def test_a_checkpoint_knows_its_series_and_step(registry: Registry) -> None:
 def test_writers_at_the_same_time_lose_nothing(registry: Registry) -> None:
     """A sensor registers what arrived while a person adds something."""
     script = (
-        "import sys; from pathlib import Path; from persona_assets.registry import Registry\n"
+        "import sys; from pathlib import Path; from persona_assets.checkpoints.registry import Registry\n"
         "for number in range(20): Registry(Path(sys.argv[1])).add(f'{sys.argv[2]}-{number}', {'path': '/m'})"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(registry.file), name]) for name in ("a", "b")]

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from persona_assets import self_test
-from persona_assets.checkpoint import Checkpoint
+from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.cli import app
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.self_test import trials

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.training_step import training_step
+from persona_assets.checkpoints.training_step import training_step
 
 
 def folder(place: Path, name: str, state: str | None = None) -> Path:

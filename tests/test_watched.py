@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.checkpoint import CheckpointError
-from persona_assets.registry import Registry
-from persona_assets.watched import Watch, Watched
+from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.watched import Watch, Watched
 from tests.local_hub import LocalHub
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"

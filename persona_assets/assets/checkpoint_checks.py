@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from persona_assets.checkpoint import CheckpointError, stamp
+from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
 from persona_assets.orchestration import verifying
 from persona_assets.orchestration.arriving import MEASURED_CHECK
 from persona_assets.orchestration.attempts import outlook, runs_of

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.checkpoint import identify
+from persona_assets.checkpoints.checkpoint import identify
 from persona_assets.orchestration.groups import CHECKPOINT, STUDY_TEAM
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import STUDY, per_checkpoint

@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.arrivals import Arrival, arrivals_in
-from persona_assets.checkpoint import Checkpoint, CheckpointError, stamp
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, stamp
+from persona_assets.checkpoints.scan import Arrival, arrivals_in
+from persona_assets.checkpoints.watched import Watch
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags, runs_of
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.measuring import measure_config
 from persona_assets.orchestration.partitions import CHECKPOINT
 from persona_assets.study.study import Study
-from persona_assets.watched import Watch
 
 # Asking a hub costs somebody else's server a request.
 HUB_INTERVAL = 60.0

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from persona_assets.checkpoint import Checkpoint
+from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.orchestration.history import latest_fingerprints
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import split_key

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity, identify
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, Identity, identify
 from persona_assets.files.digest import digest_of
 from persona_assets.orchestration import contents
 from persona_assets.orchestration.history import latest_artefacts

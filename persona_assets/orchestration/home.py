@@ -4,12 +4,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from persona_assets.checkpoint import DigestCache
-from persona_assets.registry import Registry
+from persona_assets.checkpoints.checkpoint import DigestCache
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.watched import Watched
 from persona_assets.store.artefacts import ArtefactStore
 from persona_assets.store.json_cache import Memory
 from persona_assets.store.shared import SharedStorage
-from persona_assets.watched import Watched
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import dagster as dg
 from pydantic import Field
 
-from persona_assets.checkpoint import CheckpointError, stamp
+from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
 from persona_assets.orchestration.attempts import MEASURE, SAME_AS_TAG, run_tags
 from persona_assets.orchestration.history import latest_events
 from persona_assets.orchestration.home import Home

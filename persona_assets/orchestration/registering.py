@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from persona_assets.checkpoint import Checkpoint, check_complete
+from persona_assets.checkpoints.checkpoint import Checkpoint, check_complete
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import CHECKPOINT
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from persona_assets.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
 from persona_assets.study.settings import Inference
 
 if TYPE_CHECKING:

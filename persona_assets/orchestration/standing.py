@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from persona_assets.checkpoint import Identity, identify
+from persona_assets.checkpoints.checkpoint import Identity, identify
 from persona_assets.files.digest import digest_of
 from persona_assets.orchestration.comparing import DRIFT, compare
 from persona_assets.orchestration.heavy import heavy_made_from

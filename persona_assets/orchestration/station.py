@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from persona_assets.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.store.artefacts import Artefact, Value
 

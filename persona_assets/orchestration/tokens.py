@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pandas as pd
 
-from persona_assets.checkpoint import CheckpointError
+from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.partitions import partition_key

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from persona_assets.checkpoint import CheckpointError, Identity, identify
+from persona_assets.checkpoints.checkpoint import CheckpointError, Identity, identify
 from persona_assets.orchestration.history import latest_artefacts
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.running import Run

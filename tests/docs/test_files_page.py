@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 from pydantic import BaseModel
 
-from persona_assets.checkpoint import Checkpoint
+from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints.watched import Watch
 from persona_assets.metrics import drift, read_leakage_table, read_source_rates
 from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.running import Run
@@ -20,7 +21,6 @@ from persona_assets.study.design import Drawn
 from persona_assets.study.recipe import Recipe
 from persona_assets.study.settings import Bootstrap, Decoding, Inference, Statistics
 from persona_assets.study.study import Persona, Study
-from persona_assets.watched import Watch
 from tests.docs.reading import blocks, tables
 
 Rows = list[dict[str, str]]

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from persona_assets import self_test
-from persona_assets.checkpoint import Checkpoint, DigestCache, identify
+from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
+from persona_assets.checkpoints.registry import Registry
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.memory import AtOnce
@@ -32,7 +33,6 @@ from persona_assets.orchestration.migrating import migrate
 from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
-from persona_assets.registry import Registry
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
 from persona_assets.store.instance import InstanceError, database_trouble
 from persona_assets.store.shared import SharedStorageError

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from persona_assets.checkpoint import Identity, identify
+from persona_assets.checkpoints.checkpoint import Identity, identify
 from persona_assets.inference import loading
 from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
 from persona_assets.orchestration.partitions import split_key

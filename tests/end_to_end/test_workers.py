@@ -120,7 +120,7 @@ def test_numbers_that_are_none_fail_their_persona_alone_in_a_worker_too(run: Run
     personas = run.study.model_dump(mode="json")["personas"]
     personas["villain"]["prompt"] += " ½"
     odd = Study.model_validate(run.study.model_dump(mode="json") | {"personas": personas})
-    from persona_assets.checkpoint import Checkpoint
+    from persona_assets.checkpoints.checkpoint import Checkpoint
     from persona_assets.inference import read_chat
 
     *_, token = read_chat(Checkpoint(name="tiny", path=weights.parent)).tokenizer("½")["input_ids"]

@@ -17,22 +17,22 @@ import pandas as pd
 import yaml
 from hypothesis import strategies as st
 
-from persona_assets.arrivals import arrivals_in
-from persona_assets.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.shape import shape_of_config
+from persona_assets.checkpoints.training_step import training_step
+from persona_assets.checkpoints.watched import Watch, Watched
 from persona_assets.inference import embedded_model
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import choose_hardware, load_model, read_chat
 from persona_assets.metrics import LeakageError
 from persona_assets.metrics.leakage_files import read_leakage_table, read_marker_eval, read_source_rates
-from persona_assets.model_shape import shape_of_config
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import read_published_run
-from persona_assets.registry import Registry
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Inference
 from persona_assets.study.study import StudyError
-from persona_assets.training_step import training_step
-from persona_assets.watched import Watch, Watched
 from tests.fuzz import mutations
 
 PERSONAS = ("villain", "comedian", "assistant")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
 from persona_assets.inference import Hardware, LoadedModel, choose_hardware, load_model
 from persona_assets.inference.cpu import has_onednn, use_onednn
 from persona_assets.study.settings import Inference

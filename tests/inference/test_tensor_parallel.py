@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from persona_assets.checkpoint import Checkpoint
+from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.inference import PrefixScorer, Scored, last_token_states
 from persona_assets.inference.choosing import why_not_packed
 from persona_assets.inference.engines import vllm_version

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from persona_assets.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
 from persona_assets.orchestration.partitions import STUDY
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.dividing import divided

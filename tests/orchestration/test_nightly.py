@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from persona_assets.checkpoint import CheckpointError
+from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.definitions import build_definitions
 from persona_assets.orchestration.attempts import MEASURE
 from persona_assets.orchestration.home import Home

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError, Identity
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, Identity
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.provenance import UPSTREAM
 from persona_assets.orchestration.resources import Gpu

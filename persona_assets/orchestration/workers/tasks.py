@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from persona_assets.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
 from persona_assets.store.artefacts import Artefact, Encoded, Value
 from persona_assets.study.study import Study
 

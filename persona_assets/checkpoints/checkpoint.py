@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from persona_assets.checkpoint_files import SAFE_FILES, CheckpointError, adapter_files, model_files
+from persona_assets.checkpoints.files import SAFE_FILES, CheckpointError, adapter_files, model_files
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.digest import digest_of, digest_of_file
 from persona_assets.files.reading import shown

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from persona_assets import hub
-from persona_assets.bases import base_of
-from persona_assets.checkpoint import Checkpoint, CheckpointError, check_complete, stamp
-from persona_assets.checkpoint_files import adapter_files
-from persona_assets.registry import Registry
+from persona_assets.checkpoints import hub
+from persona_assets.checkpoints.bases import base_of
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, check_complete, stamp
+from persona_assets.checkpoints.files import adapter_files
+from persona_assets.checkpoints.registry import Registry
+from persona_assets.checkpoints.training_step import training_step
+from persona_assets.checkpoints.watched import Watch
 from persona_assets.study.study import checked_name
-from persona_assets.training_step import training_step
-from persona_assets.watched import Watch
 
 Fields = dict[str, str | int]
 

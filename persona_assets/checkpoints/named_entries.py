@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from persona_assets.checkpoint import CheckpointError
+from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.reading import read_text, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml, read_yaml

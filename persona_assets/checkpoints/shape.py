@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError
-from persona_assets.checkpoint_files import LARGEST_SIZE, json_object
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints.files import LARGEST_SIZE, json_object
+from persona_assets.checkpoints.registry import Registry
 from persona_assets.files.reading import shown
 from persona_assets.files.redaction import discreet, keep_hub_discreet
-from persona_assets.registry import Registry
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import quote
 
-from persona_assets.checkpoint import CheckpointError
-from persona_assets.checkpoint_files import VOCABULARY_FILES
+from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints.files import VOCABULARY_FILES
 from persona_assets.files.redaction import discreet, keep_hub_discreet
 
 SECONDS = 10.0

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from persona_assets.checkpoint import CheckpointError
-from persona_assets.named_entries import NamedEntries
+from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints.named_entries import NamedEntries
 from persona_assets.study.settings import Strict
 from persona_assets.study.study import checked_name
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from persona_assets.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints.registry import COMMIT
+from persona_assets.checkpoints.watched import Watch
 from persona_assets.files.reading import shown
-from persona_assets.registry import COMMIT
-from persona_assets.watched import Watch
 
 
 def base_of(

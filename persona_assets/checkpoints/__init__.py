@@ -1,0 +1,1 @@
+"""Which weights are measured: their identity, their files, the registry, and how new ones are found."""
