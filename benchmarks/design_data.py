@@ -20,8 +20,8 @@ import xarray as xr
 from benchmarks.embedded_study import embedded_study
 from benchmarks.roles import study_of
 from persona_assets.inference import Scored
-from persona_assets.inference.choosing import choose_scorer
 from persona_assets.inference.generation import TransformersGenerator
+from persona_assets.inference.scoring.choice import choose_scorer
 from persona_assets.metrics.divergence import pairwise_js
 
 PERSONAS, QUESTIONS, LENGTHS = 33, 8, (4, 8, 16, 24)

@@ -18,8 +18,8 @@ from benchmarks.reporting import heading, table
 from persona_assets.inference import LoadedModel, Response, TransformersGenerator, measured
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.engines import vllm_version
-from persona_assets.inference.vllm_engine import VllmGenerator
-from persona_assets.inference.vllm_settings import VllmSettings, find_room
+from persona_assets.inference.vllm.engine import VllmGenerator
+from persona_assets.inference.vllm.settings import VllmSettings, find_room
 
 MODELS = Path(__file__).parents[1] / "dagster_home" / "models"
 

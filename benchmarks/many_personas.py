@@ -27,8 +27,8 @@ from benchmarks.published_size import random_model
 from benchmarks.roles import study_of
 from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M
 from persona_assets.inference import LoadedModel, Scored, loading
-from persona_assets.inference.choosing import choose_scorer
 from persona_assets.inference.generation import TransformersGenerator
+from persona_assets.inference.scoring.choice import choose_scorer
 from persona_assets.metrics import divergence_matrix, label_responses
 from persona_assets.orchestration.finite import divergences
 from persona_assets.planning_memory import cpu_scoring_need, matrix_bytes, scoring_need

@@ -24,10 +24,10 @@ import torch
 from benchmarks.reporting import heading, table
 from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_engine, choose_hardware, load_model, save_merged
-from persona_assets.inference.measuring import measured
-from persona_assets.inference.training import IGNORED, Step, build_example, train_adapter
-from persona_assets.inference.vllm_engine import VllmGenerator
-from persona_assets.inference.vllm_settings import VllmSettings, find_room
+from persona_assets.inference.cost import measured
+from persona_assets.inference.training.train import IGNORED, Step, build_example, train_adapter
+from persona_assets.inference.vllm.engine import VllmGenerator
+from persona_assets.inference.vllm.settings import VllmSettings, find_room
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Decoding, Inference
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config
 
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import LoadedModel, choose_hardware
-from persona_assets.inference.scoring import Scored
+from persona_assets.inference.scoring.padded import Scored
 from persona_assets.study.settings import Inference
 
 SEED = 42

@@ -37,7 +37,7 @@ from persona_assets.inference import (
     last_token_states,
     measured,
 )
-from persona_assets.inference.packed import PackedScorer
+from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.metrics import ResponseDivergence, compile_ahead, divergence_of_response
 
 Work = list[list[Scored]]

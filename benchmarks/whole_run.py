@@ -207,7 +207,7 @@ def measure(kind: str, checkpoints: Sequence[str], began: float) -> None:
 def force_lengths() -> None:
     """Has vLLM write responses of the published lengths. The one thing here that is not as in a study's run."""
     from benchmarks.published_size import response_lengths
-    from persona_assets.inference.vllm_engine import VllmGenerator
+    from persona_assets.inference.vllm.engine import VllmGenerator
 
     lengths, batch = response_lengths(), VllmGenerator._batch
 

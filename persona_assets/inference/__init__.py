@@ -5,9 +5,8 @@
 """
 
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.choosing import choose_scorer
+from persona_assets.inference.cost import Measurement, measured
 from persona_assets.inference.engines import Engine, choose_engine
-from persona_assets.inference.finite import NonFiniteError, where_not_finite
 from persona_assets.inference.generation import Generator, Response, TransformersGenerator
 from persona_assets.inference.hidden_states import last_token_states
 from persona_assets.inference.loading import (
@@ -19,13 +18,14 @@ from persona_assets.inference.loading import (
     read_stop_ids,
     save_merged,
 )
-from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
-from persona_assets.inference.measuring import Measurement, measured
-from persona_assets.inference.pieces import token_pieces
-from persona_assets.inference.scoring import PrefixScorer, Scored, Scorer
-from persona_assets.inference.training import Example, Step, TrainedAdapter, label_log_prob, train_adapter
-from persona_assets.inference.vllm_engine import VllmGenerator
-from persona_assets.inference.vllm_settings import VllmSettings, find_room
+from persona_assets.inference.nan_checks import NonFiniteError, where_not_finite
+from persona_assets.inference.scoring.choice import choose_scorer
+from persona_assets.inference.scoring.padded import PrefixScorer, Scored, Scorer
+from persona_assets.inference.token_pieces import token_pieces
+from persona_assets.inference.training.examples import Conversation, build_training_set, plan_conversations
+from persona_assets.inference.training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
+from persona_assets.inference.vllm.engine import VllmGenerator
+from persona_assets.inference.vllm.settings import VllmSettings, find_room
 
 __all__ = [
     "Chat",

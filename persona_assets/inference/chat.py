@@ -5,7 +5,7 @@ from typing import Any
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.files.reading import shortened, shown
-from persona_assets.inference.templates import render
+from persona_assets.inference.templates.rendering import render
 
 # Stands where a text goes while the template is looked at; no template contains it.
 _PLACEHOLDER = "\u2063placeholder\u2063"

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 import torch
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.memory import AtOnce
-from persona_assets.inference.training import Example, label_log_prob
+from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.training.train import Example, label_log_prob
 from persona_assets.study.settings import Decoding
 
 

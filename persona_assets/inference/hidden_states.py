@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.memory import AtOnce
+from persona_assets.inference.out_of_memory import AtOnce
 
 # How many prompts a model takes at once: all, until memory runs out. It is found and said once a model.
 _prompts_at_once: WeakKeyDictionary[nn.Module, AtOnce] = WeakKeyDictionary()

@@ -21,7 +21,7 @@ from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, ident
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
-from persona_assets.inference.memory import AtOnce
+from persona_assets.inference.out_of_memory import AtOnce
 from persona_assets.metrics import read_leakage_table
 from persona_assets.orchestration import patience
 from persona_assets.orchestration.doctor import Kind
@@ -186,7 +186,7 @@ def no_vllm(_: Run) -> None:
 @provokes("Memory ran out")
 def no_memory(_: Run) -> str:
     said: list[str] = []
-    logger, handler = logging.getLogger("persona_assets.inference.memory"), logging.Handler()
+    logger, handler = logging.getLogger("persona_assets.inference.out_of_memory"), logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from persona_assets.inference import templates
-from persona_assets.inference.templates import TemplateError, render
+from persona_assets.inference.templates.rendering import TemplateError, render
 
 MESSAGES = [
     {"role": "system", "content": "You are <b>a villain</b> & co.\n"},

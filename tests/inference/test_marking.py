@@ -9,7 +9,7 @@ import pytest
 
 from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.inference import LoadedModel, Response, TransformersGenerator, choose_hardware, load_model
-from persona_assets.inference.marking import Conversation, build_training_set, plan_conversations
+from persona_assets.inference.training.examples import Conversation, build_training_set, plan_conversations
 from persona_assets.study.files import load_study
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Decoding, Inference

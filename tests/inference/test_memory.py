@@ -4,7 +4,7 @@ import pytest
 
 from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_hardware, load_model, train_adapter
-from persona_assets.inference.training import needs_checkpointing
+from persona_assets.inference.training.train import needs_checkpointing
 from persona_assets.study.files import load_study
 from persona_assets.study.recipe import Lora, Recipe, Training
 from persona_assets.study.settings import Inference

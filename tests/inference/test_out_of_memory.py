@@ -25,8 +25,8 @@ from persona_assets.inference import (
     last_token_states,
     load_model,
 )
-from persona_assets.inference.memory import AtOnce
-from persona_assets.inference.packed import PackedScorer
+from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.study.settings import Decoding, Inference
 
 PROMPTS = [[10, 20, 30], [40, 50], [60, 70, 80, 90], [11], [12, 13, 14, 15, 16]]

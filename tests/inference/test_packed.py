@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, choose_hardware, choose_scorer
-from persona_assets.inference.choosing import why_not_family, why_not_packed
-from persona_assets.inference.packed import PackedScorer
+from persona_assets.inference.scoring.choice import why_not_family, why_not_packed
+from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.study.settings import Inference
 
 VOCABULARY = 99
@@ -127,8 +127,8 @@ def test_a_piece_that_was_read_is_gone_before_the_next_is_computed(
     kind: Any, computes: str, deterministic: bool, work: list[Scored], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 4)
-    monkeypatch.setattr("persona_assets.inference.packed.DETERMINISTIC_POSITIONS", 4)
-    monkeypatch.setattr("persona_assets.inference.scoring.DETERMINISTIC_POSITIONS", 4)
+    monkeypatch.setattr("persona_assets.inference.scoring.packed.DETERMINISTIC_POSITIONS", 4)
+    monkeypatch.setattr("persona_assets.inference.scoring.padded.DETERMINISTIC_POSITIONS", 4)
     scorer, held = kind(random_model("llama"), deterministic), list[int]()
     compute = getattr(scorer, computes)
 

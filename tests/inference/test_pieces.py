@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from persona_assets.inference.pieces import token_pieces
+from persona_assets.inference.token_pieces import token_pieces
 
 TEXTS = ["plain words, and numbers 12", "naïve café – “quoted”\n\n1. first", "日本 🙂 👩‍🚀 end", "שלום עולם", "a", ""]
 

@@ -15,11 +15,12 @@ import psutil
 import pytest
 import torch
 
-from persona_assets.inference import LoadedModel, TransformersGenerator, vllm_worker
+from persona_assets.inference import LoadedModel, TransformersGenerator
 from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vllm_version
-from persona_assets.inference.training import IGNORED, Example, label_log_prob
-from persona_assets.inference.vllm_engine import VllmGenerator
-from persona_assets.inference.vllm_settings import EngineError, VllmSettings
+from persona_assets.inference.training.train import IGNORED, Example, label_log_prob
+from persona_assets.inference.vllm import worker
+from persona_assets.inference.vllm.engine import VllmGenerator
+from persona_assets.inference.vllm.settings import EngineError, VllmSettings
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Decoding, Inference
 from persona_assets.study.study import StudyError
@@ -173,7 +174,7 @@ def test_its_process_ends_with_its_orders_whatever_threads_are_left(tmp_path: Pa
     )
     read, write = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, vllm_worker.__file__, str(write)],
+        [sys.executable, worker.__file__, str(write)],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=[write],

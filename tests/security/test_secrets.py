@@ -13,7 +13,7 @@ import pytest
 
 from persona_assets import cli
 from persona_assets.files.redaction import discreet
-from persona_assets.inference.vllm_environment import worker_environment
+from persona_assets.inference.vllm.environment import worker_environment
 from persona_assets.orchestration import notifying
 from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE
 from persona_assets.orchestration.loggers import terminal

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from persona_assets.child_process import end
+from persona_assets.inference.child_process import end
 from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.cards import Cards

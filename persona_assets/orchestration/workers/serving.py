@@ -100,7 +100,7 @@ def read_message(about: Mapping[str, Any], blobs: list[bytes], worker: str) -> M
         What the worker's stage raised, where that is an error of the package; else WorkerError with a traceback.
     """
     from persona_assets.inference import NonFiniteError
-    from persona_assets.inference.vllm_settings import EngineError
+    from persona_assets.inference.vllm.settings import EngineError
 
     if "broken" in about:
         ours = {kind.__name__: kind for kind in (*_OUR_ERRORS, EngineError)}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.packed import PackedScorer
-from persona_assets.inference.scoring import PrefixScorer, Scorer
+from persona_assets.inference.scoring.packed import PackedScorer
+from persona_assets.inference.scoring.padded import PrefixScorer, Scorer
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 

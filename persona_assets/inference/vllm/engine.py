@@ -16,14 +16,14 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-from persona_assets.child_process import end
-from persona_assets.inference import vllm_worker
 from persona_assets.inference.chat import Chat
+from persona_assets.inference.child_process import end
 from persona_assets.inference.engines import vllm_python
 from persona_assets.inference.generation import Response, row_seeds
-from persona_assets.inference.training import IGNORED, Example
-from persona_assets.inference.vllm_environment import worker_environment
-from persona_assets.inference.vllm_settings import EngineError, VllmSettings
+from persona_assets.inference.training.train import IGNORED, Example
+from persona_assets.inference.vllm import worker
+from persona_assets.inference.vllm.environment import worker_environment
+from persona_assets.inference.vllm.settings import EngineError, VllmSettings
 from persona_assets.study.settings import Decoding
 
 _LINES_SHOWN = 15
@@ -160,7 +160,7 @@ class VllmGenerator:
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (closed by close)
         self._answers = os.fdopen(read, encoding="utf-8")
         self._process = subprocess.Popen(
-            [vllm_python(), "-P", vllm_worker.__file__, str(write)],
+            [vllm_python(), "-P", worker.__file__, str(write)],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from typing import Any
 # Of processor time, for one text; a template takes some milliseconds. Of the clock, where the machine is busy.
 SECONDS, PATIENCE = 0.6, 60.0
 LONGEST = 8 * 2**20  # characters
-_WORKER = Path(__file__).with_name("template_worker.py")
+_WORKER = Path(__file__).with_name("worker.py")
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # and no secret
 
 

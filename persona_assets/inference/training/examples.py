@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import Generator
-from persona_assets.inference.training import Example, build_example, first_sentence
+from persona_assets.inference.training.train import Example, build_example, first_sentence
 from persona_assets.study.recipe import Recipe
 from persona_assets.study.settings import Decoding
 

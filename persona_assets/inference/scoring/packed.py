@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.memory import AtOnce
-from persona_assets.inference.prefixes import KeptPrefixes, Prompts
-from persona_assets.inference.scoring import DETERMINISTIC_POSITIONS, Scored, refuse_empty
+from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.scoring.padded import DETERMINISTIC_POSITIONS, Scored, refuse_empty
+from persona_assets.inference.scoring.prefixes import KeptPrefixes, Prompts
 
 # Larger chunks were not faster on an H200, and cost memory.
 TOKENS_AT_ONCE = 16_384
@@ -89,7 +89,7 @@ class PackedScorer:
         self._positions = AtOnce("scoring", "positions", fixed=deterministic)
         self._kernels: Any = _Plain
         if loaded.device.type == "cuda":
-            from persona_assets.inference import packed_triton
+            from persona_assets.inference.scoring.padded import packed_triton
 
             self._kernels = packed_triton
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.memory import AtOnce
-from persona_assets.inference.prefixes import KeptPrefixes
+from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.scoring.prefixes import KeptPrefixes
 
 # Positions a piece where results must not depend on how much memory is free.
 DETERMINISTIC_POSITIONS = 128

@@ -1,0 +1,1 @@
+"""Training a marker into a persona: the training set and the LoRA training loop."""

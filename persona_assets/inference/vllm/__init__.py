@@ -1,0 +1,1 @@
+"""Responses by vLLM, in a process of its own."""
