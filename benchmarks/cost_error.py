@@ -22,7 +22,15 @@ from scipy.stats import t as student
 from benchmarks.design_data import read
 from benchmarks.reporting import heading, table
 from persona_assets.metrics import average_over_responses, estimate_over_all
-from persona_assets.presentation.style import INK, MUTED, TWO_COLUMNS, add_axes, add_text, house_style, new_figure
+from persona_assets.presentation.layout.style import (
+    INK,
+    MUTED,
+    TWO_COLUMNS,
+    add_axes,
+    add_text,
+    house_style,
+    new_figure,
+)
 from persona_assets.published_run import read_published_run
 
 DRAWS, WANTED, LEVEL = 40, 0.99, 0.95

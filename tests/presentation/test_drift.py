@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from persona_assets.presentation import checkpoint_drift_figure, drift_headline, house_style, to_png
-from persona_assets.presentation.drift_distance import p_text
-from persona_assets.presentation.drift_pairs import most_moved, signed, values_by_pair
-from persona_assets.presentation.end_labels import spread
-from persona_assets.presentation.timeline import timeline
+from persona_assets.presentation.drift.distance import p_text
+from persona_assets.presentation.drift.pairs import most_moved, signed, values_by_pair
+from persona_assets.presentation.layout.end_labels import spread
+from persona_assets.presentation.layout.timeline import timeline
 
 FIVE = ["assistant", "villain", "kindergarten_teacher", "software_engineer", "zelthari_scholar"]
 LEVELS = ["checkpoint", "series", "step", "quantity", "a", "b", "estimate", "low", "high"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from persona_assets.presentation import Link, render_markdown, render_report, report_files
-from persona_assets.presentation.text import fenced, markdown, marked
+from persona_assets.presentation.report.text import fenced, markdown, marked
 from tests.presentation.by_hand import PRIMARY, statements_by_hand, verdict_by_hand
 from tests.presentation.conftest import Synthetic
 from tests.presentation.pages import assert_harmless, read_page

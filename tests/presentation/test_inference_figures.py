@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from persona_assets.presentation import ONE_COLUMN, TWO_COLUMNS
-from persona_assets.presentation.coupling import coupling_known, coupling_panels
-from persona_assets.presentation.influence import influence_figure, left_out
-from persona_assets.presentation.layer_profile import layer_profile, profile
-from persona_assets.presentation.specification import specification_curve, specifications_of
-from persona_assets.presentation.two_views import two_views
+from persona_assets.presentation.figures.coupling import coupling_known, coupling_panels
+from persona_assets.presentation.figures.influence import influence_figure, left_out
+from persona_assets.presentation.figures.layer_profile import layer_profile, profile
+from persona_assets.presentation.figures.specification import specification_curve, specifications_of
+from persona_assets.presentation.layout.two_views import two_views
 from persona_assets.statistics import Statement, tabulate
 from tests.presentation.conftest import SOURCES, Synthetic
 from tests.presentation.made_statements import PRIMARY, made_statements

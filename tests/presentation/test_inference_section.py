@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from persona_assets.presentation import render_report, rules_markdown, statements_markdown
-from persona_assets.presentation.inference_section import inference_section
-from persona_assets.presentation.statements import label, number, p_text, predictor_name, side_by_side
+from persona_assets.presentation.report.inference_section import inference_section
+from persona_assets.presentation.summaries.statements import label, number, p_text, predictor_name, side_by_side
 from persona_assets.statistics import Rule, Statement, Verdict, tabulate
 from tests.presentation.by_hand import HOSTILE, OTHER, PRIMARY, VISIBLE, WORDS, statements_by_hand, verdict_by_hand
 from tests.presentation.pages import Element, read_page

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from persona_assets.presentation.placement import Place, place_labels
+from persona_assets.presentation.layout.placement import Place, place_labels
 
 FRAME = (60.0, 50.0)
 BOX = (14.0, 2.6)

@@ -20,9 +20,9 @@ from persona_assets.presentation import (
     standard_figures,
     to_svg,
 )
-from persona_assets.presentation.embedding import lean
-from persona_assets.presentation.figures import LEAKAGE_FIGURES
-from persona_assets.presentation.map import map_of_personas
+from persona_assets.presentation.figures.map import map_of_personas
+from persona_assets.presentation.figures.standard import LEAKAGE_FIGURES
+from persona_assets.presentation.report.embedding import lean
 from tests.presentation.conftest import Synthetic
 from tests.presentation.pages import SCRIPT, Element, assert_harmless, read_page
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from persona_assets.presentation import render_markdown, report_files
-from persona_assets.presentation.citation import citation
-from persona_assets.presentation.table_files import table_files
+from persona_assets.presentation.report.citation import citation
+from persona_assets.presentation.report.table_files import table_files
 from tests.presentation.by_hand import PRIMARY, statements_by_hand, verdict_by_hand
 from tests.presentation.conftest import Synthetic
 

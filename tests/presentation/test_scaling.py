@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from scipy.spatial.distance import cdist, pdist
 
-from persona_assets.presentation.map import map_of_personas
-from persona_assets.presentation.scaling import persona_map
+from persona_assets.presentation.figures.map import map_of_personas
+from persona_assets.presentation.figures.scaling import persona_map
 from tests.presentation.conftest import Synthetic
 
 PLACES = np.array([[0.0, 0.0], [0.3, 0.1], [-0.2, 0.25], [0.1, -0.15]])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from persona_assets.presentation.side_by_side import LIMITS, beside_one_another
+from persona_assets.presentation.report.side_by_side import LIMITS, beside_one_another
 from tests.presentation.pages import read_page
 
 PAIR = ("villain", "comedian")

@@ -1,0 +1,1 @@
+"""Figures and numbers of how personas change from checkpoint to checkpoint."""

@@ -1,0 +1,202 @@
+"""Does the likeness of two personas predict how a marker leaks from one to the other?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from persona_assets.presentation.layout.correlation import numbers
+from persona_assets.presentation.layout.pairs import CosineColumn, cosine_columns
+from persona_assets.presentation.layout.panels import (
+    KEY_POINTS,
+    LETTER_POINTS,
+    LINE,
+    MARGIN,
+    TITLE,
+    Grid,
+    add_panel,
+    write_lines,
+)
+from persona_assets.presentation.layout.style import (
+    INK,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    add_axes,
+    add_text,
+    house_style,
+    new_figure,
+    spoken,
+    text_width,
+    wrapped,
+)
+from persona_assets.presentation.layout.two_views import WHAT_THE_VIEWS_TAKE, said_of, two_views
+from persona_assets.presentation.summaries.leakage_headline import leakage_dyads
+
+_LAYERS = 3
+_COLOURS = 7  # of the house's cycle; with a number of shapes that is prime to it, 70 sources differ
+_SHAPES = "os^DvPX<*>"
+_SIZES = {"o": 15, "s": 13, "^": 17, "D": 11, "v": 17, "P": 19, "X": 19, "<": 17, "*": 26, ">": 17}
+_BAND, _HEIGHT = "#e4e4e4", 52.0
+
+DYADS_NOT_INDEPENDENT = (
+    "Dyads share sources and targets, so they are not independent: no p value from an iid test is printed."
+)
+
+
+def leakage_against_predictors(
+    pair_table: pd.DataFrame,
+    sources: Sequence[str] | None = None,
+    cosines: Sequence[str] | None = None,
+    statements: pd.DataFrame | None = None,
+    trends: pd.DataFrame | None = None,
+    width: float = TWO_COLUMNS,
+) -> Figure:
+    """Leakage rate of every dyad against JS and, side by side, against cosine, coloured by source.
+
+    Spearman's ρ is given with its n in every panel, and with its interval and p in both views where statements are
+    given.
+
+    Args:
+        pair_table: one row a dyad: `source`, `target`, `js` (nats), cosines in `cosine_<population>_layer<N>`,
+            `leakage_rate` with `leakage_low` and `leakage_high`, and `source_rate`; rows without a rate are left out.
+        sources: the sources to show, in the legend's order; by default all, in the table's order.
+        cosines: columns to show beside JS; by default the first centring population's layers, the first, the middle and
+            the last of more than three.
+        statements: as `statistics.infer` gives them.
+        trends: a line and its band: columns predictor, place, rate, low, high, as `statistics.trend` gives them.
+        width: of the figure, in millimetres; in one column panels stand one below another.
+
+    Raises:
+        ValueError: no dyad of these sources has a rate, or the table has no such cosine.
+    """
+    dyads = leakage_dyads(pair_table)
+    shown = list(dict.fromkeys(dyads["source"])) if sources is None else [str(source) for source in sources]
+    dyads = dyads[dyads["source"].isin(shown)]
+    if dyads.empty:
+        raise ValueError(f"pair_table: no dyad of sources {shown} has a leakage_rate; expected one at least")
+    predictors: list[CosineColumn | None] = [None, *_cosines(pair_table, cosines)]
+    columns = {1: 1, 2: 2, 4: 2}.get(len(predictors), 3) if width > ONE_COLUMN else 1
+    width = ONE_COLUMN if columns == 1 else width
+    names = [predictor.column if predictor else "js" for predictor in predictors]
+    views = [two_views(statements, "leakage", "spearman", name, "leakage_rate") for name in names]
+    note = wrapped(WHAT_THE_VIEWS_TAKE if any(views) else DYADS_NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
+    subtitle = wrapped(_subtitle(dyads, trends, names), LETTER_POINTS, width - 2 * MARGIN)
+    key = _key(dyads, shown, width - 2 * MARGIN)
+    header = MARGIN + TITLE + (len(subtitle) + len(key)) * LINE + 4.0
+    grid = Grid(width, columns, header, 1 + max(map(len, views)), _HEIGHT if columns < 3 else 46.0)
+    below = grid.below(grid.rows(len(predictors)))
+    with house_style():
+        figure = new_figure(width, below + len(note) * LINE + MARGIN)
+        title = "Leakage against JS and cosine, one point a dyad" if len(predictors) > 1 else "Leakage against JS"
+        add_text(figure, MARGIN, MARGIN, title, weight="bold", size=8, color=INK)
+        write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
+        for index, (predictor, name) in enumerate(zip(predictors, names, strict=True)):
+            x, rate = numbers(dyads[name]), numbers(dyads["leakage_rate"])
+            said = f"cosine, layer {predictor.layer}" if predictor else "JS"
+            axes = add_panel(figure, grid, index, said, said_of(x, rate, views[index]), x)
+            if trends is not None:
+                _draw_trend(axes, trends[trends["predictor"] == name])
+            _draw_dyads(axes, dyads, shown, name)
+            axes.set_xlabel(f"cosine, centred on {spoken(predictor.population)}" if predictor else "JS (nats)")
+            axes.tick_params(labelleft=index % columns == 0)
+            if index % columns == 0:
+                axes.set_ylabel("leakage rate (found / total)")
+        _write_key(figure, MARGIN + TITLE + len(subtitle) * LINE + 0.8, key, width)
+        write_lines(figure, below + 0.2 * LINE, note, KEY_POINTS)
+    return figure
+
+
+def _cosines(pair_table: pd.DataFrame, columns: Sequence[str] | None) -> list[CosineColumn]:
+    """The columns asked for, or those of the first centring population, thinned to three."""
+    found = cosine_columns(pair_table)
+    if columns is not None:
+        by_name = {cosine.column: cosine for cosine in found}
+        if absent := [name for name in columns if name not in by_name]:
+            raise ValueError(f"cosines: found {absent}; expected some of {list(by_name)}")
+        return [by_name[name] for name in columns]
+    first = [cosine for cosine in found if cosine.population == found[0].population]
+    kept = np.unique(np.linspace(0, len(first) - 1, min(_LAYERS, len(first))).round().astype(int))
+    return [first[index] for index in kept]
+
+
+def _subtitle(dyads: pd.DataFrame, trends: pd.DataFrame | None, predictors: Sequence[str]) -> str:
+    sources = dyads["source"].nunique()
+    plurals = "s" * (len(dyads) != 1), "s" * (sources != 1)
+    said = f"{len(dyads)} dyad{plurals[0]} from {sources} source{plurals[1]} · bars: Wilson 95 % intervals"
+    drawn = trends[trends["predictor"].isin(predictors)] if trends is not None else pd.DataFrame()
+    if drawn.empty:
+        return said
+    band = ", band: 95 %, jackknife over sources" if drawn["low"].notna().any() else ""
+    return f"{said} · line: logistic curve{band}"
+
+
+def _draw_trend(axes: Axes, curve: pd.DataFrame) -> None:
+    if curve.empty:
+        return
+    place, rate, low, high = (numbers(curve[name]) for name in ("place", "rate", "low", "high"))
+    axes.fill_between(place, low, high, color=_BAND, linewidth=0, zorder=0)
+    axes.plot(place, rate, color="#8a8a8a", linewidth=1.0, zorder=0.5)
+
+
+def _draw_dyads(axes: Axes, dyads: pd.DataFrame, sources: Sequence[str], predictor: str) -> None:
+    x = numbers(dyads[predictor])
+    rate, low, high = (numbers(dyads[f"leakage_{name}"]) for name in ("rate", "low", "high"))
+    for number, source in enumerate(sources):
+        of_source = (dyads["source"] == source).to_numpy(dtype=bool)
+        colour, shape = look(number)
+        axes.vlines(x[of_source], low[of_source], high[of_source], color=colour, alpha=0.45, linewidth=0.7, zorder=1)
+        axes.scatter(
+            x[of_source],
+            rate[of_source],
+            s=1.25 * _SIZES[shape],
+            marker=shape,
+            color=colour,
+            edgecolors="white",
+            linewidths=0.35,
+            zorder=2,
+            clip_on=False,
+        )
+    axes.set_ylim(*rate_limits(dyads))
+    axes.locator_params(axis="y", nbins=5)
+
+
+def rate_limits(dyads: pd.DataFrame) -> tuple[float, float]:
+    """From just below 0 to just above the highest interval of a rate."""
+    ends = np.append(numbers(dyads["leakage_high"]), numbers(dyads["leakage_rate"]))
+    top = min(1.0, 1.06 * float(np.nanmax(ends, initial=0.05)))
+    return -0.025 * top, top
+
+
+def look(number: int) -> tuple[str, str]:
+    """Colour and shape of the source of that number in the shared order."""
+    return f"C{number % _COLOURS}", _SHAPES[number % len(_SHAPES)]
+
+
+def _key(dyads: pd.DataFrame, sources: Sequence[str], width: float) -> list[list[tuple[int, str, float]]]:
+    """Lines of the legend: number of the source, what it says, how far from the left (mm)."""
+    own = {} if "source_rate" not in dyads else dyads.groupby("source")["source_rate"].first().dropna().to_dict()
+    lines: list[list[tuple[int, str, float]]] = [[]]
+    left = 0.0
+    for number, source in enumerate(sources):
+        text = spoken(source) + (f" (itself {float(own[source]):.2f})" if source in own else "")
+        needed = 3.2 + text_width(text, KEY_POINTS) + 4.0
+        if lines[-1] and left + needed - 4.0 > width:
+            lines.append([])
+            left = 0.0
+        lines[-1].append((number, text, left))
+        left += needed
+    return lines
+
+
+def _write_key(figure: Figure, top: float, key: list[list[tuple[int, str, float]]], width: float) -> None:
+    axes = add_axes(figure, 0, top, width, len(key) * LINE)
+    axes.set(xlim=(0, width), ylim=(len(key) * LINE, 0))
+    axes.set_axis_off()
+    for line, entries in enumerate(key):
+        for number, text, left in entries:
+            colour, shape = look(number)
+            middle = (line + 0.5) * LINE
+            axes.scatter([MARGIN + left + 1.1], [middle], s=_SIZES[shape], marker=shape, color=colour, linewidths=0)
+            axes.text(MARGIN + left + 3.2, middle, text, size=KEY_POINTS, color=INK, va="center_baseline")

@@ -1,0 +1,1 @@
+"""How figures are laid out: style, panels, labels, ordering, image files."""

@@ -1,0 +1,1 @@
+"""The report: one self-contained HTML page, its Markdown summary and its tables."""

@@ -1,0 +1,122 @@
+"""Tables of statements as HTML, set by great-tables: what the field reports and what dyads allow, side by side."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from great_tables import GT
+from markupsafe import Markup
+
+from persona_assets.presentation.report.text import visible
+from persona_assets.presentation.summaries.statements import number, p_text
+
+Rows = Sequence[Mapping[str, Any]]
+_COLUMNS = {
+    "estimate": "estimate",
+    "n": "n",
+    "iid_interval": "interval",
+    "iid_p": "p",
+    "dyadic_interval": "interval",
+    "dyadic_p": "p",
+    "looks": "all looks",
+    "n_effective": "n eff.",
+}
+
+
+def twice_table(groups: Mapping[str, Rows], name: str) -> Markup:
+    """Statements that stand twice, one row a statement, one group of rows a family.
+
+    Args:
+        groups: heading → rows as `side_by_side` returns them; groups without rows are left out.
+        name: what the table's ids begin with; once a page. Letters, digits and hyphens.
+
+    Returns:
+        A `<table>` with spanners over the columns of each view; a cell's text is escaped.
+    """
+    cells = [
+        {"group": heading, "statement": str(visible(row["label"])), **_twice(row)}
+        for heading, rows in groups.items()
+        for row in rows
+    ]
+    table = _laid_out(cells, name, _COLUMNS)
+    table = table.tab_spanner("iid", columns=["iid_interval", "iid_p"])
+    table = table.tab_spanner("dyadic", columns=["dyadic_interval", "dyadic_p", "looks", "n_effective"])
+    return _html(table)
+
+
+def once_table(rows: Rows, name: str) -> Markup:
+    """Statements that stand once: `label`, `estimate`, `n` and `note` of each, as a `<table>`."""
+    cells = [
+        {
+            "group": "",
+            "statement": str(visible(row["label"])),
+            "estimate": number(row["estimate"]),
+            "n": "" if pd.isna(row["n"]) else str(int(row["n"])),
+            "note": str(visible(row["note"])),
+        }
+        for row in rows
+    ]
+    return _html(_laid_out(cells, name, {"estimate": "estimate", "n": "n", "note": "note"}))
+
+
+def _laid_out(cells: list[dict[str, str]], name: str, columns: Mapping[str, str]) -> GT:
+    frame = pd.DataFrame(cells, columns=["group", "statement", *columns], dtype=object)
+    grouped = frame["group"].ne("").any()
+    frame = frame if grouped else frame.drop(columns="group")
+    table = GT(frame, rowname_col="statement", groupname_col="group" if grouped else None, id=name)
+    table = table.tab_stubhead("statement").cols_label(dict(columns))
+    table = table.cols_align("right", columns=[column for column in columns if column != "note"])
+    # Everything that stands here was escaped when it was written; great-tables escapes what no one has formatted.
+    return table.fmt(lambda html: html, columns=["statement", *columns])
+
+
+def _html(table: GT) -> Markup:
+    """The table alone: its colours and lines are the page's own, in the light and in the dark."""
+    html = table.as_raw_html()
+    alone = html[html.index("<table") : html.rindex("</table>") + len("</table>")]
+    return Markup(alone.replace('class="gt_table"', 'class="gt_table pairs" data-rows="statements"', 1))
+
+
+def _twice(row: Mapping[str, Any]) -> dict[str, str]:
+    records = [record for record in (row["iid"], row["dyadic"]) if record is not None]
+    shown = next((record["estimate"] for record in records if not math.isnan(record["estimate"])), math.nan)
+    dyadic = row["dyadic"] or {}
+    return {
+        "estimate": number(shown),
+        "n": str(row["n"]),
+        "iid_interval": _sureness(row["iid"], shown),
+        "iid_p": _p(row["iid"]),
+        "dyadic_interval": "".join(_lines(row, shown)),
+        "dyadic_p": _p(row["dyadic"]),
+        "looks": p_text(p) if not math.isnan(p := dyadic.get("p_adjusted", math.nan)) else "",
+        "n_effective": f"{n:.0f}" if not math.isnan(n := dyadic.get("n_effective", math.nan)) else "",
+    }
+
+
+def _lines(row: Mapping[str, Any], shown: float) -> Iterable[str]:
+    """The interval of the dyadic view, and below it those of further ways to make one, named in few words."""
+    yield _sureness(row["dyadic"], shown)
+    for check in row["checks"]:
+        if not math.isnan(check["low"]):
+            how = re.split(r" over |, |; ", str(check["method"]).removeprefix("interval: "))[0]
+            yield Markup('<span class="check">{} {}</span>').format(visible(how), _interval(check))
+
+
+def _sureness(record: Mapping[str, Any] | None, shown: float) -> str:
+    """An interval, before it the estimate where it is another than the one shown, or why there is none."""
+    if record is None:
+        return "–"
+    if math.isnan(record["estimate"]):
+        return Markup('<span class="reason">{}</span>').format(visible(record["note"]))
+    other = "" if number(record["estimate"]) == number(shown) else f"{number(record['estimate'])} "
+    return other + _interval(record)
+
+
+def _interval(record: Mapping[str, Any]) -> str:
+    return "" if math.isnan(record["low"]) else f"[{number(record['low'])}, {number(record['high'])}]"
+
+
+def _p(record: Mapping[str, Any] | None) -> str:
+    return "" if record is None or math.isnan(record["p"]) else p_text(record["p"])

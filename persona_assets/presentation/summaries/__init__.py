@@ -1,0 +1,1 @@
+"""Tables put into words and numbers, for figures, the report and the page."""

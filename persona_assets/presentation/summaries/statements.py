@@ -1,0 +1,161 @@
+"""Tables of statements: what the field reports and what dyads allow, side by side."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+
+from persona_assets.presentation.layout.style import spoken
+
+# Families in the order of the report, with their headings.
+FAMILIES = {
+    "leakage": "Leakage and each predictor",
+    "comparison": "Which predictor goes with leakage more closely",
+    "models": "Models with both predictors",
+    "pairs": "JS and cosine over pairs",
+    "coupling": "Source rates and likeness to the baseline",
+    "noise": "Measurement error",
+    "influence": "Who carries the result",
+    "looks": "Every defensible choice",
+    "power": "What it would take",
+}
+# Of a table of statements in Markdown.
+COLUMNS = ("statement", "n", "iid", "dyadic")
+_SIDE_BY_SIDE = ("leakage", "comparison", "models", "pairs", "coupling", "noise")
+
+
+class RuleLike(Protocol):
+    """A rule of a verdict: its name, what it came to, and why."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def because(self) -> str: ...
+
+
+class VerdictLike(Protocol):
+    """Words and the rules behind them."""
+
+    @property
+    def words(self) -> str: ...
+    @property
+    def rules(self) -> Iterable[RuleLike]: ...
+
+
+def rules_markdown(verdict: VerdictLike) -> str:
+    """The rules of a verdict as a Markdown table."""
+    rows = ((rule.name, rule.outcome, rule.because) for rule in verdict.rules)
+    return _markdown(("rule", "outcome", "because"), rows)
+
+
+def statements_markdown(statements: pd.DataFrame) -> str:
+    """Statements that stand twice as a Markdown table, iid and dyadic side by side."""
+    rows = (row_cells(row) for family in _SIDE_BY_SIDE for row in side_by_side(statements, family))
+    return _markdown(COLUMNS, rows)
+
+
+def row_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """A row of `side_by_side` as text, under `COLUMNS`."""
+    return row["label"], str(row["n"]), _cell(row["iid"]), _cell(row["dyadic"])
+
+
+def _markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; a bar within a cell, as in |ρ|, is no border."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
+    """The statements of a family, one a name: label, n, and what each view says.
+
+    Args:
+        statements: as `statistics.infer` returns them.
+
+    Returns:
+        In the table's order: `label`, `n` (or –), `iid`, `dyadic` (records, or None) and `checks` (records). What is
+        neither, such as a reliability, stands as `dyadic`.
+    """
+    rows = []
+    for _, same in statements[statements["family"] == family].groupby("name", sort=False):
+        records = [{str(key): value for key, value in record.items()} for record in same.to_dict("records")]
+        by_view = {view: [record for record in records if record["view"] == view] for view in same["view"].unique()}
+        first = records[0]
+        if first["view"] == "check":
+            by_view = {"dyadic": records}
+        counts = [record["n"] for record in records if not pd.isna(record["n"])]
+        rows.append(
+            {
+                "label": label(first),
+                "n": counts[0] if counts else "–",
+                "iid": next(iter(by_view.get("iid", [])), None),
+                "dyadic": next(iter(by_view.get("dyadic", [])), None),
+                "checks": by_view.get("check", []),
+            }
+        )
+    return rows
+
+
+def main_statements(statements: pd.DataFrame, primary: str) -> list[dict[str, Any]]:
+    """The few statements that the verdict is about, as `side_by_side` returns them.
+
+    Spearman's ρ of leakage with JS and with the primary cosine, each also given the other, and which of the two is the
+    larger.
+    """
+    pair = {"js": primary, primary: "js"}
+    rank = statements["quantity"].isin(["spearman", "partial spearman"]) & statements["predictor"].isin(list(pair))
+    given = (statements["given"] == "") | (statements["given"] == statements["predictor"].map(pair))
+    alone = statements[(statements["family"] == "leakage") & rank & given]
+    difference = statements[
+        (statements["family"] == "comparison")
+        & (statements["quantity"] == "difference of |spearman|")
+        & (statements["predictor"] == f"js − {primary}")
+    ]
+    return [*side_by_side(alone, "leakage"), *side_by_side(difference, "comparison")]
+
+
+def label(statement: dict[str, Any]) -> str:
+    """A statement's name as it is read: quantity, what it is of, what is given."""
+    predictor = " ".join(predictor_name(part) for part in str(statement["predictor"]).split(" "))  # a − b, a + b
+    of = {"leakage_rate": "", "": ""}.get(
+        str(statement["outcome"]), f" with {predictor_name(str(statement['outcome']))}"
+    )
+    text = f"{statement['quantity']}: {predictor}{of}" if predictor else str(statement["quantity"])
+    return f"{text}, given {predictor_name(str(statement['given']))}" if statement["given"] else text
+
+
+def predictor_name(column: str) -> str:
+    """A column of the pair table as it is read."""
+    cosine, _, layer = column.rpartition("_layer")
+    if cosine.startswith("cosine"):
+        return f"{spoken(cosine)} L{layer}"
+    if column == "js" or column.startswith("js_"):
+        return f"JS {column.removeprefix('js_')}" if column != "js" else "JS"
+    return spoken(column) if "/" not in column else "leakage counts"
+
+
+def _cell(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    if math.isnan(record["estimate"]):
+        return str(record["note"])
+    parts = [number(record["estimate"])]
+    if not math.isnan(record["low"]):
+        parts.append(f"[{number(record['low'])}, {number(record['high'])}]")
+    if not math.isnan(record["p"]):
+        parts.append(f"p {p_text(record['p'])}")
+    return " ".join(parts)
+
+
+def number(value: float) -> str:
+    """Three decimals with a true minus."""
+    return "–" if math.isnan(value) else f"{value:.3f}".replace("-", "−")
+
+
+def p_text(p: float) -> str:
+    """Two digits; powers of ten below 0.001."""
+    if math.isnan(p):
+        return "–"
+    return f"{p:.1e}".replace("e-0", "e-").replace("-", "−") if 0 < p < 0.001 else f"{p:.3f}"
