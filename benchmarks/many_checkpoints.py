@@ -34,7 +34,7 @@ from persona_assets.checkpoints.checkpoint import Checkpoint, stamp
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, MEASURE, run_tags
 from persona_assets.orchestration.history import RECORD
 from persona_assets.orchestration.provenance import HEAVY
-from persona_assets.planning_sizes import resized
+from persona_assets.planning.sizes import resized
 from persona_assets.store.instance import make_home
 from persona_assets.study.files import load_study
 from persona_assets.study.study import Study

@@ -31,7 +31,7 @@ from persona_assets.inference.generation import TransformersGenerator
 from persona_assets.inference.scoring.choice import choose_scorer
 from persona_assets.metrics import divergence_matrix, label_responses
 from persona_assets.orchestration.finite import divergences
-from persona_assets.planning_memory import cpu_scoring_need, matrix_bytes, scoring_need
+from persona_assets.planning.memory import cpu_scoring_need, matrix_bytes, scoring_need
 
 COUNTS = (11, 33, 111)
 MIB = 2**20

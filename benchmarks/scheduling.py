@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from persona_assets.checkpoints.shape import QWEN_7B
-from persona_assets.planning import plan
-from persona_assets.planning_rates import H200, MEASURED
-from persona_assets.planning_sizes import resized
+from persona_assets.planning.plan import plan
+from persona_assets.planning.rates import H200, MEASURED
+from persona_assets.planning.sizes import resized
 from persona_assets.study.files import load_study
 
 SEED = 42

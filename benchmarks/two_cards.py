@@ -237,8 +237,8 @@ def planned(study: str, cards: int) -> str:
     import torch
 
     from persona_assets.checkpoints.shape import QWEN_7B
-    from persona_assets.planning import plan
-    from persona_assets.planning_rates import CARDS
+    from persona_assets.planning.plan import plan
+    from persona_assets.planning.rates import CARDS
     from persona_assets.study.files import load_study
 
     if not torch.cuda.is_available():

@@ -112,13 +112,13 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
-    from persona_assets import planning, planning_sizes, planning_text
     from persona_assets.checkpoints import shape
+    from persona_assets.planning.plan import plan, sizes, text
 
     loaded = load_study(study)
     chosen = shape.chosen_shape(loaded.name, _registry(), checkpoint, shape)
-    sized = planning_sizes.resized(loaded, personas, questions)
-    print(planning_text.text(planning.plan(sized, chosen, response_tokens, cards), response_tokens is not None))
+    sized = sizes.resized(loaded, personas, questions)
+    print(text.text(plan.plan(sized, chosen, response_tokens, cards), response_tokens is not None))
 
 
 @app.command()

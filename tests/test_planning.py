@@ -22,11 +22,11 @@ from persona_assets.checkpoints.shape import (
     shape_of_config,
 )
 from persona_assets.cli import app
-from persona_assets.planning import Plan, Stage, plan, reply_length
-from persona_assets.planning_memory import cpu_scoring_need, pair_bytes, scoring_need
-from persona_assets.planning_rates import CARDS, CPU, H200, MEASURED
-from persona_assets.planning_sizes import resized
-from persona_assets.planning_text import duration
+from persona_assets.planning.memory import cpu_scoring_need, pair_bytes, scoring_need
+from persona_assets.planning.plan import Plan, Stage, plan, reply_length
+from persona_assets.planning.rates import CARDS, CPU, H200, MEASURED
+from persona_assets.planning.sizes import resized
+from persona_assets.planning.text import duration
 from persona_assets.study.files import load_study
 from persona_assets.study.study import Study, StudyError
 

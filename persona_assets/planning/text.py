@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from persona_assets.planning import Plan, Stage
-from persona_assets.planning_rates import CARDS, MACHINES, MEASURED
+from persona_assets.planning.plan import Plan, Stage
+from persona_assets.planning.rates import CARDS, MACHINES, MEASURED
 from persona_assets.study.study import Study
 
 GIB = 2**30

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from persona_assets.checkpoints.shape import Shape
-from persona_assets.planning_memory import (
+from persona_assets.planning.memory import (
     Need,
     cpu_scoring_need,
     generation_need,
@@ -19,7 +19,7 @@ from persona_assets.planning_memory import (
     scoring_need,
     training_need,
 )
-from persona_assets.planning_rates import MACHINES, MEASURED, Machine
+from persona_assets.planning.rates import MACHINES, MEASURED, Machine
 from persona_assets.study.recipe import Recipe
 from persona_assets.study.study import Study, StudyError
 
