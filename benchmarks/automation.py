@@ -22,9 +22,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from persona_assets.orchestration.history import latest_events
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.provenance import HEAVY
+from persona_assets.graph.history import latest_events
+from persona_assets.graph.home import Home
+from persona_assets.graph.provenance import HEAVY
 
 ROOT = Path(__file__).resolve().parents[1]
 PATTERNS = {

@@ -13,10 +13,10 @@ import dagster as dg
 
 from persona_assets.checkpoints.scan import arrivals_in
 from persona_assets.definitions import build_definitions
+from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import job_names
+from persona_assets.graph.partitions import CHECKPOINT, STUDY, per_checkpoint
 from persona_assets.orchestration.heavy import key_range
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import job_names
-from persona_assets.orchestration.partitions import CHECKPOINT, STUDY, per_checkpoint
 from persona_assets.orchestration.reporting import report_study
 
 CHAIN = os.environ.get("PATTERN") == "chain"

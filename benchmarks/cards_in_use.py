@@ -112,7 +112,7 @@ def write(out: Path, folder: Path, runs: dict[str, dict[str, Any]], at: str) -> 
 
 def makers(home: Path) -> dict[str, int]:
     """Worker → personas of `logit_js` that it made."""
-    from persona_assets.orchestration.home import Home
+    from persona_assets.graph.home import Home
 
     found: dict[str, int] = {}
     for artefact in Home(home).store.all("logit_js"):

@@ -31,9 +31,9 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEvent
 from dagster._serdes import serialize_value
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, stamp
+from persona_assets.graph.history import RECORD
+from persona_assets.graph.provenance import HEAVY
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, MEASURE, run_tags
-from persona_assets.orchestration.history import RECORD
-from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.planning.sizes import resized
 from persona_assets.store.instance import make_home
 from persona_assets.study.files import load_study
@@ -245,8 +245,8 @@ with DagsterInstance.get() as instance:
 STANDINGS = """
 import sys, time
 from persona_assets.definitions import defs
-from persona_assets.orchestration.history import latest_fingerprints
-from persona_assets.orchestration.partitions import STUDY, partition_key
+from persona_assets.graph.history import latest_fingerprints
+from persona_assets.graph.partitions import STUDY, partition_key
 from dagster import DagsterInstance
 
 with DagsterInstance.get() as instance:

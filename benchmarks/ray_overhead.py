@@ -25,8 +25,8 @@ def main() -> None:
 
     from benchmarks.reporting import heading, table, version_of
     from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
-    from persona_assets.orchestration.home import Home
-    from persona_assets.orchestration.resources import Gpu
+    from persona_assets.graph.home import Home
+    from persona_assets.graph.resources import Gpu
     from persona_assets.orchestration.workers import actors
     from persona_assets.orchestration.workers.here import Here
     from persona_assets.orchestration.workers.processes import ProcessWorkers, close_processes

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from benchmarks.reporting import heading, table
 from persona_assets.files.digest import digest_of_path
+from persona_assets.graph.home import Home
 from persona_assets.inference.embedded_model import ensure_embedded_model
-from persona_assets.orchestration.home import Home
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "small_study.yaml"

@@ -105,7 +105,7 @@ def run(
 
 def new_home(folder: Path, kind: str, models: Mapping[str, Path], responses_of: str | None = None) -> Path:
     """An instance that has the models' digests, and another's responses if one is named."""
-    from persona_assets.orchestration.home import Home
+    from persona_assets.graph.home import Home
 
     home = Home(folder / f"home_{kind}")
     shutil.rmtree(home.root, ignore_errors=True)
@@ -165,9 +165,9 @@ def measure(name: str) -> None:
 
     from benchmarks.whole_run import force_lengths
     from persona_assets.definitions import build_definitions
+    from persona_assets.graph.home import Home
+    from persona_assets.graph.partitions import STUDY
     from persona_assets.orchestration.heavy import key_range
-    from persona_assets.orchestration.home import Home
-    from persona_assets.orchestration.partitions import STUDY
     from persona_assets.orchestration.running import Run
     from persona_assets.orchestration.workers import processes
 
@@ -251,7 +251,7 @@ def planned(study: str, cards: int) -> str:
 
 def differing(folder: Path, first: str, second: str) -> str:
     """How many artefacts of two instances have other bytes."""
-    from persona_assets.orchestration.home import Home
+    from persona_assets.graph.home import Home
 
     parts = []
     for stage in STAGES:

@@ -78,7 +78,7 @@ def other_weights(first: Path, second: Path) -> None:
 
 
 def make_home(folder: Path, kind: str) -> Path:
-    from persona_assets.orchestration.home import Home
+    from persona_assets.graph.home import Home
 
     home = Home(folder / f"home_{kind}")
     home.root.mkdir()
@@ -91,7 +91,7 @@ def make_home(folder: Path, kind: str) -> Path:
 def register(home: Path) -> float:
     """Takes the digests, as registering does; seconds of the first checkpoint."""
     from persona_assets.checkpoints.checkpoint import identify
-    from persona_assets.orchestration.home import Home
+    from persona_assets.graph.home import Home
 
     start = time.perf_counter()
     identify(Home(home).registry.get(FIRST), Home(home).digests)
@@ -156,10 +156,10 @@ def measure(kind: str, checkpoints: Sequence[str], began: float) -> None:
     import dagster as dg
 
     from persona_assets.definitions import build_definitions
+    from persona_assets.graph.home import Home
+    from persona_assets.graph.loggers import PLAIN_LINES
+    from persona_assets.graph.partitions import STUDY
     from persona_assets.orchestration.heavy import key_range
-    from persona_assets.orchestration.home import Home
-    from persona_assets.orchestration.loggers import PLAIN_LINES
-    from persona_assets.orchestration.partitions import STUDY
     from persona_assets.orchestration.running import Run
 
     home = Home.of_environment()

@@ -158,8 +158,8 @@ def prune(
     delete: Annotated[bool, typer.Option("--delete", help="Do it; otherwise only say what would be deleted.")] = False,
 ) -> None:
     """Delete what took a model to make for all but the last checkpoints; tables and reports are kept for ever."""
+    from persona_assets.graph.home import Home
     from persona_assets.orchestration import retention
-    from persona_assets.orchestration.home import Home
 
     home = Home.of_environment()
     kept, doomed = retention.prunable(_instance(), home, keep)
@@ -262,8 +262,8 @@ def import_published_run(
     baseline: Annotated[str, typer.Option(help="The persona that others are compared with.")] = "assistant",
 ) -> None:
     """Record a published run as a checkpoint of its own; its tables, statistics and report need no model."""
+    from persona_assets.graph.home import Home
     from persona_assets.orchestration import importing
-    from persona_assets.orchestration.home import Home
 
     home = Home.of_environment()
     brought = importing.import_published_run(_instance(), home, directory, name, baseline)
@@ -364,9 +364,9 @@ def _session(study: str | None, checkpoint: str | None, prepare: bool = True) ->
     """An instance with the code location loaded; imported late, so that `--help` answers at once."""
     _choose_study(study)
     from persona_assets.definitions import defs
+    from persona_assets.graph.home import Home
+    from persona_assets.graph.partitions import STUDY
     from persona_assets.inference.embedded_model import ensure_embedded_model
-    from persona_assets.orchestration.home import Home
-    from persona_assets.orchestration.partitions import STUDY
     from persona_assets.orchestration.running import Run
 
     home = Home.of_environment()

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import dagster as dg
 
 from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.orchestration import verifying
 from persona_assets.orchestration.arriving import MEASURED_CHECK
 from persona_assets.orchestration.attempts import outlook, runs_of
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import per_checkpoint
 from persona_assets.orchestration.running import Run
 from persona_assets.study.study import Study
 

@@ -5,10 +5,10 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.checkpoints.checkpoint import identify
-from persona_assets.orchestration.groups import CHECKPOINT, STUDY_TEAM
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, per_checkpoint
-from persona_assets.orchestration.provenance import code_version
+from persona_assets.graph.groups import CHECKPOINT, STUDY_TEAM
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import STUDY, per_checkpoint
+from persona_assets.graph.provenance import code_version
 from persona_assets.orchestration.same_weights import same_as
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import per_checkpoint
-from persona_assets.orchestration.rooms import presentation as draw
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.study.study import Study
 
 # Rounding of a float64 mean; a JS or cosine further out is wrong.

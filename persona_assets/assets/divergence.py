@@ -3,17 +3,17 @@
 import dagster as dg
 import xarray as xr
 
+from persona_assets.graph.groups import ANALYSIS_TEAM, DIVERGENCE, MEASUREMENT_TEAM
+from persona_assets.graph.home import Home
+from persona_assets.graph.io_managers import VARIABLES
+from persona_assets.graph.lazy_imports import metrics
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_generator
+from persona_assets.graph.provenance import code_version
+from persona_assets.graph.resources import Gpu
+from persona_assets.graph.schemas import expected
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import expected
-from persona_assets.orchestration.groups import ANALYSIS_TEAM, DIVERGENCE, MEASUREMENT_TEAM
 from persona_assets.orchestration.heavy import for_each_persona
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.io_managers import VARIABLES
-from persona_assets.orchestration.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_generator
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.rooms import metrics
-from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study.study import Study
 
 # What the matrix is made of; what is known of single tokens stays on disk.

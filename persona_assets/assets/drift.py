@@ -4,16 +4,16 @@ from typing import Any
 
 import dagster as dg
 
+from persona_assets.graph.groups import ANALYSIS_TEAM, DRIFT
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import metrics
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.parquet import from_parquet, to_parquet
+from persona_assets.graph.partitions import STUDY
+from persona_assets.graph.provenance import code_version
+from persona_assets.graph.schemas import found as contents_of
+from persona_assets.graph.schemas import record
 from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
-from persona_assets.orchestration.contents import found as contents_of
-from persona_assets.orchestration.contents import record
-from persona_assets.orchestration.files import from_parquet, to_parquet
-from persona_assets.orchestration.groups import ANALYSIS_TEAM, DRIFT
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.rooms import metrics
-from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study.study import Study
 

@@ -3,16 +3,16 @@
 import dagster as dg
 import xarray as xr
 
+from persona_assets.graph.groups import ANALYSIS_TEAM, GEOMETRY, MEASUREMENT_TEAM
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import metrics
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.partitions import STUDY, every_persona, per_checkpoint, per_persona
+from persona_assets.graph.provenance import code_version
+from persona_assets.graph.resources import Gpu
+from persona_assets.graph.schemas import expected
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import expected
-from persona_assets.orchestration.groups import ANALYSIS_TEAM, GEOMETRY, MEASUREMENT_TEAM
 from persona_assets.orchestration.heavy import for_each_persona
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, every_persona, per_checkpoint, per_persona
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.rooms import metrics
-from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.study.study import Study
 
 

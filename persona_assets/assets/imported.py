@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from persona_assets.orchestration.groups import CHECKPOINT, DIVERGENCE, GEOMETRY, RESPONSES, STUDY_TEAM
-from persona_assets.orchestration.partitions import per_checkpoint, per_persona
+from persona_assets.graph.groups import CHECKPOINT, DIVERGENCE, GEOMETRY, RESPONSES, STUDY_TEAM
+from persona_assets.graph.partitions import per_checkpoint, per_persona
 
 IMPORTED = [
     dg.AssetSpec(

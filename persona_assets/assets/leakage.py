@@ -5,18 +5,18 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from persona_assets.graph.groups import ANALYSIS_TEAM, LEAKAGE, MEASUREMENT_TEAM
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import metrics
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.parquet import from_parquet
+from persona_assets.graph.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
+from persona_assets.graph.provenance import code_version
+from persona_assets.graph.resources import Gpu
+from persona_assets.graph.schemas import expected
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import expected
-from persona_assets.orchestration.files import from_parquet
-from persona_assets.orchestration.groups import ANALYSIS_TEAM, LEAKAGE, MEASUREMENT_TEAM
 from persona_assets.orchestration.heavy import for_each_persona
-from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.markers import counted_leakage
-from persona_assets.orchestration.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.resources import Gpu
-from persona_assets.orchestration.rooms import metrics
-from persona_assets.orchestration.rooms import presentation as draw
 from persona_assets.store.artefacts import Files
 from persona_assets.study.study import Study
 

@@ -4,9 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.assets.checks import run_partitions
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import per_checkpoint, split_key
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import per_checkpoint, split_key
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study.study import Study
 

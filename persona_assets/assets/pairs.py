@@ -4,12 +4,12 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
+from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
+from persona_assets.graph.lazy_imports import metrics
+from persona_assets.graph.partitions import STUDY, leakage_input, per_checkpoint
+from persona_assets.graph.provenance import code_version
+from persona_assets.graph.schemas import expected
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import expected
-from persona_assets.orchestration.groups import ANALYSIS_TEAM, STATISTICS
-from persona_assets.orchestration.partitions import STUDY, leakage_input, per_checkpoint
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.rooms import metrics
 from persona_assets.study.study import Study
 
 

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from persona_assets.orchestration import groups
-from persona_assets.orchestration.contents import as_table
-from persona_assets.orchestration.partitions import STUDY, per_prompt
+from persona_assets.graph import groups
+from persona_assets.graph.partitions import STUDY, per_prompt
+from persona_assets.graph.schemas import as_table
 
 PERSONAS = [
     {"persona": name, "category": about.category, "prompt": about.prompt} for name, about in STUDY.personas.items()

@@ -6,19 +6,19 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
-from persona_assets.orchestration.groups import ANALYSIS_TEAM
-from persona_assets.orchestration.groups import PRESENTATION as PRESENTATION
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import (
+from persona_assets.graph.groups import ANALYSIS_TEAM
+from persona_assets.graph.groups import PRESENTATION as PRESENTATION
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import metrics, statistics
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.partitions import (
     STUDY,
     every_persona,
     inference_input,
     leakage_input,
     per_checkpoint,
 )
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.rooms import metrics, statistics
-from persona_assets.orchestration.rooms import presentation as draw
+from persona_assets.graph.provenance import code_version
 from persona_assets.orchestration.tokens import tokens_of
 from persona_assets.study.study import Study
 

@@ -9,10 +9,11 @@ import xarray as xr
 
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
 from persona_assets.files.digest import digest_of
-from persona_assets.orchestration.groups import ANALYSIS_TEAM, PRESENTATION
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.origins import origins, runs_markdown
-from persona_assets.orchestration.partitions import (
+from persona_assets.graph.groups import ANALYSIS_TEAM, PRESENTATION
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import presentation as draw
+from persona_assets.graph.lazy_imports import statistics
+from persona_assets.graph.partitions import (
     STUDY,
     every_persona,
     inference_input,
@@ -20,9 +21,8 @@ from persona_assets.orchestration.partitions import (
     per_checkpoint,
     samples_input,
 )
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.rooms import presentation as draw
-from persona_assets.orchestration.rooms import statistics
+from persona_assets.graph.provenance import code_version
+from persona_assets.orchestration.origins import origins, runs_markdown
 from persona_assets.orchestration.tokens import tokens_of
 from persona_assets.study.study import Study
 

@@ -2,14 +2,14 @@
 
 import dagster as dg
 
+from persona_assets.graph.groups import MEASUREMENT_TEAM, RESPONSES
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import STUDY, own_prompt, per_generator
+from persona_assets.graph.provenance import code_version
+from persona_assets.graph.resources import Gpu
+from persona_assets.graph.schemas import expected
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import expected
-from persona_assets.orchestration.groups import MEASUREMENT_TEAM, RESPONSES
 from persona_assets.orchestration.heavy import for_each_persona
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY, own_prompt, per_generator
-from persona_assets.orchestration.provenance import code_version
-from persona_assets.orchestration.resources import Gpu
 from persona_assets.study.study import Study
 
 

@@ -9,10 +9,10 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.checkpoints.checkpoint import Checkpoint
-from persona_assets.orchestration.history import latest_fingerprints
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import split_key
-from persona_assets.orchestration.provenance import HEAVY, code_version, study_part
+from persona_assets.graph.history import latest_fingerprints
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import split_key
+from persona_assets.graph.provenance import HEAVY, code_version, study_part
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.study.study import Study
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 import dagster as dg
 
-from persona_assets.orchestration.history import fingerprint_of
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.processes import dead_runs, release_dead_runs
+from persona_assets.graph.history import fingerprint_of
+from persona_assets.graph.home import Home
+from persona_assets.graph.processes import dead_runs, release_dead_runs
 from persona_assets.store.artefacts import ArtefactError
 
 Kind = Literal["artefact without event", "event without artefact", "damaged", "left over", "dead run"]

@@ -13,14 +13,14 @@ import dagster as dg
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, Identity, identify
 from persona_assets.files.digest import digest_of
-from persona_assets.orchestration import contents
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.io_managers import refuse_strangers
-from persona_assets.orchestration.page import link_to_report, links_to_personas
-from persona_assets.orchestration.partitions import partition_key, split_key
-from persona_assets.orchestration.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph import schemas
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
+from persona_assets.graph.io_managers import refuse_strangers
+from persona_assets.graph.page_urls import link_to_report, links_to_personas
+from persona_assets.graph.partitions import partition_key, split_key
+from persona_assets.graph.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.workers.choosing import choose_workers
 from persona_assets.orchestration.workers.tasks import Task
 from persona_assets.store.artefacts import Artefact
@@ -64,7 +64,7 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         name, persona = split_key(key)
         value = artefact.read()
         shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
-        facts = _metadata(artefact, computed) | contents.found(asset, value)
+        facts = _metadata(artefact, computed) | schemas.found(asset, value)
         context.add_asset_metadata(shown | facts | shown, partition_key=key)
         what = _line(artefact) if computed else "in the store already"
         context.log.info(f"{asset} {next(done)}/{len(keys)} {persona}: {what}")
@@ -168,7 +168,7 @@ def _metadata(artefact: Artefact, computed: bool) -> dict[str, Any]:
         **{name: value for name, value in artefact.measured.items() if name != "recipe_digest"},
         **environment,
         "computed": computed,
-        **contents.record(artefact),
+        **schemas.record(artefact),
     }
 
 

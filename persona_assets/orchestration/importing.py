@@ -22,14 +22,14 @@ from pydantic import ValidationError
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.reading import named, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
+from persona_assets.graph.history import DATA_VERSION, latest_fingerprints
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import metrics
+from persona_assets.graph.page_urls import link_to_report, links_to_personas
+from persona_assets.graph.partitions import CHECKPOINT, partition_key, split_key
+from persona_assets.graph.provenance import HEAVY, study_part
+from persona_assets.graph.schemas import found, record
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.contents import found, record
-from persona_assets.orchestration.history import DATA_VERSION, latest_fingerprints
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.page import link_to_report, links_to_personas
-from persona_assets.orchestration.partitions import CHECKPOINT, partition_key, split_key
-from persona_assets.orchestration.provenance import HEAVY, study_part
-from persona_assets.orchestration.rooms import metrics
 from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
 from persona_assets.store.artefacts import Artefact, Value

@@ -11,12 +11,12 @@ import dagster as dg
 from pydantic import Field
 
 from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
+from persona_assets.graph.history import latest_events
+from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import CARD
+from persona_assets.graph.loggers import PLAIN_LINES
+from persona_assets.graph.processes import claim_run
 from persona_assets.orchestration.attempts import MEASURE, SAME_AS_TAG, run_tags
-from persona_assets.orchestration.history import latest_events
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import CARD
-from persona_assets.orchestration.loggers import PLAIN_LINES
-from persona_assets.orchestration.processes import claim_run
 from persona_assets.orchestration.reporting import report_study
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.same_weights import same_as

@@ -12,8 +12,8 @@ import urllib.request
 import dagster as dg
 
 from persona_assets.files.redaction import discreet
+from persona_assets.graph.page_urls import asset_address, run_address
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
-from persona_assets.orchestration.page import asset_address, run_address
 
 WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
 SCHEDULE_TAG = "dagster/schedule_name"  # which Dagster puts on a schedule's runs

@@ -7,13 +7,13 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.orchestration.history import latest_artefacts, latest_fingerprints
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import LIGHT_ASSETS
-from persona_assets.orchestration.page import asset_address, run_address
-from persona_assets.orchestration.partitions import partition_key
-from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
-from persona_assets.orchestration.rooms import presentation
+from persona_assets.graph.history import latest_artefacts, latest_fingerprints
+from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import LIGHT_ASSETS
+from persona_assets.graph.lazy_imports import presentation
+from persona_assets.graph.page_urls import asset_address, run_address
+from persona_assets.graph.partitions import partition_key
+from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study.study import Study
 

@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.files.digest import digest_of
-from persona_assets.orchestration.history import latest_fingerprints
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.history import latest_fingerprints
+from persona_assets.graph.home import Home
 from persona_assets.orchestration.standing import Wanted
 from persona_assets.store.artefacts import ArtefactError
 

@@ -4,8 +4,8 @@ import dagster as dg
 from pydantic import Field
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, check_complete
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import CHECKPOINT
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import CHECKPOINT
 
 
 class NewCheckpoint(dg.Config):

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from persona_assets.files.digest import digest_of
-from persona_assets.orchestration.history import DATA_VERSION, latest_events
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import CHECKPOINT
+from persona_assets.graph.history import DATA_VERSION, latest_events
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import CHECKPOINT
 from persona_assets.study.study import Study
 
 ASSET = "persona_prompts"

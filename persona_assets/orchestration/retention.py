@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from persona_assets.graph.history import DATA_VERSION, latest_events
+from persona_assets.graph.home import Home
+from persona_assets.graph.processes import UNFINISHED
+from persona_assets.graph.provenance import HEAVY
 from persona_assets.orchestration.attempts import CHECKPOINT_TAG
-from persona_assets.orchestration.history import DATA_VERSION, latest_events
-from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.markers import BASE
-from persona_assets.orchestration.processes import UNFINISHED
-from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.store.artefacts import Artefact, size_of
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import COMPARE_CHECKPOINTS, job_names
+from persona_assets.graph.loggers import PLAIN_LINES
+from persona_assets.graph.processes import release_dead_runs
+from persona_assets.graph.provenance import HEAVY
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.heavy import key_range
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import COMPARE_CHECKPOINTS, job_names
-from persona_assets.orchestration.loggers import PLAIN_LINES
-from persona_assets.orchestration.processes import release_dead_runs
-from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.reasons import reasons
 from persona_assets.orchestration.reporting import report_study
-from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.standing import Standings, standings, to_do, wanted
 from persona_assets.study.study import Study
 

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from persona_assets.orchestration.history import DATA_VERSION, latest_events
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.history import DATA_VERSION, latest_events
+from persona_assets.graph.home import Home
 
 
 def same_as(instance: dg.DagsterInstance, home: Home, checkpoint: str, digest: str | None = None) -> str | None:

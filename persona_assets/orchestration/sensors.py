@@ -6,11 +6,11 @@ import time
 
 import dagster as dg
 
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import per_checkpoint
+from persona_assets.graph.processes import release_dead_runs
 from persona_assets.orchestration.arriving import Arriving
 from persona_assets.orchestration.attempts import MEASURE
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import per_checkpoint
-from persona_assets.orchestration.processes import release_dead_runs
 from persona_assets.orchestration.reporting import new_checkpoints as unknown_to_dagster
 from persona_assets.orchestration.reporting import prompt_events
 from persona_assets.study.study import Study
@@ -47,7 +47,7 @@ def study_and_registry(
     description="Fails runs whose process was killed and frees their slots in the pool. Launches no run.",
 )
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Reaps what dead processes left; see `orchestration.processes`."""
+    """Reaps what dead processes left; see `graph.processes`."""
     dead = release_dead_runs(context.instance)
     return dg.SkipReason(f"released {', '.join(dead)}" if dead else "every run that is under way has a living process")
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets.orchestration.contents import as_table
-from persona_assets.orchestration.files import from_parquet
-from persona_assets.orchestration.rooms import presentation
+from persona_assets.graph.lazy_imports import presentation
+from persona_assets.graph.parquet import from_parquet
+from persona_assets.graph.schemas import as_table
 from persona_assets.store.artefacts import Files
 
 # One materialisation's metadata is kept for ever and sent whole to the browser.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
+from persona_assets.graph.home import Home
+from persona_assets.graph.lazy_imports import inference, metrics
 from persona_assets.orchestration.finite import divergences, refuse_not_finite
-from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.markers import rate_source, train_source, training_sets
-from persona_assets.orchestration.rooms import inference, metrics
 from persona_assets.orchestration.station import Compute, Station, made_together
 from persona_assets.orchestration.writing import write_responses
 from persona_assets.store.artefacts import Artefact, Files

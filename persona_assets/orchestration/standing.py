@@ -11,14 +11,14 @@ import dagster as dg
 
 from persona_assets.checkpoints.checkpoint import Identity, identify
 from persona_assets.files.digest import digest_of
+from persona_assets.graph.history import fingerprint_of, latest_fingerprints
+from persona_assets.graph.home import Home
+from persona_assets.graph.io_managers import light_made_from, root_inputs
+from persona_assets.graph.partitions import partition_key
+from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.comparing import DRIFT, compare
 from persona_assets.orchestration.heavy import heavy_made_from
-from persona_assets.orchestration.history import fingerprint_of, latest_fingerprints
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.io_managers import light_made_from, root_inputs
-from persona_assets.orchestration.partitions import partition_key
-from persona_assets.orchestration.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
-from persona_assets.orchestration.resources import Gpu
 from persona_assets.study.study import Study
 
 Standing = Literal["current", "missing", "out of date", "pruned"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact, Value
 
 T = TypeVar("T")

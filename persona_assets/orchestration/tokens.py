@@ -6,9 +6,9 @@ import dagster as dg
 import pandas as pd
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import partition_key
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import partition_key
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.study.study import Study
 

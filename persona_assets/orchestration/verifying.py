@@ -3,8 +3,8 @@
 import dagster as dg
 
 from persona_assets.checkpoints.checkpoint import CheckpointError, Identity, identify
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
 from persona_assets.orchestration.running import Run
 
 WEIGHTS_CHECK, CURRENT_CHECK = "weights_are_unchanged", "report_is_current"

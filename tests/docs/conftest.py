@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 
 from persona_assets.definitions import build_definitions
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.loggers import PLAIN_LINES
-from persona_assets.orchestration.partitions import STUDY
+from persona_assets.graph.home import Home
+from persona_assets.graph.loggers import PLAIN_LINES
+from persona_assets.graph.partitions import STUDY
 from persona_assets.orchestration.running import Run
 from persona_assets.study.study import Study
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from persona_assets import presentation
 from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.inference import LoadedModel, TransformersGenerator, choose_hardware, load_model
 from persona_assets.metrics import rates_by_target
-from persona_assets.orchestration.loggers import PLAIN_LINES
 from persona_assets.orchestration.running import Run
 from persona_assets.study.settings import Decoding, Inference
 from tests.docs.reading import run_blocks

@@ -19,6 +19,10 @@ import torch
 from persona_assets import self_test
 from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
+from persona_assets.graph.io_managers import refuse_strangers
+from persona_assets.graph.partitions import split_key
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.out_of_memory import AtOnce
@@ -26,11 +30,7 @@ from persona_assets.metrics import read_leakage_table
 from persona_assets.orchestration import patience
 from persona_assets.orchestration.doctor import Kind
 from persona_assets.orchestration.heavy import recorded_checkpoint
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.io_managers import refuse_strangers
 from persona_assets.orchestration.migrating import migrate
-from persona_assets.orchestration.partitions import split_key
 from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore

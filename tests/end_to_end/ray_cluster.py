@@ -24,7 +24,7 @@ import dagster as dg
 import psutil
 import ray
 
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.home import Home
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.workers import actors
 from persona_assets.orchestration.workers.tasks import Made, Task

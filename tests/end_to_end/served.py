@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.home import Home
 from persona_assets.study.study import Study
 
 STALENESS = """

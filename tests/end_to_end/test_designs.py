@@ -16,8 +16,8 @@ import pytest
 import xarray as xr
 import yaml
 
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import STUDY
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import STUDY
 
 DESIGNS: dict[str, dict[str, object]] = {
     "landmarks": {"design": "landmarks", "landmarks": ["assistant", "villain"]},

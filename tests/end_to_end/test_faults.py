@@ -12,10 +12,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from persona_assets.definitions import build_definitions
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.partitions import partition_key
 from persona_assets.inference import NonFiniteError
 from persona_assets.orchestration.doctor import examine
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.partitions import partition_key
 from persona_assets.orchestration.running import Run
 from persona_assets.study.study import Study
 

@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from persona_assets.checkpoints.checkpoint import Identity, identify
+from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
+from persona_assets.graph.partitions import split_key
+from persona_assets.graph.resources import Gpu
 from persona_assets.inference import loading
-from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
-from persona_assets.orchestration.partitions import split_key
-from persona_assets.orchestration.resources import Gpu
 from persona_assets.study.settings import Decoding, Inference
 from persona_assets.study.study import Persona
 from tests.end_to_end.conftest import with_study
@@ -153,7 +153,7 @@ def test_the_same_study_in_a_new_instance_gives_the_same_bytes(tiny_run, measure
 
     import dagster as dg
 
-    from persona_assets.orchestration.home import Home
+    from persona_assets.graph.home import Home
     from tests.end_to_end.conftest import tiny_run_of
 
     root = tmp_path_factory.mktemp("again") / "home"

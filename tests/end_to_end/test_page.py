@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.loggers import PLAIN_LINES
+from persona_assets.graph.home import Home
+from persona_assets.graph.loggers import PLAIN_LINES
+from persona_assets.graph.partitions import STUDY, partition_key, split_key
 from persona_assets.orchestration.measuring import PART_OF, measure_config
-from persona_assets.orchestration.partitions import STUDY, partition_key, split_key
 from tests.end_to_end.served import serve, wait_until
 
 CHECKPOINT = "tiny"

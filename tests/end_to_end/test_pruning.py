@@ -9,9 +9,9 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.home import Home
+from persona_assets.graph.provenance import HEAVY
 from persona_assets.orchestration.markers import BASE
-from persona_assets.orchestration.provenance import HEAVY
 from persona_assets.orchestration.retention import prunable, prune
 from persona_assets.orchestration.standing import to_do
 from persona_assets.store.artefacts import ArtefactError

@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from persona_assets.orchestration.jobs import HEAVY_ASSETS
+from persona_assets.graph.jobs import HEAVY_ASSETS
 from persona_assets.orchestration.workers.choosing import VARIABLE
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.end_to_end.postgres_server import postgres

@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from persona_assets.orchestration.files import from_parquet
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.jobs import HEAVY_ASSETS, ON_DEMAND
-from persona_assets.orchestration.partitions import partition_key
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.jobs import HEAVY_ASSETS, ON_DEMAND
+from persona_assets.graph.parquet import from_parquet
+from persona_assets.graph.partitions import partition_key
 from tests.end_to_end.conftest import CHECKPOINT
 
 

@@ -15,9 +15,9 @@ import yaml
 
 from persona_assets import cli
 from persona_assets.definitions import defs
+from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
 from persona_assets.orchestration.doctor import examine
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
 from persona_assets.store.instance import InstanceError
 
 RELEASES = sorted((Path(__file__).parents[1] / "fixtures" / "releases").iterdir())

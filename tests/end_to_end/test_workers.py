@@ -18,13 +18,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from persona_assets.definitions import build_definitions
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import HEAVY_ASSETS
+from persona_assets.graph.partitions import STUDY, partition_key
+from persona_assets.graph.resources import Gpu
 from persona_assets.inference import NonFiniteError
 from persona_assets.orchestration.heavy import recorded_checkpoint
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.jobs import HEAVY_ASSETS
-from persona_assets.orchestration.partitions import STUDY, partition_key
-from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.running import Run
 from persona_assets.orchestration.workers import processes
 from persona_assets.orchestration.workers.cards import Cards

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from persona_assets.graph.home import Home
 from persona_assets.metrics import LeakageError
 from persona_assets.orchestration import importing
-from persona_assets.orchestration.home import Home
 from persona_assets.orchestration.importing import import_published_run
 from persona_assets.published_files import PublishedRunError
 from persona_assets.published_run import read_published_run

@@ -5,8 +5,8 @@ import time
 import dagster as dg
 import pytest
 
+from persona_assets.graph.partitions import STUDY
 from persona_assets.orchestration.attempts import ATTEMPT_TAG, BACKOFF, MEASURE, failure_of, outlook, run_tags, runs_of
-from persona_assets.orchestration.partitions import STUDY
 
 FAILED, SUCCEEDED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
 EDITED = STUDY.model_copy(update={"questions": ("What else?",)})

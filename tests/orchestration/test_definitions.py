@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
-from persona_assets.orchestration import contents
+from persona_assets.graph import schemas
 
 PER_CHECKPOINT, PER_PERSONA, PROMPTS = "checkpoint", "checkpoint × persona", "persona"
 PER_SOURCE = "checkpoint × source"
@@ -104,12 +104,12 @@ def test_groups_sort_by_name_in_the_order_in_which_data_flow(defs):
 
 
 def test_tables_name_their_columns_and_arrays_their_dimensions_before_anything_is_made(defs):
-    described = {**contents.COLUMNS, **contents.VARIABLES}
+    described = {**schemas.COLUMNS, **schemas.VARIABLES}
     for spec in defs.resolve_all_asset_specs():
         name = spec.key.to_user_string()
-        if name in contents.COLUMNS:
+        if name in schemas.COLUMNS:
             assert all(column.description for column in spec.metadata["dagster/column_schema"].columns), name
-        elif name in contents.VARIABLES:
+        elif name in schemas.VARIABLES:
             assert all(row.data["dimensions"] and row.data["says"] for row in spec.metadata["variables"].records), name
     files = {"marker_adapter", "figures", "report", "checkpoint_drift"}
     assert TABLE.keys() - described.keys() == {"model_checkpoint", "persona_prompts"} | files

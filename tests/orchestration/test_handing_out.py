@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
-from persona_assets.orchestration.partitions import STUDY
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.partitions import STUDY
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.workers.dividing import divided
 from persona_assets.orchestration.workers.handing_out import hand_out
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError, WorkerError

@@ -7,7 +7,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from persona_assets.orchestration.processes import HOST, PROCESS, claim_run, release_dead_runs
+from persona_assets.graph.processes import HOST, PROCESS, claim_run, release_dead_runs
 
 
 @pytest.fixture

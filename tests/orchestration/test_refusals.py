@@ -4,9 +4,9 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from persona_assets.orchestration.history import FINGERPRINT, latest_artefacts, latest_fingerprints
-from persona_assets.orchestration.io_managers import refuse_strangers
-from persona_assets.orchestration.provenance import study_part
+from persona_assets.graph.history import FINGERPRINT, latest_artefacts, latest_fingerprints
+from persona_assets.graph.io_managers import refuse_strangers
+from persona_assets.graph.provenance import study_part
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
 from persona_assets.study.files import load_study
 from persona_assets.study.study import Persona

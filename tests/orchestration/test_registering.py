@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.partitions import CHECKPOINT
+from persona_assets.graph.home import Home
+from persona_assets.graph.partitions import CHECKPOINT
 from persona_assets.orchestration.registering import build_register_job
 
 

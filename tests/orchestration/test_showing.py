@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from persona_assets.orchestration import contents, showing
-from persona_assets.orchestration.history import fingerprint_of
-from persona_assets.orchestration.page import links_to_personas
+from persona_assets.graph import schemas
+from persona_assets.graph.history import fingerprint_of
+from persona_assets.graph.page_urls import links_to_personas
+from persona_assets.orchestration import showing
 from persona_assets.statistics.statement import COLUMNS
 from persona_assets.store.artefacts import ArtefactStore
 
@@ -81,7 +82,7 @@ def test_links_to_personas_are_short_enough_to_be_shown_at_once():
 def test_the_record_hides_behind_a_click_and_leads_to_the_artefact(tmp_path):
     store = ArtefactStore(tmp_path)
     artefact = store.put("pair_table", {"asset": "pair_table"}, pd.DataFrame({"js": [0.1]}), {})
-    metadata = contents.record(artefact)
+    metadata = schemas.record(artefact)
     assert len(json.dumps(metadata["record"].value)) >= HIDDEN
     event = dg.AssetMaterialization("pair_table", metadata=metadata)
     assert fingerprint_of(event) == artefact.fingerprint
@@ -90,7 +91,7 @@ def test_the_record_hides_behind_a_click_and_leads_to_the_artefact(tmp_path):
 
 
 def test_every_column_of_the_statements_is_explained():
-    assert contents.COLUMNS["partial_correlations"].keys() == COLUMNS.keys()
+    assert schemas.COLUMNS["partial_correlations"].keys() == COLUMNS.keys()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ def test_every_column_of_the_statements_is_explained():
     ],
 )
 def test_columns_that_differ_from_study_to_study_are_explained(column, begins):
-    assert str(contents.meaning("pair_table", column)).startswith(begins)
+    assert str(schemas.meaning("pair_table", column)).startswith(begins)
 
 
 def test_a_column_that_nobody_described_has_no_meaning():
-    assert contents.meaning("pair_table", "colour") is None
+    assert schemas.meaning("pair_table", "colour") is None

@@ -13,10 +13,10 @@ import pytest
 
 from persona_assets import cli
 from persona_assets.files.redaction import discreet
+from persona_assets.graph.loggers import terminal
 from persona_assets.inference.vllm.environment import worker_environment
 from persona_assets.orchestration import notifying
 from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE
-from persona_assets.orchestration.loggers import terminal
 from tests.security.conftest import SECRETS, TOKENS, Running, Served, leaked
 
 

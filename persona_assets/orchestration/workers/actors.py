@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.provenance import UPSTREAM
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.home import Home
+from persona_assets.graph.provenance import UPSTREAM
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.workers.dividing import divided
 from persona_assets.orchestration.workers.handing_out import hand_out
 from persona_assets.orchestration.workers.serving import Message, Order, Serving, read_message

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.home import Home
 from persona_assets.orchestration.workers.tasks import WorkerError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"

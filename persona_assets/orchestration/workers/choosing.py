@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.home import Home
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.workers.cards import visible_cards
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.tasks import WorkerError, Workers

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.workers.tasks import Task
 
 # Stages in which an engine that takes all prompts gets those of many personas.

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.provenance import GENERATING
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.home import Home
+from persona_assets.graph.provenance import GENERATING
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.station import Compute, Station
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.study.study import Study

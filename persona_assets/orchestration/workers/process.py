@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, BinaryIO
 
-from persona_assets.orchestration.home import Home
+from persona_assets.graph.home import Home
 from persona_assets.orchestration.workers.serving import Serving
 
 

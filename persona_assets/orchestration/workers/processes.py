@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from persona_assets.graph.home import Home
+from persona_assets.graph.resources import Gpu
 from persona_assets.inference.child_process import end
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.resources import Gpu
 from persona_assets.orchestration.workers.cards import Cards
 from persona_assets.orchestration.workers.dividing import divided
 from persona_assets.orchestration.workers.handing_out import hand_out

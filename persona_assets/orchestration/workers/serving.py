@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, Identity
-from persona_assets.orchestration.home import Home
-from persona_assets.orchestration.provenance import UPSTREAM
-from persona_assets.orchestration.resources import Gpu
+from persona_assets.graph.home import Home
+from persona_assets.graph.provenance import UPSTREAM
+from persona_assets.graph.resources import Gpu
 from persona_assets.orchestration.workers.here import Here
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.store.artefacts import ArtefactError, Encoded, encode

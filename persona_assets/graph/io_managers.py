@@ -5,12 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.orchestration.contents import found, record
-from persona_assets.orchestration.history import latest_artefacts
-from persona_assets.orchestration.page import link_to_report
-from persona_assets.orchestration.partitions import split_key
-from persona_assets.orchestration.processes import claim_run
-from persona_assets.orchestration.provenance import HEAVY, study_part
+from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.page_urls import link_to_report
+from persona_assets.graph.partitions import split_key
+from persona_assets.graph.processes import claim_run
+from persona_assets.graph.provenance import HEAVY, study_part
+from persona_assets.graph.schemas import found, record
 from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
 from persona_assets.study.study import Study
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.orchestration.provenance import OF_GENERATORS
+from persona_assets.graph.provenance import OF_GENERATORS
 from persona_assets.study.study import Study
 
 HEAVY_ASSETS = ("generations", "logit_js", "centroids")

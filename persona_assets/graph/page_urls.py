@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from persona_assets.orchestration.partitions import partition_key
+from persona_assets.graph.partitions import partition_key
 
 PAGE = "PERSONA_ASSETS_PAGE"
 # Dagster shows Markdown at once that is shorter; longer is hidden behind a click.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets.orchestration.history import FINGERPRINT, RECORD
+from persona_assets.graph.history import FINGERPRINT, RECORD
 from persona_assets.store.artefacts import Artefact
 
 COLUMN_SCHEMA, ROW_COUNT = "dagster/column_schema", "dagster/row_count"

@@ -1,0 +1,1 @@
+"""What every asset is built from: partitions, resources, IO managers, jobs, provenance, schemas, history."""
