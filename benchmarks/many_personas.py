@@ -30,8 +30,8 @@ from persona_assets.inference import LoadedModel, Scored, loading
 from persona_assets.inference.generation import TransformersGenerator
 from persona_assets.inference.scoring.choice import choose_scorer
 from persona_assets.metrics import divergence_matrix, label_responses
-from persona_assets.orchestration.finite import divergences
 from persona_assets.planning.memory import cpu_scoring_need, matrix_bytes, scoring_need
+from persona_assets.stages.nan_checks import divergences
 
 COUNTS = (11, 33, 111)
 MIB = 2**20

@@ -14,7 +14,7 @@ from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
 from persona_assets.study.settings import Inference
 
 if TYPE_CHECKING:
-    from persona_assets.orchestration.station import Station
+    from persona_assets.stages.session import Station
 
 # What this process holds: a model and an engine, one of each at most, and what they are. Dagster makes a resource anew
 # for every run, and one process may work on several runs of a checkpoint one after another.

@@ -6,8 +6,8 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import GENERATING
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.station import Compute, Station
 from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
+from persona_assets.stages.session import Compute, Station
 from persona_assets.study.study import Study
 
 
@@ -42,7 +42,7 @@ class Here:
 
     def _compute(self, stage: str, study: Study) -> Compute:
         """The stage's, kept from one task to the next, for it holds what was made ready for the model."""
-        from persona_assets.orchestration.stages import STAGES
+        from persona_assets.stages.stages import STAGES
 
         if self._last is None or self._last[:2] != (stage, study):
             self._last = (stage, study, STAGES[stage](study, self.home))

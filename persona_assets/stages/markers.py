@@ -12,7 +12,7 @@ import pandas as pd
 from persona_assets.graph.lazy_imports import inference, metrics
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.provenance import recipe_of
-from persona_assets.orchestration.station import Station
+from persona_assets.stages.session import Station
 from persona_assets.store.artefacts import Artefact, ArtefactStore, Files
 from persona_assets.study.settings import Decoding
 from persona_assets.study.study import Study

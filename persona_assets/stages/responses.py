@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from persona_assets.graph.lazy_imports import inference
-from persona_assets.orchestration.station import Station
+from persona_assets.stages.session import Station
 from persona_assets.study.study import Study
 
 

@@ -10,10 +10,10 @@ import xarray as xr
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.lazy_imports import inference, metrics
-from persona_assets.orchestration.finite import divergences, refuse_not_finite
-from persona_assets.orchestration.markers import rate_source, train_source, training_sets
-from persona_assets.orchestration.station import Compute, Station, made_together
-from persona_assets.orchestration.writing import write_responses
+from persona_assets.stages.markers import rate_source, train_source, training_sets
+from persona_assets.stages.nan_checks import divergences, refuse_not_finite
+from persona_assets.stages.responses import write_responses
+from persona_assets.stages.session import Compute, Station, made_together
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study.study import Study
 

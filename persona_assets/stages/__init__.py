@@ -1,0 +1,1 @@
+"""What each heavy asset computes for one persona."""
