@@ -27,11 +27,11 @@ def main() -> None:
     from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
     from persona_assets.graph.home import Home
     from persona_assets.graph.resources import Gpu
-    from persona_assets.orchestration.workers import actors
-    from persona_assets.orchestration.workers.here import Here
-    from persona_assets.orchestration.workers.processes import ProcessWorkers, close_processes
-    from persona_assets.orchestration.workers.tasks import Task, Workers
     from persona_assets.study.files import load_study
+    from persona_assets.workers import ray_actors
+    from persona_assets.workers.in_process import Here
+    from persona_assets.workers.processes import ProcessWorkers, close_processes
+    from persona_assets.workers.tasks import Task, Workers
     from tests.on_loopback import bring_up
 
     bring_up()
@@ -71,13 +71,13 @@ def main() -> None:
         cluster.add_node(num_cpus=1, **quiet)
         os.environ["RAY_ADDRESS"] = cluster.address
         up = time.perf_counter() - start
-        timed("one actor on one node", actors.RayWorkers(gpu, home, log))
+        timed("one actor on one node", ray_actors.RayWorkers(gpu, home, log))
         cluster.add_node(num_cpus=1, **quiet)
-        two = actors.RayWorkers(gpu, home, log)
+        two = ray_actors.RayWorkers(gpu, home, log)
         while len(two._actors()) < 2:
             time.sleep(0.1)
         timed("actors on two nodes", two)
-        actors.close_actors()
+        ray_actors.close_actors()
         ray.shutdown()
         cluster.shutdown()
     personas = len(study.personas)

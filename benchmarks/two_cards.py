@@ -169,7 +169,7 @@ def measure(name: str) -> None:
     from persona_assets.graph.partitions import STUDY
     from persona_assets.orchestration.heavy import key_range
     from persona_assets.orchestration.running import Run
-    from persona_assets.orchestration.workers import processes
+    from persona_assets.workers import processes
 
     force_lengths()
     processes.COMMAND[:] = [sys.executable, "-m", "benchmarks.two_cards", "--worker"]
@@ -329,10 +329,10 @@ def start() -> None:
     """What this process is: the benchmark, a run, a run's worker, or what writes weights."""
     if sys.argv[1:2] == ["--worker"]:
         from benchmarks.whole_run import force_lengths
-        from persona_assets.orchestration.workers import process
+        from persona_assets.workers import worker_process
 
         force_lengths()
-        process.main(sys.argv[2:])
+        worker_process.main(sys.argv[2:])
         return
     arguments = _arguments()
     if arguments.measure:

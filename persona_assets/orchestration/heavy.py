@@ -21,10 +21,10 @@ from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
 from persona_assets.graph.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.choosing import choose_workers
-from persona_assets.orchestration.workers.tasks import Task
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study.study import Study
+from persona_assets.workers.choice import choose_workers
+from persona_assets.workers.tasks import Task
 
 # The stored value → what its page shows of it, before what it cost.
 Show = Callable[[Any], dict[str, Any]]

@@ -26,9 +26,9 @@ import ray
 
 from persona_assets.graph.home import Home
 from persona_assets.orchestration.running import Run
-from persona_assets.orchestration.workers import actors
-from persona_assets.orchestration.workers.tasks import Made, Task
 from persona_assets.store.shared import VARIABLE as SHARED
+from persona_assets.workers import ray_actors
+from persona_assets.workers.tasks import Made, Task
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.on_loopback import bring_up
 from tests.s3_server import s3
@@ -40,23 +40,23 @@ HEAD = "127.0.0.1:6379"
 def main(root: Path, out: Path) -> None:
     bring_up()
     taken: list[tuple[str, str, str]] = []
-    work = actors.RayWorker.work
+    work = ray_actors.RayWorker.work
 
-    def noted(self: actors.RayWorker, task: Task) -> Iterator[Made]:
+    def noted(self: ray_actors.RayWorker, task: Task) -> Iterator[Made]:
         taken.extend((task.stage, persona, self.name) for persona in task.personas)
         if len(taken) == 2:  # the first has done one and leaves the rest to whoever joins
             wait_until(lambda: len(taken) > 2)
         yield from work(self, task)
 
-    there = actors.RayWorkers._actors
+    there = ray_actors.RayWorkers._actors
 
-    def joined_by_another(self: actors.RayWorkers) -> list[actors.RayWorker]:
+    def joined_by_another(self: ray_actors.RayWorkers) -> list[ray_actors.RayWorker]:
         if len(taken) == 2 and len(ray.nodes()) == 2:
             started("node.sh", HEAD, "--num-cpus=1")
         return there(self)
 
-    actors.RayWorker.work = noted  # type: ignore[method-assign]
-    actors.RayWorkers._actors = joined_by_another  # type: ignore[method-assign]
+    ray_actors.RayWorker.work = noted  # type: ignore[method-assign]
+    ray_actors.RayWorkers._actors = joined_by_another  # type: ignore[method-assign]
     started("head.sh", "127.0.0.1", "--num-cpus=0")
     started("node.sh", HEAD, "--num-cpus=1")
     os.environ["RAY_ADDRESS"] = HEAD
@@ -83,7 +83,7 @@ def main(root: Path, out: Path) -> None:
         away.rename(artefacts)
 
         del os.environ[SHARED]
-        actors.RayWorkers._actors = there  # type: ignore[method-assign]
+        ray_actors.RayWorkers._actors = there  # type: ignore[method-assign]
         for what, kill in (("killed", psutil.Process.kill), ("taken away", take_away)):
             emptied(run)
             taken.clear()
@@ -91,7 +91,7 @@ def main(root: Path, out: Path) -> None:
             run.materialise_job("measure_personas")
             found[what] = {"taken": [*taken], "files": digests(run), "lines": lines(instance, 1)}
     out.write_text(json.dumps(found))
-    actors.close_actors()
+    ray_actors.close_actors()
     ray.shutdown()
 
 

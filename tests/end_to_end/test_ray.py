@@ -19,7 +19,7 @@ import dagster as dg
 import pytest
 
 from persona_assets.graph.jobs import HEAVY_ASSETS
-from persona_assets.orchestration.workers.choosing import VARIABLE
+from persona_assets.workers.choice import VARIABLE
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.end_to_end.postgres_server import postgres
 from tests.on_loopback import UNSHARE, why_not

@@ -26,13 +26,13 @@ from persona_assets.graph.resources import Gpu
 from persona_assets.inference import NonFiniteError
 from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.running import Run
-from persona_assets.orchestration.workers import processes
-from persona_assets.orchestration.workers.cards import Cards
-from persona_assets.orchestration.workers.choosing import VARIABLE, choose_workers
-from persona_assets.orchestration.workers.here import Here
-from persona_assets.orchestration.workers.processes import COMMAND, ProcessWorkers
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.study.study import Study
+from persona_assets.workers import processes
+from persona_assets.workers.cards import Cards
+from persona_assets.workers.choice import VARIABLE, choose_workers
+from persona_assets.workers.in_process import Here
+from persona_assets.workers.processes import COMMAND, ProcessWorkers
+from persona_assets.workers.tasks import Made, Task, WorkerError
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 
 SMALL_STUDY = Path(__file__).parents[1] / "small_study.yaml"

@@ -12,10 +12,10 @@ import pytest
 from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.dividing import divided
-from persona_assets.orchestration.workers.handing_out import hand_out
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError, WorkerError
 from persona_assets.store.artefacts import Artefact
+from persona_assets.workers.batching import divided
+from persona_assets.workers.scheduling import hand_out
+from persona_assets.workers.tasks import Made, Task, WorkerDiedError, WorkerError
 
 PERSONAS = [f"p{number}" for number in range(12)]
 

@@ -1,4 +1,4 @@
-"""A worker in a process of its own: `python -m persona_assets.orchestration.workers.process FD HOME`.
+"""A worker in a process of its own: `python -m persona_assets.workers.worker_process FD HOME`.
 
 Reads orders as lines of JSON from standard input and writes messages to the file descriptor: a line of JSON that says
 how long the blobs behind it are. It ends when its standard input does, whatever it is at.
@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.workers.serving import Serving
+from persona_assets.workers.worker import Serving
 
 
 def main(arguments: Sequence[str]) -> None:

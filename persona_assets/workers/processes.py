@@ -13,13 +13,13 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference.child_process import end
-from persona_assets.orchestration.workers.cards import Cards
-from persona_assets.orchestration.workers.dividing import divided
-from persona_assets.orchestration.workers.handing_out import hand_out
-from persona_assets.orchestration.workers.serving import Order, read_message
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError
+from persona_assets.workers.batching import divided
+from persona_assets.workers.cards import Cards
+from persona_assets.workers.scheduling import hand_out
+from persona_assets.workers.tasks import Made, Task, WorkerDiedError
+from persona_assets.workers.worker import Order, read_message
 
-COMMAND = [sys.executable, "-P", "-m", "persona_assets.orchestration.workers.process"]
+COMMAND = [sys.executable, "-P", "-m", "persona_assets.workers.worker_process"]
 _LINES_SHOWN = 15
 # The processes that this one has, and the cards that they hold: kept from stage to stage and from run to run.
 _crew: list["ProcessWorker"] = []

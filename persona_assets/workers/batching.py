@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.tasks import Task
+from persona_assets.workers.tasks import Task
 
 # Stages in which an engine that takes all prompts gets those of many personas.
 _WRITTEN_TOGETHER = ("generations", "marker_adapter")

@@ -6,9 +6,9 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import GENERATING
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.stages.session import Compute, Station
 from persona_assets.study.study import Study
+from persona_assets.workers.tasks import Made, Task, WorkerError
 
 
 class Here:

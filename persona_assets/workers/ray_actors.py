@@ -15,11 +15,11 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import UPSTREAM
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.dividing import divided
-from persona_assets.orchestration.workers.handing_out import hand_out
-from persona_assets.orchestration.workers.serving import Message, Order, Serving, read_message
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError, WorkerError
 from persona_assets.store.artefacts import Artefact, Encoded, content_of
+from persona_assets.workers.batching import divided
+from persona_assets.workers.scheduling import hand_out
+from persona_assets.workers.tasks import Made, Task, WorkerDiedError, WorkerError
+from persona_assets.workers.worker import Message, Order, Serving, read_message
 
 # Seconds that a run waits for a worker where there is none: a node may be starting.
 PATIENCE = 300.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.workers.tasks import WorkerError
+from persona_assets.workers.tasks import WorkerError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Seconds between two looks for a card that has become free.

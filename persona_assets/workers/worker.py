@@ -14,12 +14,12 @@ from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, I
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import UPSTREAM
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.here import Here
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerError
 from persona_assets.store.artefacts import ArtefactError, Encoded, encode
 from persona_assets.store.shared import SharedStorageError
 from persona_assets.study.settings import Inference
 from persona_assets.study.study import Study, StudyError
+from persona_assets.workers.in_process import Here
+from persona_assets.workers.tasks import Made, Task, WorkerError
 
 _OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, SharedStorageError, StudyError, WorkerError)
 Message = tuple[dict[str, Any], list[bytes]]

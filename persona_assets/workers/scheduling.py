@@ -8,7 +8,7 @@ from queue import Empty, Queue
 from threading import Condition, Thread
 from typing import Protocol
 
-from persona_assets.orchestration.workers.tasks import Made, Task, WorkerDiedError, WorkerError
+from persona_assets.workers.tasks import Made, Task, WorkerDiedError, WorkerError
 
 # Workers that may end at one persona before it is the persona's fault.
 _LIVES = 2

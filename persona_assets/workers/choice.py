@@ -5,9 +5,9 @@ from typing import Any
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.workers.cards import visible_cards
-from persona_assets.orchestration.workers.here import Here
-from persona_assets.orchestration.workers.tasks import WorkerError, Workers
+from persona_assets.workers.cards import visible_cards
+from persona_assets.workers.in_process import Here
+from persona_assets.workers.tasks import WorkerError, Workers
 
 # 1, a number of processes, `cards` for one a card, or `ray`.
 VARIABLE = "PERSONA_ASSETS_WORKERS"
@@ -21,7 +21,7 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     """
     asked = gpu.workers or os.environ.get(VARIABLE, "1")
     if asked == "ray":
-        from persona_assets.orchestration.workers.actors import RayWorkers
+        from persona_assets.workers.ray_actors import RayWorkers
 
         return RayWorkers(gpu, home, log)
     cards = visible_cards() if gpu.hardware.device == "cuda" else []
@@ -39,6 +39,6 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     # A single one of several cards goes to a process too: there it is a free one, and not always the first.
     if count == 1 and len(cards) <= each:
         return Here(gpu, home, log)
-    from persona_assets.orchestration.workers.processes import ProcessWorkers
+    from persona_assets.workers.processes import ProcessWorkers
 
     return ProcessWorkers(gpu, home, log, count, each)
