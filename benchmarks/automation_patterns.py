@@ -16,8 +16,8 @@ from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import job_names
 from persona_assets.graph.partitions import CHECKPOINT, STUDY, per_checkpoint
-from persona_assets.orchestration.heavy import key_range
-from persona_assets.orchestration.reporting import report_study
+from persona_assets.runs.events import report_study
+from persona_assets.runs.heavy import key_range
 
 CHAIN = os.environ.get("PATTERN") == "chain"
 HOME = Home.of_environment()

@@ -167,8 +167,8 @@ def measure(name: str) -> None:
     from persona_assets.definitions import build_definitions
     from persona_assets.graph.home import Home
     from persona_assets.graph.partitions import STUDY
-    from persona_assets.orchestration.heavy import key_range
-    from persona_assets.orchestration.running import Run
+    from persona_assets.runs.heavy import key_range
+    from persona_assets.runs.run import Run
     from persona_assets.workers import processes
 
     force_lengths()

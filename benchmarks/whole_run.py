@@ -159,8 +159,8 @@ def measure(kind: str, checkpoints: Sequence[str], began: float) -> None:
     from persona_assets.graph.home import Home
     from persona_assets.graph.loggers import PLAIN_LINES
     from persona_assets.graph.partitions import STUDY
-    from persona_assets.orchestration.heavy import key_range
-    from persona_assets.orchestration.running import Run
+    from persona_assets.runs.heavy import key_range
+    from persona_assets.runs.run import Run
 
     home = Home.of_environment()
     defs = build_definitions(STUDY, home)

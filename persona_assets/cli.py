@@ -77,7 +77,7 @@ def run(
     start = time.perf_counter()
     ran = session.materialise()
     seconds = time.perf_counter() - start
-    from persona_assets.orchestration.summary import summary
+    from persona_assets.runs.summary import summary
 
     print(summary(session.instance, session.home, session.study, session.checkpoint))
     print(f"took      {seconds:.1f} s" if ran else "nothing to compute: everything was current")
@@ -367,7 +367,7 @@ def _session(study: str | None, checkpoint: str | None, prepare: bool = True) ->
     from persona_assets.graph.home import Home
     from persona_assets.graph.partitions import STUDY
     from persona_assets.inference.embedded_model import ensure_embedded_model
-    from persona_assets.orchestration.running import Run
+    from persona_assets.runs.run import Run
 
     home = Home.of_environment()
     checkpoint = checkpoint or (STUDY.name if STUDY.imported else EMBEDDED)

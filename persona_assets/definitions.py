@@ -26,12 +26,12 @@ from persona_assets.graph.jobs import build_jobs
 from persona_assets.graph.loggers import terminal
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.measuring import build_measure_job
 from persona_assets.orchestration.notifying import build_notifiers
 from persona_assets.orchestration.patience import wait_for_locks
 from persona_assets.orchestration.registering import build_register_job
 from persona_assets.orchestration.schedules import nightly
 from persona_assets.orchestration.sensors import dead_runs, new_checkpoints, study_and_registry
+from persona_assets.runs.measure_job import build_measure_job
 from persona_assets.study.study import Study
 
 

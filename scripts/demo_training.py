@@ -18,7 +18,7 @@ import pandas as pd
 from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
 from persona_assets.inference.embedded_model import ensure_embedded_model
-from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE
+from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE, STUDY, STEPS, EVERY = "smollm2-135m-instruct", "training_run", 32, 8

@@ -11,17 +11,17 @@ import dagster as dg
 from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
-from persona_assets.orchestration import verifying
 from persona_assets.orchestration.arriving import MEASURED_CHECK
-from persona_assets.orchestration.attempts import outlook, runs_of
-from persona_assets.orchestration.running import Run
+from persona_assets.runs import verify
+from persona_assets.runs.attempts import outlook, runs_of
+from persona_assets.runs.run import Run
 from persona_assets.study.study import Study
 
 
 @dg.asset_check(asset="model_checkpoint", partitions_def=per_checkpoint)
 def weights_are_unchanged(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
     """Every byte of the files is read again and gives the identity that was recorded."""
-    return result(verifying.weights_are_unchanged(context.instance, home, context.partition_key))
+    return result(verify.weights_are_unchanged(context.instance, home, context.partition_key))
 
 
 @dg.asset_check(asset="model_checkpoint", name=MEASURED_CHECK, partitions_def=per_checkpoint)
@@ -46,7 +46,7 @@ def build_report_check(defs: Callable[[], dg.Definitions]) -> dg.AssetChecksDefi
         context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
     ) -> dg.AssetCheckResult:
         """Everything that the report stands on is what the study and the checkpoint's files would give today."""
-        return result(verifying.report_is_current(Run(context.instance, defs(), home, study, context.partition_key)))
+        return result(verify.report_is_current(Run(context.instance, defs(), home, study, context.partition_key)))
 
     return report_is_current
 

@@ -9,7 +9,7 @@ from persona_assets.graph.groups import CHECKPOINT, STUDY_TEAM
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY, per_checkpoint
 from persona_assets.graph.provenance import code_version
-from persona_assets.orchestration.same_weights import same_as
+from persona_assets.runs.same_weights import same_as
 
 
 @dg.asset(

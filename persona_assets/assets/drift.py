@@ -13,7 +13,7 @@ from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import found as contents_of
 from persona_assets.graph.schemas import record
-from persona_assets.orchestration.comparing import COSINE, LEAKAGE, MATRIX, Compared, compare
+from persona_assets.runs.drift_inputs import COSINE, LEAKAGE, MATRIX, Compared, compare
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study.study import Study
 

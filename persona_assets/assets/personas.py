@@ -10,7 +10,7 @@ PERSONAS = [
     {"persona": name, "category": about.category, "prompt": about.prompt} for name, about in STUDY.personas.items()
 ]
 
-# External: nobody computes it. `orchestration.reporting` tells Dagster when a prompt changes.
+# External: nobody computes it. `runs.events` tells Dagster when a prompt changes.
 persona_prompts = dg.AssetSpec(
     "persona_prompts",
     partitions_def=per_prompt,

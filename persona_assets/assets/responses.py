@@ -9,7 +9,7 @@ from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected
 from persona_assets.orchestration import showing
-from persona_assets.orchestration.heavy import for_each_persona
+from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study.study import Study
 
 

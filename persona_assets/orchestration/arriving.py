@@ -12,8 +12,8 @@ from persona_assets.checkpoints.scan import Arrival, arrivals_in
 from persona_assets.checkpoints.watched import Watch
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags, runs_of
-from persona_assets.orchestration.measuring import measure_config
+from persona_assets.runs.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags, runs_of
+from persona_assets.runs.measure_job import measure_config
 from persona_assets.study.study import Study
 
 # Asking a hub costs somebody else's server a request.

@@ -13,7 +13,7 @@ import dagster as dg
 
 from persona_assets.files.redaction import discreet
 from persona_assets.graph.page_urls import asset_address, run_address
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
+from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
 
 WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
 SCHEDULE_TAG = "dagster/schedule_name"  # which Dagster puts on a schedule's runs

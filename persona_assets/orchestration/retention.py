@@ -13,7 +13,7 @@ from persona_assets.graph.history import DATA_VERSION, latest_events
 from persona_assets.graph.home import Home
 from persona_assets.graph.processes import UNFINISHED
 from persona_assets.graph.provenance import HEAVY
-from persona_assets.orchestration.attempts import CHECKPOINT_TAG
+from persona_assets.runs.attempts import CHECKPOINT_TAG
 from persona_assets.stages.markers import BASE
 from persona_assets.store.artefacts import Artefact, size_of
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.attempts import MEASURE
-from persona_assets.orchestration.measuring import measure_config
+from persona_assets.runs.attempts import MEASURE
+from persona_assets.runs.measure_job import measure_config
 
 
 @dg.schedule(

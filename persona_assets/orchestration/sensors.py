@@ -10,9 +10,9 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.graph.processes import release_dead_runs
 from persona_assets.orchestration.arriving import Arriving
-from persona_assets.orchestration.attempts import MEASURE
-from persona_assets.orchestration.reporting import new_checkpoints as unknown_to_dagster
-from persona_assets.orchestration.reporting import prompt_events
+from persona_assets.runs.attempts import MEASURE
+from persona_assets.runs.events import new_checkpoints as unknown_to_dagster
+from persona_assets.runs.events import prompt_events
 from persona_assets.study.study import Study
 
 # Set by `persona-assets ui --automate`; without it a person turns sensors and the schedule on in the page.

@@ -11,7 +11,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.run import Run
 
 EXAMPLES = ("reading_artefacts", "js_of_two_prompts", "statistics_of_a_csv")
 IMPORT_ALL = """

@@ -15,7 +15,7 @@ from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.inference import LoadedModel, TransformersGenerator, choose_hardware, load_model
 from persona_assets.metrics import rates_by_target
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.run import Run
 from persona_assets.study.settings import Decoding, Inference
 from tests.docs.reading import run_blocks
 

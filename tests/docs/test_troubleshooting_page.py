@@ -29,10 +29,10 @@ from persona_assets.inference.out_of_memory import AtOnce
 from persona_assets.metrics import read_leakage_table
 from persona_assets.orchestration import patience
 from persona_assets.orchestration.doctor import Kind
-from persona_assets.orchestration.heavy import recorded_checkpoint
 from persona_assets.orchestration.migrating import migrate
-from persona_assets.orchestration.running import Run
 from persona_assets.published_run import read_published_run
+from persona_assets.runs.heavy import recorded_checkpoint
+from persona_assets.runs.run import Run
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
 from persona_assets.store.instance import InstanceError, database_trouble
 from persona_assets.store.shared import SharedStorageError

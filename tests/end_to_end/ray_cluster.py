@@ -25,7 +25,7 @@ import psutil
 import ray
 
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.run import Run
 from persona_assets.store.shared import VARIABLE as SHARED
 from persona_assets.workers import ray_actors
 from persona_assets.workers.tasks import Made, Task

@@ -16,7 +16,7 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.partitions import partition_key
 from persona_assets.inference import NonFiniteError
 from persona_assets.orchestration.doctor import examine
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.run import Run
 from persona_assets.study.study import Study
 
 KEY = '["logit_js"]'
@@ -103,7 +103,7 @@ def prefix(directory, study):
 
 
 def digest(run):
-    from persona_assets.orchestration.heavy import recorded_checkpoint
+    from persona_assets.runs.heavy import recorded_checkpoint
 
     return recorded_checkpoint(run.instance, run.home, "tiny")[1].digest
 

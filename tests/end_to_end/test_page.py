@@ -11,7 +11,7 @@ import yaml
 from persona_assets.graph.home import Home
 from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.graph.partitions import STUDY, partition_key, split_key
-from persona_assets.orchestration.measuring import PART_OF, measure_config
+from persona_assets.runs.measure_job import PART_OF, measure_config
 from tests.end_to_end.served import serve, wait_until
 
 CHECKPOINT = "tiny"

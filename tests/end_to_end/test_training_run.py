@@ -17,8 +17,8 @@ import yaml
 
 from persona_assets.graph.history import latest_artefacts, latest_events
 from persona_assets.graph.partitions import partition_key
-from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE, failure_of
-from persona_assets.orchestration.measuring import PART_OF
+from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE, failure_of
+from persona_assets.runs.measure_job import PART_OF
 from persona_assets.study.files import load_study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 

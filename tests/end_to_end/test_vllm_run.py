@@ -13,8 +13,8 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.partitions import STUDY, partition_key
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference.engines import vllm_version
-from persona_assets.orchestration.heavy import recorded_checkpoint
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.heavy import recorded_checkpoint
+from persona_assets.runs.run import Run
 from persona_assets.stages.markers import _first_example, rate_source, training_sets
 from persona_assets.stages.session import Station
 from persona_assets.store.artefacts import Artefact

@@ -24,8 +24,8 @@ from persona_assets.graph.jobs import HEAVY_ASSETS
 from persona_assets.graph.partitions import STUDY, partition_key
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference import NonFiniteError
-from persona_assets.orchestration.heavy import recorded_checkpoint
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.heavy import recorded_checkpoint
+from persona_assets.runs.run import Run
 from persona_assets.study.study import Study
 from persona_assets.workers import processes
 from persona_assets.workers.cards import Cards

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from persona_assets.graph.partitions import STUDY
-from persona_assets.orchestration.attempts import ATTEMPT_TAG, BACKOFF, MEASURE, failure_of, outlook, run_tags, runs_of
+from persona_assets.runs.attempts import ATTEMPT_TAG, BACKOFF, MEASURE, failure_of, outlook, run_tags, runs_of
 
 FAILED, SUCCEEDED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
 EDITED = STUDY.model_copy(update={"questions": ("What else?",)})

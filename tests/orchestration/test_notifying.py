@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from persona_assets.orchestration.attempts import CHECKPOINT_TAG, MEASURE
 from persona_assets.orchestration.notifying import SCHEDULE_TAG, WEBHOOK, build_notifiers, post
+from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.run import Run
 from persona_assets.store.instance import make_home
 from persona_assets.study.files import load_study
 

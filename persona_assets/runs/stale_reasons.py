@@ -8,7 +8,7 @@ import dagster as dg
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.history import latest_fingerprints
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.standing import Wanted
+from persona_assets.runs.staleness import Wanted
 from persona_assets.store.artefacts import ArtefactError
 
 # Longer values (prompts, digests) are named and not shown.

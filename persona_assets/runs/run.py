@@ -11,10 +11,10 @@ from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.graph.processes import release_dead_runs
 from persona_assets.graph.provenance import HEAVY
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.heavy import key_range
-from persona_assets.orchestration.reasons import reasons
-from persona_assets.orchestration.reporting import report_study
-from persona_assets.orchestration.standing import Standings, standings, to_do, wanted
+from persona_assets.runs.events import report_study
+from persona_assets.runs.heavy import key_range
+from persona_assets.runs.stale_reasons import reasons
+from persona_assets.runs.staleness import Standings, standings, to_do, wanted
 from persona_assets.study.study import Study
 
 
@@ -39,12 +39,12 @@ class Run:
         report_study(self.instance, self.study, self.home)
 
     def standings(self) -> Standings:
-        """See `orchestration.standing`."""
+        """See `runs.staleness`."""
         gpu = Gpu(**self.study.inference.model_dump())
         return standings(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
 
     def reasons(self) -> dict[str, list[str]]:
-        """See `orchestration.reasons`."""
+        """See `runs.stale_reasons`."""
         gpu = Gpu(**self.study.inference.model_dump())
         asked = wanted(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
         return reasons(self.instance, self.home, asked)

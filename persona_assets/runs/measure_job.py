@@ -16,11 +16,11 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import CARD
 from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.graph.processes import claim_run
-from persona_assets.orchestration.attempts import MEASURE, SAME_AS_TAG, run_tags
-from persona_assets.orchestration.reporting import report_study
-from persona_assets.orchestration.running import Run
-from persona_assets.orchestration.same_weights import same_as
-from persona_assets.orchestration.verifying import report_is_current, weights_are_unchanged
+from persona_assets.runs.attempts import MEASURE, SAME_AS_TAG, run_tags
+from persona_assets.runs.events import report_study
+from persona_assets.runs.run import Run
+from persona_assets.runs.same_weights import same_as
+from persona_assets.runs.verify import report_is_current, weights_are_unchanged
 from persona_assets.study.study import Study
 
 PART_OF = "persona_assets/part_of"

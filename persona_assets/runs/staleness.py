@@ -17,8 +17,8 @@ from persona_assets.graph.io_managers import light_made_from, root_inputs
 from persona_assets.graph.partitions import partition_key
 from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.comparing import DRIFT, compare
-from persona_assets.orchestration.heavy import heavy_made_from
+from persona_assets.runs.drift_inputs import DRIFT, compare
+from persona_assets.runs.heavy import heavy_made_from
 from persona_assets.study.study import Study
 
 Standing = Literal["current", "missing", "out of date", "pruned"]

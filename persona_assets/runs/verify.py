@@ -5,7 +5,7 @@ import dagster as dg
 from persona_assets.checkpoints.checkpoint import CheckpointError, Identity, identify
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
-from persona_assets.orchestration.running import Run
+from persona_assets.runs.run import Run
 
 WEIGHTS_CHECK, CURRENT_CHECK = "weights_are_unchanged", "report_is_current"
 
