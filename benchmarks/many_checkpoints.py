@@ -291,7 +291,7 @@ class Page:
 
     def __init__(self, filled: Filled) -> None:
         environment = os.environ | {"DAGSTER_HOME": str(filled.home), "PERSONA_ASSETS_STUDY": str(filled.study_file)}
-        command = [sys.executable, "-m", "persona_assets.orchestration.serving", "page"]
+        command = [sys.executable, "-m", "persona_assets.page.serve", "page"]
         command += ["-m", "persona_assets.definitions", "-h", "127.0.0.1", "-p", str(PORT)]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -136,7 +136,7 @@ def ui(
     ] = False,
 ) -> None:
     """Serve Dagster's page over this instance, with its daemon."""
-    from persona_assets.orchestration.page_guard import LOOPBACK
+    from persona_assets.page.cross_site import LOOPBACK
 
     _choose_study(study)
     if host not in LOOPBACK:
@@ -147,7 +147,7 @@ def ui(
         os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
     os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
     _instance().dispose()  # made here, under its lock: Dagster's own processes take none
-    served = ["persona_assets.orchestration.serving", "dev", "-m", "persona_assets.definitions"]
+    served = ["persona_assets.page.serve", "dev", "-m", "persona_assets.definitions"]
     command = [sys.executable, "-m", *served, "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
 

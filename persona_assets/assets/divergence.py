@@ -12,7 +12,7 @@ from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, 
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study.study import Study
 
@@ -35,7 +35,7 @@ def logit_js(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """JS and KL of every pair of personas along one generator's responses, teacher-forced under every prompt."""
-    for_each_persona(context, study, gpu, home, showing.js_of_generator)
+    for_each_persona(context, study, gpu, home, asset_metadata.js_of_generator)
 
 
 @dg.asset(
@@ -55,4 +55,4 @@ def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Datas
         matrix = matrix.reindex(persona=list(study.personas), other=list(study.personas))
     picture = {"heatmap": dg.MetadataValue.md(draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas"))}
     numbers = draw.js_range(matrix) | draw.js_extremes(matrix)
-    return dg.Output(matrix, metadata={**picture, **numbers, **showing.js_of_pairs(matrix)})
+    return dg.Output(matrix, metadata={**picture, **numbers, **asset_metadata.js_of_pairs(matrix)})

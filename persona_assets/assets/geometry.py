@@ -11,7 +11,7 @@ from persona_assets.graph.partitions import STUDY, every_persona, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study.study import Study
 
@@ -31,7 +31,7 @@ def centroids(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """A persona's hidden state at the last prompt token per layer: each question's, and the mean over questions."""
-    for_each_persona(context, study, gpu, home, showing.centroid)
+    for_each_persona(context, study, gpu, home, asset_metadata.centroid)
 
 
 @dg.asset(
@@ -53,4 +53,4 @@ def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Data
         for name in study.centring_populations
     }
     inline = {name: dg.MetadataValue.md(heatmap) for name, heatmap in heatmaps.items()}
-    return dg.Output(cosine, metadata={**inline, **showing.cosines(cosine), **draw.cosine_extremes(cosine)})
+    return dg.Output(cosine, metadata={**inline, **asset_metadata.cosines(cosine), **draw.cosine_extremes(cosine)})

@@ -14,7 +14,7 @@ from persona_assets.graph.partitions import STUDY, every_prompt, per_checkpoint,
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.stages.markers import counted_leakage
 from persona_assets.store.artefacts import Files
@@ -38,7 +38,7 @@ def marker_adapter(
 
     def show(files: Files) -> dict[str, Any]:
         curve = draw.inline_markdown(draw.loss_curve(from_parquet(files["steps.parquet"])), "loss per step")
-        return {"loss_curve": dg.MetadataValue.md(curve), **showing.training(files)}
+        return {"loss_curve": dg.MetadataValue.md(curve), **asset_metadata.training(files)}
 
     for_each_persona(context, study, gpu, home, show)
 
@@ -58,7 +58,7 @@ def marker_rates(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """Every target's sampled replies under a source's adapter and under none: which of them hold the marker."""
-    for_each_persona(context, study, gpu, home, showing.leaks)
+    for_each_persona(context, study, gpu, home, asset_metadata.leaks)
 
 
 @dg.asset(
@@ -74,7 +74,7 @@ def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[p
     """One row a dyad: how often the source's marker was found in the target's replies, with Wilson intervals."""
     table = imported_leakage(study) if study.leakage else counted_leakage(study, sampled["marker_rates"])
     heatmap = draw.inline_markdown(draw.leakage_heatmap(table, list(study.personas)), "leakage rate of every dyad")
-    return dg.Output(table, metadata={"heatmap": dg.MetadataValue.md(heatmap), **showing.dyads(table)})
+    return dg.Output(table, metadata={"heatmap": dg.MetadataValue.md(heatmap), **asset_metadata.dyads(table)})
 
 
 def imported_leakage(study: Study) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from persona_assets.graph.lazy_imports import metrics
 from persona_assets.graph.partitions import STUDY, leakage_input, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import expected
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.study.study import Study
 
 
@@ -28,4 +28,4 @@ def pair_table(
     """One row a dyad (source, target): JS, KL and cosines; beside them, where it was measured, the leakage."""
     outcome = leakage.get("leakage_table")
     table = metrics.build_pair_table(logit_js_matrix, centroid_cosine, study.categories, outcome)
-    return dg.Output(table, metadata=showing.nearest(table))
+    return dg.Output(table, metadata=asset_metadata.nearest(table))

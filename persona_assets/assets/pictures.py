@@ -19,7 +19,7 @@ from persona_assets.graph.partitions import (
     per_checkpoint,
 )
 from persona_assets.graph.provenance import code_version
-from persona_assets.orchestration.tokens import tokens_of
+from persona_assets.page.token_texts import tokens_of
 from persona_assets.study.study import Study
 
 

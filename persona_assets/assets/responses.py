@@ -8,7 +8,7 @@ from persona_assets.graph.partitions import STUDY, own_prompt, per_generator
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study.study import Study
 
@@ -29,4 +29,4 @@ def generations(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
     """What a persona answers to every question: token ids, text and finish reason, one row a question."""
-    for_each_persona(context, study, gpu, home, showing.responses)
+    for_each_persona(context, study, gpu, home, asset_metadata.responses)

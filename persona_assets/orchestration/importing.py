@@ -29,7 +29,7 @@ from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.graph.provenance import HEAVY, study_part
 from persona_assets.graph.schemas import found, record
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.published_files import PublishedRunError, mapping, read_json
 from persona_assets.published_run import PublishedRun, read_published_run
 from persona_assets.store.artefacts import Artefact, Value
@@ -207,9 +207,9 @@ def _store(
 
 # What the page shows of what was imported.
 _SHOWN: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "generations": showing.responses,
-    "logit_js": showing.js_of_generator,
-    "centroid_cosine": showing.cosines,
+    "generations": asset_metadata.responses,
+    "logit_js": asset_metadata.js_of_generator,
+    "centroid_cosine": asset_metadata.cosines,
 }
 
 

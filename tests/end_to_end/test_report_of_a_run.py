@@ -7,7 +7,7 @@ import pytest
 
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.partitions import partition_key
-from persona_assets.orchestration.tokens import tokens_of
+from persona_assets.page.token_texts import tokens_of
 from tests.end_to_end.conftest import CHECKPOINT
 from tests.presentation.pages import assert_harmless, read_page
 

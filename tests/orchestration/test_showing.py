@@ -11,7 +11,7 @@ import xarray as xr
 from persona_assets.graph import schemas
 from persona_assets.graph.history import fingerprint_of
 from persona_assets.graph.page_urls import links_to_personas
-from persona_assets.orchestration import showing
+from persona_assets.page import asset_metadata
 from persona_assets.statistics.statement import COLUMNS
 from persona_assets.store.artefacts import ArtefactStore
 
@@ -30,27 +30,29 @@ def said(*texts: str) -> pd.DataFrame:
 
 
 def test_unseen_characters_of_a_response_are_written_out():
-    shown = showing.responses(said("left \u202eright\u200b", "<script>alert(1)</script> | `a` ![](x)"))["responses"]
+    shown = asset_metadata.responses(said("left \u202eright\u200b", "<script>alert(1)</script> | `a` ![](x)"))[
+        "responses"
+    ]
     assert cells(shown)[1] == "left U+202ErightU+200B"
     # The page escapes cells, so what would be markup elsewhere stays as it is.
     assert cells(shown)[3] == "<script>alert(1)</script> | `a` ![](x)"
 
 
 def test_a_long_response_is_cut_and_says_so():
-    (question, text) = cells(showing.responses(said("a" * 2000))["responses"])
+    (question, text) = cells(asset_metadata.responses(said("a" * 2000))["responses"])
     assert question == "1. Question 0?"
-    assert text == "a" * showing.LONGEST_TEXT + f" … ({2000 - showing.LONGEST_TEXT:,} characters more)"
+    assert text == "a" * asset_metadata.LONGEST_TEXT + f" … ({2000 - asset_metadata.LONGEST_TEXT:,} characters more)"
 
 
 def test_many_rows_are_left_out_and_counted():
-    shown = showing.responses(said(*["text"] * (showing.MOST_ROWS + 5)))
-    assert len(shown["responses"].records) == showing.MOST_ROWS
-    assert shown["responses_left_out"] == f"5 of {showing.MOST_ROWS + 5}"
+    shown = asset_metadata.responses(said(*["text"] * (asset_metadata.MOST_ROWS + 5)))
+    assert len(shown["responses"].records) == asset_metadata.MOST_ROWS
+    assert shown["responses_left_out"] == f"5 of {asset_metadata.MOST_ROWS + 5}"
 
 
 def test_what_a_model_wrote_is_in_table_cells_only():
     table = said("<script>secret</script>").assign(model="adapted", target="villain", found=True)
-    for shown in (showing.responses(table), showing.leaks(table)):
+    for shown in (asset_metadata.responses(table), asset_metadata.leaks(table)):
         outside = {name: value for name, value in shown.items() if not isinstance(value, dg.TableMetadataValue)}
         assert "secret" not in str(outside)
         assert "secret" in str(shown)
@@ -65,7 +67,7 @@ def test_every_pair_stands_once_closest_first_with_its_interval():
         coords={"generators": ["all"], "persona": names, "other": names},
         attrs={"generators_shown": "all", "level": 0.95},
     )
-    rows = [record.data for record in showing.js_of_pairs(matrix)["js_in_nats"].records]
+    rows = [record.data for record in asset_metadata.js_of_pairs(matrix)["js_in_nats"].records]
     assert [row["pair"] for row in rows] == [
         "comedian – data scientist", "villain – data scientist", "villain – comedian",
     ]  # fmt: skip

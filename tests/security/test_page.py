@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from persona_assets.orchestration.page_guard import refusal
+from persona_assets.page.cross_site import refusal
 from tests.security.conftest import Served, audited
 
 MUTATION = "mutation { setNuxSeen }"

@@ -1,7 +1,7 @@
 """`dagster dev`, with a page that other web sites cannot use (see `page_guard`): what `persona-assets ui` becomes.
 
-    python -m persona_assets.orchestration.serving dev …     as `python -m dagster dev …`
-    python -m persona_assets.orchestration.serving page …    as `python -m dagster_webserver …`; the former starts it
+    python -m persona_assets.page.serve dev …     as `python -m dagster dev …`
+    python -m persona_assets.page.serve page …    as `python -m dagster_webserver …`; the former starts it
 
 Dagster has no place for a middleware of one's own. Two of its functions are replaced here, in these processes and in
 no other; Dagster is pinned to one version, and tests/security holds that the page refuses.
@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from persona_assets.orchestration.page_guard import PageGuard
+from persona_assets.page.cross_site import PageGuard
 
 PAGE = "PERSONA_ASSETS_PAGE"
 
