@@ -225,7 +225,7 @@ TICKS = """
 import json, time
 from dagster import DagsterInstance, build_sensor_context
 from persona_assets.definitions import STUDY, Home
-from persona_assets.orchestration.sensors import new_checkpoints, study_and_registry
+from persona_assets.automation.sensors import new_checkpoints, study_and_registry
 
 given = {"study": STUDY, "home": Home.of_environment()}
 with DagsterInstance.get() as instance:

@@ -20,17 +20,17 @@ from persona_assets.assets import (
     statistics,
 )
 from persona_assets.assets.checkpoint_checks import build_report_check
+from persona_assets.automation.notifying import build_notifiers
+from persona_assets.automation.registering import build_register_job
+from persona_assets.automation.schedules import nightly
+from persona_assets.automation.sensors import dead_runs, new_checkpoints, study_and_registry
 from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import build_io_manager
 from persona_assets.graph.jobs import build_jobs
 from persona_assets.graph.loggers import terminal
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.resources import Gpu
-from persona_assets.orchestration.notifying import build_notifiers
 from persona_assets.orchestration.patience import wait_for_locks
-from persona_assets.orchestration.registering import build_register_job
-from persona_assets.orchestration.schedules import nightly
-from persona_assets.orchestration.sensors import dead_runs, new_checkpoints, study_and_registry
 from persona_assets.runs.measure_job import build_measure_job
 from persona_assets.study.study import Study
 

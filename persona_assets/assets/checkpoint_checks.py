@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from persona_assets.automation.discovery import MEASURED_CHECK
 from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
-from persona_assets.orchestration.arriving import MEASURED_CHECK
 from persona_assets.runs import verify
 from persona_assets.runs.attempts import outlook, runs_of
 from persona_assets.runs.run import Run

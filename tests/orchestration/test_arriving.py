@@ -10,9 +10,9 @@ import time
 import dagster as dg
 import pytest
 
+from persona_assets.automation.discovery import MEASURED_CHECK, Arriving
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT, STUDY
-from persona_assets.orchestration.arriving import MEASURED_CHECK, Arriving
 from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, MEASURE, STAMP_TAG, run_tags
 
 

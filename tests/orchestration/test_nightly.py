@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from persona_assets.automation.schedules import nightly
 from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY
-from persona_assets.orchestration.schedules import nightly
 from persona_assets.runs.attempts import MEASURE
 from persona_assets.runs.measure_job import measure_config
 from persona_assets.runs.run import Run

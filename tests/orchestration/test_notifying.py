@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from persona_assets.orchestration.notifying import SCHEDULE_TAG, WEBHOOK, build_notifiers, post
+from persona_assets.automation.notifying import SCHEDULE_TAG, WEBHOOK, build_notifiers, post
 from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE
 
 

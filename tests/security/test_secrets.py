@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 
 from persona_assets import cli
+from persona_assets.automation import notifying
 from persona_assets.files.redaction import discreet
 from persona_assets.graph.loggers import terminal
 from persona_assets.inference.vllm.environment import worker_environment
-from persona_assets.orchestration import notifying
 from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE
 from tests.security.conftest import SECRETS, TOKENS, Running, Served, leaked
 

@@ -6,10 +6,10 @@ import time
 
 import dagster as dg
 
+from persona_assets.automation.discovery import Arriving
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.graph.processes import release_dead_runs
-from persona_assets.orchestration.arriving import Arriving
 from persona_assets.runs.attempts import MEASURE
 from persona_assets.runs.events import new_checkpoints as unknown_to_dagster
 from persona_assets.runs.events import prompt_events
@@ -63,7 +63,7 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 def new_checkpoints(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult:
-    """Measures checkpoints as they arrive; see `orchestration.arriving`."""
+    """Measures checkpoints as they arrive; see `automation.discovery`."""
     # What is measured is remembered in a file: Dagster keeps the cursor of every tick, and this grows with checkpoints.
     memory = {"done": home.measured.read(), **json.loads(context.cursor or "{}")}
     tick = Arriving(context.instance, study, home, memory, time.time()).look()
