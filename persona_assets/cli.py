@@ -159,7 +159,7 @@ def prune(
 ) -> None:
     """Delete what took a model to make for all but the last checkpoints; tables and reports are kept for ever."""
     from persona_assets.graph.home import Home
-    from persona_assets.orchestration import retention
+    from persona_assets.upkeep import retention
 
     home = Home.of_environment()
     kept, doomed = retention.prunable(_instance(), home, keep)
@@ -182,10 +182,10 @@ def doctor(
 ) -> None:
     """Find what broke: artefacts without an event and events without one, damaged files, dead runs; mend it."""
     if self_test:
-        from persona_assets.self_test import self_test as tried
+        from persona_assets.upkeep.self_test import self_test as tried
 
         sys.exit(0 if tried(Path(os.environ["DAGSTER_HOME"]) / "models") else 1)
-    from persona_assets.orchestration import doctor as doctoring
+    from persona_assets.upkeep import doctor as doctoring
 
     session = _session(study, checkpoint, prepare=False)
     assets = [key.to_user_string() for key in session.defs.resolve_asset_graph().get_all_asset_keys()]
@@ -350,7 +350,7 @@ def _instance() -> Any:
     """Dagster's instance; a new one begins with the project's settings."""
     import dagster as dg
 
-    from persona_assets.orchestration.migrating import migrate
+    from persona_assets.upkeep.migration import migrate
 
     home = Path(os.environ["DAGSTER_HOME"])
     with opening(home, print):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from persona_assets import self_test
 from persona_assets.checkpoints.checkpoint import Checkpoint
 from persona_assets.cli import app
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
-from persona_assets.self_test import trials
 from persona_assets.study.settings import Inference
+from persona_assets.upkeep import self_test
+from persona_assets.upkeep.self_test import trials
 
 
 def test_the_command_passes_where_the_machine_is_right(
@@ -72,7 +72,7 @@ def test_a_trial_notices_what_it_is_there_for(
     trial = trials(checkpoint, loaded, loaded)[name]
     right, what = trial()
     assert right, what
-    place, _, attribute = f"persona_assets.self_test.{part}".rpartition(".")
+    place, _, attribute = f"persona_assets.upkeep.self_test.{part}".rpartition(".")
     owner = self_test if place.endswith("self_test") else self_test.TransformersGenerator
     monkeypatch.setattr(owner, attribute, broken(getattr(owner, attribute)))
     right, what = trial()

@@ -16,7 +16,6 @@ import dagster as dg
 import pytest
 import torch
 
-from persona_assets import self_test
 from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.graph.history import latest_artefacts
@@ -27,9 +26,6 @@ from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.out_of_memory import AtOnce
 from persona_assets.metrics import read_leakage_table
-from persona_assets.orchestration import patience
-from persona_assets.orchestration.doctor import Kind
-from persona_assets.orchestration.migrating import migrate
 from persona_assets.published_run import read_published_run
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
@@ -39,6 +35,9 @@ from persona_assets.store.shared import SharedStorageError
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Inference
 from persona_assets.study.study import Persona, Study
+from persona_assets.upkeep import self_test, sqlite_waits
+from persona_assets.upkeep.doctor import Kind
+from persona_assets.upkeep.migration import migrate
 from tests.docs.reading import blocks, tables
 
 STUDY = """\

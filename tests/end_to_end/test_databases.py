@@ -9,7 +9,7 @@ import pytest
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY
-from persona_assets.orchestration.doctor import examine
+from persona_assets.upkeep.doctor import examine
 from tests.docs.reading import blocks
 from tests.end_to_end.measuring import MEASURE, computed, let_go, started
 from tests.end_to_end.postgres_server import postgres

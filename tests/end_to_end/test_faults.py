@@ -15,9 +15,9 @@ from persona_assets.definitions import build_definitions
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.partitions import partition_key
 from persona_assets.inference import NonFiniteError
-from persona_assets.orchestration.doctor import examine
 from persona_assets.runs.run import Run
 from persona_assets.study.study import Study
+from persona_assets.upkeep.doctor import examine
 
 KEY = '["logit_js"]'
 MEASURED = ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]

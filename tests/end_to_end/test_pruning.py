@@ -11,10 +11,10 @@ import pytest
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import HEAVY
-from persona_assets.orchestration.retention import prunable, prune
 from persona_assets.runs.staleness import to_do
 from persona_assets.stages.markers import BASE
 from persona_assets.store.artefacts import ArtefactError
+from persona_assets.upkeep.retention import prunable, prune
 from tests.end_to_end.conftest import CHECKPOINT, with_study
 
 

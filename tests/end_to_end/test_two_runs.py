@@ -4,7 +4,7 @@ import dagster as dg
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY
-from persona_assets.orchestration.doctor import examine
+from persona_assets.upkeep.doctor import examine
 from tests.end_to_end.measuring import MEASURE, computed, let_go, started
 
 # Imports what takes seconds, waits for a line, and then goes.

@@ -17,8 +17,8 @@ from persona_assets import cli
 from persona_assets.definitions import defs
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
-from persona_assets.orchestration.doctor import examine
 from persona_assets.store.instance import InstanceError
+from persona_assets.upkeep.doctor import examine
 
 RELEASES = sorted((Path(__file__).parents[1] / "fixtures" / "releases").iterdir())
 HEAVY = {*HEAVY_ASSETS, *LEAKAGE_ASSETS}

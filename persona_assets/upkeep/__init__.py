@@ -1,0 +1,1 @@
+"""Keeping an instance healthy: doctor, self-test, migration, retention, waiting for locked databases."""
