@@ -31,7 +31,7 @@ from persona_assets.presentation.layout.style import (
     house_style,
     new_figure,
 )
-from persona_assets.published_run import read_published_run
+from persona_assets.published.run import read_published_run
 
 DRAWS, WANTED, LEVEL = 40, 0.99, 0.95
 Row = dict[str, object]

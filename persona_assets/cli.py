@@ -15,7 +15,7 @@ from persona_assets.checkpoints.scan import arrivals_in
 from persona_assets.checkpoints.training_step import training_step
 from persona_assets.checkpoints.watched import Watched
 from persona_assets.files.redaction import discreet, print_traceback
-from persona_assets.published_files import PublishedRunError
+from persona_assets.published.files import PublishedRunError
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.store.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.store.shared import SharedStorageError
@@ -263,7 +263,7 @@ def import_published_run(
 ) -> None:
     """Record a published run as a checkpoint of its own; its tables, statistics and report need no model."""
     from persona_assets.graph.home import Home
-    from persona_assets.orchestration import importing
+    from persona_assets.published import importing
 
     home = Home.of_environment()
     brought = importing.import_published_run(_instance(), home, directory, name, baseline)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persona_assets.published_files import PublishedRunError
-from persona_assets.published_run import read_published_run
+from persona_assets.published.files import PublishedRunError
+from persona_assets.published.run import read_published_run
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/qwen2.5-7b-instruct"
 

@@ -26,7 +26,7 @@ from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.out_of_memory import AtOnce
 from persona_assets.metrics import read_leakage_table
-from persona_assets.published_run import read_published_run
+from persona_assets.published.run import read_published_run
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore

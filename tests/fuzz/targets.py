@@ -28,8 +28,8 @@ from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import choose_hardware, load_model, read_chat
 from persona_assets.metrics import LeakageError
 from persona_assets.metrics.leakage_files import read_leakage_table, read_marker_eval, read_source_rates
-from persona_assets.published_files import PublishedRunError
-from persona_assets.published_run import read_published_run
+from persona_assets.published.files import PublishedRunError
+from persona_assets.published.run import read_published_run
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Inference
 from persona_assets.study.study import StudyError

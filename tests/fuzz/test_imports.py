@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from persona_assets.graph.home import Home
 from persona_assets.metrics import LeakageError
-from persona_assets.orchestration import importing
-from persona_assets.orchestration.importing import import_published_run
-from persona_assets.published_files import PublishedRunError
-from persona_assets.published_run import read_published_run
+from persona_assets.published import importing
+from persona_assets.published.files import PublishedRunError
+from persona_assets.published.importing import import_published_run
+from persona_assets.published.run import read_published_run
 from persona_assets.study.files import load_study
 from persona_assets.study.study import StudyError
 from tests.fuzz.limits import within_limits

@@ -10,8 +10,8 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT, partition_key
 from persona_assets.metrics import LeakageError
-from persona_assets.orchestration.importing import import_published_run
-from persona_assets.published_files import PublishedRunError
+from persona_assets.published.files import PublishedRunError
+from persona_assets.published.importing import import_published_run
 from persona_assets.study.files import load_study
 
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from persona_assets.metrics import build_pair_table, divergence_matrix, imported_leakage_table, read_marker_eval
-from persona_assets.published_run import read_published_run
+from persona_assets.published.run import read_published_run
 from persona_assets.statistics import COLUMNS, infer, verdict
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "qwen2.5-7b-instruct"

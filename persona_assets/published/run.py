@@ -28,7 +28,7 @@ import xarray as xr
 
 from persona_assets.files.digest import digest_of, digest_of_path
 from persona_assets.files.reading import LARGEST_JSON, named, shown
-from persona_assets.published_files import (
+from persona_assets.published.files import (
     Floats,
     PublishedRunError,
     find,

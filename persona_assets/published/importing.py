@@ -30,8 +30,8 @@ from persona_assets.graph.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.graph.provenance import HEAVY, study_part
 from persona_assets.graph.schemas import found, record
 from persona_assets.page import asset_metadata
-from persona_assets.published_files import PublishedRunError, mapping, read_json
-from persona_assets.published_run import PublishedRun, read_published_run
+from persona_assets.published.files import PublishedRunError, mapping, read_json
+from persona_assets.published.run import PublishedRun, read_published_run
 from persona_assets.store.artefacts import Artefact, Value
 from persona_assets.study.files import load_study, study_path
 from persona_assets.study.study import Study, checked_name

@@ -1,0 +1,1 @@
+"""Runs that others published: read, checked and imported as a checkpoint."""
