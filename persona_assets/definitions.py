@@ -8,13 +8,13 @@ from persona_assets.assets import (
     checks,
     divergence,
     drift,
+    figures,
     geometry,
     imported,
     leakage,
     leakage_checks,
     pairs,
     personas,
-    pictures,
     report,
     responses,
     statistics,
@@ -46,7 +46,7 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     measured = [*(imported.IMPORTED if study.imported else by_model), divergence.logit_js_matrix]
     markers = [leakage.marker_adapter, leakage.marker_rates] if study.sources else []
     outcome = [leakage.leakage_table, statistics.partial_correlations] if study.has_leakage else []
-    tables = [pairs.pair_table, pictures.figures, report.report]
+    tables = [pairs.pair_table, figures.figures, report.report]
     compared = [] if study.imported else [drift.checkpoint_drift]
     every_check = [*checks.CHECKS, *checkpoint_checks.CHECKS, *(leakage_checks.CHECKS if study.sources else [])]
     every_check.append(build_report_check(lambda: defs))
