@@ -235,7 +235,7 @@ def locked(run: Run) -> str | None:
     (database,) = run.home.root.rglob("runs.db")
     (last, *_) = run.instance.get_runs(limit=1)
     with pytest.MonkeyPatch.context() as patch, closing(sqlite3.connect(database, isolation_level=None)) as other:
-        patch.setattr(patience, "LOCKED_SECONDS", 0)
+        patch.setattr(sqlite_waits, "LOCKED_SECONDS", 0)
         other.execute("BEGIN EXCLUSIVE")
         try:
             run.instance.add_run_tags(last.run_id, {"seen": "yes"})

@@ -13,7 +13,7 @@ import pytest
 from persona_assets.store.artefacts import ArtefactStore
 from persona_assets.store.shared import SharedStorage, SharedStorageError
 from tests.s3_server import s3
-from tests.test_artefacts import MADE_FROM, VALUES, dataset, files, table
+from tests.store.test_artefacts import MADE_FROM, VALUES, dataset, files, table
 
 every_kind = pytest.mark.parametrize("value", VALUES)
 

@@ -189,12 +189,12 @@ def test_a_room_is_loaded_by_who_uses_it_and_by_nobody_who_looks_around():
     """PyTorch looks through all modules while it is imported."""
     code = """
 import sys, inspect, persona_assets.definitions
-from persona_assets.orchestration import rooms
+from persona_assets.graph import lazy_imports
 inspect.getmodule(inspect.currentframe(), "nowhere.py")
-inspect.unwrap(rooms.presentation)
+inspect.unwrap(lazy_imports.presentation)
 from persona_assets.inference import choose_hardware
 print([name for name in ("matplotlib", "statsmodels", "persona_assets.metrics") if name in sys.modules])
-print(rooms.metrics.GENERATOR_SUBSETS[0], "persona_assets.metrics" in sys.modules)
+print(lazy_imports.metrics.GENERATOR_SUBSETS[0], "persona_assets.metrics" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["[]", "all True"]

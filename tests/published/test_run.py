@@ -9,7 +9,7 @@ import pytest
 from persona_assets.published.files import PublishedRunError
 from persona_assets.published.run import read_published_run
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/qwen2.5-7b-instruct"
+REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/qwen2.5-7b-instruct"
 
 
 def changed(file: Path, change) -> None:

@@ -12,7 +12,7 @@ import pytest
 from persona_assets.presentation import js_heatmap, render_report, to_svg
 from tests.presentation.by_hand import PRIMARY, statements_by_hand, verdict_by_hand
 from tests.presentation.conftest import Synthetic
-from tests.presentation.test_hostile_report import hostile_inputs
+from tests.presentation.report.test_hostile_report import hostile_inputs
 
 pytest.importorskip("playwright", reason="the report is looked at in a browser where Playwright is installed")
 from axe_playwright_python.sync_playwright import Axe

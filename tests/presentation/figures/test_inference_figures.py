@@ -12,8 +12,8 @@ from persona_assets.presentation.figures.specification import specification_curv
 from persona_assets.presentation.layout.two_views import two_views
 from persona_assets.statistics import Statement, tabulate
 from tests.presentation.conftest import SOURCES, Synthetic
+from tests.presentation.figures.test_standard import overflowing
 from tests.presentation.made_statements import PRIMARY, made_statements
-from tests.presentation.test_figures import overflowing
 
 COSINE = "cosine_study_layer20"
 

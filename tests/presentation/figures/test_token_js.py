@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from persona_assets.presentation import js_along_response, to_png
-from tests.presentation.test_figures import overflowing, texts
+from tests.presentation.figures.test_standard import overflowing, texts
 
 
 def tokens(pieces: list[str], js: list[float], question: str = "Who?", persona: str = "villain") -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 Where a figure changed on purpose, look at what it is now, then renew the pictures and commit them with the change:
 
-    RENEW_IMAGES=1 .venv/bin/python -m pytest -q tests/presentation/test_images.py
+    RENEW_IMAGES=1 .venv/bin/python -m pytest -q tests/presentation/figures/test_images.py
 
 A picture that differs is written beside the test's other output, with the difference; the failure says where.
 """
@@ -40,8 +40,8 @@ from persona_assets.presentation import (
 )
 from persona_assets.statistics import coupling_table, trend
 from tests.presentation.conftest import LAYERS, SOURCES, Synthetic
+from tests.presentation.drift.test_figure import drift
 from tests.presentation.made_statements import PRIMARY, made_statements
-from tests.presentation.test_drift import drift
 
 IMAGES = Path(__file__).with_name("images")
 RENEW = bool(os.environ.get("RENEW_IMAGES"))
