@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
+from persona_assets.study import Study
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import Study
 
 
 def embedded_study(device: Literal["auto", "cpu"] = "auto") -> tuple[Study, LoadedModel]:

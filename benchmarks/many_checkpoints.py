@@ -30,14 +30,14 @@ import yaml
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
 from dagster._serdes import serialize_value
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, stamp
+from persona_assets.checkpoints import Checkpoint, stamp
 from persona_assets.graph.history import RECORD
 from persona_assets.graph.provenance import HEAVY
 from persona_assets.planning.sizes import resized
 from persona_assets.runs.attempts import ATTEMPT_TAG, MEASURE, run_tags
 from persona_assets.store.instance import make_home
+from persona_assets.study import Study
 from persona_assets.study.files import load_study
-from persona_assets.study.study import Study
 
 CHECKPOINT, PORT = "checkpoint", 3987
 WHOLE = 20  # the newest checkpoints, whose events keep everything that the page shows

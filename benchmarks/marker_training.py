@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.reporting import heading, table
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_engine, choose_hardware, load_model, save_merged
 from persona_assets.inference.cost import measured
 from persona_assets.inference.training.train import IGNORED, Step, build_example, train_adapter

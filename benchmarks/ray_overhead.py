@@ -24,12 +24,12 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     from benchmarks.reporting import heading, table, version_of
-    from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
+    from persona_assets.checkpoints import Checkpoint, DigestCache, identify
     from persona_assets.graph.home import Home
     from persona_assets.graph.resources import Gpu
     from persona_assets.study.files import load_study
     from persona_assets.workers import ray_actors
-    from persona_assets.workers.in_process import Here
+    from persona_assets.workers.in_process import InProcess
     from persona_assets.workers.processes import ProcessWorkers, close_processes
     from persona_assets.workers.tasks import Task, Workers
     from tests.on_loopback import bring_up
@@ -61,7 +61,7 @@ def main() -> None:
             own = statistics.median(computed for _, computed in again)
             rows.append((way, first, whole, own))
 
-        timed("this process", Here(gpu, home, log))
+        timed("this process", InProcess(gpu, home, log))
         timed("one process beside", ProcessWorkers(gpu, home, log, 1, 0))
         timed("two processes", ProcessWorkers(gpu, home, log, 2, 0))
         close_processes()

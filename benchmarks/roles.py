@@ -5,9 +5,9 @@ There are ten kinds of role with eleven roles each. They are taken in turn, one 
 are of all kinds and every smaller set is part of every larger one.
 """
 
+from persona_assets.study import Persona, Study
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Decoding
-from persona_assets.study.study import Persona, Study
 
 KINDS = {
     "care": "nurse surgeon dentist midwife paramedic pharmacist psychotherapist veterinarian optician nanny dietitian",

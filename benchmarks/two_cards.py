@@ -83,7 +83,7 @@ def write_weights(directory: Path, tokenizer: Path, shape: dict[str, int]) -> No
 
 def take_digests(model: Path, kept: Path) -> None:
     """So that no run that is timed has to read 15 GB first."""
-    from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
+    from persona_assets.checkpoints import Checkpoint, DigestCache, identify
 
     identify(Checkpoint(name=NAME, path=model), DigestCache(kept))
 

@@ -90,7 +90,7 @@ def make_home(folder: Path, kind: str) -> Path:
 
 def register(home: Path) -> float:
     """Takes the digests, as registering does; seconds of the first checkpoint."""
-    from persona_assets.checkpoints.checkpoint import identify
+    from persona_assets.checkpoints import identify
     from persona_assets.graph.home import Home
 
     start = time.perf_counter()

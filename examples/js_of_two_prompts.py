@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import Scored, TransformersGenerator, choose_hardware, choose_scorer, load_model
 from persona_assets.metrics import average_over_responses, divergence_of_response, label_responses
 from persona_assets.study.settings import Decoding, Inference

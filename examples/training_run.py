@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import TransformersGenerator, build_training_set, plan_conversations
 from persona_assets.inference.loading import choose_hardware, load_model
 from persona_assets.study.files import load_study

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from persona_assets.checkpoints.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.checkpoints import CheckpointError, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.scan import arrivals_in
 from persona_assets.checkpoints.training_step import training_step
@@ -19,8 +19,8 @@ from persona_assets.published.files import PublishedRunError
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.store.instance import InstanceError, database_trouble, make_home, opening
 from persona_assets.store.shared import SharedStorageError
+from persona_assets.study import StudyError
 from persona_assets.study.files import ENVIRONMENT_VARIABLE, load_study, study_path
-from persona_assets.study.study import StudyError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Register and list the checkpoints that can be measured.")

@@ -31,7 +31,7 @@ from persona_assets.graph.loggers import terminal
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.measure_job import build_measure_job
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 from persona_assets.upkeep.sqlite_waits import wait_for_locks
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
 from persona_assets.study.settings import Inference

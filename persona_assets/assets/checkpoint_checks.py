@@ -9,13 +9,13 @@ from collections.abc import Callable
 import dagster as dg
 
 from persona_assets.automation.discovery import MEASURED_CHECK
-from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
+from persona_assets.checkpoints import CheckpointError, stamp
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.runs import verify
 from persona_assets.runs.attempts import outlook, runs_of
 from persona_assets.runs.run import Run
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dg.asset_check(asset="model_checkpoint", partitions_def=per_checkpoint)

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.checkpoints.checkpoint import identify
+from persona_assets.checkpoints import identify
 from persona_assets.graph.groups import CHECKPOINT, STUDY_TEAM
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY, per_checkpoint

@@ -11,7 +11,7 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.partitions import per_checkpoint
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # Rounding of a float64 mean; a JS or cosine further out is wrong.
 TOLERANCE = 1e-9

@@ -15,7 +15,7 @@ from persona_assets.graph.schemas import found as contents_of
 from persona_assets.graph.schemas import record
 from persona_assets.runs.drift_inputs import COSINE, LEAKAGE, MATRIX, Compared, compare
 from persona_assets.store.artefacts import Artefact, Files
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 TABLES = ("levels", "changes", "distances")
 every_checkpoint = dg.AllPartitionMapping()

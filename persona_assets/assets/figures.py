@@ -20,7 +20,7 @@ from persona_assets.graph.partitions import (
 )
 from persona_assets.graph.provenance import code_version
 from persona_assets.page.token_texts import tokens_of
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dg.asset(

@@ -18,7 +18,7 @@ from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.stages.markers import counted_leakage
 from persona_assets.store.artefacts import Files
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dg.asset(

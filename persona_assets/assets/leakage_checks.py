@@ -8,7 +8,7 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint, split_key
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # Mean log-probability of a few labels: what float32 and bfloat16 sums in another order may differ by.
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.25, "float16": 0.1}

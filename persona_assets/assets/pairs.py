@@ -10,7 +10,7 @@ from persona_assets.graph.partitions import STUDY, leakage_input, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import expected
 from persona_assets.page import asset_metadata
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dg.asset(

@@ -24,7 +24,7 @@ from persona_assets.graph.partitions import (
 from persona_assets.graph.provenance import code_version
 from persona_assets.page.lineage import origins, runs_markdown
 from persona_assets.page.token_texts import tokens_of
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # What is asked of everything that a report stands on.
 CHECKS = [

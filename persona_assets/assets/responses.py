@@ -10,7 +10,7 @@ from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected
 from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dg.asset(

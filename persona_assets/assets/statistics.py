@@ -12,7 +12,7 @@ from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.partitions import STUDY, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import expected
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dg.asset(

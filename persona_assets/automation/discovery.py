@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, stamp
+from persona_assets.checkpoints import Checkpoint, CheckpointError, stamp
 from persona_assets.checkpoints.scan import Arrival, arrivals_in
 from persona_assets.checkpoints.watched import Watch
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
 from persona_assets.runs.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags, runs_of
 from persona_assets.runs.measure_job import measure_config
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # Asking a hub costs somebody else's server a request.
 HUB_INTERVAL = 60.0

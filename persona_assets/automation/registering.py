@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, check_complete
+from persona_assets.checkpoints import Checkpoint, check_complete
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
 

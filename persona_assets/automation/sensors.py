@@ -13,7 +13,7 @@ from persona_assets.graph.processes import release_dead_runs
 from persona_assets.runs.attempts import MEASURE
 from persona_assets.runs.events import new_checkpoints as unknown_to_dagster
 from persona_assets.runs.events import prompt_events
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # Set by `persona-assets ui --automate`; without it a person turns sensors and the schedule on in the page.
 AUTOMATE = "PERSONA_ASSETS_AUTOMATE"

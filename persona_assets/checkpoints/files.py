@@ -6,7 +6,7 @@ Weights are opened for their headers only, never read.
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from persona_assets.files.atomic import own_files
+from persona_assets.files import own_files
 from persona_assets.files.reading import (
     LARGEST_JSON,
     MIB,

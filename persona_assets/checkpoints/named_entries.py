@@ -17,7 +17,7 @@ from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.reading import read_text, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml, read_yaml
-from persona_assets.study.study import checked_name
+from persona_assets.study import checked_name
 
 Entry = TypeVar("Entry")
 Model = TypeVar("Model", bound=BaseModel)

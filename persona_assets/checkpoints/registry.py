@@ -16,7 +16,7 @@ from typing import Any
 from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
 from persona_assets.checkpoints.named_entries import NamedEntries
 from persona_assets.files.reading import shown
-from persona_assets.study.study import checked_name
+from persona_assets.study import checked_name
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

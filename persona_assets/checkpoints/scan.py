@@ -15,7 +15,7 @@ from persona_assets.checkpoints.files import adapter_files
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.training_step import training_step
 from persona_assets.checkpoints.watched import Watch
-from persona_assets.study.study import checked_name
+from persona_assets.study import checked_name
 
 Fields = dict[str, str | int]
 

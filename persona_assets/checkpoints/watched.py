@@ -15,8 +15,8 @@ from pydantic import field_validator, model_validator
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.checkpoints.named_entries import NamedEntries
+from persona_assets.study import checked_name
 from persona_assets.study.settings import Strict
-from persona_assets.study.study import checked_name
 
 
 class Watch(Strict):

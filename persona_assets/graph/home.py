@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from persona_assets.checkpoints.checkpoint import DigestCache
+from persona_assets.checkpoints import DigestCache
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watched
 from persona_assets.store.artefacts import ArtefactStore

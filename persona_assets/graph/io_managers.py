@@ -12,7 +12,7 @@ from persona_assets.graph.processes import claim_run
 from persona_assets.graph.provenance import HEAVY, study_part
 from persona_assets.graph.schemas import found, record
 from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # Metadata of an input: the variables that are taken of each dataset.
 VARIABLES = "persona_assets/variables"

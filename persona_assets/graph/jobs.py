@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.graph.provenance import OF_GENERATORS
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 HEAVY_ASSETS = ("generations", "logit_js", "centroids")
 LEAKAGE_ASSETS = ("marker_adapter", "marker_rates")

@@ -5,8 +5,8 @@ One process serves one study: PERSONA_ASSETS_STUDY chooses it before anything is
 
 import dagster as dg
 
+from persona_assets.study import Study
 from persona_assets.study.files import load_study
-from persona_assets.study.study import Study
 
 STUDY = load_study()
 

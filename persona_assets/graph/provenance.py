@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from persona_assets.files.digest import digest_of, digest_of_path
+from persona_assets.study import Study
 from persona_assets.study.recipe import Recipe
-from persona_assets.study.study import Study
 
 # Raise an asset's number when its code gives other results for the same inputs.
 CODE_VERSIONS = {

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints import Checkpoint, Identity
 from persona_assets.study.settings import Inference
 
 if TYPE_CHECKING:
-    from persona_assets.stages.session import Station
+    from persona_assets.inference import Chat
 
 # What this process holds: a model and an engine, one of each at most, and what they are. Dagster makes a resource anew
 # for every run, and one process may work on several runs of a checkpoint one after another.
@@ -93,7 +93,15 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             _close_engine()
         return self._begin_loading(checkpoint, identity, log, marker_adapter).result()
 
-    def generator(self, station: "Station", marker_adapter: Path | None) -> Any:
+    def generator(
+        self,
+        checkpoint: Checkpoint,
+        identity: Identity,
+        log: Any,
+        chat: "Chat",
+        stop_ids: list[int],
+        marker_adapter: Path | None = None,
+    ) -> Any:
         """What writes a checkpoint's responses (`inference.Generator`): one a process.
 
         Where the card has room for both, the model is loaded while vLLM comes up, and vLLM stays up for the next
@@ -102,7 +110,6 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from persona_assets.inference import TransformersGenerator, VllmGenerator, VllmSettings, find_room, save_merged
 
-        checkpoint, identity, log = station.checkpoint, station.identity, station.log
         if self.chosen_engine.name == "transformers":
             return TransformersGenerator(self.load(checkpoint, identity, log, marker_adapter))
         wanted = self._key(identity, marker_adapter)
@@ -121,14 +128,14 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             settings = VllmSettings(directory, self.hardware, timeout=self.timeout)
             held = next(iter(_engines.values()), None)
             if held is not None and held.can_take(settings):
-                held.take(directory, station.chat, station.stop_ids)
+                held.take(directory, chat, stop_ids)
                 _engines.clear()
             else:
                 _close_engine()
                 beside, room = find_room(directory, self.hardware, self.memory_share)
                 if not beside:
                     _let_go_of_model()
-                held = VllmGenerator(replace(settings, room=room), station.chat, station.stop_ids, log.info)
+                held = VllmGenerator(replace(settings, room=room), chat, stop_ids, log.info)
                 held.stays_up = beside
                 held.start(wait=False)
             _engines[wanted] = held

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.files.reading import shortened, shown
 from persona_assets.inference.templates.rendering import render
 

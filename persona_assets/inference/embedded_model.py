@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.digest import digest_of_file
 from persona_assets.files.redaction import discreet

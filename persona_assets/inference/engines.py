@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from persona_assets.inference.loading import Hardware
+from persona_assets.study import StudyError
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import StudyError
 
 # vLLM pins its own PyTorch and numpy: it may live in an environment of its own, whose Python this names.
 PYTHON_VARIABLE = "PERSONA_ASSETS_VLLM_PYTHON"

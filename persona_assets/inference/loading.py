@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import torch
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints import Checkpoint, CheckpointError
 from persona_assets.checkpoints.files import adapter_files, require_own_files
 from persona_assets.files.reading import shortened
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
+from persona_assets.study import StudyError
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import StudyError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from persona_assets.graph.page_urls import asset_address, run_address
 from persona_assets.graph.partitions import partition_key
 from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 # So many executions of a check are looked through for one of this checkpoint.
 _LOOKED_THROUGH = 50

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pandas as pd
 
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import partition_key
 from persona_assets.store.artefacts import ArtefactError
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 def tokens_of(

@@ -20,8 +20,8 @@ from persona_assets.planning.memory import (
     training_need,
 )
 from persona_assets.planning.rates import MACHINES, MEASURED, Machine
+from persona_assets.study import Study, StudyError
 from persona_assets.study.recipe import Recipe
-from persona_assets.study.study import Study, StudyError
 
 # Limits up to here are taken as reached: the embedded run's 24 tokens were, in all of its 44 responses.
 REACHED = 128

@@ -1,6 +1,6 @@
 """A study as it would be with other numbers of personas and questions, for planning."""
 
-from persona_assets.study.study import Study, StudyError
+from persona_assets.study import Study, StudyError
 
 
 def resized(study: Study, personas: int | None = None, questions: int | None = None) -> Study:

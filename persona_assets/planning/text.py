@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from persona_assets.planning.plan import Plan, Stage
 from persona_assets.planning.rates import CARDS, MACHINES, MEASURED
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 GIB = 2**30
 SMALL = 1_000_000_000  # parameters below which launching kernels takes a card's time, and no rate here holds

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from persona_assets.files.atomic import reading
+from persona_assets.files import reading
 from persona_assets.files.reading import LARGEST_JSON, UnreadableError, named, shown
 
 Floats = NDArray[np.float64]

@@ -33,8 +33,8 @@ from persona_assets.page import asset_metadata
 from persona_assets.published.files import PublishedRunError, mapping, read_json
 from persona_assets.published.run import PublishedRun, read_published_run
 from persona_assets.store.artefacts import Artefact, Value
+from persona_assets.study import Study, checked_name
 from persona_assets.study.files import load_study, study_path
-from persona_assets.study.study import Study, checked_name
 
 # Raise it when the same files give other artefacts.
 READER_VERSION = 1

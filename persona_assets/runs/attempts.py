@@ -10,7 +10,7 @@ from typing import Literal
 import dagster as dg
 
 from persona_assets.files.digest import digest_of
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 MEASURE = "measure_checkpoint"
 CHECKPOINT_TAG, STAMP_TAG = "persona_assets/checkpoint", "persona_assets/stamp"

@@ -8,13 +8,13 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.graph.history import latest_fingerprints
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import split_key
 from persona_assets.graph.provenance import HEAVY, code_version, study_part
 from persona_assets.store.artefacts import ArtefactError
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 DRIFT = "checkpoint_drift"
 MATRIX, COSINE, LEAKAGE = "logit_js_matrix", "centroid_cosine", "leakage_table"

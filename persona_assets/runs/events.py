@@ -6,7 +6,7 @@ from persona_assets.files.digest import digest_of
 from persona_assets.graph.history import DATA_VERSION, latest_events
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 ASSET = "persona_prompts"
 

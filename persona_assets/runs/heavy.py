@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, Identity, identify
+from persona_assets.checkpoints import Checkpoint, CheckpointError, Identity, identify
 from persona_assets.files.digest import digest_of
 from persona_assets.graph import schemas
 from persona_assets.graph.history import latest_artefacts
@@ -22,7 +22,7 @@ from persona_assets.graph.partitions import partition_key, split_key
 from persona_assets.graph.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 from persona_assets.workers.choice import choose_workers
 from persona_assets.workers.tasks import Task
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import dagster as dg
 from pydantic import Field
 
-from persona_assets.checkpoints.checkpoint import CheckpointError, stamp
+from persona_assets.checkpoints import CheckpointError, stamp
 from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import CARD
@@ -21,7 +21,7 @@ from persona_assets.runs.events import report_study
 from persona_assets.runs.run import Run
 from persona_assets.runs.same_weights import same_as
 from persona_assets.runs.verify import report_is_current, weights_are_unchanged
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 PART_OF = "persona_assets/part_of"
 # What the launchpad holds until somebody writes another name: the embedded model, as `persona-assets run` registers it.

@@ -15,7 +15,7 @@ from persona_assets.runs.events import report_study
 from persona_assets.runs.heavy import key_range
 from persona_assets.runs.stale_reasons import reasons
 from persona_assets.runs.staleness import Standings, standings, to_do, wanted
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 @dataclass(frozen=True)

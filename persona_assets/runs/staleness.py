@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from persona_assets.checkpoints.checkpoint import Identity, identify
+from persona_assets.checkpoints import Identity, identify
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.history import fingerprint_of, latest_fingerprints
 from persona_assets.graph.home import Home
@@ -19,7 +19,7 @@ from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGH
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.drift_inputs import DRIFT, compare
 from persona_assets.runs.heavy import heavy_made_from
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 Standing = Literal["current", "missing", "out of date", "pruned"]
 # Asset → partition → where it stands, upstream first.

@@ -8,7 +8,7 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.lazy_imports import presentation, statistics
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 
 def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> str:

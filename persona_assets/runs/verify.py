@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from persona_assets.checkpoints.checkpoint import CheckpointError, Identity, identify
+from persona_assets.checkpoints import CheckpointError, Identity, identify
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.runs.run import Run

@@ -12,10 +12,10 @@ import pandas as pd
 from persona_assets.graph.lazy_imports import inference, metrics
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.provenance import recipe_of
-from persona_assets.stages.session import Station
+from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import Artefact, ArtefactStore, Files
+from persona_assets.study import Study
 from persona_assets.study.settings import Decoding
-from persona_assets.study.study import Study
 
 if TYPE_CHECKING:
     from persona_assets.inference import Conversation, Example, Generator, Step
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 BASE = "base_samples"
 
 
-def training_sets(station: Station, study: Study, source: str) -> dict[str, TrainingSet]:
+def training_sets(session: ModelSession, study: Study, source: str) -> dict[str, TrainingSet]:
     """A source's conversations and the examples made of them, sampled now.
 
     Where an engine takes all prompts of a run, those of every source that is still missing: it would else be started
     and closed again for each.
     """
-    recipe, generator = recipe_of(study), station.generator()
+    recipe, generator = recipe_of(study), session.generator()
     sets = {}
-    for each in station.together(generator, source):
+    for each in session.together(generator, source):
         plan = inference.plan_conversations(
             recipe, each, list(study.personas), study.baseline, study.training_questions
         )
         sets[each] = (
             plan,
-            inference.build_training_set(station.chat, station.stop_ids, generator, recipe, plan, study.prompts),
+            inference.build_training_set(session.chat, session.stop_ids, generator, recipe, plan, study.prompts),
         )
     return sets
 
 
 def train_source(
-    station: Station, study: Study, training_set: TrainingSet, on_step: Callable[[Step, int], None]
+    session: ModelSession, study: Study, training_set: TrainingSet, on_step: Callable[[Step, int], None]
 ) -> tuple[Files, dict[str, Any]]:
     """A source's adapter as files (safetensors, its config, training set and steps as Parquet), and what it cost."""
-    recipe, (plan, examples), loaded = recipe_of(study), training_set, station.load(alone=True)
+    recipe, (plan, examples), loaded = recipe_of(study), training_set, session.load(alone=True)
     with tempfile.TemporaryDirectory() as folder, inference.measured(loaded.hardware.device) as cost:
         trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
@@ -73,7 +73,7 @@ def train_source(
 
 
 def rate_source(
-    store: ArtefactStore, study: Study, station: Station, adapter: Artefact
+    store: ArtefactStore, study: Study, session: ModelSession, adapter: Artefact
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Every target's replies under a source's adapter and under none, with whether the marker is in them.
 
@@ -81,11 +81,11 @@ def rate_source(
         Columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found; what it cost
         and what was found.
     """
-    base = base_samples(store, study, station, adapter)
-    generator = station.generator(adapter.path)
+    base = base_samples(store, study, session, adapter)
+    generator = session.generator(adapter.path)
     after = generator.label_log_prob(_first_example(adapter))
-    with inference.measured(station.gpu.hardware.device) as cost:
-        samples = sample_targets(station, generator, study)
+    with inference.measured(session.gpu.hardware.device) as cost:
+        samples = sample_targets(session, generator, study)
     table = pd.concat([samples.assign(model="adapted"), base.assign(model="base")], ignore_index=True)
     table["found"] = [metrics.contains_marker(text, recipe_of(study).marker.detect) for text in table.text]
     by_target = table[table.model == "adapted"].groupby("target", sort=False).found.agg(["sum", "size"])
@@ -120,7 +120,7 @@ def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.Data
     )
 
 
-def sample_targets(station: Station, generator: Generator, study: Study) -> pd.DataFrame:
+def sample_targets(session: ModelSession, generator: Generator, study: Study) -> pd.DataFrame:
     """Every target × question × sample of the recipe's evaluation.
 
     Returns:
@@ -135,7 +135,7 @@ def sample_targets(station: Station, generator: Generator, study: Study) -> pd.D
         top_p=evaluation.top_p,
     )
     rows = [(t, q, n) for t in study.targets for q in study.questions for n in range(evaluation.samples)]
-    prompts = [station.chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
+    prompts = [session.chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
     replies = generator.generate(prompts, decoding)
     return pd.DataFrame(rows, columns=["target", "question", "sample"]).assign(
         text=[reply.text for reply in replies],
@@ -144,7 +144,7 @@ def sample_targets(station: Station, generator: Generator, study: Study) -> pd.D
     )
 
 
-def base_samples(store: ArtefactStore, study: Study, station: Station, adapter: Artefact) -> pd.DataFrame:
+def base_samples(store: ArtefactStore, study: Study, session: ModelSession, adapter: Artefact) -> pd.DataFrame:
     """The checkpoint's own replies to the same evaluation, from the store or sampled now: the base rate."""
     made_from = {
         "asset": BASE,
@@ -156,7 +156,7 @@ def base_samples(store: ArtefactStore, study: Study, station: Station, adapter: 
     }
     artefact = store.find(BASE, made_from)
     if artefact is None:
-        generator = station.generator()
-        artefact = store.put(BASE, made_from, sample_targets(station, generator, study), {})
+        generator = session.generator()
+        artefact = store.put(BASE, made_from, sample_targets(session, generator, study), {})
     table: pd.DataFrame = artefact.read()
     return table

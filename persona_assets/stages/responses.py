@@ -5,11 +5,13 @@ from typing import Any
 import pandas as pd
 
 from persona_assets.graph.lazy_imports import inference
-from persona_assets.stages.session import Station
-from persona_assets.study.study import Study
+from persona_assets.stages.session import ModelSession
+from persona_assets.study import Study
 
 
-def write_responses(station: Station, study: Study, persona: str) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:
+def write_responses(
+    session: ModelSession, study: Study, persona: str
+) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:
     """Responses to every question, of this persona and maybe of others of the run that are still missing.
 
     Returns:
@@ -18,13 +20,13 @@ def write_responses(station: Station, study: Study, persona: str) -> dict[str, t
     """
     decoding = study.decoding
     assert decoding is not None  # only imported studies lack it, and nothing is generated there
-    generator = station.generator()
-    personas = station.together(generator, persona)
+    generator = session.generator()
+    personas = session.together(generator, persona)
     prompts = [
-        station.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
+        session.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
     ]
     generator.start(max(map(len, prompts)) + decoding.max_new_tokens)
-    with inference.measured(station.gpu.hardware.device) as cost:
+    with inference.measured(session.gpu.hardware.device) as cost:
         responses = generator.generate(prompts, decoding)
     seconds, every = cost.seconds, sum(len(response.token_ids) for response in responses)
     table = pd.DataFrame([vars(response) for response in responses])
@@ -41,7 +43,7 @@ def write_responses(station: Station, study: Study, persona: str) -> dict[str, t
             {
                 **cost.with_tokens(tokens),
                 **generator.plan,
-                "engine_chosen_because": station.gpu.chosen_engine.why,
+                "engine_chosen_because": session.gpu.chosen_engine.why,
                 "written_together": len(responses),
                 "cut_at_max_new_tokens": int((own.finish_reason == "length").sum()),
             },

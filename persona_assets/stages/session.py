@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints import Checkpoint, Identity
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact, Value
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Station:
+class ModelSession:
     """One checkpoint of a run on the run's hardware.
 
     Attributes:
@@ -49,7 +49,9 @@ class Station:
 
     def generator(self, marker_adapter: Path | None = None) -> "Generator":
         """What writes responses, with a marker's adapter if one is given; see `Gpu.generator`."""
-        generator: Generator = self.gpu.generator(self, marker_adapter)
+        generator: Generator = self.gpu.generator(
+            self.checkpoint, self.identity, self.log, self.chat, self.stop_ids, marker_adapter
+        )
         return generator
 
     def together(self, generator: "Generator", persona: str) -> list[str]:
@@ -57,18 +59,18 @@ class Station:
         return list(self.pending) if generator.takes_all else [persona]
 
 
-def made_together(make: Callable[[Station, str], dict[str, T]]) -> Callable[[Station, str], T]:
+def made_together(make: Callable[[ModelSession, str], dict[str, T]]) -> Callable[[ModelSession, str], T]:
     """What `make` gives for a persona, where it gives others of the same checkpoint too: each is made once."""
     made: dict[tuple[str, str], T] = {}
 
-    def take(station: Station, persona: str) -> T:
-        name = station.checkpoint.name
+    def take(session: ModelSession, persona: str) -> T:
+        name = session.checkpoint.name
         if (name, persona) not in made:
-            made.update({(name, each): value for each, value in make(station, persona).items()})
+            made.update({(name, each): value for each, value in make(session, persona).items()})
         return made.pop((name, persona))
 
     return take
 
 
-# The persona's station, the persona, its upstream artefact if the asset has one → value, what it cost.
-Compute = Callable[[Station, str, Artefact | None], tuple[Value, dict[str, Any]]]
+# The persona's session, the persona, its upstream artefact if the asset has one → value, what it cost.
+Compute = Callable[[ModelSession, str, Artefact | None], tuple[Value, dict[str, Any]]]

@@ -13,19 +13,19 @@ from persona_assets.graph.lazy_imports import inference, metrics
 from persona_assets.stages.markers import rate_source, train_source, training_sets
 from persona_assets.stages.nan_checks import divergences, refuse_not_finite
 from persona_assets.stages.responses import write_responses
-from persona_assets.stages.session import Compute, Station, made_together
+from persona_assets.stages.session import Compute, ModelSession, made_together
 from persona_assets.store.artefacts import Artefact, Files
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 if TYPE_CHECKING:
     from persona_assets.inference import Scorer, Step
 
 
 def generations(study: Study, home: Home) -> Compute:
-    written = made_together(lambda station, persona: write_responses(station, study, persona))
+    written = made_together(lambda session, persona: write_responses(session, study, persona))
 
-    def generate(station: Station, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
-        return written(station, persona)
+    def generate(session: ModelSession, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+        return written(session, persona)
 
     return generate
 
@@ -36,9 +36,9 @@ def logit_js(study: Study, home: Home) -> Compute:
     among = None if study.paired_with is None else [personas.index(name) for name in study.paired_with]
     scorers: dict[int, Scorer] = {}
 
-    def score(station: Station, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
+    def score(session: ModelSession, generator: str, generated: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
         assert generated is not None
-        loaded = station.load()
+        loaded = session.load()
         if id(loaded) not in scorers:
             metrics.compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
             scorers[id(loaded)] = inference.choose_scorer(loaded, study.deterministic)
@@ -66,8 +66,8 @@ def logit_js(study: Study, home: Home) -> Compute:
 
 
 def centroids(study: Study, home: Home) -> Compute:
-    def collect(station: Station, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
-        loaded = station.load()
+    def collect(session: ModelSession, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
+        loaded = session.load()
         blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
         prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
         with inference.measured(loaded.hardware.device) as cost:
@@ -84,21 +84,21 @@ def centroids(study: Study, home: Home) -> Compute:
 
 
 def marker_adapter(study: Study, home: Home) -> Compute:
-    training_set = made_together(lambda station, source: training_sets(station, study, source))
+    training_set = made_together(lambda session, source: training_sets(session, study, source))
 
-    def train(station: Station, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
+    def train(session: ModelSession, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
         def say(step: Step, total: int) -> None:
-            station.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
+            session.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
 
-        return train_source(station, study, training_set(station, source), say)
+        return train_source(session, study, training_set(session, source), say)
 
     return train
 
 
 def marker_rates(study: Study, home: Home) -> Compute:
-    def rate(station: Station, _: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def rate(session: ModelSession, _: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
         assert adapter is not None
-        return rate_source(home.store, study, station, adapter)
+        return rate_source(home.store, study, session, adapter)
 
     return rate
 

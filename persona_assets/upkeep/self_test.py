@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import (
     Example,
     LoadedModel,

@@ -6,7 +6,7 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.resources import Gpu
 from persona_assets.workers.cards import visible_cards
-from persona_assets.workers.in_process import Here
+from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.tasks import WorkerError, Workers
 
 # 1, a number of processes, `cards` for one a card, or `ray`.
@@ -38,7 +38,7 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
         )
     # A single one of several cards goes to a process too: there it is a free one, and not always the first.
     if count == 1 and len(cards) <= each:
-        return Here(gpu, home, log)
+        return InProcess(gpu, home, log)
     from persona_assets.workers.processes import ProcessWorkers
 
     return ProcessWorkers(gpu, home, log, count, each)

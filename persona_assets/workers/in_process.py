@@ -6,8 +6,8 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import GENERATING
 from persona_assets.graph.resources import Gpu
-from persona_assets.stages.session import Compute, Station
-from persona_assets.study.study import Study
+from persona_assets.stages.session import Compute, ModelSession
+from persona_assets.study import Study
 from persona_assets.workers.tasks import Made, Task, WorkerError
 
 
@@ -28,13 +28,13 @@ class Here:
 
         for task in tasks:
             self._require_same_environment(task)
-            station = Station(self.gpu, task.checkpoint, task.identity, self.log, task.personas)
+            session = ModelSession(self.gpu, task.checkpoint, task.identity, self.log, task.personas)
             if not task.personas:
-                station.load()
+                session.load()
             compute, name = self._compute(task.stage, task.study), task.checkpoint.name
             for persona in task.personas:
                 try:
-                    value, cost = compute(station, persona, task.upstream.get(persona))
+                    value, cost = compute(session, persona, task.upstream.get(persona))
                 except NonFiniteError as error:
                     yield Made(name, persona, None, {}, error)
                 else:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints import Checkpoint, Identity
 from persona_assets.store.artefacts import Artefact, Encoded, Value
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 if TYPE_CHECKING:
     from persona_assets.inference import NonFiniteError

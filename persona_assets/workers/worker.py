@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, Identity
+from persona_assets.checkpoints import Checkpoint, CheckpointError, Identity
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import UPSTREAM
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import ArtefactError, Encoded, encode
 from persona_assets.store.shared import SharedStorageError
+from persona_assets.study import Study, StudyError
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import Study, StudyError
-from persona_assets.workers.in_process import Here
+from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.tasks import Made, Task, WorkerError
 
 _OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, SharedStorageError, StudyError, WorkerError)
@@ -77,7 +77,7 @@ class Serving:
         try:
             read = Order.model_validate_json(order)
             if self._here is None or self._here.gpu.settings != read.inference:
-                self._here = Here(Gpu(**read.inference.model_dump()), self.home, _Log(self.say))
+                self._here = InProcess(Gpu(**read.inference.model_dump()), self.home, _Log(self.say))
             for made in self._here.make([read.task(self.home)]):
                 yield _message(made)
         except Exception as error:

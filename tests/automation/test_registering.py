@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from persona_assets.automation.registering import build_register_job
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
 

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from persona_assets.automation.schedules import nightly
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from persona_assets.checkpoints.checkpoint import (
+from persona_assets.checkpoints import (
     Checkpoint,
     CheckpointError,
     DigestCache,

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from persona_assets.checkpoints import hub
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache, hub, identify
 from persona_assets.checkpoints.hub import commits_of, lacking
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.scan import arrivals_in
@@ -22,7 +21,7 @@ FOLLOW = """
 import json, sys
 from pathlib import Path
 from persona_assets.checkpoints.scan import arrivals_in
-from persona_assets.checkpoints.checkpoint import CheckpointError, DigestCache, identify
+from persona_assets.checkpoints import CheckpointError, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watched
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints import Checkpoint, CheckpointError
 from persona_assets.checkpoints.registry import Registry
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"

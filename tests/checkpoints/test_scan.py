@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from persona_assets.checkpoints.checkpoint import CheckpointError, DigestCache, identify, stamp
+from persona_assets.checkpoints import CheckpointError, DigestCache, identify, stamp
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.scan import Arrival, arrivals_in
 from persona_assets.checkpoints.watched import Watch

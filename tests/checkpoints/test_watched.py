@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watch, Watched
 from tests.local_hub import LocalHub

@@ -13,7 +13,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.graph.partitions import STUDY
 from persona_assets.runs.run import Run
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 TABLES = ("logit_js_matrix", "centroid_cosine", "leakage_table", "pair_table", "partial_correlations")
 

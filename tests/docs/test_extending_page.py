@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from persona_assets import presentation
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.graph.loggers import PLAIN_LINES
 from persona_assets.inference import LoadedModel, TransformersGenerator, choose_hardware, load_model
 from persona_assets.metrics import rates_by_target

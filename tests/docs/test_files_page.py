@@ -12,15 +12,15 @@ import pytest
 import xarray as xr
 from pydantic import BaseModel
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.checkpoints.watched import Watch
 from persona_assets.graph.provenance import HEAVY
 from persona_assets.metrics import drift, read_leakage_table, read_source_rates
 from persona_assets.runs.run import Run
+from persona_assets.study import Persona, Study
 from persona_assets.study.design import Drawn
 from persona_assets.study.recipe import Recipe
 from persona_assets.study.settings import Bootstrap, Decoding, Inference, Statistics
-from persona_assets.study.study import Persona, Study
 from tests.docs.reading import blocks, tables
 
 Rows = list[dict[str, str]]

@@ -11,8 +11,8 @@ import yaml
 
 from persona_assets.cli import app
 from persona_assets.definitions import defs
+from persona_assets.study import Study
 from persona_assets.study.settings import Statistics
-from persona_assets.study.study import Study
 from tests.docs.reading import blocks, in_backticks, run_blocks, tables
 
 ROOMS = ("artefacts", "inference", "metrics", "orchestration", "presentation", "recipe", "statistics", "study")

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 import torch
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, DigestCache, identify
+from persona_assets.checkpoints import Checkpoint, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
@@ -32,9 +32,9 @@ from persona_assets.runs.run import Run
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
 from persona_assets.store.instance import InstanceError, database_trouble
 from persona_assets.store.shared import SharedStorageError
+from persona_assets.study import Persona, Study
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import Persona, Study
 from persona_assets.upkeep import self_test, sqlite_waits
 from persona_assets.upkeep.doctor import Kind
 from persona_assets.upkeep.migration import migrate

@@ -13,7 +13,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
 from persona_assets.graph.partitions import STUDY
 from persona_assets.runs.run import Run
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 CHECKPOINT = "smollm2-135m-instruct"
 

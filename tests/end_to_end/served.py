@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from persona_assets.graph.home import Home
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 STALENESS = """
 query ($partition: String!, $assets: [AssetKeyInput!]) {

@@ -16,7 +16,7 @@ from persona_assets.definitions import build_definitions
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.runs.run import Run
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT
 from tests.end_to_end.served import OVER, Page, serve, wait_until
 

@@ -16,7 +16,7 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.partitions import partition_key
 from persona_assets.inference import NonFiniteError
 from persona_assets.runs.run import Run
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 from persona_assets.upkeep.doctor import examine
 
 KEY = '["logit_js"]'
@@ -74,7 +74,7 @@ def test_numbers_that_are_none_fail_their_persona_alone_and_say_where_they_began
     personas = run.study.model_dump(mode="json")["personas"]
     personas["villain"]["prompt"] += " ½"
     odd = Study.model_validate(run.study.model_dump(mode="json") | {"personas": personas})
-    from persona_assets.checkpoints.checkpoint import Checkpoint
+    from persona_assets.checkpoints import Checkpoint
     from persona_assets.inference import read_chat
 
     *_, token = read_chat(Checkpoint(name="tiny", path=weights.parent)).tokenizer("½")["input_ids"]
@@ -93,7 +93,7 @@ def test_numbers_that_are_none_fail_their_persona_alone_and_say_where_they_began
 
 def prefix(directory, study):
     """Tokens before the one that is broken."""
-    from persona_assets.checkpoints.checkpoint import Checkpoint
+    from persona_assets.checkpoints import Checkpoint
     from persona_assets.inference import read_chat
 
     chat = read_chat(Checkpoint(name="tiny", path=directory))

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from persona_assets.checkpoints.checkpoint import Identity, identify
+from persona_assets.checkpoints import Identity, identify
 from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
 from persona_assets.graph.partitions import split_key
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference import loading
+from persona_assets.study import Persona
 from persona_assets.study.settings import Decoding, Inference
-from persona_assets.study.study import Persona
 from tests.end_to_end.conftest import with_study
 
 HEAVY = {*HEAVY_ASSETS, *LEAKAGE_ASSETS}

@@ -7,7 +7,7 @@ import dagster as dg
 
 from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
 from persona_assets.graph.partitions import split_key
-from persona_assets.study.study import Persona
+from persona_assets.study import Persona
 from tests.end_to_end.conftest import with_study
 
 

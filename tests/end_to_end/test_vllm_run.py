@@ -16,9 +16,9 @@ from persona_assets.inference.engines import vllm_version
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.stages.markers import _first_example, rate_source, training_sets
-from persona_assets.stages.session import Station
+from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import Artefact
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
 from tests.end_to_end.test_small_study import metadata, value
 
@@ -44,10 +44,10 @@ def vllm_run(
 
 
 @pytest.fixture
-def station(small_run: Run, study: Study) -> Iterator[Station]:
+def station(small_run: Run, study: Study) -> Iterator[ModelSession]:
     """The checkpoint of the small run, with vLLM to write."""
     recorded = recorded_checkpoint(small_run.instance, small_run.home, CHECKPOINT)
-    yield Station(Gpu(**study.inference.model_dump()), *recorded, logging.getLogger("test"), ("villain",))
+    yield ModelSession(Gpu(**study.inference.model_dump()), *recorded, logging.getLogger("test"), ("villain",))
     resources._close_engine()
 
 
@@ -76,7 +76,7 @@ def test_the_engine_is_closed_once_a_model_is_asked_for_and_nothing_is_computed_
     assert not vllm_run.materialise_job("measure_personas")
 
 
-def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Station, study: Study) -> None:
+def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: ModelSession, study: Study) -> None:
     key = partition_key(CHECKPOINT, "villain")
     adapter: Artefact = latest_artefacts(small_run.instance, small_run.home.store, "marker_adapter", [key])[key]
     table, found = rate_source(small_run.home.store, study, station, adapter)
@@ -99,7 +99,7 @@ def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Stati
     assert [*again.generate([prompt], decoding)[0].token_ids] == [*expected]
 
 
-def test_replies_to_train_on_are_written_for_every_missing_source_at_once(station: Station, study: Study) -> None:
+def test_replies_to_train_on_are_written_for_every_missing_source_at_once(station: ModelSession, study: Study) -> None:
     sets = training_sets(station, study, "villain")
     assert list(sets) == ["villain"]
     conversations, examples = sets["villain"]

@@ -26,11 +26,11 @@ from persona_assets.graph.resources import Gpu
 from persona_assets.inference import NonFiniteError
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 from persona_assets.workers import processes
 from persona_assets.workers.cards import Cards
 from persona_assets.workers.choice import VARIABLE, choose_workers
-from persona_assets.workers.in_process import Here
+from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.processes import COMMAND, ProcessWorkers
 from persona_assets.workers.tasks import Made, Task, WorkerError
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
@@ -120,7 +120,7 @@ def test_numbers_that_are_none_fail_their_persona_alone_in_a_worker_too(run: Run
     personas = run.study.model_dump(mode="json")["personas"]
     personas["villain"]["prompt"] += " ½"
     odd = Study.model_validate(run.study.model_dump(mode="json") | {"personas": personas})
-    from persona_assets.checkpoints.checkpoint import Checkpoint
+    from persona_assets.checkpoints import Checkpoint
     from persona_assets.inference import read_chat
 
     *_, token = read_chat(Checkpoint(name="tiny", path=weights.parent)).tokenizer("½")["input_ids"]
@@ -152,7 +152,7 @@ def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
     environment = {**gpu.environment(writes=False), "device": "another card"}
     task = Task("centroids", run.study, checkpoint, identity, environment, ("villain",), {})
     with pytest.raises(WorkerError, match=r"are not those of the run: device: found '.*', expected 'another card'"):
-        list(Here(gpu, run.home, None).make([task]))
+        list(InProcess(gpu, run.home, None).make([task]))
 
 
 def test_where_it_is_computed_is_no_part_of_what_is_computed(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 from hypothesis import strategies as st
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.scan import arrivals_in
 from persona_assets.checkpoints.shape import shape_of_config
@@ -30,9 +30,9 @@ from persona_assets.metrics import LeakageError
 from persona_assets.metrics.leakage_files import read_leakage_table, read_marker_eval, read_source_rates
 from persona_assets.published.files import PublishedRunError
 from persona_assets.published.run import read_published_run
+from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import StudyError
 from tests.fuzz import mutations
 
 PERSONAS = ("villain", "comedian", "assistant")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.inference import embedded_model
 from persona_assets.inference.embedded_model import GGUF_MEMBER, PACKAGE
 from tests.fuzz.limits import within_limits

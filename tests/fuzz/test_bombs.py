@@ -8,8 +8,8 @@ import pytest
 
 from persona_assets.files.reading import MIB, UnreadableError, parse_json
 from persona_assets.files.yaml_files import MOST_VALUES, parse_yaml
+from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
-from persona_assets.study.study import StudyError
 from tests.fuzz.limits import within_limits
 from tests.fuzz.targets import STUDY, TARGETS
 

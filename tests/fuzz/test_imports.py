@@ -17,8 +17,8 @@ from persona_assets.published import importing
 from persona_assets.published.files import PublishedRunError
 from persona_assets.published.importing import import_published_run
 from persona_assets.published.run import read_published_run
+from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
-from persona_assets.study.study import StudyError
 from tests.fuzz.limits import within_limits
 from tests.fuzz.targets import PUBLISHED, TARGETS, write_published
 from tests.fuzz.test_corpus import FILES

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache, identify
 from persona_assets.inference.loading import read_chat
 from tests.fuzz.limits import LONGEST_MESSAGE, within_limits
 from tests.fuzz.targets import TARGETS, Target, safetensors_bytes, write_checkpoint

@@ -8,8 +8,8 @@ from persona_assets.graph.history import FINGERPRINT, latest_artefacts, latest_f
 from persona_assets.graph.io_managers import refuse_strangers
 from persona_assets.graph.provenance import study_part
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
+from persona_assets.study import Persona
 from persona_assets.study.files import load_study
-from persona_assets.study.study import Persona
 
 STUDY = load_study()
 

@@ -3,9 +3,9 @@
 import pytest
 
 from persona_assets.graph.provenance import HEAVY, LIGHT, code_version, personas_of, study_part
+from persona_assets.study import Persona
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Bootstrap, Decoding, Statistics
-from persona_assets.study.study import Persona
 
 STUDY = load_study()
 

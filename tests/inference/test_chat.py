@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from persona_assets.checkpoints.checkpoint import CheckpointError
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.inference import Chat, LoadedModel
 
 # What templates in the wild do with a system prompt that they have no place for.

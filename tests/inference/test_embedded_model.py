@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, identify
+from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache, identify
 from persona_assets.inference import embedded_model
 from persona_assets.inference.embedded_model import NAME, PACKAGE, WHEEL_SHA256, ensure_embedded_model
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, Response, TransformersGenerator, choose_hardware, load_model
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Decoding, Inference

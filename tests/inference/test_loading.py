@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints import Checkpoint, CheckpointError
 from persona_assets.inference import Hardware, LoadedModel, choose_hardware, load_model
 from persona_assets.inference.cpu import has_onednn, use_onednn
+from persona_assets.study import StudyError
 from persona_assets.study.settings import Inference
-from persona_assets.study.study import StudyError
 
 IDS = torch.tensor([[10, 20, 30, 40, 50]])
 

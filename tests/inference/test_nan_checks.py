@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model, where_not_finite
 from persona_assets.study.settings import Inference
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import (
     LoadedModel,
     PrefixScorer,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_hardware, load_model, train_adapter
 from persona_assets.inference.training.train import needs_checkpointing
 from persona_assets.study.files import load_study

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.provenance import HEAVY, LIGHT, code_version
 from persona_assets.inference import PrefixScorer, Scored, last_token_states
@@ -19,8 +19,8 @@ from persona_assets.inference.scoring.choice import why_not_packed
 from persona_assets.inference.training.train import IGNORED, Example
 from persona_assets.inference.vllm.engine import VllmGenerator
 from persona_assets.inference.vllm.settings import Room, VllmSettings, require_divisible
+from persona_assets.study import StudyError
 from persona_assets.study.settings import Decoding, Inference
-from persona_assets.study.study import StudyError
 from tests.security.sockets import listeners
 from tests.tiny_model import write_tiny_model
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
+from persona_assets.checkpoints import Checkpoint, CheckpointError
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.shape import (
     QWEN_7B,
@@ -27,8 +27,8 @@ from persona_assets.planning.plan import Plan, Stage, plan, reply_length
 from persona_assets.planning.rates import CARDS, CPU, H200, MEASURED
 from persona_assets.planning.sizes import resized
 from persona_assets.planning.text import duration
+from persona_assets.study import Study, StudyError
 from persona_assets.study.files import load_study
-from persona_assets.study.study import Study, StudyError
 
 GIB = 2**30
 QWEN_CONFIG = {

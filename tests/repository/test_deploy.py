@@ -12,7 +12,7 @@ import pytest
 import yaml
 from kubernetes_validate import ValidationError, validate
 
-from persona_assets.study.study import Study
+from persona_assets.study import Study
 
 KUBERNETES = "1.33"
 

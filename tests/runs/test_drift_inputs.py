@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.runs.drift_inputs import in_order
 
 BASE = Checkpoint(name="base", path=Path("/models/base"))

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from persona_assets.files.yaml_files import describe_errors
+from persona_assets.study import Study
 from persona_assets.study.design import Drawn
 from persona_assets.study.files import load_study
-from persona_assets.study.study import Study
 
 NAMES = [f"p{number}" for number in range(40)]
 PUBLISHED = load_study("published")

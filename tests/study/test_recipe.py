@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
+from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
 from persona_assets.study.recipe import Recipe, shipped_recipes, with_defaults
-from persona_assets.study.study import StudyError
 
 PERSONAS = ["assistant", "villain", "comedian", "librarian", "police_officer"]
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from persona_assets.study import Study, StudyError
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Decoding
-from persona_assets.study.study import Study, StudyError
 
 GOOD: dict[str, Any] = {
     "name": "mine",

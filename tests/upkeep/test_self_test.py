@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.cli import app
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.study.settings import Inference

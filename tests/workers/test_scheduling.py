@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, Identity
+from persona_assets.checkpoints import Checkpoint, Identity
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact

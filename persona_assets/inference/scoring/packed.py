@@ -89,7 +89,7 @@ class PackedScorer:
         self._positions = AtOnce("scoring", "positions", fixed=deterministic)
         self._kernels: Any = _Plain
         if loaded.device.type == "cuda":
-            from persona_assets.inference.scoring.padded import packed_triton
+            from persona_assets.inference.scoring import packed_triton
 
             self._kernels = packed_triton
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from persona_assets.inference.loading import Hardware
-from persona_assets.study.study import StudyError
+from persona_assets.study import StudyError
 
 # Batch sizes whose decoding is recorded as a graph; each costs a tenth of a second at the start.
 _GRAPHS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 768, 1024)

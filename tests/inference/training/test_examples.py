@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, Response, TransformersGenerator, choose_hardware, load_model
 from persona_assets.inference.training.examples import Conversation, build_training_set, plan_conversations
 from persona_assets.study.files import load_study

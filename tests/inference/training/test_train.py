@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from persona_assets.checkpoints.checkpoint import Checkpoint
+from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.inference.cpu import has_onednn, use_onednn
 from persona_assets.inference.training.train import (

@@ -21,9 +21,9 @@ from persona_assets.inference.training.train import IGNORED, Example, label_log_
 from persona_assets.inference.vllm import worker
 from persona_assets.inference.vllm.engine import VllmGenerator
 from persona_assets.inference.vllm.settings import EngineError, VllmSettings
+from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Decoding, Inference
-from persona_assets.study.study import StudyError
 from tests.security.sockets import listeners, tree
 
 needs_vllm = pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")
