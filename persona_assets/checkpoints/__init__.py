@@ -1,5 +1,13 @@
 """Which weights are measured: their identity, their files, the registry, and how new ones are found."""
 
-from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError, DigestCache, Identity, identify, stamp
+from persona_assets.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    DigestCache,
+    Identity,
+    check_complete,
+    identify,
+    stamp,
+)
 
-__all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "identify", "stamp"]
+__all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]

@@ -11,7 +11,7 @@ from persona_assets.study import Study
 from persona_assets.workers.tasks import Made, Task, WorkerError
 
 
-class Here:
+class InProcess:
     """`Workers` of one: makes the tasks one after another, each in its own order.
 
     Args:

@@ -70,15 +70,15 @@ class Serving:
 
     home: Home
     say: Callable[[str], None]
-    _here: Here | None = field(default=None, init=False)
+    _in_process: InProcess | None = field(default=None, init=False)
 
     def messages(self, order: str) -> Iterator[Message]:
         """The answers to an order: one a persona; `broken` and then no more where something else went wrong."""
         try:
             read = Order.model_validate_json(order)
-            if self._here is None or self._here.gpu.settings != read.inference:
-                self._here = InProcess(Gpu(**read.inference.model_dump()), self.home, _Log(self.say))
-            for made in self._here.make([read.task(self.home)]):
+            if self._in_process is None or self._in_process.gpu.settings != read.inference:
+                self._in_process = InProcess(Gpu(**read.inference.model_dump()), self.home, _Log(self.say))
+            for made in self._in_process.make([read.task(self.home)]):
                 yield _message(made)
         except Exception as error:
             broken = {"broken": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}

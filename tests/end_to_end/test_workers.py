@@ -142,7 +142,7 @@ def test_workers_of_another_kind_are_refused_with_a_sentence(run: Run, monkeypat
         with pytest.raises(WorkerError, match=expected):
             choose_workers(gpu, run.home, None)
     monkeypatch.setenv(VARIABLE, "cards")  # a CPU is one place to compute
-    assert isinstance(choose_workers(gpu, run.home, None), Here)
+    assert isinstance(choose_workers(gpu, run.home, None), InProcess)
     assert isinstance(choose_workers(Gpu(device="cpu", workers="2"), run.home, None), ProcessWorkers)
 
 

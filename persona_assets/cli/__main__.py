@@ -1,0 +1,5 @@
+"""`python -m persona_assets.cli`."""
+
+from persona_assets.cli import main
+
+main()

@@ -1,0 +1,28 @@
+"""`persona-assets import`: bring in a published run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from persona_assets.cli.shared import open_instance
+
+import_app = typer.Typer(no_args_is_help=True, help="Bring in what somebody else measured.")
+
+
+@import_app.command("published-run")
+def import_published_run(
+    directory: Annotated[Path, typer.Argument(help="Folder of the run's files; docs/published-run.md says which.")],
+    name: Annotated[str, typer.Option("--as", help="Name of its checkpoint and its study from now on.")],
+    baseline: Annotated[str, typer.Option(help="The persona that others are compared with.")] = "assistant",
+) -> None:
+    """Record a published run as a checkpoint of its own; its tables, statistics and report need no model."""
+    from persona_assets.graph.home import Home
+    from persona_assets.published import importing
+
+    home = Home.of_environment()
+    brought = importing.import_published_run(open_instance(), home, directory, name, baseline)
+    personas, questions = len(brought.study.personas), len(brought.study.questions)
+    print(f"imported  {name}: {personas} personas × {questions} questions; {brought.reported} partitions reported")
+    print("absent    " + "\n          ".join(brought.absent))
+    print(f"study     {brought.study_file}; next: `persona-assets run --study {name}`")
