@@ -4,10 +4,10 @@
 in words what they come to. pingouin, SciPy and statsmodels do what they do; the rest has its formula and its paper.
 """
 
-from persona_assets.statistics.infer import coupling_table, infer
+from persona_assets.statistics.all_statements import coupling_table, infer
 from persona_assets.statistics.statement import COLUMNS, Statement, UnanswerableError, tabulate
-from persona_assets.statistics.trend import trend
-from persona_assets.statistics.verdict import Rule, Verdict, primary_of, verdict
+from persona_assets.statistics.trends import trend
+from persona_assets.statistics.verdicts import Rule, Verdict, primary_of, verdict
 
 __all__ = [
     "COLUMNS",
