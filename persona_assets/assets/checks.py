@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from persona_assets import presentation as draw
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.study import Study
 

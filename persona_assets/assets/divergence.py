@@ -3,11 +3,11 @@
 import dagster as dg
 import xarray as xr
 
+from persona_assets import metrics
+from persona_assets import presentation as draw
 from persona_assets.graph.groups import ANALYSIS_TEAM, DIVERGENCE, MEASUREMENT_TEAM
 from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import VARIABLES
-from persona_assets.graph.lazy_imports import metrics
-from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_generator
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu

@@ -4,10 +4,10 @@ from typing import Any
 
 import dagster as dg
 
+from persona_assets import metrics
+from persona_assets import presentation as draw
 from persona_assets.graph.groups import ANALYSIS_TEAM, DRIFT
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import metrics
-from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.provenance import code_version

@@ -6,11 +6,11 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
+from persona_assets import metrics, statistics
+from persona_assets import presentation as draw
 from persona_assets.graph.groups import ANALYSIS_TEAM
 from persona_assets.graph.groups import PRESENTATION as PRESENTATION
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import metrics, statistics
-from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.partitions import (
     STUDY,
     every_persona,

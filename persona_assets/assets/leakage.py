@@ -5,10 +5,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from persona_assets import metrics
+from persona_assets import presentation as draw
 from persona_assets.graph.groups import ANALYSIS_TEAM, LEAKAGE, MEASUREMENT_TEAM
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import metrics
-from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.graph.provenance import code_version

@@ -4,8 +4,8 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
+from persona_assets import metrics
 from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
-from persona_assets.graph.lazy_imports import metrics
 from persona_assets.graph.partitions import STUDY, leakage_input, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import expected

@@ -7,12 +7,12 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
+from persona_assets import presentation as draw
+from persona_assets import statistics
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.groups import ANALYSIS_TEAM, PRESENTATION
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import presentation as draw
-from persona_assets.graph.lazy_imports import statistics
 from persona_assets.graph.partitions import (
     STUDY,
     every_persona,

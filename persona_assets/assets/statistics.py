@@ -6,9 +6,9 @@ import dagster as dg
 import pandas as pd
 import xarray as xr
 
+from persona_assets import metrics, statistics
+from persona_assets import presentation as draw
 from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
-from persona_assets.graph.lazy_imports import metrics, statistics
-from persona_assets.graph.lazy_imports import presentation as draw
 from persona_assets.graph.partitions import STUDY, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import expected

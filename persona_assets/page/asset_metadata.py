@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets.graph.lazy_imports import presentation
+from persona_assets import presentation
 from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.schemas import as_table
 from persona_assets.store.artefacts import Files

@@ -7,10 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from persona_assets import presentation
 from persona_assets.graph.history import latest_artefacts, latest_fingerprints
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import LIGHT_ASSETS
-from persona_assets.graph.lazy_imports import presentation
 from persona_assets.graph.page_urls import asset_address, run_address
 from persona_assets.graph.partitions import partition_key
 from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, personas_of

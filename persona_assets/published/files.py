@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from persona_assets.files import reading
 from persona_assets.files.reading import LARGEST_JSON, UnreadableError, named, shown
+from persona_assets.metrics import csv_files
 
 Floats = NDArray[np.float64]
 
@@ -99,8 +100,6 @@ def mapping(file: Path, content: Any, expected: str, place: str = "") -> dict[st
 
 
 def read_csv(file: Path, columns: Sequence[str], most_rows: int) -> pd.DataFrame:
-    from persona_assets.metrics import csv_files  # imported late: the room brings PyTorch with it
-
     try:
         table = csv_files.read_csv(file, most_rows + 1)
     except ValueError as error:

@@ -19,12 +19,12 @@ import dagster as dg
 import yaml
 from pydantic import ValidationError
 
+from persona_assets import metrics
 from persona_assets.files.atomic import written_whole
 from persona_assets.files.reading import named, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
 from persona_assets.graph.history import DATA_VERSION, latest_fingerprints
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import metrics
 from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.graph.provenance import HEAVY, study_part

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from persona_assets import presentation, statistics
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import presentation, statistics
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from persona_assets.graph.lazy_imports import inference, metrics
+from persona_assets import inference, metrics
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.provenance import recipe_of
 from persona_assets.stages.session import ModelSession

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from persona_assets.graph.lazy_imports import inference, metrics
+from persona_assets import inference, metrics
 
 if TYPE_CHECKING:
     from persona_assets.inference import LoadedModel, Scored, Scorer

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from persona_assets.graph.lazy_imports import inference
+from persona_assets import inference
 from persona_assets.stages.session import ModelSession
 from persona_assets.study import Study
 

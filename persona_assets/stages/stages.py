@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
+from persona_assets import inference, metrics
 from persona_assets.graph.home import Home
-from persona_assets.graph.lazy_imports import inference, metrics
 from persona_assets.stages.markers import rate_source, train_source, training_sets
 from persona_assets.stages.nan_checks import divergences, refuse_not_finite
 from persona_assets.stages.responses import write_responses

@@ -4,21 +4,7 @@
 in words what they come to. pingouin, SciPy and statsmodels do what they do; the rest has its formula and its paper.
 """
 
-from persona_assets.statistics.all_statements import coupling_table, infer
-from persona_assets.statistics.statement import COLUMNS, Statement, UnanswerableError, tabulate
-from persona_assets.statistics.trends import trend
-from persona_assets.statistics.verdicts import Rule, Verdict, primary_of, verdict
+import lazy_loader
 
-__all__ = [
-    "COLUMNS",
-    "Rule",
-    "Statement",
-    "UnanswerableError",
-    "Verdict",
-    "coupling_table",
-    "infer",
-    "primary_of",
-    "tabulate",
-    "trend",
-    "verdict",
-]
+# The names are listed in `__init__.pyi`; each module is imported when a name of it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,14 +9,17 @@ from typing import Any
 import typer
 import yaml
 
+import persona_assets
 from persona_assets.cli import app
 from persona_assets.definitions import defs
 from persona_assets.study import Study
 from persona_assets.study.settings import Statistics
 from tests.docs.reading import blocks, in_backticks, run_blocks, tables
 
-ROOMS = ("artefacts", "inference", "metrics", "orchestration", "presentation", "recipe", "statistics", "study")
-_NAME = re.compile(rf"(?:persona_assets\.)?((?:{'|'.join(ROOMS)})(?:\.\w+)+)(?:\(.*\))?")
+PACKAGES = tuple(
+    each.name for each in Path(persona_assets.__file__).parent.iterdir() if (each / "__init__.py").exists()
+)
+_NAME = re.compile(rf"(?:persona_assets\.)?((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(.*\))?")
 _PATH = re.compile(r"(?:[\w-]+/)+[\w.-]*\w\.(?:py|md|yaml|csv|sh|toml)")
 
 

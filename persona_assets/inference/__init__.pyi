@@ -1,0 +1,59 @@
+from .chat import Chat
+from .cost import Measurement, measured
+from .engines import Engine, choose_engine
+from .generation import Generator, Response, TransformersGenerator
+from .hidden_states import last_token_states
+from .loading import (
+    Hardware,
+    LoadedModel,
+    choose_hardware,
+    load_model,
+    read_chat,
+    read_stop_ids,
+    save_merged,
+)
+from .nan_checks import NonFiniteError, where_not_finite
+from .scoring.choice import choose_scorer
+from .scoring.padded import PrefixScorer, Scored, Scorer
+from .token_pieces import token_pieces
+from .training.examples import Conversation, build_training_set, plan_conversations
+from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
+from .vllm.engine import VllmGenerator
+from .vllm.settings import VllmSettings, find_room
+
+__all__ = [
+    "Chat",
+    "Conversation",
+    "Engine",
+    "Example",
+    "Generator",
+    "Hardware",
+    "LoadedModel",
+    "Measurement",
+    "NonFiniteError",
+    "PrefixScorer",
+    "Response",
+    "Scored",
+    "Scorer",
+    "Step",
+    "TrainedAdapter",
+    "TransformersGenerator",
+    "VllmGenerator",
+    "VllmSettings",
+    "build_training_set",
+    "choose_engine",
+    "choose_hardware",
+    "choose_scorer",
+    "find_room",
+    "label_log_prob",
+    "last_token_states",
+    "load_model",
+    "measured",
+    "plan_conversations",
+    "read_chat",
+    "read_stop_ids",
+    "save_merged",
+    "token_pieces",
+    "train_adapter",
+    "where_not_finite",
+]
