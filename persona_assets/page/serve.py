@@ -1,4 +1,4 @@
-"""`dagster dev`, with a page that other web sites cannot use (see `page_guard`): what `persona-assets ui` becomes.
+"""`dagster dev`, with a page that other web sites cannot use (see `page.cross_site`): what `persona-assets ui` becomes.
 
     python -m persona_assets.page.serve dev …     as `python -m dagster dev …`
     python -m persona_assets.page.serve page …    as `python -m dagster_webserver …`; the former starts it

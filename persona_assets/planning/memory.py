@@ -108,7 +108,7 @@ def generation_need(shape: Shape, rows: int, prompt: float, longest: int, width:
 def training_need(shape: Shape, recipe: Recipe, prompt: float, width: int) -> Need:
     """LoRA on frozen weights: adapter with its gradient and AdamW's two moments (float32), and activations.
 
-    A batch of the longest replies. Activations as `inference.training.needs_checkpointing` counts them; recomputed, the
+    A batch of the longest replies. Activations as `needs_checkpointing` counts them; recomputed, the
     hidden states between blocks and one block's. Trained positions also have logits, in 16 and 32 bits, and a gradient.
     """
     length = min(recipe.training.max_length, prompt + recipe.replies.max_new_tokens)

@@ -57,7 +57,7 @@ def import_published_run(
     """Records a published run as the checkpoint `name`, measured by the study `name`.
 
     Args:
-        directory: as `published_run` describes it.
+        directory: as `published.run` describes it.
         baseline: the persona that others are compared with; no file of the run says which it is.
 
     Raises:

@@ -16,9 +16,7 @@ from persona_assets.study import Study
 from persona_assets.study.settings import Statistics
 from tests.docs.reading import blocks, in_backticks, run_blocks, tables
 
-PACKAGES = tuple(
-    each.name for each in Path(persona_assets.__file__).parent.iterdir() if (each / "__init__.py").exists()
-)
+PACKAGES = tuple(each.parent.name for each in Path(persona_assets.__file__).parent.glob("*/__init__.py"))
 _NAME = re.compile(rf"(?:persona_assets\.)?((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(.*\))?")
 _PATH = re.compile(r"(?:[\w-]+/)+[\w.-]*\w\.(?:py|md|yaml|csv|sh|toml)")
 
