@@ -11,7 +11,7 @@ import urllib.request
 
 import dagster as dg
 
-from persona_assets.files.redaction import discreet
+from persona_assets.files.redaction import redact
 from persona_assets.graph.page_urls import asset_address, run_address
 from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
 
@@ -60,7 +60,7 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
 
 def post(line: str) -> dg.SkipReason | None:
     """Posts a line; a webhook that does not answer is said in the sensor's tick and stops nothing."""
-    line = discreet(line)  # it may say why something failed, and many people read it
+    line = redact(line)  # it may say why something failed, and many people read it
     address = os.environ.get(WEBHOOK)
     if not address:
         return dg.SkipReason(f"{WEBHOOK} is not set; this would have been posted: {line}")

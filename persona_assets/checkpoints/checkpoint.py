@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from persona_assets.checkpoints.files import SAFE_FILES, CheckpointError, adapter_files, model_files
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of, digest_of_file
 from persona_assets.files.reading import shown
-from persona_assets.files.redaction import discreet, keep_hub_discreet
+from persona_assets.files.redaction import redact, redact_hub_logs
 
 __all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]
 
@@ -59,11 +59,11 @@ class Checkpoint(BaseModel):
         from huggingface_hub.errors import HFValidationError
 
         assert self.hub is not None
-        keep_hub_discreet()
+        redact_hub_logs()
         try:
             return Path(snapshot_download(self.hub, revision=self.revision, allow_patterns=list(SAFE_FILES)))
         except (httpx2.HTTPError, HFValidationError, OSError) as error:
-            what = discreet(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}")
+            what = redact(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}")
             raise CheckpointError(what) from None  # its cause's text holds the whole address
 
 
@@ -102,7 +102,7 @@ class DigestCache:
         if not recheck and (known := self._read().get(key)) and known[:2] == stamp:
             return str(known[2])
         digest = digest_of_file(path)
-        with written_whole(self.file) as partial:
+        with atomic_write(self.file) as partial:
             partial.write_text(json.dumps(self._read() | {key: [*stamp, digest]}, indent=1))
         return digest
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.checkpoints.files import VOCABULARY_FILES
-from persona_assets.files.redaction import discreet, keep_hub_discreet
+from persona_assets.files.redaction import redact, redact_hub_logs
 
 SECONDS = 10.0
 SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
@@ -96,10 +96,10 @@ def _named(asked: str) -> Iterator[None]:
     import httpx2  # what huggingface_hub speaks through; its errors come through unchanged
     from huggingface_hub import HfApi
 
-    keep_hub_discreet()
+    redact_hub_logs()
     try:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, LookupError, TypeError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())  # the hub's own messages run over several lines
         # Without its cause, whose text holds the whole address.
-        raise CheckpointError(discreet(f"{asked} cannot be looked up at {HfApi().endpoint}: {what}")) from None
+        raise CheckpointError(redact(f"{asked} cannot be looked up at {HfApi().endpoint}: {what}")) from None

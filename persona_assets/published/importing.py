@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from persona_assets import metrics
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 from persona_assets.files.reading import named, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml
 from persona_assets.graph.history import DATA_VERSION, latest_fingerprints
@@ -76,7 +76,7 @@ def import_published_run(
     entry = {"imported": f"imported/{name}"}
     home.registry.check_added(name, entry)
     _keep_files(home.root / "imported" / name, run)
-    with written_whole(study_file) as partial:
+    with atomic_write(study_file) as partial:
         partial.write_text(text, encoding="utf-8")
     study = load_study(study_file)
     artefacts = {
@@ -161,7 +161,7 @@ def _one_line(value: Any) -> str:
 
 def _keep_files(folder: Path, run: PublishedRun) -> None:
     """The counts, which light assets read, and a record of everything that was read."""
-    with written_whole(folder) as partial:
+    with atomic_write(folder) as partial:
         partial.mkdir()
         if run.marker_eval:
             (partial / MARKER_EVAL).mkdir()

@@ -69,7 +69,7 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         what = _line(artefact) if computed else "in the store already"
         context.log.info(f"{asset} {next(done)}/{len(keys)} {persona}: {what}")
 
-    with home.store.claimed(asset, wanted, context.log.info):
+    with home.store.locked(asset, wanted, context.log.info):
         # What was missing may have been stored by a process that was waited for.
         stored = {key: found or home.store.find(asset, made_from[key]) for key, found in stored.items()}
         for key, artefact in stored.items():

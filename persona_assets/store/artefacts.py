@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of, digest_of_path
-from persona_assets.store.locks import claimed
+from persona_assets.store.locks import locked
 from persona_assets.store.shared import SharedStorage, SharedStorageError
 
 _log = logging.getLogger(__name__)
@@ -210,11 +210,11 @@ class ArtefactStore:
         Where another process has stored it meanwhile, that one stays and is returned.
         """
         fingerprint, encoded = digest_of(made_from), value if isinstance(value, Encoded) else encode(value)
-        with self.claimed(asset, [fingerprint]):
+        with self.locked(asset, [fingerprint]):
             if (stored := self._intact(asset, fingerprint)) is not None:
                 return stored
             path = self.root / asset / f"{fingerprint}{encoded.suffix}"
-            with written_whole(path) as partial:
+            with atomic_write(path) as partial:
                 _write(partial, encoded)
                 sha256 = digest_of_path(partial)
             self._write_record(Artefact(asset, fingerprint, path, dict(made_from), dict(measured), sha256))
@@ -222,11 +222,11 @@ class ArtefactStore:
             self._share(artefact)
             return artefact
 
-    def claimed(
+    def locked(
         self, asset: str, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None
     ) -> AbstractContextManager[None]:
         """Holds addresses against other processes while what belongs there is made; see `claims`."""
-        return claimed(self.root / asset / ".claims", fingerprints, say)
+        return locked(self.root / asset / ".claims", fingerprints, say)
 
     def _write_record(self, artefact: Artefact) -> None:
         record = {
@@ -237,7 +237,7 @@ class ArtefactStore:
             "measured": artefact.measured,
             **({"pruned": artefact.pruned} if artefact.pruned else {}),
         }
-        with written_whole(self._record(artefact.asset, artefact.fingerprint)) as partial:
+        with atomic_write(self._record(artefact.asset, artefact.fingerprint)) as partial:
             partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _record(self, asset: str, fingerprint: str) -> Path:

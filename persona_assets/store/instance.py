@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from persona_assets.files.atomic import written_whole
-from persona_assets.store.locks import claimed
+from persona_assets.files.atomic import atomic_write
+from persona_assets.store.locks import locked
 
 # Also `dagster_home/dagster.yaml` of the repository; a test holds the two equal.
 SETTINGS = Path(__file__).parents[1] / "dagster.yaml"
@@ -22,19 +22,19 @@ def make_home(home: Path) -> None:
     """
     home.mkdir(parents=True, exist_ok=True)
     if not any((home / name).exists() for name in ("dagster.yaml", "dagster.yml")):
-        with written_whole(home / "dagster.yaml") as partial:
+        with atomic_write(home / "dagster.yaml") as partial:
             partial.write_bytes(SETTINGS.read_bytes())
 
 
-def opening(home: Path, say: Callable[[str], None]) -> AbstractContextManager[None]:
+def instance_lock(home: Path, say: Callable[[str], None]) -> AbstractContextManager[None]:
     """Holds the folder while an instance is opened: its tables are made and what a new one lacks is fetched once.
 
     Dagster takes no lock there: of two processes that open a new instance at once one fails.
     """
-    return claimed(home / ".claims", ["opening"], lambda _: say("another process is opening this instance; waiting"))
+    return locked(home / ".claims", ["opening"], lambda _: say("another process is opening this instance; waiting"))
 
 
-def database_trouble(error: BaseException) -> str | None:
+def explain_database_error(error: BaseException) -> str | None:
     """What to say where the database of an instance is what failed (locked, full, not reached); None elsewhere."""
     while error.__cause__ is not None:
         error = error.__cause__

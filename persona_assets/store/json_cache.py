@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 
 
-class Memory:
+class JsonCache:
     """A mapping in a file; a file that is not there or holds something else is an empty memory."""
 
     def __init__(self, file: Path) -> None:
@@ -24,5 +24,5 @@ class Memory:
     def write(self, content: dict[str, Any]) -> None:
         """Replaces the content, if it is another."""
         if content != self.read():
-            with written_whole(self.file) as partial:
+            with atomic_write(self.file) as partial:
                 partial.write_text(json.dumps(content), encoding="utf-8")

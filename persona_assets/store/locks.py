@@ -14,7 +14,7 @@ _DIGITS = 4
 
 
 @contextmanager
-def claimed(folder: Path, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+def locked(folder: Path, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Holds the artefacts with these fingerprints against other processes and threads.
 
     Locks are taken in one order, so that no two processes wait for each other, and a thread that holds some may take

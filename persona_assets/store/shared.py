@@ -19,9 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of_path
-from persona_assets.files.redaction import discreet
+from persona_assets.files.redaction import redact
 
 # fsspec's address of it: s3://bucket/folder (with the extra s3), file:///mounted/folder, …
 VARIABLE = "PERSONA_ASSETS_SHARED"
@@ -101,7 +101,7 @@ class SharedStorage:
             written = system.cat_file(self._record(asset, fingerprint))
         name, sha256 = self._named(asset, fingerprint, written)
         remote = f"{self._content(asset, sha256)}/{name}"
-        with written_whole(into / name) as partial:
+        with atomic_write(into / name) as partial:
             with self._explained("read"):
                 self._copy(remote, partial)
             if digest_of_path(partial) != sha256:
@@ -109,7 +109,7 @@ class SharedStorage:
                     f"{self.url}: {asset}/{fingerprint}: the content's SHA-256 is not the recorded one; "
                     f"delete {self._record(asset, fingerprint)} and run again"
                 )
-        with written_whole(into / f"{fingerprint}.json") as partial:
+        with atomic_write(into / f"{fingerprint}.json") as partial:
             partial.write_bytes(written)
         return True
 
@@ -151,4 +151,4 @@ class SharedStorage:
             yield
         except Exception as error:
             said = f"{VARIABLE}: {self.url} cannot be {what}: {type(error).__name__}: {error}"
-            raise SharedStorageError(discreet(said)) from None
+            raise SharedStorageError(redact(said)) from None

@@ -113,7 +113,7 @@ def _events(instance: dg.DagsterInstance, asset: str) -> list[tuple[str | None, 
 
 def _left_over(home: Home) -> Iterator[Finding]:
     for path in sorted(home.store.root.glob("*/.*")):
-        # Names of `written_whole`.
+        # Names of `atomic_write`.
         if path.suffix in (".partial", ".replaced") and time.time() - path.stat().st_mtime > _ABANDONED:
             yield Finding(
                 "left over", path.parent.name, f"{path.name}: a killed process was writing it", "delete it", path

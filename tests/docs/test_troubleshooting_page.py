@@ -30,7 +30,7 @@ from persona_assets.published.run import read_published_run
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
-from persona_assets.store.instance import InstanceError, database_trouble
+from persona_assets.store.instance import InstanceError, explain_database_error
 from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import Persona, Study
 from persona_assets.study.files import load_study
@@ -240,7 +240,7 @@ def locked(run: Run) -> str | None:
         try:
             run.instance.add_run_tags(last.run_id, {"seen": "yes"})
         except Exception as error:
-            return database_trouble(error)
+            return explain_database_error(error)
     return None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 
 
 def names(folder: Path) -> list[str]:
@@ -15,14 +15,14 @@ def names(folder: Path) -> list[str]:
 
 
 def fail_half_way(target: Path, write: Callable[[Path], object]) -> None:
-    with written_whole(target) as partial:
+    with atomic_write(target) as partial:
         write(partial)
         raise RuntimeError("half way")
 
 
 def test_nothing_is_there_until_the_block_ends_well(tmp_path: Path) -> None:
     target = tmp_path / "new" / "file"
-    with written_whole(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("new")
         assert not target.exists()
         written = partial.stat().st_ino
@@ -53,7 +53,7 @@ def test_an_error_leaves_the_old_folder_and_no_part_of_the_new(tmp_path: Path) -
 def test_a_folder_takes_the_place_of_another_and_leaves_nothing_of_it(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for name in ("old", "new"):
-        with written_whole(target) as partial:
+        with atomic_write(target) as partial:
             (partial / "below").mkdir(parents=True)
             (partial / "below" / name).write_text(name)
     assert names(tmp_path) == ["folder"]
@@ -63,7 +63,7 @@ def test_a_folder_takes_the_place_of_another_and_leaves_nothing_of_it(tmp_path: 
 def test_a_block_that_wrote_nothing_is_an_error_and_not_an_empty_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(FileNotFoundError), written_whole(target):
+    with pytest.raises(FileNotFoundError), atomic_write(target):
         pass
     assert target.read_text() == "old"
 
@@ -74,11 +74,11 @@ def test_a_killed_writer_leaves_the_old_content(tmp_path: Path, repository: Path
     write = "path.write_text" if kind == "file" else "(path.mkdir(exist_ok=True), (path / 'content').write_text)[1]"
     program = f"""
 from pathlib import Path
-from persona_assets.files.atomic import written_whole
+from persona_assets.files.atomic import atomic_write
 target = Path({str(target)!r})
-with written_whole(target) as path:
+with atomic_write(target) as path:
     {write}("old")
-with written_whole(target) as path:
+with atomic_write(target) as path:
     {write}("ne")
     print("inside", flush=True)
     input()

@@ -13,7 +13,7 @@ import pytest
 
 from persona_assets import cli
 from persona_assets.automation import notifying
-from persona_assets.files.redaction import discreet
+from persona_assets.files.redaction import redact
 from persona_assets.graph.loggers import terminal
 from persona_assets.inference.vllm.environment import worker_environment
 from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE
@@ -89,8 +89,8 @@ def test_a_hub_that_does_not_answer_is_named_without_its_password(tmp_path: Path
 OTHERS = """
 import logging, os, sys
 from persona_assets import cli
-from persona_assets.files.redaction import keep_hub_discreet
-keep_hub_discreet()
+from persona_assets.files.redaction import redact_hub_logs
+redact_hub_logs()
 logging.getLogger("huggingface_hub.utils._http").warning("thrown while requesting HEAD %s", os.environ["HF_ENDPOINT"])
 def fail(): raise OSError(f"{os.environ['HF_TOKEN']} was refused by {os.environ['DATABASE_URL']}")
 cli.app = fail
@@ -167,4 +167,4 @@ def test_vllm_is_given_none() -> None:
 def test_ordinary_text_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USE_KEY", "1")
     for text in ("1 of 11 at https://example.org:8080/a@b", "mail me@example.org: yes", "step 1: key: value @ 3"):
-        assert discreet(text) == text
+        assert redact(text) == text

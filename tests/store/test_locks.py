@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from persona_assets.store.artefacts import ArtefactStore
-from persona_assets.store.locks import claimed
+from persona_assets.store.locks import locked
 
 MAKE = """
 import sys, time
@@ -17,7 +17,7 @@ from persona_assets.files.digest import digest_of
 store, name = ArtefactStore(Path(sys.argv[1])), sys.argv[2]
 for number in range(5):
     made_from = {"number": number}
-    with store.claimed("generations", [digest_of(made_from)], lambda said: print(said)):
+    with store.locked("generations", [digest_of(made_from)], lambda said: print(said)):
         if store.find("generations", made_from) is None:
             time.sleep(0.1)
             store.put("generations", made_from, {"by": name}, {"by": name})
@@ -57,22 +57,22 @@ def test_processes_that_claim_nothing_do_not_tear_what_both_store(tmp_path: Path
 
 
 def test_a_thread_may_claim_what_it_holds_and_two_orders_do_not_lock_up(tmp_path: Path) -> None:
-    with claimed(tmp_path, ["bbbb", "aaaa"]), claimed(tmp_path, ["aaaa", "bbbb"]):
+    with locked(tmp_path, ["bbbb", "aaaa"]), locked(tmp_path, ["aaaa", "bbbb"]):
         pass
-    with claimed(tmp_path, ["aaaa1", "aaaa2"]):  # one lock
+    with locked(tmp_path, ["aaaa1", "aaaa2"]):  # one lock
         pass
 
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
-    hold = "import sys,time,pathlib;from persona_assets.store.locks import claimed\n"
-    hold += "with claimed(pathlib.Path(sys.argv[1]), ['aaaa']): print('held', flush=True); time.sleep(60)"
+    hold = "import sys,time,pathlib;from persona_assets.store.locks import locked\n"
+    hold += "with locked(pathlib.Path(sys.argv[1]), ['aaaa']): print('held', flush=True); time.sleep(60)"
     process = started(hold, tmp_path, "")
     assert process.stdout
     assert process.stdout.readline() == "held\n"
     process.kill()
     process.wait()
     said: list[str] = []
-    with claimed(tmp_path, ["aaaa"], said.append):
+    with locked(tmp_path, ["aaaa"], said.append):
         assert said == []
 
 
@@ -82,7 +82,7 @@ def test_whoever_comes_later_is_told_once_and_waits(tmp_path: Path) -> None:
     held, begun = threading.Event(), threading.Event()
 
     def first() -> None:
-        with claimed(tmp_path, ["aaaa", "bbbb"]):
+        with locked(tmp_path, ["aaaa", "bbbb"]):
             held.set()
             begun.wait(10)
             order.append("first")
@@ -94,7 +94,7 @@ def test_whoever_comes_later_is_told_once_and_waits(tmp_path: Path) -> None:
     thread = threading.Thread(target=first)
     thread.start()
     assert held.wait(10)
-    with claimed(tmp_path, ["aaaa", "bbbb", "cccc"], told):
+    with locked(tmp_path, ["aaaa", "bbbb", "cccc"], told):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
