@@ -1,4 +1,4 @@
-"""What docs/cards.md says of several cards, seen on two: a checkpoint on each, a worker killed, Ray's actors.
+"""Check docs/how-to/cards.md on two GPUs: a checkpoint on each, a killed worker, Ray's actors.
 
     python -m benchmarks.cards_in_use --tokenizer DIR --folder /large/disk
 

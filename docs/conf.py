@@ -21,7 +21,8 @@ include_patterns = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    "docs/*.md",
+    "docs/index.md",
+    "docs/*/*.md",
     "benchmarks/results/*.md",
 ]
 exclude_patterns = [".*", ".*/**", "build", "dagster_home", "persona_assets*", "tests", "scripts", "examples"]

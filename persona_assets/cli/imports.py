@@ -12,7 +12,9 @@ import_app = typer.Typer(no_args_is_help=True, help="Bring in what somebody else
 
 @import_app.command("published-run")
 def import_published_run(
-    directory: Annotated[Path, typer.Argument(help="Folder of the run's files; docs/published-run.md says which.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Folder with the run's files, listed in docs/how-to/published-run.md.")
+    ],
     name: Annotated[str, typer.Option("--as", help="Name of its checkpoint and its study from now on.")],
     baseline: Annotated[str, typer.Option(help="The persona that others are compared with.")] = "assistant",
 ) -> None:

@@ -160,7 +160,8 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
         scoring_need(shape, scorers, questions, prompt, limit, width).over(over),
     ]
     generators, writing = len(study.generating), _generations(sizes)
-    by_transformers = study.inference.engine == "transformers"  # vLLM writes all responses on one card, docs/cards.md
+    # vLLM writes all responses on one card: docs/how-to/cards.md.
+    by_transformers = study.inference.engine == "transformers"
     stages = [_starting(study), _shared(writing, generators, places) if by_transformers else writing]
     stages += [_shared(_logit_js(sizes), generators, places), _shared(_centroids(sizes), len(study.personas), places)]
     storage = {

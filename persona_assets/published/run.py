@@ -1,6 +1,6 @@
 """A published run: somebody's responses, JS, cosines and marker counts, read from files and checked as a whole.
 
-K personas, Q questions. JSON unless it says otherwise; `docs/published-run.md` describes every field.
+K personas, Q questions. JSON unless it says otherwise; `docs/how-to/published-run.md` describes every field.
 
     DIR/generations.json            persona → question → [response], one greedy response each
     DIR/divergence_matrices.json    persona_names; per_prompt_js: "generator·Q + question" → "a__b" → JS in nats;

@@ -1,4 +1,4 @@
-"""The worked examples of docs/extending.md: their code is run as it stands on the page."""
+"""The worked examples of docs/how-to/extending.md: their code is run as it stands on the page."""
 
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.docs.reading import run_blocks
 @pytest.fixture(scope="module")
 def page(repository: Path) -> dict[str, Any]:
     """What the page's code defines, executed from the top."""
-    return run_blocks(repository / "docs" / "extending.md", {"__name__": "my_location"})
+    return run_blocks(repository / "docs" / "how-to" / "extending.md", {"__name__": "my_location"})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""docs/files.md against the code: fields and defaults of what people write, columns and dimensions of what is kept."""
+"""docs/reference/files.md against the code: fields and defaults of settings, columns and dimensions of artefacts."""
 
 import io
 import json
@@ -31,7 +31,7 @@ LABELLED = ("logit_js", "logit_js_matrix", "centroids", "centroid_cosine")
 
 @pytest.fixture(scope="module")
 def page(repository: Path) -> Path:
-    return repository / "docs" / "files.md"
+    return repository / "docs" / "reference" / "files.md"
 
 
 @pytest.fixture(scope="module")

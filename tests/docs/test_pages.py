@@ -22,11 +22,11 @@ _PATH = re.compile(r"(?:[\w-]+/)+[\w.-]*\w\.(?:py|md|yaml|csv|sh|toml)")
 
 
 def pages(repository: Path) -> list[Path]:
-    return [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]
+    return [repository / "README.md", *sorted((repository / "docs").rglob("*.md"))]
 
 
 def test_every_formula_is_what_the_code_computes(repository: Path) -> None:
-    run_blocks(repository / "docs" / "method.md", {})
+    run_blocks(repository / "docs" / "explanation" / "method.md", {})
 
 
 def test_every_function_that_a_page_names_is_there(repository: Path) -> None:
@@ -58,7 +58,7 @@ def test_every_file_that_a_page_names_is_there(repository: Path) -> None:
 
 
 def test_every_asset_is_in_the_table_of_the_graph(repository: Path) -> None:
-    ((_, rows),) = tables(repository / "docs" / "graph.md")
+    ((_, rows),) = tables(repository / "docs" / "reference" / "graph.md")
     named = [name for row in rows for name in in_backticks(row["asset"])]
     assert sorted(named) == sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
 

@@ -26,8 +26,8 @@ def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_there_and_the_front_door_leads_to_them(repository: Path, site: Path) -> None:
-    pages = {page.stem for page in (repository / "docs").glob("*.md")}
-    assert pages <= {page.stem for page in (site / "docs").glob("*.html")}
+    pages = {page.stem for page in (repository / "docs").rglob("*.md")}
+    assert pages <= {page.stem for page in (site / "docs").rglob("*.html")}
     assert (site / "README.html").is_file()
     assert "docs/index.html" in (site / "index.html").read_text()
 
@@ -39,7 +39,7 @@ def test_no_request_leaves_the_site(site: Path) -> None:
 
 
 def test_formulas_are_drawn(site: Path) -> None:
-    text = (site / "docs" / "method.html").read_text()
+    text = (site / "docs" / "explanation" / "method.html").read_text()
     assert text.count('class="formula"') > 30
     assert "$$" not in text
 
@@ -62,7 +62,7 @@ def test_a_broken_link_fails_the_build(repository: Path, tmp_path: Path) -> None
 
 def test_every_relative_link_and_picture_of_the_repository_is_there(repository: Path) -> None:
     """Of pages that are not on the site too."""
-    for page in [*repository.glob("*.md"), *repository.glob("docs/*.md"), *repository.glob("benchmarks/**/*.md")]:
+    for page in [*repository.glob("*.md"), *repository.glob("docs/**/*.md"), *repository.glob("benchmarks/**/*.md")]:
         for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
             for child in token.children or []:
                 link = str(child.attrs.get("href") or child.attrs.get("src") or "").partition("#")[0]

@@ -1,4 +1,4 @@
-"""Every message on docs/troubleshooting.md is provoked here, and is what the page quotes to the letter."""
+"""Every message on docs/how-to/troubleshooting.md is provoked here, and is what the page quotes to the letter."""
 
 import inspect
 import json
@@ -20,11 +20,11 @@ from persona_assets.checkpoints import Checkpoint, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
-from persona_assets.graph.io_managers import refuse_strangers
+from persona_assets.graph.io_managers import require_same_study_and_weights
 from persona_assets.graph.partitions import split_key
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
-from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 from persona_assets.metrics import read_leakage_table
 from persona_assets.published.run import read_published_run
 from persona_assets.runs.heavy import recorded_checkpoint
@@ -194,7 +194,7 @@ def no_memory(_: Run) -> str:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return part.stop
 
-    assert list(AtOnce("writing responses", "rows").slices(64, 64, work)) == [16, 32, 48, 64]
+    assert list(AdaptiveBatchSize("writing responses", "rows").slices(64, 64, work)) == [16, 32, 48, 64]
     logger.removeHandler(handler)
     (message,) = said
     return message
@@ -212,7 +212,9 @@ def of_another_study(run: Run) -> None:
     )
     keys = run.instance.get_materialized_partitions(dg.AssetKey("generations"))
     found = latest_artefacts(run.instance, run.home.store, "generations", sorted(keys))
-    refuse_strangers(edited, "generations", {split_key(key)[1]: artefact for key, artefact in found.items()})
+    require_same_study_and_weights(
+        edited, "generations", {split_key(key)[1]: artefact for key, artefact in found.items()}
+    )
 
 
 @provokes("An artefact is damaged")
@@ -307,12 +309,12 @@ def plain(message: str) -> str:
 
 
 def quoted() -> dict[str, str]:
-    page = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"
     return {block.heading: block.text.rstrip() for block in blocks(page, "text")}
 
 
 def test_the_doctors_findings_and_trials_are_those_of_the_page() -> None:
-    (_, findings), (_, trials_of_page) = tables(Path(__file__).parents[2] / "docs" / "troubleshooting.md")
+    (_, findings), (_, trials_of_page) = tables(Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md")
     assert [row["found"] for row in findings] == [*get_args(Kind)]
     named = [row["trial"] for row in trials_of_page]
     assert named == re.findall(r'^        "(.*)": partial\(', inspect.getsource(self_test.trials), re.MULTILINE)
