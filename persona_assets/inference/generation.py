@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 from persona_assets.inference.training.train import Example, label_log_prob
 from persona_assets.study.settings import Decoding
 
@@ -69,7 +69,7 @@ class TransformersGenerator:
     takes_all = False
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded, self._rows = loaded, AtOnce("writing responses", "rows")
+        self.loaded, self._rows = loaded, AdaptiveBatchSize("writing responses", "rows")
 
     @property
     def plan(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The residual stream at the end of a prompt: what a centroid is the mean of."""
+"""Residual-stream states at the last prompt token, of which centroids are means."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,37 +8,37 @@ import torch
 from torch import Tensor, nn
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 
-# How many prompts a model takes at once: all, until memory runs out. It is found and said once a model.
-_prompts_at_once: WeakKeyDictionary[nn.Module, AtOnce] = WeakKeyDictionary()
+# Prompts per batch for each model, kept so that running out of memory happens and is logged once per model.
+_prompts_at_once: WeakKeyDictionary[nn.Module, AdaptiveBatchSize] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
 def last_token_states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Sequence[int]) -> Tensor:
-    """Outputs of decoder blocks at each prompt's last token, without keeping any other layer or position.
+    """Return the outputs of decoder blocks at each prompt's last token; other layers and positions are not kept.
 
-    Layer N is the output of block N (`hidden_states[N + 1]`). Transformers' last hidden state has passed the final
-    norm; the output of the last block, given here, has not.
+    Layer N is the output of block N (`hidden_states[N + 1]` in Transformers). For the last block this is the state
+    before the final norm, whereas the last hidden state of Transformers is after it.
 
     Args:
-        prompts: token ids, the opening of the assistant's turn included.
-        blocks: numbers of decoder blocks.
+        prompts: token ids, including the opening of the assistant's turn.
+        blocks: indices of decoder blocks.
 
     Returns:
         Shape (prompts, blocks, hidden), float32, on the CPU.
 
     Raises:
-        torch.OutOfMemoryError: a single prompt does not fit.
+        torch.OutOfMemoryError: a single prompt does not fit in memory.
     """
-    at_once = _prompts_at_once.setdefault(loaded.model, AtOnce("reading hidden states", "prompts"))
+    at_once = _prompts_at_once.setdefault(loaded.model, AdaptiveBatchSize("reading hidden states", "prompts"))
     return torch.cat(
         list(at_once.slices(len(prompts), len(prompts), lambda part: _states(loaded, prompts[part], blocks)))
     )
 
 
 def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Sequence[int]) -> Tensor:
-    """`last_token_states` of prompts that are padded into one batch."""
+    """Compute `last_token_states` for one padded batch."""
     decoder = loaded.model.get_decoder()
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=loaded.device)
     longest = int(lengths.max())
@@ -49,8 +49,8 @@ def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Seque
     def catch(block: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
-            there = states.device  # another card than the first, where a model is spread over several
-            caught[block] = states[rows.to(there), (lengths - 1).to(there)].float().cpu()
+            device = states.device  # not the first GPU if the model is spread over several
+            caught[block] = states[rows.to(device), (lengths - 1).to(device)].float().cpu()
 
         return hook
 

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 _SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-class AtOnce:
+class AdaptiveBatchSize:
     """How many items are worked on at once: as many as are thought to fit, and fewer from when they did not.
 
     Attributes:

@@ -25,7 +25,7 @@ from persona_assets.inference import (
     last_token_states,
     load_model,
 )
-from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.study.settings import Decoding, Inference
 
@@ -90,7 +90,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == AtOnce.__module__ and r.levelno == logging.WARNING]
+    return [r.getMessage() for r in caplog.records if r.name == AdaptiveBatchSize.__module__ and r.levelno == logging.WARNING]
 
 
 # The idea itself
@@ -105,7 +105,7 @@ def test_what_is_done_is_kept_and_nothing_is_done_twice(caplog: pytest.LogCaptur
         done.extend(range(part.start, part.stop))
         return done[-(part.stop - part.start) :]
 
-    at_once = AtOnce("counting", "numbers")
+    at_once = AdaptiveBatchSize("counting", "numbers")
     for count, _ in enumerate(at_once.slices(50, 16, work)):
         room = 3 if count == 1 else room
     assert done == list(range(50))
@@ -132,7 +132,7 @@ def test_the_memory_of_a_failed_attempt_is_free_before_the_next() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 1
 
-    assert sum(AtOnce("counting", "numbers").slices(3, 4, work)) == 3
+    assert sum(AdaptiveBatchSize("counting", "numbers").slices(3, 4, work)) == 3
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_memory_runs_out_under_several_names(message: str) -> None:
             raise RuntimeError(message)
         return 1
 
-    assert list(AtOnce("counting", "numbers").slices(2, 2, work)) == [1, 1]
+    assert list(AdaptiveBatchSize("counting", "numbers").slices(2, 2, work)) == [1, 1]
     assert sizes == [2, 1, 1]
 
 
@@ -165,7 +165,7 @@ def test_the_cpus_own_allocator_says_it_so() -> None:
         sizes.append(part.stop - part.start)
         return torch.empty(1 << 60 if sizes[-1] > 1 else 1).ndim
 
-    assert list(AtOnce("counting", "numbers").slices(2, 2, work)) == [1, 1]
+    assert list(AdaptiveBatchSize("counting", "numbers").slices(2, 2, work)) == [1, 1]
 
 
 def test_another_error_is_not_tried_again() -> None:
@@ -176,7 +176,7 @@ def test_another_error_is_not_tried_again() -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        list(AtOnce("counting", "numbers").slices(8, 8, work))
+        list(AdaptiveBatchSize("counting", "numbers").slices(8, 8, work))
     assert len(calls) == 1
 
 

@@ -1,1 +1,1 @@
-"""Teacher-forcing: the log-probabilities of responses under the prompts of K scorers."""
+"""Teacher-forcing of responses under the prompts of K scorers."""

@@ -1,4 +1,4 @@
-"""Which scorer a model gets: packed sequences where the architecture and the card allow it, else Transformers' own."""
+"""Choice of the scorer: packed sequences if the architecture and GPU support them, else plain Transformers."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -14,44 +14,48 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def choose_scorer(loaded: LoadedModel, deterministic: bool = False) -> Scorer:
-    """`deterministic`: the same bits whatever is scored beside a response, and slower."""
+    """Return the fastest scorer that supports the model.
+
+    Args:
+        deterministic: make scores bit-identical regardless of what else is in the batch; slower.
+    """
     if (why := why_not_packed(loaded)) is not None:
         return PrefixScorer(loaded, deterministic, why)
     return PackedScorer(loaded, deterministic)
 
 
 def why_not_packed(loaded: LoadedModel) -> str | None:
-    """Why this model takes the generic way; None where `PackedScorer` computes the same."""
+    """Return why `PackedScorer` cannot score this model, or None if it can."""
     config, dtype = loaded.model.config, loaded.model.dtype
     if loaded.device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
-        return f"packed sequences need a CUDA card and 16-bit weights, not {loaded.device.type} and {dtype}"
+        return f"packed sequences need a CUDA card and 16-bit weights; found {loaded.device.type} and {dtype}"
     if loaded.hardware.tensor_parallel > 1:
         return f"the model is spread over {loaded.hardware.tensor_parallel} cards"
     if find_spec("triton") is None:
         return "Triton is not installed"
     if torch.cuda.get_device_capability() < (8, 0):
-        return "FlashAttention needs a card of compute capability 8.0 or more"
+        return "FlashAttention needs a GPU with compute capability 8.0 or higher"
     if (reason := why_not_family(config)) is not None:
         return reason
     projections = [module for name, module in loaded.model.named_modules() if name.endswith("_proj")]
     if any(type(module) is not nn.Linear for module in projections):
-        return "its projections are not plain linear layers (quantised, or with an adapter beside them)"
+        return "its projections are not plain linear layers (quantised, or with an unmerged adapter)"
     return None
 
 
 def why_not_family(config: Any) -> str | None:
-    """Why a model's architecture is not the one computed here; None where it is."""
+    """Return why `PackedScorer` does not support a model's architecture, or None if it does."""
     if config.model_type not in FAMILIES:
-        return f"the architecture {config.model_type} is none of {', '.join(FAMILIES)}"
+        return f"the architecture {config.model_type} is not supported; expected one of {', '.join(FAMILIES)}"
     if set(getattr(config, "layer_types", None) or ()) - {"full_attention"} or (
         config.model_type == "mistral" and config.sliding_window
     ):
-        return "it attends to a sliding window"
+        return "it uses sliding window attention"
     if config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
-        return "its MLP is not the plain gated SiLU"
+        return "its MLP is not a plain gated SiLU"
     if config.model_type == "llama" and config.attention_bias:
-        return "its attention's output has a bias"
+        return "its attention output projection has a bias"
     rope = getattr(config, "rope_parameters", None) or {}
     if (kind := rope.get("rope_type", "default")) not in ("default", "linear", "llama3", "yarn"):
-        return f"its rotary embedding ({kind}) depends on how long a sequence is"
+        return f"its rotary embedding ({kind}) depends on the sequence length"
     return None

@@ -1,13 +1,17 @@
-"""Teacher-forcing for the Llama family, fast: many sequences in one row without padding.
+"""Fast scorer for the Llama family that packs many sequences into one row without padding.
 
-What `PrefixScorer` does, with Transformers' weights and without its modules. Sequences are laid end to end and cut
-into chunks of about equal size, so matrix products are large and nothing is padded. FlashAttention's entry for
-sequences of varying length lets each attend to its prompt's keys and values, computed once, and to its own. A layer's
-keys and values are dropped with the layer, for a response is fed whole. Residuals are added by the matrix products;
-what is left between them is three functions: here plain, for any device, and as kernels in `packed_triton`.
+It computes the same as `PrefixScorer`, with the weights of the Transformers model but its own forward pass:
 
-Both files can be deleted: `choose_scorer` then takes `PrefixScorer`, and numbers agree to rounding. Which models may
-come here is said there.
+- Sequences are concatenated and split into chunks of about equal size, so matrix products are large and there is no
+  padding.
+- FlashAttention's variable-length entry point lets each sequence attend to its prompt's cached keys and values and to
+  its own.
+- A response is fed in one piece, so each layer's keys and values are freed after the layer.
+- Matrix products add the residuals. The remaining three element-wise functions exist in plain PyTorch here (any
+  device) and as Triton kernels in `packed_triton`.
+
+`choose_scorer` decides which models use this scorer. The two agree up to rounding, so this file and `packed_triton`
+are optional optimisations.
 """
 
 import itertools
@@ -21,18 +25,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.out_of_memory import AtOnce
+from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 from persona_assets.inference.scoring.padded import DETERMINISTIC_POSITIONS, Scored, refuse_empty
-from persona_assets.inference.scoring.prefixes import KeptPrefixes, Prompts
+from persona_assets.inference.scoring.prefixes import PrefixCache, Prompts
 
 # Larger chunks were not faster on an H200, and cost memory.
 TOKENS_AT_ONCE = 16_384
 
 
 class _Prefix(NamedTuple):
-    """Prompts without their last tokens, end to end."""
+    """Keys and values of concatenated prompts, each without its last token."""
 
-    states: Tensor  # (layers, 2 for keys and values, tokens of all prompts, heads, width)
+    states: Tensor  # (layers, 2 for keys and values, tokens of all prompts, heads, head width)
     lengths: tuple[int, ...]
 
     @property
@@ -41,11 +45,11 @@ class _Prefix(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """Tokens to be fed, and the prompt that goes before them."""
+    """Tokens to feed, and the cached prompt that precedes them."""
 
     tokens: Sequence[int]
     prefix: _Prefix | None = None
-    prompt: int = 0  # which of the prefix's prompts
+    prompt: int = 0  # index into the prompts of `prefix`
 
     @property
     def before(self) -> int:
@@ -65,16 +69,18 @@ class _Layer:
 
 
 class PackedScorer:
-    """Scores with a decoder of the Llama family; see the module's docstring.
+    """Scorer for decoders of the Llama family; see the module docstring.
 
-    Inference mode is entered by functions and by no generator: around one it would hold what was yielded last, two GiB
-    of logits, until the next is there.
+    Only plain functions enter inference mode. Decorating a generator function with it would keep the last yielded
+    logits (2 GiB) alive until the next piece is ready.
     """
 
     def __init__(self, loaded: LoadedModel, deterministic: bool = False, tokens_at_once: int | None = None) -> None:
-        """`deterministic`: one sequence at a time, so that nothing depends on what is beside it.
+        """Fuse the model's projections in place; its own modules keep working, with views of the fused weights.
 
-        Fuses projections of the model in place; the model's own modules go on working with views of them.
+        Args:
+            deterministic: run one sequence at a time, so that batching cannot affect results.
+            tokens_at_once: maximum tokens per chunk; derived from the free memory by default.
         """
         self.loaded, self.deterministic = loaded, deterministic
         model, config = loaded.model, loaded.model.config
@@ -82,11 +88,11 @@ class PackedScorer:
         self._width = loaded.head_width
         self._epsilon = config.rms_norm_eps
         self._layers = [_fused(layer) for layer in model.model.layers]
-        self._prefixes = KeptPrefixes[_Prefix](loaded, self._compute_prefixes)
-        self._tokens = AtOnce("scoring", "tokens", fixed=deterministic)
-        # What memory is free must not show in deterministic numbers.
+        self._prefixes = PrefixCache[_Prefix](loaded, self._compute_prefixes)
+        self._tokens = AdaptiveBatchSize("scoring", "tokens", fixed=deterministic)
+        # Deterministic results must not depend on the free memory.
         self._tokens.at_most(tokens_at_once or (TOKENS_AT_ONCE // 4 if deterministic else self._tokens_that_fit()))
-        self._positions = AtOnce("scoring", "positions", fixed=deterministic)
+        self._positions = AdaptiveBatchSize("scoring", "positions", fixed=deterministic)
         self._kernels: Any = _Plain
         if loaded.device.type == "cuda":
             from persona_assets.inference.scoring import packed_triton
@@ -105,7 +111,7 @@ class PackedScorer:
             yield from self._logits_of(group)
 
     def _groups(self, responses: Sequence[Scored]) -> Iterator[list[Scored]]:
-        """Consecutive responses whose prompts' keys and values may be held at once; one at least."""
+        """Yield groups of consecutive responses whose prompts fit the prefix cache together; at least one per group."""
         group, used = list[Scored](), 0
         for scored in responses:
             needed = self.loaded.state_bytes_a_token * sum(map(len, scored.prompts))
@@ -131,7 +137,7 @@ class PackedScorer:
             yield self._pieces(torch.stack(list(itertools.islice(hidden, len(prompts)))))
 
     def _pieces(self, hidden: Tensor) -> Iterator[Tensor]:
-        """(K, t, V) logits from (K, T, hidden) states before the final norm."""
+        """Yield (K, t, V) logits, given (K, T, hidden) states before the final norm."""
         estimate = DETERMINISTIC_POSITIONS if self.deterministic else self._positions_that_fit(len(hidden))
         yield from self._positions.slices(hidden.shape[1], estimate, lambda part: self._logits(hidden[:, part]))
 
@@ -144,20 +150,20 @@ class PackedScorer:
         return (logits[0] if len(logits) == 1 else torch.cat(logits)).view(scorers, piece.shape[1], -1)
 
     def _tokens_that_fit(self) -> int:
-        """Tokens whose activations fit a third of the memory that is free."""
+        """Return the number of tokens whose activations fit a third of the free memory."""
         layer = self._layers[0]
         widest = 3 * layer.gate_up.shape[0] + 2 * layer.qkv.shape[0] + 8 * layer.down.shape[0]
-        # A quarter was just enough on an H200 beside vLLM's engine, and once a little less: chunks of another size are
-        # other last bits.
+        # Not a quarter: next to vLLM's engine on an H200 that was sometimes below TOKENS_AT_ONCE, and a different chunk
+        # size changes the last bits of the results.
         fit = self.loaded.free_memory() // 3 // (widest * layer.down.itemsize)
         return int(max(256, min(TOKENS_AT_ONCE, fit)))
 
     def _positions_that_fit(self, scorers: int) -> int:
-        """Positions whose logits fit; on a card nothing of their size stands beside them while they are compared."""
+        """Return the number of positions whose logits fit; comparing them on a GPU needs no copy of that size."""
         return self.loaded.tokens_at_once(scorers, self.loaded.model.dtype.itemsize)
 
     def _chunks(self, sequences: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
-        """Consecutive sequences, in chunks as even as they can be and of at most the tokens that fit."""
+        """Yield chunks of consecutive sequences, as equal in size as possible and within the token limit."""
         if self.deterministic:
             yield from ([sequence] for sequence in sequences)
             return
@@ -185,7 +191,7 @@ class PackedScorer:
         return [_Prefix(part.clone(), group) for part, group in zip(each, lengths, strict=True)]
 
     def _forwards(self, sequences: Sequence[_Sequence], keep: bool = False) -> Iterator[tuple[list[_Sequence], Tensor]]:
-        """Chunks and what `_forward` makes of them; where memory runs out, what is left is cut into smaller ones."""
+        """Yield each chunk with the result of `_forward`; on out of memory, split the rest into smaller chunks."""
         while sequences:
             for chunk in self._chunks(sequences):
                 tokens = sum(len(sequence.tokens) for sequence in chunk)
@@ -196,12 +202,12 @@ class PackedScorer:
 
     @torch.inference_mode()
     def _forward(self, chunk: Sequence[_Sequence], keep: bool) -> Tensor:
-        """Hidden states (tokens, hidden) after the last block; with `keep` what a `_Prefix` has of every layer."""
+        """Return hidden states (tokens, hidden) after the last block, or with `keep` the `states` of a `_Prefix`."""
         model, layout = self.loaded.model, _layout(chunk, self.loaded.device)
         hidden: Tensor = model.model.embed_tokens(layout.tokens)
         cos, sin = (table[0] for table in model.model.rotary_emb(hidden[None], layout.positions[None]))
         before = _states_before(chunk)
-        # One layer's keys and values, every prompt's in front of its sequence's own.
+        # One layer's keys and values; each prompt's come directly before those of its sequence.
         states = hidden.new_empty(2, layout.keys, self._kv_heads, self._width)
         kept = list[Tensor]()
         for number, layer in enumerate(self._layers):
@@ -213,7 +219,7 @@ class PackedScorer:
             query = self._kernels.rotate(fed, cos, sin, states, layout.own, self._heads)
             if before is not None:
                 states.index_copy_(1, layout.before, before[number])
-            if keep:  # without anything before them, all rows are the tokens' own
+            if keep:  # sequences have no prefix here, so all rows belong to the fed tokens
                 kept.append(states.clone())
             attended = _attend(query, states[0], states[1], layout)
             hidden.addmm_(attended.flatten(1), layer.output.T)
@@ -224,7 +230,7 @@ class PackedScorer:
         return torch.stack(kept) if keep else hidden
 
     def _norm_heads(self, fed: Tensor, weights: tuple[Tensor, Tensor]) -> None:
-        """Norms queries and keys, head by head, in place."""
+        """Apply RMS norm to queries and keys per head, in place."""
         ends = (0, self._heads, self._heads + self._kv_heads)
         for (start, end), weight in zip(itertools.pairwise(ends), weights, strict=True):
             heads = fed[:, start:end]
@@ -232,12 +238,12 @@ class PackedScorer:
 
 
 class _Layout(NamedTuple):
-    """Where a chunk's tokens stand, and where their keys do."""
+    """Positions of a chunk's tokens and the rows of its keys."""
 
     tokens: Tensor
     positions: Tensor
-    own: Tensor  # rows of the tokens' own keys
-    before: Tensor  # rows of the prompts' keys
+    own: Tensor  # rows of the keys of the fed tokens
+    before: Tensor  # rows of the keys of the prompts
     query_ends: Tensor  # (sequences + 1,), int32, from 0
     key_ends: Tensor
     longest: tuple[int, int]  # queries, keys
@@ -266,7 +272,7 @@ def _layout(chunk: Sequence[_Sequence], device: torch.device) -> _Layout:
 
 
 def _states_before(chunk: Sequence[_Sequence]) -> Tensor | None:
-    """All layers' keys and values of the chunk's prompts, in the order of its sequences."""
+    """Return all layers' keys and values of the chunk's prompts, in the order of its sequences."""
     parts, run = list[Tensor](), list[_Sequence]()
 
     def flush() -> None:
@@ -284,9 +290,13 @@ def _states_before(chunk: Sequence[_Sequence]) -> Tensor | None:
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, layout: _Layout) -> Tensor:
-    """Causal attention within each sequence; query (tokens, heads, width) sees its prompt and what precedes it."""
+    """Return causal attention within each sequence: a query sees its prompt and the tokens up to its own.
+
+    Args:
+        query: (tokens, heads, head width).
+    """
     if query.is_cuda and query.dtype != torch.float32:
-        # What torch.nn.attention.varlen calls; its own signature changed in every version so far.
+        # torch.nn.attention.varlen calls this operator; its own signature has changed in every version so far.
         attended: Tensor = torch.ops.aten._flash_attention_forward(
             query, keys, values, layout.query_ends, layout.key_ends, *layout.longest, 0.0, True, False
         )[0]
@@ -305,7 +315,7 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, layout: _Layout) -> Ten
 
 
 class _Plain:
-    """What `packed_triton` computes, in plain PyTorch."""
+    """Plain PyTorch versions of the functions in `packed_triton`."""
 
     @staticmethod
     def norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -345,7 +355,7 @@ def _fused(layer: nn.Module) -> _Layer:
 
 
 def _stacked(*linears: nn.Linear) -> Tensor:
-    """One weight of several layers, which afterwards hold views of it: nothing is kept twice."""
+    """Concatenate the layers' weights; the layers then hold views of the result, so no memory is duplicated."""
     weight = torch.cat([linear.weight.data for linear in linears])
     for linear, part in zip(linears, weight.split_with_sizes([linear.out_features for linear in linears]), strict=True):
         linear.weight.data = part

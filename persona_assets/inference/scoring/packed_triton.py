@@ -1,7 +1,7 @@
-"""What lies between a block's matrix products, each in one pass over memory: norm, rotation, gate.
+"""Triton kernels for the norm, rotary embedding and MLP gate of a decoder block, each one pass over memory.
 
-They round where Transformers' modules round (the normalised state before its weight, each product of a rotation, SiLU
-before the gate), so that a 16-bit model gives the same numbers.
+They round where the Transformers modules round (the normalised state before the weight, each product of the rotation,
+SiLU before the gate), so that a 16-bit model gives the same numbers.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Root-mean-square norm of (rows, width), times (width)."""
+    """Return the root-mean-square norm of `hidden` (rows, width), multiplied by `weight` (width)."""
     out = torch.empty_like(hidden)
     width = hidden.shape[1]
     _norm[(len(hidden),)](
@@ -21,11 +21,12 @@ def norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, states: Tensor, rows: Tensor, heads: int) -> Tensor:
-    """Rotated queries (tokens, heads, width); rotated keys and values go to `rows` of states (2, ·, kv_heads, width).
+    """Return the rotated queries (tokens, heads, width); write the rotated keys and the values to `states`.
 
     Args:
         qkv: (tokens, heads + 2·kv_heads, width).
-        cos, sin: (tokens, width), both halves alike.
+        cos, sin: (tokens, width), with two equal halves.
+        states: output for keys and values, (2, ·, kv_heads, width), of which `rows` are written.
     """
     tokens, every, width = qkv.shape
     query = qkv.new_empty(tokens, heads, width)
@@ -48,7 +49,7 @@ def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, states: Tensor, rows: Tensor, 
 
 
 def gate(gate_up: Tensor) -> Tensor:
-    """SiLU(gate)·up of (tokens, 2·width), the gates first."""
+    """Return SiLU(gate)·up, given the concatenation of gate and up (tokens, 2·width)."""
     tokens, both = gate_up.shape
     out = gate_up.new_empty(tokens, both // 2)
     _gate[(tokens, triton.cdiv(both // 2, 2048))](gate_up, out, both // 2, BLOCK=2048, num_warps=8)
@@ -119,5 +120,5 @@ def _gate(gate_up, out, width, BLOCK: tl.constexpr):
 
 @triton.jit
 def _round(wide, like):
-    """float32 with no more digits than what `like` points to has."""
+    """Round to the dtype that `like` points to, and return as float32."""
     return wide.to(like.dtype.element_ty).to(tl.float32)

@@ -1,7 +1,8 @@
-"""Teacher-forcing: responses under the prompts of K scorers.
+"""The scorer interface, and an implementation that works with any Transformers decoder.
 
-The contract is about ids: what was generated is what is scored. Position t of a response is predicted from the prompt
-and the response's tokens before t, so the first prediction comes from the prompt's last token.
+Scorers receive token ids, so the scored tokens are exactly the generated ones (no re-tokenisation). Position t of a
+response is predicted from the prompt and the response tokens before t; the first prediction therefore comes from the
+last prompt token.
 """
 
 import copy
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from persona_assets.inference.loading import LoadedModel
-from persona_assets.inference.out_of_memory import AtOnce
-from persona_assets.inference.scoring.prefixes import KeptPrefixes
+from persona_assets.inference.out_of_memory import AdaptiveBatchSize
+from persona_assets.inference.scoring.prefixes import PrefixCache
 
-# Positions a piece where results must not depend on how much memory is free.
+# Positions per piece in deterministic mode, where results must not depend on the free memory.
 DETERMINISTIC_POSITIONS = 128
 
 
@@ -28,21 +29,21 @@ class Scored(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Gives the distributions that K prompts predict along each of some responses."""
+    """Computes next-token logits along each response under K prompts."""
 
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
-        """For each response, in order, the unnormalised logits of its positions in consecutive pieces.
+        """Yield, for each response in order, an iterator over the logits of consecutive pieces of its positions.
 
-        A piece has shape (K, t, V) and the model's dtype, and is to be used before the next one is asked for.
+        A piece has shape (K, t, V) and the model's dtype. Consume it before requesting the next one.
 
         Raises:
-            ValueError: a response has no tokens, and so no positions.
+            ValueError: a response has no tokens.
         """
         ...
 
     @property
     def plan(self) -> dict[str, Any]:
-        """How the work is cut, for a person to read."""
+        """Describe the scorer and its batch sizes, for display."""
         ...
 
 
@@ -54,7 +55,7 @@ def refuse_empty(responses: Sequence[Scored]) -> None:
 
 @dataclass(frozen=True)
 class _Prefix:
-    """K prompts without their last tokens, as keys and values, right-padded to one length."""
+    """Keys and values of K prompts without their last tokens, right-padded to one length."""
 
     cache: Any
     mask: Tensor  # (K, longest)
@@ -62,7 +63,10 @@ class _Prefix:
     last_tokens: Tensor  # (K, 1)
 
     def copied(self) -> Any:
-        """The cache, to be extended: layers replace their tensors when they grow, so a shallow copy leaves it alone."""
+        """Return a copy of the cache that can be extended without changing the original.
+
+        A shallow copy is enough, because cache layers replace their tensors when they grow.
+        """
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         return cache
@@ -73,22 +77,26 @@ class _Prefix:
 
 
 class PrefixScorer:
-    """Scores with any Transformers decoder; the prompts' keys and values are computed once and used for every response.
+    """Scorer for any Transformers decoder that caches the prompts' keys and values.
 
-    All generators answer the same questions, so the K prompts of a question meet K responses: keeping their keys and
-    values halves the work of short responses. A response is fed in pieces that bound the memory of K×t×V logits.
-    Inference mode is entered by functions and by no generator: around one it would hold what was yielded last.
+    All generators answer the same questions, so the same K prompts are used with K responses; caching their keys and
+    values halves the work for short responses. A response is fed in pieces to bound the memory of K×t×V logits.
+
+    Only plain functions enter inference mode. Decorating a generator function with it would keep the last yielded
+    tensor alive.
     """
 
     def __init__(self, loaded: LoadedModel, deterministic: bool = False, why: str | None = None) -> None:
-        """`deterministic`: one scorer at a time, in pieces of fixed length; nothing depends on what is beside it.
+        """Create the scorer.
 
-        `why`: the reason for this way, for the plan.
+        Args:
+            deterministic: run one prompt at a time in pieces of fixed length, so that batching cannot affect results.
+            why: why this scorer was chosen, shown in `plan`.
         """
         self.loaded, self.deterministic, self._why = loaded, deterministic, why
-        self._prefixes = KeptPrefixes[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
-        self._positions = AtOnce("scoring", "positions", fixed=deterministic)
-        self._prompt_positions = AtOnce("reading prompts", "positions", fixed=deterministic)
+        self._prefixes = PrefixCache[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
+        self._positions = AdaptiveBatchSize("scoring", "positions", fixed=deterministic)
+        self._prompt_positions = AdaptiveBatchSize("reading prompts", "positions", fixed=deterministic)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -105,14 +113,15 @@ class PrefixScorer:
                 yield self._pieces(prompts, response, self.loaded.tokens_at_once(len(prompts)))
 
     def _joined(self, alone: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
-        """(K, t, V) of K scorers' (1, t, V)."""
-        while parts := [part for each in alone if (part := next(each, None)) is not None]:  # zip would hold the last
+        """Join the (1, t, V) pieces of K scorers into (K, t, V) pieces."""
+        # Not zip(), which would keep the last pieces alive.
+        while parts := [part for each in alone if (part := next(each, None)) is not None]:
             if (joined := self._positions.attempt(parts[0].shape[1], torch.cat, parts)) is not None:
                 yield joined
             del parts, joined
 
     def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int], estimate: int) -> Iterator[Tensor]:
-        """(K, t, V) logits; `estimate`: positions that are thought to fit at once."""
+        """Yield (K, t, V) logits; `estimate` is the number of positions expected to fit in memory."""
         (prefix,) = self._prefixes([prompts])
         following = torch.tensor(response[:-1], dtype=torch.long, device=self.loaded.device).expand(len(prompts), -1)
         fed = torch.cat([prefix.last_tokens, following], dim=1)
@@ -123,18 +132,18 @@ class PrefixScorer:
             end = start + piece.shape[1]
             seen, first = mask[:, : before + end], prefix.lengths + start
             logits = self._positions.attempt(piece.shape[1], self._feed, piece, seen, first, cache)
-            if logits is None:  # some layers may hold the piece: from the start again, without what is given
+            if logits is None:  # some layers may already contain the piece: restart, and skip positions already yielded
                 cache, start = prefix.copied(), 0
                 continue
             if end > given:
                 yield logits[:, given - end :]
                 given = end
-            del logits  # the reader's alone while the next piece is computed
+            del logits  # free the piece before the next one is computed, unless the caller keeps it
             start = end
 
     @torch.inference_mode()
     def _feed(self, piece: Tensor, seen: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
-        """Logits of a (K, t) piece whose first tokens stand at position `first` (K, 1); extends the cache."""
+        """Return the logits of a (K, t) piece that starts at position `first` (K, 1), and extend the cache."""
         logits: Tensor = self.loaded.model(
             input_ids=piece,
             attention_mask=seen,

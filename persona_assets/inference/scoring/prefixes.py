@@ -1,4 +1,4 @@
-"""Keys and values of prompts that come back: kept as long as they fit a tenth of the memory that is free."""
+"""LRU cache for the keys and values of prompts, limited to a tenth of the free memory."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -9,16 +9,20 @@ from persona_assets.inference.loading import LoadedModel
 Prompts = tuple[tuple[int, ...], ...]
 
 
-class _Kept(Protocol):
+class _Sized(Protocol):
     @property
     def bytes(self) -> int: ...
 
 
-P = TypeVar("P", bound=_Kept)
+P = TypeVar("P", bound=_Sized)
 
 
-class KeptPrefixes(Generic[P]):
-    """The K prompts of a question → what was computed from them, least recently used first to go."""
+class PrefixCache(Generic[P]):
+    """LRU cache from the K prompts of a question to their keys and values.
+
+    Attributes:
+        budget: maximum size in bytes; the most recent entry is kept even if it is larger.
+    """
 
     def __init__(self, loaded: LoadedModel, compute: Callable[[list[Prompts]], list[P]]) -> None:
         self._compute = compute
@@ -26,7 +30,7 @@ class KeptPrefixes(Generic[P]):
         self._kept: OrderedDict[Prompts, P] = OrderedDict()
 
     def __call__(self, wanted: Sequence[Sequence[Sequence[int]]]) -> list[P]:
-        """One prefix for each group of prompts; those that are not kept are computed together."""
+        """Return one prefix per group of prompts; compute all missing ones in one call."""
         keys: list[Prompts] = [tuple(map(tuple, prompts)) for prompts in wanted]
         missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
         fresh = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
