@@ -11,7 +11,7 @@ from persona_assets.graph.io_managers import VARIABLES
 from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_generator
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
-from persona_assets.graph.schemas import expected
+from persona_assets.graph.schemas import expected_schema
 from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study import Study
@@ -28,7 +28,7 @@ OF_PAIRS = ("js", "kl", "kl_over_all")
     group_name=DIVERGENCE,
     owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "xarray"},
-    metadata=expected("logit_js"),
+    metadata=expected_schema("logit_js"),
     code_version=code_version(STUDY, "logit_js"),
 )
 def logit_js(
@@ -44,7 +44,7 @@ def logit_js(
     group_name=DIVERGENCE,
     owners=ANALYSIS_TEAM,
     kinds={"xarray"},
-    metadata=expected("logit_js_matrix"),
+    metadata=expected_schema("logit_js_matrix"),
     code_version=code_version(STUDY, "logit_js_matrix"),
 )
 def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:

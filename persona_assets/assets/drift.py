@@ -11,8 +11,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.provenance import code_version
-from persona_assets.graph.schemas import found as contents_of
-from persona_assets.graph.schemas import record
+from persona_assets.graph.schemas import actual_schema, record
 from persona_assets.runs.drift_inputs import COSINE, LEAKAGE, MATRIX, Compared, compare
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study import Study
@@ -72,6 +71,6 @@ def shown(artefact: Artefact, compared: Compared) -> dict[str, Any]:
         "checkpoints": dg.MetadataValue.md(order.to_markdown(index=False)),
         **draw.drift_headline(changes, distances),
         **({"left_out": dg.MetadataValue.md(left_out)} if left_out else {}),
-        **contents_of("checkpoint_drift", files),
+        **actual_schema("checkpoint_drift", files),
         **record(artefact),
     }

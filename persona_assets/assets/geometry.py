@@ -10,7 +10,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY, every_persona, per_checkpoint, per_persona
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
-from persona_assets.graph.schemas import expected
+from persona_assets.graph.schemas import expected_schema
 from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study import Study
@@ -24,7 +24,7 @@ from persona_assets.study import Study
     group_name=GEOMETRY,
     owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "xarray"},
-    metadata=expected("centroids"),
+    metadata=expected_schema("centroids"),
     code_version=code_version(STUDY, "centroids"),
 )
 def centroids(
@@ -40,7 +40,7 @@ def centroids(
     group_name=GEOMETRY,
     owners=ANALYSIS_TEAM,
     kinds={"xarray"},
-    metadata=expected("centroid_cosine"),
+    metadata=expected_schema("centroid_cosine"),
     code_version=code_version(STUDY, "centroid_cosine"),
 )
 def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:

@@ -13,7 +13,7 @@ from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
-from persona_assets.graph.schemas import expected
+from persona_assets.graph.schemas import expected_schema
 from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.stages.markers import counted_leakage
@@ -51,7 +51,7 @@ def marker_adapter(
     group_name=LEAKAGE,
     owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "parquet"},
-    metadata=expected("marker_rates"),
+    metadata=expected_schema("marker_rates"),
     code_version=code_version(STUDY, "marker_rates"),
 )
 def marker_rates(
@@ -67,7 +67,7 @@ def marker_rates(
     group_name=LEAKAGE,
     owners=ANALYSIS_TEAM,
     kinds={"pandas", "parquet"},
-    metadata=expected("leakage_table"),
+    metadata=expected_schema("leakage_table"),
     code_version=code_version(STUDY, "leakage_table"),
 )
 def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[pd.DataFrame]:

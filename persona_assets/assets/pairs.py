@@ -8,7 +8,7 @@ from persona_assets import metrics
 from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
 from persona_assets.graph.partitions import STUDY, leakage_input, per_checkpoint
 from persona_assets.graph.provenance import code_version
-from persona_assets.graph.schemas import expected
+from persona_assets.graph.schemas import expected_schema
 from persona_assets.page import asset_metadata
 from persona_assets.study import Study
 
@@ -19,7 +19,7 @@ from persona_assets.study import Study
     group_name=STATISTICS,
     owners=ANALYSIS_TEAM,
     kinds={"pandas", "parquet"},
-    metadata=expected("pair_table"),
+    metadata=expected_schema("pair_table"),
     code_version=code_version(STUDY, "pair_table"),
 )
 def pair_table(

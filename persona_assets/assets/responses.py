@@ -7,7 +7,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY, own_prompt, per_generator
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
-from persona_assets.graph.schemas import expected
+from persona_assets.graph.schemas import expected_schema
 from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study import Study
@@ -21,7 +21,7 @@ from persona_assets.study import Study
     group_name=RESPONSES,
     owners=MEASUREMENT_TEAM,
     kinds={"huggingface", "parquet"},
-    metadata=expected("generations"),
+    metadata=expected_schema("generations"),
     code_version=code_version(STUDY, "generations"),
     op_tags={"dagster/priority": "1"},  # before what needs the model in this process: it is loaded meanwhile
 )

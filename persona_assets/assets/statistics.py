@@ -11,7 +11,7 @@ from persona_assets import presentation as draw
 from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
 from persona_assets.graph.partitions import STUDY, per_checkpoint
 from persona_assets.graph.provenance import code_version
-from persona_assets.graph.schemas import expected
+from persona_assets.graph.schemas import expected_schema
 from persona_assets.study import Study
 
 
@@ -20,7 +20,7 @@ from persona_assets.study import Study
     group_name=STATISTICS,
     owners=ANALYSIS_TEAM,
     kinds={"pandas", "parquet"},
-    metadata=expected("partial_correlations"),
+    metadata=expected_schema("partial_correlations"),
     code_version=code_version(STUDY, "partial_correlations"),
 )
 def partial_correlations(

@@ -15,7 +15,7 @@ def run(
 ) -> None:
     """Materialise everything that is missing or out of date for a checkpoint, and print the headline numbers."""
     session = open_run(study, checkpoint)
-    for asset, why in session.reasons().items():
+    for asset, why in session.stale_reasons().items():
         print(f"out of date: {asset}: {'; '.join(why)}")
     start = time.perf_counter()
     ran = session.materialise()
@@ -32,8 +32,8 @@ def status(
 ) -> None:
     """Say which artefacts of a checkpoint are current, missing, or out of date, and what has changed since."""
     session = open_run(study, checkpoint)
-    why = session.reasons()
-    for asset, partitions in session.standings().items():
+    why = session.stale_reasons()
+    for asset, partitions in session.staleness().items():
         counts = {kind: list(partitions.values()).count(kind) for kind in ("current", "out of date", "missing")}
         said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         print(f"{asset:16} {said}" + (f": {'; '.join(why[asset])}" if asset in why else ""))

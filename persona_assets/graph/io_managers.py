@@ -10,7 +10,7 @@ from persona_assets.graph.page_urls import link_to_report
 from persona_assets.graph.partitions import split_key
 from persona_assets.graph.processes import claim_run
 from persona_assets.graph.provenance import HEAVY, study_part
-from persona_assets.graph.schemas import found, record
+from persona_assets.graph.schemas import actual_schema, record
 from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
 from persona_assets.study import Study
 
@@ -51,7 +51,7 @@ class ArtefactIOManager(dg.IOManager):
             (artefact,) = artefacts.values()
             return artefact.read()
         by_persona = {split_key(partition)[1]: artefact for partition, artefact in artefacts.items()}
-        refuse_strangers(self.study, asset, by_persona)
+        require_same_study_and_weights(self.study, asset, by_persona)
         wanted = _variables(context.definition_metadata)
         return {
             persona: _only(by_persona[persona].read(), wanted)
@@ -71,7 +71,7 @@ class ArtefactIOManager(dg.IOManager):
         )
         artefact = self.store.find(asset, made_from) or self.store.put(asset, made_from, obj, {})
         context.add_output_metadata(
-            {**link_to_report(context.asset_partition_key), **found(asset, obj), **record(artefact)}
+            {**link_to_report(context.asset_partition_key), **actual_schema(asset, obj), **record(artefact)}
         )
 
 
@@ -94,7 +94,7 @@ def light_made_from(asset: str, checkpoint: str, code_version: str, inputs: dict
     return {"asset": asset, "code_version": code_version, "checkpoint": checkpoint, "inputs": inputs}
 
 
-def refuse_strangers(study: Study, asset: str, artefacts: dict[str, Artefact]) -> None:
+def require_same_study_and_weights(study: Study, asset: str, artefacts: dict[str, Artefact]) -> None:
     """Refuses artefacts of another study or of several checkpoints' weights: they must not meet in one table.
 
     Raises:

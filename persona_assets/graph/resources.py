@@ -120,7 +120,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                 if wanted not in _merged:
                     if not all(engine.stays_up for engine in _engines.values()):
                         _close_engine()
-                    _let_go_of_model()
+                    _unload_model()
                     _merged.clear()
                     _merged[wanted] = TemporaryDirectory(prefix="persona-assets-merged-")
                     save_merged(checkpoint, self.hardware, Path(_merged[wanted].name), log.info, marker_adapter)
@@ -134,7 +134,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                 _close_engine()
                 beside, room = find_room(directory, self.hardware, self.memory_share)
                 if not beside:
-                    _let_go_of_model()
+                    _unload_model()
                 held = VllmGenerator(replace(settings, room=room), chat, stop_ids, log.info)
                 held.stays_up = beside
                 held.start(wait=False)
@@ -153,7 +153,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
             from persona_assets.inference import load_model
 
-            _let_go_of_model()
+            _unload_model()
             if self.hardware.device == "cuda":
                 torch.cuda.set_per_process_memory_fraction(self.memory_share)
             held = _models[wanted] = _loader.submit(load_model, checkpoint, self.hardware, log.info, marker_adapter)
@@ -175,7 +175,7 @@ def _close_engine() -> None:
     _engines.clear()
 
 
-def _let_go_of_model() -> None:
+def _unload_model() -> None:
     import torch
 
     _models.clear()

@@ -149,7 +149,7 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
-def expected(asset: str) -> dict[str, Any]:
+def expected_schema(asset: str) -> dict[str, Any]:
     """What the page shows of an asset that was never made."""
     if asset in COLUMNS:
         columns = [dg.TableColumn(name, description=said) for name, said in COLUMNS[asset].items()]
@@ -158,11 +158,14 @@ def expected(asset: str) -> dict[str, Any]:
     return {"variables": as_table(rows)}
 
 
-def found(asset: str, value: Any) -> dict[str, Any]:
+def actual_schema(asset: str, value: Any) -> dict[str, Any]:
     """Sizes and types of what was made."""
     match value:
         case pd.DataFrame():
-            columns = [dg.TableColumn(str(name), str(t), meaning(asset, str(name))) for name, t in value.dtypes.items()]
+            columns = [
+                dg.TableColumn(str(name), str(t), column_description(asset, str(name)))
+                for name, t in value.dtypes.items()
+            ]
             return {COLUMN_SCHEMA: dg.TableSchema(columns), ROW_COUNT: len(value)}
         case xr.Dataset():
             rows = [
@@ -202,7 +205,7 @@ def record(artefact: Artefact) -> dict[str, Any]:
     return {RECORD: dg.MetadataValue.json(about | content)}
 
 
-def meaning(asset: str, column: str) -> str | None:
+def column_description(asset: str, column: str) -> str | None:
     """What a table's column says; None where nobody wrote it down."""
     known: Mapping[str, str] = COLUMNS.get(asset, {})
     if column in known:

@@ -28,7 +28,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import CHECKPOINT, partition_key, split_key
 from persona_assets.graph.provenance import HEAVY, study_part
-from persona_assets.graph.schemas import found, record
+from persona_assets.graph.schemas import actual_schema, record
 from persona_assets.page import asset_metadata
 from persona_assets.published.files import PublishedRunError, mapping, read_json
 from persona_assets.published.run import PublishedRun, read_published_run
@@ -230,7 +230,7 @@ def _report(instance: dg.DagsterInstance, run: PublishedRun, key: str, artefact:
             metadata={
                 **_links(run, artefact.asset, key),
                 **_SHOWN.get(artefact.asset, lambda _: {})(value := artefact.read()),
-                **found(artefact.asset, value),
+                **actual_schema(artefact.asset, value),
                 "absent": dg.MetadataValue.md("\n".join(f"- {absent}" for absent in run.absent)),
                 **record(artefact),
             },

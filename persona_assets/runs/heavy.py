@@ -16,7 +16,7 @@ from persona_assets.files.digest import digest_of
 from persona_assets.graph import schemas
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
-from persona_assets.graph.io_managers import refuse_strangers
+from persona_assets.graph.io_managers import require_same_study_and_weights
 from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
 from persona_assets.graph.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
@@ -64,7 +64,7 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         name, persona = split_key(key)
         value = artefact.read()
         shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
-        facts = _metadata(artefact, computed) | schemas.found(asset, value)
+        facts = _metadata(artefact, computed) | schemas.actual_schema(asset, value)
         context.add_asset_metadata(shown | facts | shown, partition_key=key)
         what = _line(artefact) if computed else "in the store already"
         context.log.info(f"{asset} {next(done)}/{len(keys)} {persona}: {what}")
@@ -117,7 +117,7 @@ def _upstream(
     """Each partition's artefact of the asset that it is made from."""
     sources = latest_artefacts(context.instance, home.store, upstream, keys)
     for key, source in sources.items():
-        refuse_strangers(study, upstream, {split_key(key)[1]: source})
+        require_same_study_and_weights(study, upstream, {split_key(key)[1]: source})
     return sources
 
 

@@ -13,8 +13,8 @@ from persona_assets.graph.provenance import HEAVY
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.events import report_study
 from persona_assets.runs.heavy import key_range
-from persona_assets.runs.stale_reasons import reasons
-from persona_assets.runs.staleness import Standings, standings, to_do, wanted
+from persona_assets.runs.stale_reasons import stale_reasons
+from persona_assets.runs.staleness import Statuses, expected_inputs, staleness, to_do
 from persona_assets.study import Study
 
 
@@ -38,16 +38,16 @@ class Run:
         release_dead_runs(self.instance)
         report_study(self.instance, self.study, self.home)
 
-    def standings(self) -> Standings:
+    def staleness(self) -> Statuses:
         """See `runs.staleness`."""
         gpu = Gpu(**self.study.inference.model_dump())
-        return standings(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
+        return staleness(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
 
-    def reasons(self) -> dict[str, list[str]]:
+    def stale_reasons(self) -> dict[str, list[str]]:
         """See `runs.stale_reasons`."""
         gpu = Gpu(**self.study.inference.model_dump())
-        asked = wanted(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
-        return reasons(self.instance, self.home, asked)
+        asked = expected_inputs(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
+        return stale_reasons(self.instance, self.home, asked)
 
     def materialise(self) -> list[str]:
         """Runs the jobs that have something to do, upstream first.
@@ -64,7 +64,7 @@ class Run:
         """Runs one of the jobs, if it has something to do; returns whether it had."""
         job = self.defs.resolve_job_def(name)
         assets = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
-        if not assets & to_do(self.standings()):
+        if not assets & to_do(self.staleness()):
             return False
         heavy = next((asset for asset in assets if asset in HEAVY), None)
         whole = name == COMPARE_CHECKPOINTS
@@ -79,4 +79,4 @@ class Run:
 
     def is_pruned(self) -> bool:
         """Whether a person had something of the checkpoint deleted that was not made again."""
-        return any("pruned" in partitions.values() for partitions in self.standings().values())
+        return any("pruned" in partitions.values() for partitions in self.staleness().values())

@@ -8,17 +8,17 @@ import dagster as dg
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.history import latest_fingerprints
 from persona_assets.graph.home import Home
-from persona_assets.runs.staleness import Wanted
+from persona_assets.runs.staleness import ExpectedInputs
 from persona_assets.store.artefacts import ArtefactError
 
 # Longer values (prompts, digests) are named and not shown.
 _SHOWN = 40
 
 
-def reasons(instance: dg.DagsterInstance, home: Home, wanted: Wanted) -> dict[str, list[str]]:
+def stale_reasons(instance: dg.DagsterInstance, home: Home, expected_inputs: ExpectedInputs) -> dict[str, list[str]]:
     """Asset → every difference that puts one of its partitions out of date, upstream first."""
     found: dict[str, list[str]] = {}
-    for asset, partitions in wanted.items():
+    for asset, partitions in expected_inputs.items():
         latest = latest_fingerprints(instance, asset, list(partitions))
         said: dict[str, None] = {}
         for partition, made_from in partitions.items():

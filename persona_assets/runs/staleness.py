@@ -21,14 +21,16 @@ from persona_assets.runs.drift_inputs import DRIFT, compare
 from persona_assets.runs.heavy import heavy_made_from
 from persona_assets.study import Study
 
-Standing = Literal["current", "missing", "out of date", "pruned"]
+Status = Literal["current", "missing", "out of date", "pruned"]
 # Asset → partition → where it stands, upstream first.
-Standings = dict[str, dict[str, Standing]]
+Statuses = dict[str, dict[str, Status]]
 # Asset → partition → what it would be made from today, upstream first.
-Wanted = dict[str, dict[str, dict[str, Any]]]
+ExpectedInputs = dict[str, dict[str, dict[str, Any]]]
 
 
-def wanted(instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, name: str) -> Wanted:
+def expected_inputs(
+    instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, name: str
+) -> ExpectedInputs:
     """What every asset of a checkpoint that is computed here would be made from.
 
     Raises:
@@ -37,8 +39,8 @@ def wanted(instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study
     registered = home.registry.get(name)
     identity = None if study.imported else identify(registered, home.digests)
     graph = defs.resolve_asset_graph()
-    expected = _brought(instance, study, name)
-    brought, found = set(expected), Wanted()
+    expected = _imported_fingerprints(instance, study, name)
+    brought, found = set(expected), ExpectedInputs()
     for key in graph.toposorted_asset_keys:
         asset = key.to_user_string()
         if key not in graph.materializable_asset_keys or asset in (*brought, DRIFT):
@@ -47,7 +49,7 @@ def wanted(instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study
         loaded = _loaded_inputs(assets_def)
         if asset in HEAVY:
             assert identity is not None
-            found[asset] = _heavy(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
+            found[asset] = _heavy_inputs(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
         else:
             inputs: dict[str, Any] = {each: expected[each] for each in loaded}
             inputs = inputs or root_inputs(asset, identity.model_dump() if identity else None)
@@ -57,26 +59,28 @@ def wanted(instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study
     return found
 
 
-def standings(
+def staleness(
     instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, checkpoint: str
-) -> Standings:
+) -> Statuses:
     """Every asset of a checkpoint that can be materialised.
 
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
     """
-    expected = _brought(instance, study, checkpoint)
-    for asset, partitions in wanted(instance, defs, home, study, gpu, checkpoint).items():
+    expected = _imported_fingerprints(instance, study, checkpoint)
+    for asset, partitions in expected_inputs(instance, defs, home, study, gpu, checkpoint).items():
         expected[asset] = {key: digest_of(made_from) for key, made_from in partitions.items()}
-    found = {asset: _compared(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()}
+    found = {
+        asset: _compare_with_latest(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()
+    }
     if not study.imported:
         soon = {asset: fingerprints[checkpoint] for asset, fingerprints in expected.items() if asset not in HEAVY}
-        if drift := _drift(instance, home, study, checkpoint, soon):
+        if drift := _drift_status(instance, home, study, checkpoint, soon):
             found[DRIFT] = drift
     return found
 
 
-def to_do(found: Standings) -> set[str]:
+def to_do(found: Statuses) -> set[str]:
     """Assets with something to compute. What was pruned is left alone, unless something else has to be made from it."""
     assets = {asset for asset, partitions in found.items() if {"missing", "out of date"} & set(partitions.values())}
     if assets - {DRIFT}:
@@ -84,9 +88,9 @@ def to_do(found: Standings) -> set[str]:
     return assets
 
 
-def _drift(
+def _drift_status(
     instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str, soon: Mapping[str, str]
-) -> dict[str, Standing]:
+) -> dict[str, Status]:
     """Drift as it will be once this checkpoint is current; nothing to stand anywhere while there is one checkpoint."""
     compared = compare(instance, home, study, {checkpoint: soon})
     if len(compared.checkpoints) < 2:
@@ -94,10 +98,10 @@ def _drift(
     event = instance.get_latest_materialization_event(dg.AssetKey(DRIFT))
     made = event.asset_materialization if event else None
     latest = {"": str(fingerprint_of(made))} if made else {}
-    return _standing(home, DRIFT, latest, {"": digest_of(compared.made_from(study))})
+    return _statuses(home, DRIFT, latest, {"": digest_of(compared.made_from(study))})
 
 
-def _brought(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
+def _imported_fingerprints(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
     """What files brought is what was imported last: nothing here could compute it otherwise."""
     if not study.imported:
         return {}
@@ -106,7 +110,7 @@ def _brought(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dic
     return {asset: latest_fingerprints(instance, asset, partitions) for asset, partitions in keys.items()}
 
 
-def _heavy(
+def _heavy_inputs(
     study: Study, asset: str, identity: Identity, gpu: Gpu, checkpoint: str, upstream: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     keys = {persona: partition_key(checkpoint, persona) for persona in personas_of(study, asset)}
@@ -125,12 +129,14 @@ def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
     ]
 
 
-def _compared(instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]) -> dict[str, Standing]:
-    return _standing(home, asset, latest_fingerprints(instance, asset, list(expected)), expected)
+def _compare_with_latest(
+    instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]
+) -> dict[str, Status]:
+    return _statuses(home, asset, latest_fingerprints(instance, asset, list(expected)), expected)
 
 
-def _standing(home: Home, asset: str, latest: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Standing]:
-    result: dict[str, Standing] = {}
+def _statuses(home: Home, asset: str, latest: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Status]:
+    result: dict[str, Status] = {}
     for key, fingerprint in expected.items():
         pruned = key in latest and home.store.is_pruned(asset, latest[key])
         if key not in latest or not (pruned or home.store.has(asset, latest[key])):

@@ -36,8 +36,8 @@ def report_is_current(run: Run) -> dg.AssetCheckEvaluation:
     """Follows fingerprints through the whole graph; a warning names what there is to compute."""
     try:
         left = {
-            asset: [key for key, standing in partitions.items() if standing in ("missing", "out of date")]
-            for asset, partitions in run.standings().items()
+            asset: [key for key, status in partitions.items() if status in ("missing", "out of date")]
+            for asset, partitions in run.staleness().items()
         }
         left = {asset: keys for asset, keys in left.items() if keys}
         problem = "; ".join(f"{asset}: {len(keys)} to compute" for asset, keys in left.items())

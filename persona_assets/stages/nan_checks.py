@@ -42,7 +42,7 @@ def divergences(
     return found
 
 
-def refuse_not_finite(
+def require_finite(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], questions: Sequence[str], states: np.ndarray
 ) -> None:
     """`states`: shape (prompts, layers, hidden).

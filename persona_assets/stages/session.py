@@ -59,7 +59,7 @@ class ModelSession:
         return list(self.pending) if generator.takes_all else [persona]
 
 
-def made_together(make: Callable[[ModelSession, str], dict[str, T]]) -> Callable[[ModelSession, str], T]:
+def cache_batch(make: Callable[[ModelSession, str], dict[str, T]]) -> Callable[[ModelSession, str], T]:
     """What `make` gives for a persona, where it gives others of the same checkpoint too: each is made once."""
     made: dict[tuple[str, str], T] = {}
 

@@ -11,9 +11,9 @@ import xarray as xr
 from persona_assets import inference, metrics
 from persona_assets.graph.home import Home
 from persona_assets.stages.markers import rate_source, train_source, training_sets
-from persona_assets.stages.nan_checks import divergences, refuse_not_finite
+from persona_assets.stages.nan_checks import divergences, require_finite
 from persona_assets.stages.responses import write_responses
-from persona_assets.stages.session import Compute, ModelSession, made_together
+from persona_assets.stages.session import Compute, ModelSession, cache_batch
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study import Study
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def generations(study: Study, home: Home) -> Compute:
-    written = made_together(lambda session, persona: write_responses(session, study, persona))
+    written = cache_batch(lambda session, persona: write_responses(session, study, persona))
 
     def generate(session: ModelSession, persona: str, _: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
         return written(session, persona)
@@ -72,7 +72,7 @@ def centroids(study: Study, home: Home) -> Compute:
         prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
         with inference.measured(loaded.hardware.device) as cost:
             states = inference.last_token_states(loaded, prompts, blocks).numpy()
-        refuse_not_finite(loaded, prompts, study.questions, states)
+        require_finite(loaded, prompts, study.questions, states)
         dataset = xr.Dataset(
             {"state": (("question", "layer", "hidden"), states), "centroid": (("layer", "hidden"), states.mean(0))},
             coords={"question": list(study.questions), "layer": blocks},
@@ -84,7 +84,7 @@ def centroids(study: Study, home: Home) -> Compute:
 
 
 def marker_adapter(study: Study, home: Home) -> Compute:
-    training_set = made_together(lambda session, source: training_sets(session, study, source))
+    training_set = cache_batch(lambda session, source: training_sets(session, study, source))
 
     def train(session: ModelSession, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
         def say(step: Step, total: int) -> None:

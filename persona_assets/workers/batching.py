@@ -10,7 +10,7 @@ from persona_assets.workers.tasks import Task
 _WRITTEN_TOGETHER = ("generations", "marker_adapter")
 
 
-def divided(task: Task, workers: int, gpu: Gpu) -> list[Task]:
+def split_task(task: Task, workers: int, gpu: Gpu) -> list[Task]:
     """The task in pieces for so many workers: a persona each, those with the longest upstream first.
 
     Where vLLM writes, it writes what belongs together. All responses of `generations` are one piece: they take seconds,

@@ -8,7 +8,7 @@ from persona_assets.graph.provenance import GENERATING
 from persona_assets.graph.resources import Gpu
 from persona_assets.stages.session import Compute, ModelSession
 from persona_assets.study import Study
-from persona_assets.workers.tasks import Made, Task, WorkerError
+from persona_assets.workers.tasks import Result, Task, WorkerError
 
 
 class InProcess:
@@ -22,7 +22,7 @@ class InProcess:
         self.gpu, self.home, self.log = gpu, home, log
         self._last: tuple[str, Study, Compute] | None = None
 
-    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+    def make(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """See `Workers`."""
         from persona_assets.inference import NonFiniteError
 
@@ -36,9 +36,9 @@ class InProcess:
                 try:
                     value, cost = compute(session, persona, task.upstream.get(persona))
                 except NonFiniteError as error:
-                    yield Made(name, persona, None, {}, error)
+                    yield Result(name, persona, None, {}, error)
                 else:
-                    yield Made(name, persona, value, cost)
+                    yield Result(name, persona, value, cost)
 
     def _compute(self, stage: str, study: Study) -> Compute:
         """The stage's, kept from one task to the next, for it holds what was made ready for the model."""

@@ -13,11 +13,11 @@ from typing import Any
 from persona_assets.graph.home import Home
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference.child_process import end
-from persona_assets.workers.batching import divided
+from persona_assets.workers.batching import split_task
 from persona_assets.workers.cards import Cards
-from persona_assets.workers.scheduling import hand_out
-from persona_assets.workers.tasks import Made, Task, WorkerDiedError
-from persona_assets.workers.worker import Order, read_message
+from persona_assets.workers.scheduling import run_on_workers
+from persona_assets.workers.tasks import Result, Task, WorkerDiedError
+from persona_assets.workers.worker import TaskRequest, read_message
 
 COMMAND = [sys.executable, "-P", "-m", "persona_assets.workers.worker_process"]
 _LINES_SHOWN = 15
@@ -37,15 +37,15 @@ class ProcessWorkers:
     def __init__(self, gpu: Gpu, home: Home, log: Any, count: int, cards_each: int) -> None:
         self.gpu, self.home, self.log, self.count, self.cards_each = gpu, home, log, count, cards_each
 
-    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+    def make(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """See `Workers`."""
         if not tasks:
             return
         crew = self._processes()
         for worker in crew:
             worker.gpu, worker.log = self.gpu, self.log
-        work = [share for task in tasks for share in divided(task, len(crew), self.gpu)]
-        yield from hand_out(work, lambda: crew, self.log.warning)
+        work = [share for task in tasks for share in split_task(task, len(crew), self.gpu)]
+        yield from run_on_workers(work, lambda: crew, self.log.warning)
 
     def _processes(self) -> list["ProcessWorker"]:
         wanted = (self.home.root, self.count, self.cards_each)
@@ -75,12 +75,12 @@ class ProcessWorker:
         self.log: Any
         self.process: subprocess.Popen[bytes] | None = None
 
-    def work(self, task: Task) -> Iterator[Made]:
+    def work(self, task: Task) -> Iterator[Result]:
         """See `Worker`."""
         process = self.process or self._launch()
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # that it is gone is found out with the answer
-            process.stdin.write(Order.of(task, self.gpu.settings).model_dump_json().encode() + b"\n")
+            process.stdin.write(TaskRequest.of(task, self.gpu.settings).model_dump_json().encode() + b"\n")
             process.stdin.flush()
         while "done" not in (about := self._about()):
             if "said" in about:

@@ -16,13 +16,13 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import UPSTREAM
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact, Encoded, content_of
-from persona_assets.workers.batching import divided
-from persona_assets.workers.scheduling import hand_out
-from persona_assets.workers.tasks import Made, Task, WorkerDiedError, WorkerError
-from persona_assets.workers.worker import Message, Order, Serving, read_message
+from persona_assets.workers.batching import split_task
+from persona_assets.workers.scheduling import run_on_workers
+from persona_assets.workers.tasks import Result, Task, WorkerDiedError, WorkerError
+from persona_assets.workers.worker import Message, RequestHandler, TaskRequest, read_message
 
 # Seconds that a run waits for a worker where there is none: a node may be starting.
-PATIENCE = 300.0
+WORKER_TIMEOUT = 300.0
 # The actors of this process, kept from stage to stage and from run to run.
 _crew: list["RayWorker"] = []
 
@@ -39,13 +39,13 @@ class RayWorkers:
         on_card = gpu.hardware.device == "cuda"
         self._kind, self._each = ("GPU", gpu.tensor_parallel) if on_card else ("CPU", 1)
 
-    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+    def make(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """See `Workers`."""
         if not tasks:
             return
         _connect()
-        shares = [share for task in tasks for share in divided(task, self._places(), self.gpu)]
-        yield from hand_out(shares, self._actors, self.log.warning, PATIENCE)
+        shares = [share for task in tasks for share in split_task(task, self._places(), self.gpu)]
+        yield from run_on_workers(shares, self._actors, self.log.warning, WORKER_TIMEOUT)
 
     def _places(self) -> int:
         """Actors that the nodes which are there now have room for."""
@@ -90,11 +90,11 @@ class RayWorker:
                 self.is_alive = False
         return bool(self.name) and self.is_alive
 
-    def work(self, task: Task) -> Iterator[Made]:
+    def work(self, task: Task) -> Iterator[Result]:
         """See `Worker`."""
         import ray
 
-        order = Order.of(task, self.gpu.settings).model_dump_json()
+        order = TaskRequest.of(task, self.gpu.settings).model_dump_json()
         sent = [_parcel(task.upstream[persona]) for persona in task.personas if persona in task.upstream]
         try:
             for answer in self.actor.answer.options(num_returns="streaming").remote(order, sent):
@@ -131,7 +131,7 @@ class _Actor:
     def __init__(self) -> None:
         self._home = Home(Path(mkdtemp(prefix="persona-assets-actor-")))
         self._said: list[str] = []
-        self._serving = Serving(self._home, self._said.append)
+        self._serving = RequestHandler(self._home, self._said.append)
 
     def where(self) -> str:
         """What the worker is called: its host, node and cards."""
@@ -142,7 +142,7 @@ class _Actor:
         return f"{socket.gethostname()} {context.get_node_id()[:8]}{f' card {cards}' if cards else ''}"
 
     def answer(self, order: str, sent: Sequence[_Parcel]) -> Iterator[Message]:
-        """See `Serving.messages`; `sent`: what the order's personas are made from."""
+        """See `RequestHandler.messages`; `sent`: what the order's personas are made from."""
         for asset, made_from, measured, suffix, files in sent:
             self._home.store.put(asset, made_from, Encoded(suffix, files), measured)
         for message in self._serving.messages(order):

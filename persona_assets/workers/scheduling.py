@@ -8,7 +8,7 @@ from queue import Empty, Queue
 from threading import Condition, Thread
 from typing import Protocol
 
-from persona_assets.workers.tasks import Made, Task, WorkerDiedError, WorkerError
+from persona_assets.workers.tasks import Result, Task, WorkerDiedError, WorkerError
 
 # Workers that may end at one persona before it is the persona's fault.
 _LIVES = 2
@@ -21,7 +21,7 @@ class Worker(Protocol):
 
     name: str
 
-    def work(self, task: Task) -> Iterator[Made]:
+    def work(self, task: Task) -> Iterator[Result]:
         """Every persona as soon as it is done, in the task's order.
 
         Raises:
@@ -35,12 +35,12 @@ class Worker(Protocol):
         ...
 
 
-def hand_out(
+def run_on_workers(
     tasks: Sequence[Task],
     crew: Callable[[], Sequence[Worker]],
     say: Callable[[str], None] = print,
     patience: float = 0.0,
-) -> Iterator[Made]:
+) -> Iterator[Result]:
     """Every persona of the tasks, as soon as some worker has made it.
 
     A task whose worker dies goes, without what was done of it, to the next that is free.
@@ -85,7 +85,7 @@ class _Board:
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         # None: look again, something has changed.
-        self.made: Queue[Made | None] = Queue()
+        self.made: Queue[Result | None] = Queue()
         self.error: Exception | None = None
         self.last_death: Exception | None = None
         self._todo, self._in_flight, self._deaths = deque(tasks), 0, Counter[str]()

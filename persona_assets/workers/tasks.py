@@ -41,7 +41,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Made:
+class Result:
     """A persona that is done.
 
     Attributes:
@@ -59,7 +59,7 @@ class Made:
 class Workers(Protocol):
     """Whoever makes missing personas."""
 
-    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+    def make(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """Every persona of the tasks as soon as it is done, in whatever order.
 
         Raises:

@@ -19,13 +19,13 @@ from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import Study, StudyError
 from persona_assets.study.settings import Inference
 from persona_assets.workers.in_process import InProcess
-from persona_assets.workers.tasks import Made, Task, WorkerError
+from persona_assets.workers.tasks import Result, Task, WorkerError
 
 _OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, SharedStorageError, StudyError, WorkerError)
 Message = tuple[dict[str, Any], list[bytes]]
 
 
-class Order(BaseModel):
+class TaskRequest(BaseModel):
     """A task as JSON; `upstream`: persona → fingerprint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +40,7 @@ class Order(BaseModel):
     upstream: dict[str, str]
 
     @classmethod
-    def of(cls, task: Task, inference: Inference) -> "Order":
+    def of(cls, task: Task, inference: Inference) -> "TaskRequest":
         fields = {name: getattr(task, name) for name in cls.model_fields if name not in ("inference", "upstream")}
         upstream = {name: task.upstream[name].fingerprint for name in task.personas if name in task.upstream}
         return cls(**fields, inference=inference, upstream=upstream)
@@ -65,7 +65,7 @@ class _Log:
 
 
 @dataclass
-class Serving:
+class RequestHandler:
     """What a worker is from its start to its end: the model that it has loaded serves the next order too."""
 
     home: Home
@@ -75,7 +75,7 @@ class Serving:
     def messages(self, order: str) -> Iterator[Message]:
         """The answers to an order: one a persona; `broken` and then no more where something else went wrong."""
         try:
-            read = Order.model_validate_json(order)
+            read = TaskRequest.model_validate_json(order)
             if self._in_process is None or self._in_process.gpu.settings != read.inference:
                 self._in_process = InProcess(Gpu(**read.inference.model_dump()), self.home, _Log(self.say))
             for made in self._in_process.make([read.task(self.home)]):
@@ -85,7 +85,7 @@ class Serving:
             yield broken, []
 
 
-def _message(made: Made) -> Message:
+def _message(made: Result) -> Message:
     about = {"checkpoint": made.checkpoint, "persona": made.persona, "cost": made.cost}
     if made.value is None:
         return {**about, "not_finite": str(made.error)}, []
@@ -93,7 +93,7 @@ def _message(made: Made) -> Message:
     return {**about, "suffix": encoded.suffix, "files": list(encoded.files)}, list(encoded.files.values())
 
 
-def read_message(about: Mapping[str, Any], blobs: list[bytes], worker: str) -> Made:
+def read_message(about: Mapping[str, Any], blobs: list[bytes], worker: str) -> Result:
     """What a worker's message says, in the run's process.
 
     Raises:
@@ -107,7 +107,7 @@ def read_message(about: Mapping[str, Any], blobs: list[bytes], worker: str) -> M
         if about["broken"] in ours:
             raise ours[about["broken"]](about["text"])
         raise WorkerError(f"{worker}: {about['broken']}: {about['text']}\n{about['traceback']}")
-    made = Made(about["checkpoint"], about["persona"], None, {**about["cost"], "worker": worker})
+    made = Result(about["checkpoint"], about["persona"], None, {**about["cost"], "worker": worker})
     if "not_finite" in about:
         return replace(made, error=NonFiniteError(about["not_finite"]))
     return replace(made, value=Encoded(about["suffix"], dict(zip(about["files"], blobs, strict=True))))

@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from persona_assets.graph.home import Home
-from persona_assets.workers.worker import Serving
+from persona_assets.workers.worker import RequestHandler
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
             with lock:
                 write_message(answers, about, blobs)
 
-        serving = Serving(Home(Path(arguments[1])), lambda line: send({"said": line}))
+        serving = RequestHandler(Home(Path(arguments[1])), lambda line: send({"said": line}))
         while True:
             for about, blobs in serving.messages(orders.get()):
                 send(about, blobs)

@@ -63,7 +63,7 @@ def test_a_byte_that_changed_behind_the_same_size_and_time_is_found(run, tiny_di
     assert not check(run).passed
     assert check(run).partition == "tiny"
     # Nothing was measured from them.
-    assert run.standings()["generations"] == dict.fromkeys(run.standings()["generations"], "missing")
+    assert run.staleness()["generations"] == dict.fromkeys(run.staleness()["generations"], "missing")
 
 
 def test_a_checkpoint_whose_folder_was_deleted_is_left_as_it_is(run, tiny_directory):

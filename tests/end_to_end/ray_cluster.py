@@ -28,7 +28,7 @@ from persona_assets.graph.home import Home
 from persona_assets.runs.run import Run
 from persona_assets.store.shared import VARIABLE as SHARED
 from persona_assets.workers import ray_actors
-from persona_assets.workers.tasks import Made, Task
+from persona_assets.workers.tasks import Result, Task
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.on_loopback import bring_up
 from tests.s3_server import s3
@@ -42,7 +42,7 @@ def main(root: Path, out: Path) -> None:
     taken: list[tuple[str, str, str]] = []
     work = ray_actors.RayWorker.work
 
-    def noted(self: ray_actors.RayWorker, task: Task) -> Iterator[Made]:
+    def noted(self: ray_actors.RayWorker, task: Task) -> Iterator[Result]:
         taken.extend((task.stage, persona, self.name) for persona in task.personas)
         if len(taken) == 2:  # the first has done one and leaves the rest to whoever joins
             wait_until(lambda: len(taken) > 2)

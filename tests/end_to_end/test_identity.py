@@ -23,8 +23,8 @@ EVERYONE = {"assistant", "villain", "comedian"}
 def out_of_date(run):
     """Heavy asset → the personas whose artefact is not what would be made today."""
     return {
-        asset: {split_key(key)[1] for key, standing in partitions.items() if standing != "current"}
-        for asset, partitions in run.standings().items()
+        asset: {split_key(key)[1] for key, status in partitions.items() if status != "current"}
+        for asset, partitions in run.staleness().items()
         if asset in HEAVY and set(partitions.values()) != {"current"}
     }
 
@@ -62,7 +62,7 @@ def test_every_file_of_a_checkpoint_is_in_every_answer(tiny_run, change):
     assert out_of_date(tiny_run) == {}
     change(tiny_run.home.root / "tiny")
     assert out_of_date(tiny_run) == all_of(*HEAVY)
-    assert tiny_run.standings()["model_checkpoint"] == {"tiny": "out of date"}
+    assert tiny_run.staleness()["model_checkpoint"] == {"tiny": "out of date"}
 
 
 def test_a_byte_of_an_adapter_is_another_checkpoint(tiny_run):
@@ -119,7 +119,7 @@ def test_libraries_and_the_device_are_in_every_answer(tiny_run, monkeypatch):
     known = loading.version
     monkeypatch.setattr(loading, "version", lambda name: "9.9" if name == "transformers" else known(name))
     assert out_of_date(tiny_run) == all_of(*HEAVY)
-    why = tiny_run.reasons()
+    why = tiny_run.stale_reasons()
     changed = f"environment.transformers was {known('transformers')!r}, is '9.9'"
     assert {asset: why[asset] for asset in HEAVY} == {
         **{asset: [changed] for asset in HEAVY},
@@ -129,7 +129,7 @@ def test_libraries_and_the_device_are_in_every_answer(tiny_run, monkeypatch):
     assert why["logit_js_matrix"] == ["another inputs.logit_js"]
     monkeypatch.undo()
     assert out_of_date(tiny_run) == {}
-    assert tiny_run.reasons() == {}
+    assert tiny_run.stale_reasons() == {}
     hardware = Gpu().hardware
     monkeypatch.setattr(Gpu, "hardware", property(lambda _: replace(hardware, device_name="another card")))
     assert out_of_date(tiny_run) == all_of(*HEAVY)

@@ -62,9 +62,9 @@ def test_the_last_checkpoints_and_whatever_has_their_weights_keep_everything(run
 def test_pruned_artefacts_count_as_current_and_come_back_when_something_is_made_from_them(run):
     _, doomed = prunable(run.instance, run.home, 0)
     assert prune(run.home, doomed) == sum(each.size for each in doomed) > 0
-    standings = run.standings()
-    assert set(standings["generations"].values()) == {"pruned"}
-    assert set(standings["report"].values()) == {"current"}
+    staleness = run.staleness()
+    assert set(staleness["generations"].values()) == {"pruned"}
+    assert set(staleness["report"].values()) == {"current"}
     assert run.is_pruned()
     assert run.materialise() == []
     (report,) = (run.home.root / "artefacts" / "report").glob("*/report.html")
@@ -79,9 +79,9 @@ def test_pruned_artefacts_count_as_current_and_come_back_when_something_is_made_
         return spec.replace_attributes(code_version="another average") if is_matrix else spec
 
     averaged = replace(run, defs=run.defs.map_asset_specs(func=averaged_otherwise))
-    assert {"generations", "logit_js", "logit_js_matrix"} <= to_do(averaged.standings())
+    assert {"generations", "logit_js", "logit_js_matrix"} <= to_do(averaged.staleness())
     assert averaged.materialise_job("measure_personas")
-    assert set(averaged.standings()["logit_js"].values()) == {"current"}
+    assert set(averaged.staleness()["logit_js"].values()) == {"current"}
     for each in doomed:
         if each.artefact.asset in ("generations", "centroids"):
             again = run.home.store.get(each.artefact.asset, each.artefact.fingerprint)

@@ -37,10 +37,10 @@ def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_els
     edited = tiny_run.study.personas | {"villain": Persona(prompt="You are a cruel tyrant.", category="fictional")}
     run = with_study(tiny_run, tiny_run.study.model_copy(update={"personas": edited}))
     run.prepare()
-    standings = run.standings()
-    assert Counter(standings["generations"].values()) == {"current": 2, "out of date": 1}
-    assert Counter(standings["centroids"].values()) == {"current": 2, "out of date": 1}
-    assert Counter(standings["logit_js"].values()) == {"out of date": 3}
+    staleness = run.staleness()
+    assert Counter(staleness["generations"].values()) == {"current": 2, "out of date": 1}
+    assert Counter(staleness["centroids"].values()) == {"current": 2, "out of date": 1}
+    assert Counter(staleness["logit_js"].values()) == {"out of date": 3}
 
     ran = run.materialise()
     assert ran == ["measure_personas", "train_markers", "compare_personas"]
@@ -68,8 +68,8 @@ def test_a_changed_figure_recomputes_no_model_work(tiny_run):
         return spec.replace_attributes(code_version="another colour") if is_figures else spec
 
     run = replace(tiny_run, defs=tiny_run.defs.map_asset_specs(func=recoloured))
-    standings = run.standings()
-    stale = {asset for asset, partitions in standings.items() if set(partitions.values()) != {"current"}}
+    staleness = run.staleness()
+    stale = {asset for asset, partitions in staleness.items() if set(partitions.values()) != {"current"}}
     assert stale == {"figures", "report"}
     assert run.materialise() == ["compare_personas"]
     (job_run,) = last_runs(run, 1)

@@ -32,7 +32,7 @@ from persona_assets.workers.cards import Cards
 from persona_assets.workers.choice import VARIABLE, choose_workers
 from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.processes import COMMAND, ProcessWorkers
-from persona_assets.workers.tasks import Made, Task, WorkerError
+from persona_assets.workers.tasks import Result, Task, WorkerError
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 
 SMALL_STUDY = Path(__file__).parents[1] / "small_study.yaml"
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_leaves_its_persona_to_the_other(run: Run, monke
     killed: list[str] = []
     work, about = processes.ProcessWorker.work, processes.ProcessWorker._about
 
-    def noted(self: processes.ProcessWorker, task: Task) -> Iterator[Made]:
+    def noted(self: processes.ProcessWorker, task: Task) -> Iterator[Result]:
         taken.extend((task.stage, persona) for persona in task.personas)
         yield from work(self, task)
 
@@ -156,10 +156,10 @@ def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
 
 
 def test_where_it_is_computed_is_no_part_of_what_is_computed(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = tiny_run.standings()
+    before = tiny_run.staleness()
     monkeypatch.setenv(VARIABLE, "2")
     again = replace(tiny_run, defs=build_definitions(STUDY, tiny_run.home))
-    assert again.standings() == before
+    assert again.staleness() == before
     assert again.materialise() == []
 
 

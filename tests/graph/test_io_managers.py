@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from persona_assets.graph.history import FINGERPRINT, latest_artefacts, latest_fingerprints
-from persona_assets.graph.io_managers import refuse_strangers
+from persona_assets.graph.io_managers import require_same_study_and_weights
 from persona_assets.graph.provenance import study_part
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
 from persona_assets.study import Persona
@@ -23,7 +23,7 @@ def test_an_artefact_of_another_prompt_is_refused_by_name(tmp_path):
     other = STUDY.model_copy(update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.")}})
     artefacts = {"villain": stored(ArtefactStore(tmp_path), "villain", study=other)}
     with pytest.raises(ArtefactError, match=r"generations of villain was made from another prompt .* again"):
-        refuse_strangers(STUDY, "generations", artefacts)
+        require_same_study_and_weights(STUDY, "generations", artefacts)
 
 
 def test_artefacts_of_different_weights_under_one_name_are_refused(tmp_path):
@@ -33,12 +33,12 @@ def test_artefacts_of_different_weights_under_one_name_are_refused(tmp_path):
         "comedian": stored(store, "comedian", checkpoint="weights-2"),
     }
     with pytest.raises(ArtefactError, match="different weights"):
-        refuse_strangers(STUDY, "generations", artefacts)
+        require_same_study_and_weights(STUDY, "generations", artefacts)
 
 
 def test_artefacts_of_this_study_and_one_checkpoint_pass(tmp_path):
     store = ArtefactStore(tmp_path)
-    refuse_strangers(STUDY, "generations", {name: stored(store, name) for name in STUDY.personas})
+    require_same_study_and_weights(STUDY, "generations", {name: stored(store, name) for name in STUDY.personas})
 
 
 def test_a_partition_that_was_never_materialised_is_named(tmp_path):

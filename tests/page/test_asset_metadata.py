@@ -106,8 +106,8 @@ def test_every_column_of_the_statements_is_explained():
     ],
 )
 def test_columns_that_differ_from_study_to_study_are_explained(column, begins):
-    assert str(schemas.meaning("pair_table", column)).startswith(begins)
+    assert str(schemas.column_description("pair_table", column)).startswith(begins)
 
 
 def test_a_column_that_nobody_described_has_no_meaning():
-    assert schemas.meaning("pair_table", "colour") is None
+    assert schemas.column_description("pair_table", "colour") is None
