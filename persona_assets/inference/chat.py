@@ -1,4 +1,4 @@
-"""Prompts as token ids, always through the tokenizer's own chat template."""
+"""Conversion of prompts to token ids with the tokenizer's chat template."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,15 +7,15 @@ from persona_assets.checkpoints import CheckpointError
 from persona_assets.files.reading import shortened, shown
 from persona_assets.inference.templates.rendering import render
 
-# Stands where a text goes while the template is looked at; no template contains it.
+# Replaces a message's text while the template is inspected; no template contains it.
 _PLACEHOLDER = "\u2063placeholder\u2063"
 
 
 class Chat:
-    """A tokenizer's chat template, system role included.
+    """Chat template of a tokenizer, checked for a system role.
 
     Raises:
-        CheckpointError: the template drops the system prompt, so that personas would all be the same.
+        CheckpointError: the template rejects or drops the system prompt, which would make all personas the same.
     """
 
     def __init__(self, tokenizer: Any, model: str) -> None:
@@ -24,24 +24,26 @@ class Chat:
         self._turn_end = self._find_turn_end()
 
     def prompt_ids(self, system: str, user: str) -> list[int]:
-        """Token ids of system prompt, question, and the opening of the assistant's turn.
+        """Return the token ids of system prompt, question and the opening of the assistant's turn.
 
         Raises:
-            CheckpointError: the template refuses these two, takes too long, or makes no text of them.
+            CheckpointError: the template raises an error, takes too long or produces no text.
         """
         try:
             text = self._render(system, user, add_generation_prompt=True)
         except ValueError as error:
-            raise CheckpointError(f"{self.model}: the chat template makes no prompt of it: {error}") from error
+            raise CheckpointError(f"{self.model}: the chat template cannot render the prompt: {error}") from error
         if not (ids := self._encode(text)):
-            raise CheckpointError(f"{self.model}: the chat template makes an empty prompt; expected text")
+            raise CheckpointError(f"{self.model}: the chat template produced an empty prompt; expected text")
         return ids
 
     def scored_ids(self, response: Sequence[int], scored_slice: str) -> list[int]:
-        """The token ids of a response that are teacher-forced.
+        """Return the token ids of a response that are teacher-forced.
 
-        `response` is what the model emitted. `response_and_turn_end` adds what the template writes after a response
-        (for Qwen2.5 the end-of-turn token and a newline), of which the model may have emitted the start.
+        Args:
+            response: the emitted token ids.
+            scored_slice: `response` for the emitted tokens; `response_and_turn_end` to append what the template writes
+                after a response (for Qwen2.5 the end-of-turn token and a newline), if the model has not emitted it.
         """
         if scored_slice == "response":
             return list(response)
@@ -50,13 +52,15 @@ class Chat:
 
     @property
     def turn_end_id(self) -> int:
-        """The token that ends an assistant's turn.
+        """Token that ends an assistant's turn.
 
         Raises:
-            CheckpointError: the template writes nothing behind a response.
+            CheckpointError: the template writes nothing after a response.
         """
         if not self._turn_end:
-            raise CheckpointError(f"{self.model}: the chat template ends no turn; expected a token behind a response")
+            raise CheckpointError(
+                f"{self.model}: the chat template writes nothing after a response; expected an end-of-turn token"
+            )
         return self._turn_end[0]
 
     def _find_turn_end(self) -> list[int]:
@@ -67,14 +71,15 @@ class Chat:
             raise CheckpointError(f"{self.model}: the chat template refuses a system prompt: {error}") from error
         if system not in text:
             raise CheckpointError(
-                f"{self.model}: the chat template drops the system prompt; a persona has no place in it"
+                f"{self.model}: the chat template drops the system prompt; "
+                "expected it in the text, since a persona is a system prompt"
             )
         if _PLACEHOLDER not in text.replace(system, ""):
             raise CheckpointError(f"{self.model}: the chat template drops the response; expected it in the text")
         return self._encode(text.rpartition(_PLACEHOLDER)[2])
 
     def _render(self, system: str, user: str, assistant: str | None = None, add_generation_prompt: bool = False) -> str:
-        """As the tokenizer's apply_chat_template does, in a process that a template cannot hold up."""
+        """Render like the tokenizer's apply_chat_template, but in a separate process with time and memory limits."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         if assistant is not None:
             messages.append({"role": "assistant", "content": assistant})
@@ -93,6 +98,6 @@ class Chat:
         try:
             # The template writes the special tokens itself.
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        except Exception as error:  # tokenizers has none of its own
+        except Exception as error:  # `tokenizers` has no exception class
             problem = shortened(error) or type(error).__name__
-            raise CheckpointError(f"{self.model}: the tokenizer cannot read {shown(text)}: {problem}") from error
+            raise CheckpointError(f"{self.model}: the tokenizer cannot encode {shown(text)}: {problem}") from error

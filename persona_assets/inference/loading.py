@@ -1,4 +1,4 @@
-"""A checkpoint in memory, on the hardware that the study chose or that is there."""
+"""Loading of checkpoints onto the hardware that the study names or that is available."""
 
 import platform
 import shutil
@@ -23,10 +23,10 @@ from persona_assets.study.settings import Inference
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and in what arithmetic a model runs: chosen before anything is loaded.
+    """Device and numerics that a model runs with, chosen before anything is loaded.
 
     Attributes:
-        tensor_parallel: cards that one copy of the model is spread over.
+        tensor_parallel: number of GPUs that one copy of the model is spread over.
     """
 
     device: str
@@ -37,23 +37,23 @@ class Hardware:
     tensor_parallel: int = 1
 
     def environment(self) -> dict[str, str]:
-        """What a number depends on beside its inputs; part of every fingerprint."""
+        """Return what results depend on besides their inputs; part of every fingerprint."""
         return {
             "device": self.device_name,
             "dtype": self.dtype,
             "attention": self.attention,
             "matmul": self.matmul,
-            "torch": torch.__version__,  # says which build, which the package's metadata does not
+            "torch": torch.__version__,  # includes the build, unlike the package metadata
             "transformers": version("transformers"),
             **({"tensor_parallel": str(self.tensor_parallel)} if self.tensor_parallel > 1 else {}),
         }
 
 
 def choose_hardware(inference: Inference) -> Hardware:
-    """CUDA in bfloat16 where there is a card, else the CPU in float32, unless the study says otherwise.
+    """Return the hardware to use: by default CUDA in bfloat16 if available, else the CPU in float32.
 
     Raises:
-        StudyError: the study asks for CUDA and there is none, or for more cards than there are.
+        StudyError: the study asks for CUDA where there is none, or for more GPUs than there are.
     """
     has_cuda = torch.cuda.is_available()
     if inference.device == "cuda" and not has_cuda:
@@ -74,7 +74,7 @@ def choose_hardware(inference: Inference) -> Hardware:
 
 
 def cpu_name() -> str:
-    """The processor's model name, as its maker writes it where the system tells."""
+    """Return the processor's model name from /proc/cpuinfo, or what Python reports where that is missing."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
@@ -85,7 +85,7 @@ def cpu_name() -> str:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model in memory, its tokenizer's chat template, and where it runs."""
+    """Causal language model in memory, with its chat template and hardware."""
 
     model: Any
     chat: Chat
@@ -97,7 +97,7 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> list[int]:
-        """Tokens that end a turn: the generation config's, and the tokenizer's own."""
+        """Tokens that end a turn, from the generation config and the tokenizer."""
         return _stop_ids(self.model.generation_config.eos_token_id, self.chat.tokenizer)
 
     @property
@@ -107,7 +107,7 @@ class LoadedModel:
 
     @property
     def state_bytes_a_token(self) -> int:
-        """Bytes of one token's keys and values in all layers."""
+        """Size in bytes of one token's keys and values in all layers."""
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return int(2 * config.num_hidden_layers * heads * self.head_width * self.model.dtype.itemsize)
@@ -117,21 +117,23 @@ class LoadedModel:
         return int(self.model.config.get_text_config().vocab_size)
 
     def free_memory(self) -> int:
-        """Bytes that are free on the device."""
+        """Return the free memory of the device in bytes."""
         if self.hardware.device == "cuda":
             return int(torch.cuda.mem_get_info()[0])
         return int(psutil.virtual_memory().available)
 
     def rows_at_once(self, tokens: int) -> int:
-        """Sequences of so many tokens whose keys and values fit a quarter of the memory that is free."""
-        # Twice: a cache that grows is copied.
+        """Return how many sequences of `tokens` tokens have keys and values that fit a quarter of the free memory."""
+        # Factor 2: a growing KV cache is copied.
         rows = int(self.free_memory() // 4 // (2 * self.state_bytes_a_token * tokens))
         return max(1, min(256 if self.hardware.device == "cpu" else 1024, rows))
 
     def tokens_at_once(self, sequences: int, vocabulary_bytes: int = 12) -> int:
-        """Positions whose full-vocabulary distributions of `sequences` scorers fit a tenth of the memory that is free.
+        """Return how many positions have distributions, for all sequences, that fit a tenth of the free memory.
 
-        `vocabulary_bytes` are the bytes that one vocabulary entry costs while it is compared.
+        Args:
+            sequences: number of scorers, each with a distribution over the full vocabulary per position.
+            vocabulary_bytes: memory per vocabulary entry while distributions are compared.
         """
         budget = min(self.free_memory() // 10, 2 << 30 if self.hardware.device == "cuda" else 512 << 20)
         return max(1, budget // (sequences * self.vocabulary * vocabulary_bytes))
@@ -140,16 +142,18 @@ class LoadedModel:
 def load_model(
     checkpoint: Checkpoint, hardware: Hardware, say: Callable[[str], None] = print, marker_adapter: Path | None = None
 ) -> LoadedModel:
-    """Loads weights (safetensors only, no code of the checkpoint's) and merges its adapter, then a marker's, if any.
+    """Load a checkpoint and merge its adapter, then a marker's, if any.
+
+    Only safetensors weights are read, and no code from the checkpoint runs.
 
     Raises:
-        CheckpointError: Transformers cannot load it, weights are missing, the adapter belongs to another model, or the
-            chat template has no place for a persona.
+        CheckpointError: Transformers cannot load the checkpoint, weights are missing, an adapter does not fit the
+            model, or the chat template has no system role.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # loading is said in one line
+    logging.disable_progress_bar()  # a single log line reports loading
     directory = checkpoint.directory()
     if hardware.device == "cpu":
         keep_freed_memory()
@@ -165,21 +169,21 @@ def load_model(
             output_loading_info=True,
             **_placed(hardware),
         )
-    except Exception as error:  # whatever a configuration makes it stumble over
+    except Exception as error:  # an invalid configuration can raise any exception
         problem = shortened(error) or type(error).__name__
         raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {problem}") from error
-    if missing := sorted(found["missing_keys"]):  # Transformers would make them up at random
+    if missing := sorted(found["missing_keys"]):  # Transformers initialises them randomly
         raise CheckpointError(
-            f"{checkpoint.name}: {directory} has no weights for {missing[0]}, as for {len(missing)} in all; "
-            "expected every weight that config.json asks for"
+            f"{checkpoint.name}: {directory} has no weights for {missing[0]} ({len(missing)} missing in total); "
+            "expected every weight that config.json requires"
         )
-    # generate() takes from here whatever a caller leaves open, and decoding is the study's: Qwen2.5's own configuration
-    # carries a repetition penalty.
+    # Reset the defaults of generate(), since only the study may set decoding parameters; Qwen2.5's configuration
+    # contains a repetition penalty.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     for adapter in (checkpoint.adapter, marker_adapter):
         if adapter:
             model = _with_adapter(model, adapter, checkpoint.name)
-    if hardware.tensor_parallel == 1:  # else it is where it belongs, and must not be moved
+    if hardware.tensor_parallel == 1:  # otherwise device_map has placed it, and it must not be moved
         model = model.to(hardware.device)
     model = model.eval().requires_grad_(False)
     if hardware.matmul == "onednn":
@@ -190,13 +194,13 @@ def load_model(
 
 
 def _placed(hardware: Hardware) -> dict[str, Any]:
-    """How Transformers is to place weights, from the files at once: on the card; or whole blocks on each of several."""
+    """Return the arguments with which Transformers loads weights directly onto one GPU, or blocks onto several."""
     if hardware.device == "cpu":
         return {}
     if hardware.tensor_parallel == 1:
         return {"device_map": hardware.device}
-    room = {card: torch.cuda.mem_get_info(card)[0] for card in range(hardware.tensor_parallel)}
-    return {"device_map": "balanced", "max_memory": room}
+    free = {card: torch.cuda.mem_get_info(card)[0] for card in range(hardware.tensor_parallel)}
+    return {"device_map": "balanced", "max_memory": free}
 
 
 def save_merged(
@@ -206,27 +210,27 @@ def save_merged(
     say: Callable[[str], None] = print,
     marker_adapter: Path | None = None,
 ) -> None:
-    """Writes a checkpoint with its adapter, and a marker's, merged into it, for engines that take none beside it."""
+    """Save a checkpoint with its adapter and a marker's merged into it, for engines that load no adapters."""
     loaded = load_model(checkpoint, replace(hardware, matmul="torch"), say, marker_adapter)
     loaded.model.save_pretrained(directory)
-    # As it was, for an engine that has the one to know that it can take the other's weights.
+    # Keep the original file: the engine compares configurations to decide whether it can swap weights in place.
     shutil.copy(checkpoint.directory() / "config.json", directory)
 
 
 def read_chat(checkpoint: Checkpoint) -> Chat:
-    """A checkpoint's chat template and tokenizer, without its weights.
+    """Read a checkpoint's chat template and tokenizer, without its weights.
 
     Raises:
-        CheckpointError: there is no tokenizer, or the chat template has no place for a persona.
+        CheckpointError: there is no tokenizer, or the chat template has no system role.
     """
     from transformers import AutoTokenizer
 
     directory = checkpoint.directory()
     for place in filter(None, (directory, checkpoint.adapter)):
-        require_own_files(place)  # Transformers and PEFT open whatever has the right name
+        require_own_files(place)  # Transformers and PEFT open any file with the right name
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except Exception as error:  # whatever a damaged file makes it stumble over; `tokenizers` raises no class of its own
+    except Exception as error:  # a damaged file can raise any exception; `tokenizers` has no exception class
         raise CheckpointError(
             f"{checkpoint.name}: {directory} cannot be loaded: tokenizer: {shortened(error) or type(error).__name__}"
         ) from error
@@ -234,10 +238,10 @@ def read_chat(checkpoint: Checkpoint) -> Chat:
 
 
 def read_stop_ids(checkpoint: Checkpoint, chat: Chat) -> list[int]:
-    """What `LoadedModel.stop_ids` are, without the weights.
+    """Read `LoadedModel.stop_ids` without loading the weights.
 
     Raises:
-        CheckpointError: the configuration cannot be read or names no such token.
+        CheckpointError: the configuration cannot be read or names no end-of-sequence token.
     """
     from transformers import AutoConfig, GenerationConfig
 
@@ -246,7 +250,7 @@ def read_stop_ids(checkpoint: Checkpoint, chat: Chat) -> list[int]:
         if (directory / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(directory)
         else:
-            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)  # by default it would ask
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)  # the default asks interactively
             generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
@@ -263,23 +267,24 @@ def _stop_ids(configured: int | Sequence[int] | None, tokenizer: Any) -> list[in
 def _require_stop(stop_ids: Sequence[int], checkpoint: Checkpoint) -> None:
     if not stop_ids:
         raise CheckpointError(
-            f"{checkpoint.name}: {checkpoint.directory()} names no end-of-sequence token; no response would end"
+            f"{checkpoint.name}: {checkpoint.directory()} names no end-of-sequence token, so no response would end; "
+            "expected eos_token_id in generation_config.json, config.json or the tokenizer"
         )
 
 
 def _with_adapter(model: Any, adapter: Path, name: str) -> Any:
     from peft import PeftModel
 
-    # PEFT takes pickled weights where there are no others, whatever it is asked for, and adapters of adapters.
+    # PEFT would load pickled weights despite use_safetensors=True, and nested adapters; this check rejects both.
     _, config = adapter_files(adapter)
     if config.get("peft_type") != "LORA":
         found = config.get("peft_type")
         raise CheckpointError(f"{name}: {adapter / 'adapter_config.json'}: peft_type: found {found!r}; expected 'LORA'")
     try:
         with warnings.catch_warnings():
-            # PEFT only warns, and the base model would be measured as the adapter's.
+            # PEFT only warns about missing keys, and we would measure the base model as if it had the adapter.
             warnings.filterwarnings("error", message=".*missing adapter keys")
             return PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
-    except Exception as error:  # whatever a configuration makes it stumble over
+    except Exception as error:  # an invalid configuration can raise any exception
         problem = shortened(error) or type(error).__name__
-        raise CheckpointError(f"{name}: adapter {adapter} cannot be put on this model: {problem}") from error
+        raise CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}") from error

@@ -51,7 +51,7 @@ def test_an_adapter_of_another_model_is_refused(tiny_directory: Path, tmp_path: 
     (adapter / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["absent"]})
     )
-    with pytest.raises(CheckpointError, match=r"mine: adapter .*adapter cannot be put on this model: .*absent"):
+    with pytest.raises(CheckpointError, match=r"mine: adapter .*adapter cannot be applied to this model: .*absent"):
         load(tiny_directory, adapter)
 
 
@@ -62,7 +62,8 @@ def test_an_adapter_whose_weights_are_missing_is_refused_and_not_ignored(tiny_di
     (adapter / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]})
     )
-    with pytest.raises(CheckpointError, match=r"mine: adapter .*cannot be put on this model: .*missing adapter keys"):
+    expected = r"mine: adapter .*cannot be applied to this model: .*missing adapter keys"
+    with pytest.raises(CheckpointError, match=expected):
         load(tiny_directory, adapter)
 
 

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("triton")
 
+from persona_assets.inference.scoring import packed_triton
 from persona_assets.inference.scoring.packed import _Plain
-from persona_assets.inference.scoring.padded import packed_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter rounds bfloat16 otherwise than a card does.
