@@ -1,9 +1,10 @@
-"""What every asset is built from: partitions, resources, IO managers, jobs, provenance, schemas, history."""
+"""Building blocks of the asset graph: partitions, resources, IO managers, jobs, provenance, schemas, event history."""
 
 import warnings
 
 import dagster as dg
 
-# Single-run backfills, data versions and partitioned checks are marked beta or preview; the tests hold what we need.
+# Dagster marks features that we use as beta or preview (single-run backfills, data versions, partitioned checks); the
+# tests cover what we rely on.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)

@@ -1,6 +1,6 @@
-"""Where an asset stands in the page, and who answers for it.
+"""Asset groups and owners.
 
-Groups are numbered: the page orders them by name, and so in the order in which data flow.
+Group names start with a number because Dagster sorts groups by name; the numbers follow the flow of data.
 """
 
 STUDY = "1_study"
@@ -13,5 +13,6 @@ STATISTICS = "7_statistics"
 DRIFT = "8_drift"
 PRESENTATION = "9_presentation"
 
-# People decide what is measured, a model measures it, and whoever reads the numbers answers for what is made of them.
+# The study team decides what is measured, the measurement team runs the model, and the analysis team owns everything
+# derived from its output.
 STUDY_TEAM, MEASUREMENT_TEAM, ANALYSIS_TEAM = ["team:study"], ["team:measurement"], ["team:analysis"]

@@ -1,4 +1,4 @@
-"""What Dagster's event log says was materialised last: partition → event, fingerprint, artefact."""
+"""Look-ups of the latest materialisations in Dagster's event log: partition → event, fingerprint or artefact."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import dagster as dg
 
 from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
 
-# Metadata that lead from an event to its artefact: a record of it, or the bare fingerprint.
+# Metadata keys that link an event to its artefact: the full record, or only the fingerprint.
 RECORD, FINGERPRINT = "record", "fingerprint"
 DATA_VERSION = "dagster/data_version"
 
@@ -18,7 +18,11 @@ def latest_events(
     partitions: Sequence[str],
     counts: Callable[[dg.AssetMaterialization], bool] = lambda _: True,
 ) -> dict[str, dg.AssetMaterialization]:
-    """The latest materialisation of each partition that has one (that counts)."""
+    """Return the latest materialisation of each partition; partitions without one are left out.
+
+    Args:
+        counts: filter; events for which it returns False are ignored.
+    """
     found: dict[str, dg.AssetMaterialization] = {}
     wanted = set(partitions)
     cursor: str | None = None
@@ -39,7 +43,7 @@ def latest_events(
 
 
 def fingerprint_of(event: dg.AssetMaterialization) -> str | None:
-    """Fingerprint of the artefact that an event is about; None where it names none."""
+    """Return the fingerprint of the artefact that an event recorded; None if the event has none."""
     if RECORD in event.metadata:
         record: Any = event.metadata[RECORD].value
         return str(record[FINGERPRINT])
@@ -47,7 +51,7 @@ def fingerprint_of(event: dg.AssetMaterialization) -> str | None:
 
 
 def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Sequence[str]) -> dict[str, str]:
-    """Fingerprint of the latest materialisation of each partition that has one."""
+    """Return the fingerprint of each partition's latest materialisation; partitions without one are left out."""
     events = latest_events(instance, asset, partitions, lambda event: fingerprint_of(event) is not None)
     return {partition: str(fingerprint_of(event)) for partition, event in events.items()}
 
@@ -55,10 +59,10 @@ def latest_fingerprints(instance: dg.DagsterInstance, asset: str, partitions: Se
 def latest_artefacts(
     instance: dg.DagsterInstance, store: ArtefactStore, asset: str, partitions: Iterable[str]
 ) -> dict[str, Artefact]:
-    """The artefacts of the latest materialisations.
+    """Return the artefact of each partition's latest materialisation.
 
     Raises:
-        ArtefactError: a partition was never materialised; names it and says what to do.
+        ArtefactError: a partition was never materialised, or its artefact is missing from the store.
     """
     wanted = list(partitions)
     found = latest_fingerprints(instance, asset, wanted)

@@ -1,4 +1,4 @@
-"""Where an instance keeps its things: everything below DAGSTER_HOME."""
+"""Paths and stores of an instance: everything below DAGSTER_HOME."""
 
 import os
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from persona_assets.store.shared import SharedStorage
 
 @dataclass(frozen=True)
 class Home:
-    """The folder of an instance: registry, models, artefacts."""
+    """Folder of an instance, with its artefact store, checkpoint registry and models."""
 
     root: Path
 
     @classmethod
     def of_environment(cls) -> "Home":
-        """DAGSTER_HOME, or `dagster_home` in the working directory."""
+        """Return the instance at DAGSTER_HOME, or at `dagster_home` in the working directory if that is not set."""
         return cls(Path(os.environ.get("DAGSTER_HOME") or "dagster_home").absolute())
 
     @property

@@ -1,4 +1,4 @@
-"""How assets hand values to one another: through the artefact store, by what Dagster says was materialised last."""
+"""IO manager that passes values between assets: it loads the artefacts that Dagster recorded as materialised last."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +14,16 @@ from persona_assets.graph.schemas import actual_schema, record
 from persona_assets.store.artefacts import Artefact, ArtefactError, ArtefactStore
 from persona_assets.study import Study
 
-# Metadata of an input: the variables that are taken of each dataset.
+# Input metadata key: which variables of each dataset to load.
 VARIABLES = "persona_assets/variables"
 
 
 def build_io_manager(store: ArtefactStore, study: Study) -> dg.IOManagerDefinition:
-    """The IO manager; every asset has it, so this is where a run is claimed by the process that works on it."""
+    """Build the IO manager.
+
+    Every asset uses it, so its start-up is also where the current process tags the run as its own (see
+    `graph.processes`).
+    """
 
     @dg.io_manager
     def artefact_io_manager(context: dg.InitResourceContext) -> ArtefactIOManager:
@@ -31,10 +35,10 @@ def build_io_manager(store: ArtefactStore, study: Study) -> dg.IOManagerDefiniti
 
 
 class ArtefactIOManager(dg.IOManager):
-    """Stores what light assets return and loads what any asset made.
+    """Stores the return values of light assets and loads the inputs of all assets.
 
-    A heavy input (one artefact a persona) arrives as a mapping from persona to value, in the study's order; of datasets
-    the variables that the input's metadata names, if it does, so that the others are in memory one persona at a time.
+    A heavy input (one artefact per persona) is loaded as a mapping from persona to value, in the study's order. If the
+    input's metadata lists variables, only those are kept from each dataset, so at most one full dataset is in memory.
     """
 
     def __init__(self, store: ArtefactStore, study: Study) -> None:
@@ -60,7 +64,7 @@ class ArtefactIOManager(dg.IOManager):
         }
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        if obj is None:  # a heavy asset has stored each persona itself
+        if obj is None:  # heavy assets store each persona themselves
             return
         asset = context.asset_key.to_user_string()
         made_from = light_made_from(
@@ -85,32 +89,39 @@ def _only(value: Any, variables: Sequence[str] | None) -> Any:
 
 
 def root_inputs(asset: str, value: Any) -> dict[str, Any]:
-    """What stands for inputs where an asset loads none; an imported file is in the code version."""
+    """Return what is fingerprinted in place of inputs for an asset that loads none.
+
+    For `model_checkpoint` that is its content. Assets made from an imported file have the file's digest in their code
+    version already.
+    """
     return {"content": value} if asset == "model_checkpoint" else {}
 
 
 def light_made_from(asset: str, checkpoint: str, code_version: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a light artefact is the digest of: its inputs' fingerprints, its code and its settings."""
+    """Return what the fingerprint of a light artefact is the digest of: its inputs' fingerprints, code and settings."""
     return {"asset": asset, "code_version": code_version, "checkpoint": checkpoint, "inputs": inputs}
 
 
 def require_same_study_and_weights(study: Study, asset: str, artefacts: dict[str, Artefact]) -> None:
-    """Refuses artefacts of another study or of several checkpoints' weights: they must not meet in one table.
+    """Check that artefacts can be combined in one table: all from this study, all from the same weights.
+
+    Args:
+        artefacts: persona → artefact of `asset`.
 
     Raises:
-        ArtefactError: names the persona, what differs, and what to materialise.
+        ArtefactError: an artefact was computed for another study, or the weights differ between personas.
     """
     for persona, artefact in artefacts.items():
         expected = study_part(study, asset, persona)
         found = artefact.made_from["study"]
         if differing := [key for key in sorted({*expected, *found}) if found.get(key) != expected.get(key)]:
             raise ArtefactError(
-                f"{asset} of {persona} was made from another {' and '.join(differing)} than study {study.name} has; "
-                f"materialise {asset} of {persona} again"
+                f"{asset} of {persona} was computed from a different {' and '.join(differing)} than study {study.name} "
+                f"specifies; materialise {asset} of {persona} again"
             )
     weights = {artefact.made_from["checkpoint"]: persona for persona, artefact in artefacts.items()}
     if len(weights) > 1:
         raise ArtefactError(
-            f"{asset} of {' and '.join(weights.values())} come from different weights under one checkpoint's name; "
-            f"materialise {asset} of every persona again"
+            f"{asset} of {' and '.join(weights.values())} were computed from different weights of the same checkpoint "
+            f"name; materialise {asset} of every persona again"
         )

@@ -1,4 +1,4 @@
-"""Jobs by what they cost: a job's assets share one partitioning, so the graph takes five."""
+"""Jobs of the asset graph. All assets of a job must share one partitioning, so the graph is split into several jobs."""
 
 from typing import Any
 
@@ -19,50 +19,60 @@ LIGHT_ASSETS = (
     "report",
 )
 COMPARE_CHECKPOINTS = "compare_checkpoints"
-# Checks that the jobs leave to the page and the night: one reads all weights again.
+# Checks that the jobs skip because they are slow (one re-reads all weights); they run from the web page and at night.
 ON_DEMAND = (
     ("model_checkpoint", "weights_are_unchanged"),
     ("model_checkpoint", "measured_without_failure"),
     ("report", "report_is_current"),
 )
-# Runs that load a model; dagster.yaml lets one of them go at a time.
+# Tag of runs that load a model; dagster.yaml limits them to one at a time.
 CARD = {"persona_assets/card": "yes"}
 
 
 def build_jobs(study: Study) -> list[Any]:
-    """The jobs of a study, upstream first; without sources no marker is trained."""
+    """Build the jobs of a study, upstream first. Marker training is only included if the study has sources."""
     needs_leakage = ("leakage_table", "partial_correlations")
     light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset not in needs_leakage]
     if study.imported:
         light.remove("centroid_cosine")
-    # A design in which few personas write responses has other partitions for them than for centroids.
+    # In designs where only some personas generate responses, generators and centroids have different partitions, so
+    # they need separate jobs.
     together = study.design == "full"
     jobs: dict[str, tuple[list[str], dict[str, str], str]] = {
-        "identify_checkpoint": (["model_checkpoint"], {}, "Digests of a checkpoint's files. Choose the checkpoint."),
+        "identify_checkpoint": (
+            ["model_checkpoint"],
+            {},
+            "Computes the digests of a checkpoint's files. Choose the checkpoint.",
+        ),
         "measure_personas": (
             list(HEAVY_ASSETS if together else OF_GENERATORS),
             CARD,
-            f"Model work: responses, divergence{' and centroids' if together else ''}. "
-            "Choose one checkpoint and all personas: one run loads the model once.",
+            f"Runs the model: responses, divergence{' and centroids' if together else ''}. "
+            "Choose one checkpoint and all personas; the run loads the model once.",
         ),
         "measure_centroids": (
             ["centroids"],
             CARD,
-            "Model work: centroids of every persona, whoever writes responses. Choose one checkpoint and all personas.",
+            "Runs the model: centroids of every persona, including those that generate no responses. "
+            "Choose one checkpoint and all personas.",
         ),
         "train_markers": (
             list(LEAKAGE_ASSETS),
             CARD,
-            "Model work: trains the marker into each source and samples every target. "
+            "Runs the model: trains the marker into each source and samples replies of every target. "
             "Choose one checkpoint and all sources.",
         ),
-        "compare_personas": (light, {}, "Tables, figures and report of a measured checkpoint. Choose the checkpoint."),
-        COMPARE_CHECKPOINTS: (["checkpoint_drift"], {}, "How the measured checkpoints differ from one another."),
+        "compare_personas": (
+            light,
+            {},
+            "Builds tables, figures and the report of a measured checkpoint. Choose the checkpoint.",
+        ),
+        COMPARE_CHECKPOINTS: (["checkpoint_drift"], {}, "Compares the measured checkpoints with one another."),
     }
-    # An imported study has none of them, and Dagster refuses to leave out what is not there.
+    # Imported studies lack these checks, and Dagster rejects a selection that subtracts an unknown check.
     on_demand = [] if study.imported else [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, name in ON_DEMAND]
     chosen = {name: jobs[name] for name in job_names(study)}
-    # What the launchpad shows; it is the study's, to be changed for one run.
+    # Prefills the launchpad with the study's settings, which the user can override for one run.
     inference = {"resources": {"gpu": {"config": study.inference.model_dump()}}}
     return [
         dg.define_asset_job(
@@ -77,7 +87,7 @@ def build_jobs(study: Study) -> list[Any]:
 
 
 def job_names(study: Study) -> list[str]:
-    """Names of a study's jobs, upstream first."""
+    """Return the names of a study's jobs, upstream first."""
     if study.imported:
         return ["compare_personas"]
     markers = ["train_markers"] if study.sources else []

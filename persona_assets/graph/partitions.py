@@ -1,6 +1,6 @@
-"""How the graph is partitioned, and the study that it is partitioned by.
+"""Partitions of the graph, and the study that defines them.
 
-One process serves one study: PERSONA_ASSETS_STUDY chooses it before anything is imported.
+A process serves one study, which is loaded when this module is imported; PERSONA_ASSETS_STUDY selects it.
 """
 
 import dagster as dg
@@ -15,7 +15,7 @@ CHECKPOINT, PERSONA, SOURCE = "checkpoint", "persona", "source"
 per_checkpoint = dg.DynamicPartitionsDefinition(name=CHECKPOINT)
 per_prompt = dg.StaticPartitionsDefinition(list(STUDY.personas))
 per_persona = dg.MultiPartitionsDefinition({CHECKPOINT: per_checkpoint, PERSONA: per_prompt})
-# Who writes responses: everybody, unless the study's design says otherwise.
+# Personas that generate responses: all of them, unless the study's design names a subset.
 per_generator = (
     per_persona
     if STUDY.design == "full"
@@ -30,32 +30,32 @@ per_source = dg.MultiPartitionsDefinition(
 every_persona = dg.MultiToSingleDimensionPartitionMapping(CHECKPOINT)
 every_source = every_persona
 every_prompt = dg.AllPartitionMapping()
-# Dagster finds a persona's own prompt by itself, but only where everybody writes. Elsewhere a changed prompt shows all
-# responses as out of date; running again finds those in the store whose own prompt is the same.
+# Dagster can only map a persona to its own prompt if both assets have the same personas. In the other designs a changed
+# prompt marks all responses as stale; the next run then reuses the stored ones whose own prompt is unchanged.
 own_prompt = None if STUDY.design == "full" else every_prompt
 
 
 def leakage_input(study: Study) -> dict[str, dg.AssetIn]:
-    """What assets take in beside the predictors: the leakage table, where the study trains or imports it."""
+    """Return the input `leakage_table`, or no input if the study measures no leakage."""
     return {"leakage_table": dg.AssetIn()} if study.has_leakage else {}
 
 
 def inference_input(study: Study) -> dict[str, dg.AssetIn]:
-    """What is said of leakage and its predictors, where the study has leakage."""
+    """Return the input `partial_correlations`, or no input if the study measures no leakage."""
     return {"partial_correlations": dg.AssetIn()} if study.has_leakage else {}
 
 
 def samples_input(study: Study) -> dict[str, dg.AssetIn]:
-    """The sampled replies behind it, where the study trains the marker."""
+    """Return the input `marker_rates` (the sampled replies), or no input if the study trains no marker."""
     return {"marker_rates": dg.AssetIn(partition_mapping=every_source)} if study.sources else {}
 
 
 def partition_key(checkpoint: str, persona: str) -> str:
-    """The key of one checkpoint × persona (or source), as Dagster writes it."""
+    """Return Dagster's partition key for a checkpoint and a persona (or source)."""
     return str(dg.MultiPartitionKey({CHECKPOINT: checkpoint, PERSONA: persona}))
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """Checkpoint and persona of a key; the names' alphabet leaves the bar free."""
+    """Split a partition key into checkpoint and persona; neither name may contain the separator `|`."""
     checkpoint, _, persona = key.partition("|")
     return checkpoint, persona

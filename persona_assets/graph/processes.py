@@ -1,7 +1,7 @@
-"""Which process works on a run, and what becomes of runs whose process is gone.
+"""Detection and clean-up of runs whose process has died.
 
-A killed process cannot say that it ended: its run would stay STARTED and keep the card's slot for ever. So every run
-carries the process that works on it as tags, and runs without a living one are failed and their slots freed.
+A killed process cannot report its end: its run would stay STARTED and keep its slot in the pool forever. Therefore each
+run is tagged with the process that executes it, and runs whose process is gone are marked as failed.
 """
 
 import os
@@ -15,31 +15,31 @@ UNFINISHED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.Dags
 
 
 def claim_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Writes this process into the run's tags."""
-    # A process id is used again some day; with its start it is unique.
+    """Tag the run with this host and process."""
+    # The operating system reuses process ids; id and start time together are unique.
     process = f"{os.getpid()}@{psutil.Process().create_time():.2f}"
     instance.add_run_tags(run_id, {HOST: socket.gethostname(), PROCESS: process})
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks runs whose process on this host is gone as failed and frees their slots; returns their ids.
+    """Mark runs whose process on this host is gone as failed, free their pool slots, and return their ids.
 
-    Frees the slots of ended runs as well: one whose database went away for a while may have said that it failed and not
-    have given its slot back, and the next run would wait for it for ever.
+    Also frees slots that finished runs still occupy: a run that failed during a database outage may not have released
+    its slot, and the next run would wait for it forever.
     """
     dead = dead_runs(instance)
     for run in dead:
-        instance.report_run_failed(run, "its process was killed; what it had finished is kept")
+        instance.report_run_failed(run, "its process was killed; the personas it had finished are stored")
     storage = instance.event_log_storage
     for run_id in storage.get_concurrency_run_ids():
-        held_by = instance.get_run_by_id(run_id)
-        if held_by is None or held_by.is_finished:
+        holder = instance.get_run_by_id(run_id)
+        if holder is None or holder.is_finished:
             storage.free_concurrency_slots_for_run(run_id)
     return [run.run_id for run in dead]
 
 
 def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Unfinished runs whose process on this host is gone."""
+    """Return the unfinished runs whose process on this host is gone."""
     unfinished = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)))
     return [run for run in unfinished if run.tags.get(HOST) == socket.gethostname() and not _alive(run.tags[PROCESS])]
 

@@ -1,7 +1,7 @@
-"""What every artefact is made from, in one place.
+"""Single definition of what each artefact depends on.
 
-The same words decide three things: the fingerprint under which a result is stored, Dagster's code version (so a changed
-setting shows as out of date in the page), and whether a result that is about to be read belongs to this study.
+It determines the fingerprint under which an artefact is stored, Dagster's code version (so that a changed setting shows
+up as stale), and whether a stored artefact belongs to the current study.
 """
 
 import json
@@ -13,7 +13,7 @@ from persona_assets.files.digest import digest_of, digest_of_path
 from persona_assets.study import Study
 from persona_assets.study.recipe import Recipe
 
-# Raise an asset's number when its code gives other results for the same inputs.
+# Increase an asset's number whenever a code change alters its results for the same inputs.
 CODE_VERSIONS = {
     "model_checkpoint": 1,
     "generations": 1,
@@ -41,7 +41,7 @@ def _generations(study: Study, persona: str) -> dict[str, Any]:
 
 
 def _logit_js(study: Study, persona: str) -> dict[str, Any]:
-    # A design is in it only where it leaves pairs out: a landmark's is what it is in the full design.
+    # The design only matters if it skips pairs, so that a landmark's artefact is shared with the full design.
     of_pairs = {} if study.paired_with is None else {"paired_with": sorted(study.paired_with)}
     return {
         **_generations(study, persona),
@@ -80,7 +80,11 @@ def _marker_rates(study: Study, persona: str) -> dict[str, Any]:
 
 
 def recipe_of(study: Study) -> Recipe:
-    """The recipe of a study that trains a marker; studies without one have no such assets."""
+    """Return the study's marker recipe.
+
+    Raises:
+        ValueError: the study has none; assets that need a recipe are not defined for such a study.
+    """
     if study.marker is None:
         raise ValueError(f"study {study.name}: marker is missing; expected a recipe")
     return study.marker
@@ -93,15 +97,15 @@ HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
     "marker_adapter": _marker_adapter,
     "marker_rates": _marker_rates,
 }
-# Heavy assets whose responses an engine writes.
+# Heavy assets that generate text with an engine (vLLM or Transformers).
 GENERATING = ("generations", "marker_adapter", "marker_rates")
-# Heavy assets whose persona is a source.
+# Heavy assets that are partitioned by source.
 OF_SOURCES = ("marker_adapter", "marker_rates")
-# Heavy assets whose persona is a generator; a design may have fewer of them than there are personas.
+# Heavy assets that are partitioned by generator; some designs have fewer generators than personas.
 OF_GENERATORS = ("generations", "logit_js")
-# What a published run's files bring.
+# Assets that are imported, not computed, in a study of a published run.
 IMPORTED_HEAVY, IMPORTED_LIGHT = ("generations", "logit_js"), ("model_checkpoint", "centroid_cosine")
-# Heavy assets that are made from another heavy asset's artefact of the same persona.
+# Heavy asset → the heavy asset whose artefact of the same persona it reads.
 UPSTREAM = {"logit_js": "generations", "marker_rates": "marker_adapter"}
 
 LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
@@ -129,46 +133,47 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "checkpoint_drift": lambda study: {"bootstrap": study.bootstrap.model_dump()},
     "report": lambda study: study.model_dump(
         mode="json",
-        # prompts come with what was made from them, imported counts with their digest
+        # prompts and imported files are covered by the fingerprints of the report's inputs
         exclude={
             "personas": {name: {"prompt"} for name in study.personas},
             "leakage": True,
             "source_rates": True,
-            "inference": _unused(study),
+            "inference": _omitted_settings(study),
             **({"design": True, "landmarks": True} if study.design == "full" else {}),
         },
     ),
 }
 
 
-def _unused(study: Study) -> set[str]:
-    """Settings of `inference` that came later and say nothing where they are as ever: digests stay what they were."""
+def _omitted_settings(study: Study) -> set[str]:
+    """Return later additions to `inference` that have their default: leaving them out keeps older digests valid."""
     return {"tensor_parallel"} if study.inference.tensor_parallel == 1 else set()
 
 
 def personas_of(study: Study, asset: str) -> list[str]:
-    """The personas that a heavy asset has partitions for, in the study's order."""
+    """Return the personas that a heavy asset has partitions for, in the study's order."""
     if asset in OF_SOURCES:
         return list(study.sources)
     return list(study.generating if asset in OF_GENERATORS else study.personas)
 
 
 def study_part(study: Study, asset: str, persona: str) -> dict[str, Any]:
-    """What a heavy asset takes from the study for one persona, as plain JSON."""
+    """Return the settings of the study that a heavy asset depends on for one persona, as plain JSON."""
     return dict(json.loads(json.dumps(HEAVY[asset](study, persona))))
 
 
 def code_version(study: Study, asset: str) -> str:
-    """Dagster's code version: the code's own number and a digest of the settings that the asset depends on.
+    """Return Dagster's code version: the number in CODE_VERSIONS and a digest of the settings the asset depends on.
 
-    Prompts are left out, for `persona_prompts` carries them persona by persona. Libraries that compute are named.
+    Prompts are excluded because `persona_prompts` versions them per persona. Heavy assets also include the versions of
+    PyTorch and Transformers.
     """
     if asset in HEAVY:
         prompts = ("prompt", "prompts", "target_prompts", "generator", "source")
-        personas = personas_of(study, asset)  # none where the study has no sources; the asset is not served then
+        personas = personas_of(study, asset)  # empty if the study has no sources; the asset is not defined then
         part = study_part(study, asset, personas[0]) if personas else {}
         settings: dict[str, Any] = {key: value for key, value in part.items() if key not in prompts}
-        settings["inference"] = study.inference.model_dump(exclude={"timeout", *_unused(study)})
+        settings["inference"] = study.inference.model_dump(exclude={"timeout", *_omitted_settings(study)})
         settings["libraries"] = {library: version(library) for library in ("torch", "transformers")}
     else:
         settings = LIGHT[asset](study)

@@ -1,4 +1,4 @@
-"""The `gpu` resource: where models run. A CPU serves as well."""
+"""Resource `gpu`: the hardware that models run on (a CPU works too) and the models loaded in this process."""
 
 import atexit
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,39 +16,40 @@ from persona_assets.study.settings import Inference
 if TYPE_CHECKING:
     from persona_assets.inference import Chat
 
-# What this process holds: a model and an engine, one of each at most, and what they are. Dagster makes a resource anew
-# for every run, and one process may work on several runs of a checkpoint one after another.
+# Model and engine of this process, at most one each, by key. They are module globals because Dagster creates a new
+# resource for each run, and one process may execute several runs of a checkpoint in a row.
 _models: dict[str, Future[Any]] = {}
 _engines: dict[str, Any] = {}
 _loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
-# Checkpoints with an adapter merged into them, for engines that take none beside the weights; gone with the process.
+# Temporary copies of checkpoints with a merged adapter, for vLLM, which is given whole models only. Deleted when the
+# process exits.
 _merged: dict[str, TemporaryDirectory[str]] = {}
 
 
 class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The hardware that heavy assets run on, and the model that the process holds: loaded once for all of its work.
+    """Hardware that heavy assets run on, and the model that is loaded once and shared by all their work.
 
-    The fields are the study's `inference`; the launchpad can set them for one run.
+    The fields come from the study's `inference` section; Dagster's launchpad can override them for one run.
     """
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a card.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA if a GPU is available.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Of weights and activations. auto: bfloat16 on CUDA, float32 on a CPU."
+        "auto", description="Data type of weights and activations. auto: bfloat16 on CUDA, float32 on a CPU."
     )
     engine: Literal["auto", "vllm", "transformers"] = Field(
-        "auto", description="What writes responses. auto: vLLM on a card where it is installed, else Transformers."
+        "auto", description="Engine that generates responses. auto: vLLM on a GPU if installed, else Transformers."
     )
-    attention: Literal["sdpa", "eager"] = Field("sdpa", description="PyTorch's fused attention, or the plain one.")
-    memory_share: float = Field(0.9, description="Share of the card's memory that this process may take, in (0, 1].")
-    tensor_parallel: int = Field(1, description="Cards that one copy of the model is spread over.")
+    attention: Literal["sdpa", "eager"] = Field("sdpa", description="PyTorch's fused attention, or the eager one.")
+    memory_share: float = Field(0.9, description="Share of GPU memory that this process may use, in (0, 1].")
+    tensor_parallel: int = Field(1, description="Number of GPUs that one copy of the model is split across.")
     timeout: float = Field(
-        1800.0, description="Seconds without an answer of vLLM after which the run fails; what is stored stays."
+        1800.0, description="Seconds to wait for vLLM before the run fails; finished personas stay stored."
     )
 
-    # Of this run and not of the study: where it is computed is not what is computed.
+    # Not a setting of the study: where a result is computed does not change it.
     workers: str = Field(
         "",
-        description="Who computes: a number of processes, or cards (one each). Empty: PERSONA_ASSETS_WORKERS, else 1.",
+        description="Worker processes: a number, 'cards' (one per GPU) or 'ray'. Empty: PERSONA_ASSETS_WORKERS, else 1.",
     )
 
     _hardware: Any = PrivateAttr(default=None)
@@ -56,7 +57,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def hardware(self) -> Any:
-        """What was chosen (`inference.Hardware`); PyTorch is imported here and not when definitions load."""
+        """Hardware chosen from the settings (`inference.Hardware`). Imports PyTorch on first use, not earlier."""
         if self._hardware is None:
             from persona_assets.inference import choose_hardware
 
@@ -65,7 +66,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def chosen_engine(self) -> Any:
-        """What writes responses (`inference.Engine`)."""
+        """Engine that generates responses (`inference.Engine`)."""
         if self._engine is None:
             from persona_assets.inference import choose_engine
 
@@ -73,7 +74,11 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._engine
 
     def environment(self, writes: bool) -> dict[str, str]:
-        """What a number depends on beside its inputs; where responses are written, the engine too."""
+        """Return the part of the environment that results depend on: hardware, libraries, dtype.
+
+        Args:
+            writes: whether the asset generates text, which makes the engine part of the environment.
+        """
         return {**self.hardware.environment(), **(self.chosen_engine.identity if writes else {})}
 
     def load(
@@ -84,10 +89,14 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         marker_adapter: Path | None = None,
         alone: bool = False,
     ) -> Any:
-        """The checkpoint in memory (`inference.LoadedModel`), a marker's adapter merged if given.
+        """Load a checkpoint (`inference.LoadedModel`), or return it if it is loaded already.
 
-        One model is held: another one is let go first. An engine is closed where the two do not fit beside each other,
-        or where the model is to be `alone`, as for training.
+        At most one model is kept in memory: a different one is unloaded first. The vLLM engine is shut down if both do
+        not fit into GPU memory.
+
+        Args:
+            marker_adapter: adapter to merge into the weights.
+            alone: shut the engine down in any case, for example to train.
         """
         if alone or not all(engine.stays_up for engine in _engines.values()):
             _close_engine()
@@ -102,11 +111,13 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         stop_ids: list[int],
         marker_adapter: Path | None = None,
     ) -> Any:
-        """What writes a checkpoint's responses (`inference.Generator`): one a process.
+        """Return the generator of a checkpoint's responses (`inference.Generator`); a process has at most one.
 
-        Where the card has room for both, the model is loaded while vLLM comes up, and vLLM stays up for the next
-        checkpoint, whose weights it takes; elsewhere it is closed when a model is asked for. A marker's adapter is
-        merged into a copy of the weights.
+        If GPU memory fits both, the model loads while vLLM starts, and vLLM keeps running and swaps in the next
+        checkpoint's weights. Otherwise vLLM is shut down when a model is loaded.
+
+        Args:
+            marker_adapter: adapter to merge into a copy of the weights.
         """
         from persona_assets.inference import TransformersGenerator, VllmGenerator, VllmSettings, find_room, save_merged
 
@@ -114,7 +125,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             return TransformersGenerator(self.load(checkpoint, identity, log, marker_adapter))
         wanted = self._key(identity, marker_adapter)
         if wanted not in _engines:
-            log.info(f"responses by vLLM {self.chosen_engine.version}: {self.chosen_engine.why}")
+            log.info(f"generating responses with vLLM {self.chosen_engine.version}: {self.chosen_engine.why}")
             directory = checkpoint.directory()
             if checkpoint.adapter or marker_adapter:
                 if wanted not in _merged:
@@ -164,11 +175,11 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def settings(self) -> Inference:
-        """The fields that are the study's."""
+        """Fields that are part of the study, without those of the run."""
         return Inference.model_validate({name: getattr(self, name) for name in Inference.model_fields})
 
 
-@atexit.register  # so that the next run finds the card's memory free
+@atexit.register  # free GPU memory for the next run
 def _close_engine() -> None:
     for engine in _engines.values():
         engine.close()

@@ -1,6 +1,6 @@
-"""What is in each asset's artefact, in words for the page: columns of tables, variables of arrays, files of folders.
+"""Descriptions of each asset's content for Dagster's page: table columns, array variables, files.
 
-Before anything was made the page shows what to expect; with every materialisation the sizes and types that were found.
+Before the first materialisation the page shows the expected schema; each materialisation adds actual sizes and types.
 """
 
 import re
@@ -18,148 +18,148 @@ from persona_assets.store.artefacts import Artefact
 COLUMN_SCHEMA, ROW_COUNT = "dagster/column_schema", "dagster/row_count"
 
 _FOUND = {
-    "found": "replies that hold the marker",
-    "total": "replies",
+    "found": "number of replies that contain the marker",
+    "total": "number of replies",
     "rate": "leakage rate: found / total",
-    "rate_low": "lower end of its 95 % Wilson interval",
-    "rate_high": "upper end of its 95 % Wilson interval",
+    "rate_low": "lower bound of its 95 % Wilson interval",
+    "rate_high": "upper bound of its 95 % Wilson interval",
 }
 _DYAD = {
     "source": "persona that the marker was trained into",
-    "target": "persona that it is looked for in",
+    "target": "persona whose replies are searched for the marker",
     "source_category": "category of the source, from the study",
     "target_category": "category of the target, from the study",
-    "related": "whether the study calls the two related",
+    "related": "whether the study lists source and target as related",
 }
 
-# Table → column → what it says. `<…>` stands for what differs from study to study.
+# Table → column → description. `<…>` is a placeholder for names that depend on the study.
 COLUMNS: dict[str, dict[str, str]] = {
     "generations": {
-        "persona": "persona under whose prompt the response was written",
-        "question": "what was asked",
-        "token_ids": "the response's own tokens: what is scored, never tokenised again",
-        "text": "the response as text; untrusted, a model wrote it",
-        "finish_reason": "stop: the model ended; length: cut at max_new_tokens",
-        "engine": "what wrote it, with its version",
-        "seed": "of the decoding, where it samples",
+        "persona": "persona whose system prompt generated the response",
+        "question": "user message",
+        "token_ids": "token ids of the response; these are scored, the text is never re-tokenised",
+        "text": "response as text; model output, so do not trust it",
+        "finish_reason": "stop: the model ended its turn; length: truncated at max_new_tokens",
+        "engine": "engine that generated it, with its version",
+        "seed": "random seed of the decoding, if it samples",
     },
     "marker_rates": {
         "target": _DYAD["target"],
-        "question": "what was asked",
-        "sample": "number of the reply among those to the same question",
-        "text": "the reply as text; untrusted, a model wrote it",
-        "tokens": "tokens of the reply",
-        "finish_reason": "stop: the model ended; length: cut at max_new_tokens",
-        "model": "adapted: with the source's adapter; base: without any",
-        "found": "whether the marker is in the reply",
+        "question": "user message",
+        "sample": "index of the reply among those to the same question",
+        "text": "reply as text; model output, so do not trust it",
+        "tokens": "number of tokens of the reply",
+        "finish_reason": "stop: the model ended its turn; length: truncated at max_new_tokens",
+        "model": "adapted: with the source's adapter; base: without an adapter",
+        "found": "whether the reply contains the marker",
     },
     "leakage_table": {
         **_DYAD,
         **_FOUND,
-        "base_found": "the target's replies without any adapter that hold the marker",
-        "base_total": "the target's replies without any adapter",
+        "base_found": "number of the target's replies without an adapter that contain the marker",
+        "base_total": "number of the target's replies without an adapter",
         "base_rate": "base_found / base_total",
-        "source_found": "the source's own replies under its adapter that hold the marker",
-        "source_total": "the source's own replies under its adapter",
+        "source_found": "number of the source's own replies with its adapter that contain the marker",
+        "source_total": "number of the source's own replies with its adapter",
         "source_rate": "source_found / source_total",
-        "source_base_found": "the source's own replies without its adapter that hold the marker",
-        "source_base_total": "the source's own replies without its adapter",
+        "source_base_found": "number of the source's own replies without its adapter that contain the marker",
+        "source_base_total": "number of the source's own replies without its adapter",
         "source_base_rate": "source_base_found / source_base_total",
-        "recipe": "recipe and digest, or the file that the counts came from",
+        "recipe": "name and digest of the marker recipe, or the file that the counts were imported from",
     },
     "pair_table": {
         **_DYAD,
-        "js": "Jensen–Shannon divergence in nats, over the study's choice of generators",
-        "js_low": "lower end of its question-bootstrap interval",
-        "js_high": "upper end of its question-bootstrap interval",
-        "js_<generators>": "JS in nats over that choice of generators, as logit_js_matrix names them",
+        "js": "Jensen–Shannon divergence in nats, averaged over the generator subset that the study chose",
+        "js_low": "lower bound of its question-bootstrap interval",
+        "js_high": "upper bound of its question-bootstrap interval",
+        "js_<generators>": "JS in nats, averaged over that generator subset of logit_js_matrix",
         "kl": "KL(source‖target) in nats",
         "kl_reverse": "KL(target‖source) in nats",
-        "cosine_<population>_layer<N>": "cosine of the centroids, centred on that population, after decoder block N",
+        "cosine_<population>_layer<N>": "cosine of the centroids after decoder block N, centred on that population",
         "leakage_found": _FOUND["found"],
         "leakage_total": _FOUND["total"],
         "leakage_rate": _FOUND["rate"],
         "leakage_low": _FOUND["rate_low"],
         "leakage_high": _FOUND["rate_high"],
-        "base_rate": "the target's rate without any adapter",
-        "source_rate": "the source's rate onto itself",
+        "base_rate": "leakage rate of the target without an adapter",
+        "source_rate": "leakage rate of the source onto itself",
     },
     "partial_correlations": {
-        "family": "what it is about: leakage, comparison, models, pairs, coupling, noise, influence, looks, power",
-        "name": "what the views of one statement share",
-        "quantity": "such as spearman, partial spearman, difference of |spearman|",
-        "outcome": "column of the pair table that is explained",
-        "predictor": "column of the pair table that explains it",
-        "given": "columns that are held constant",
-        "view": "iid: every dyad counts as one; dyadic: as the dependence between dyads allows; check: another way",
-        "estimate": "the number; missing where it cannot be answered, and the note says why",
-        "low": "lower end of the interval",
-        "high": "upper end of the interval",
+        "family": "topic: leakage, comparison, models, pairs, coupling, noise, influence, looks, power",
+        "name": "name of the statement, shared by its views",
+        "quantity": "statistic, such as spearman, partial spearman or difference of |spearman|",
+        "outcome": "column of the pair table that is predicted",
+        "predictor": "column of the pair table that predicts it",
+        "given": "columns that are controlled for",
+        "view": "iid: dyads treated as independent; dyadic: dependence between dyads respected; check: another method",
+        "estimate": "value of the statistic; missing if it could not be computed, with the reason in the note",
+        "low": "lower bound of the interval",
+        "high": "upper bound of the interval",
         "level": "coverage of the interval",
-        "p": "two-sided p",
-        "p_adjusted": "p corrected for all looks; the note names the correction",
-        "smallest_p": "the smallest p that the design could have given",
-        "n": "observations",
-        "n_effective": "how many independent ones would have given the interval's width",
-        "method": "how interval and p were made",
-        "structure": "what was taken as exchangeable, or as a cluster",
-        "resamples": "how many",
-        "seed": "of the resampling",
-        "reference": "the paper",
-        "note": "what a reader must know",
+        "p": "two-sided p-value",
+        "p_adjusted": "p-value corrected for all comparisons; the note names the correction",
+        "smallest_p": "smallest p-value that the design can yield",
+        "n": "number of observations",
+        "n_effective": "number of independent observations that would give an interval of this width",
+        "method": "method of the interval and the p-value",
+        "structure": "units that were permuted or treated as clusters",
+        "resamples": "number of resamples",
+        "seed": "random seed of the resampling",
+        "reference": "paper that describes the method",
+        "note": "caveats, or why there is no estimate",
     },
 }
 
-# Array → variable → dimensions, what it says.
+# Array → variable → (dimensions, description).
 VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
     "logit_js": {
-        "js": ("question × persona × other", "JS of the pair in nats, mean over the response's tokens"),
+        "js": ("question × persona × other", "JS between persona and other in nats, mean over the response's tokens"),
         "kl": ("question × persona × other", "KL(persona‖other) in nats, mean over the response's tokens"),
-        "tokens": ("question", "scored tokens of the response"),
-        "token_js": ("question × token × persona", "JS of generator and persona at each token, in nats"),
+        "tokens": ("question", "number of scored tokens of the response"),
+        "token_js": ("question × token × persona", "JS between generator and persona at each token, in nats"),
         "token_kl": ("question × token × persona", "KL(generator‖persona) at each token, in nats"),
         "token_kl_reverse": ("question × token × persona", "KL(persona‖generator) at each token, in nats"),
-        "kl_over_all": ("persona × other", "KL(persona‖other) in nats over all responses, as it was published"),
+        "kl_over_all": ("persona × other", "published runs only: KL(persona‖other) in nats, mean over all responses"),
     },
     "logit_js_matrix": {
         "js": ("generators × persona × other", "JS in nats, mean over questions"),
-        "js_error": ("generators × persona × other", "of all_estimated: standard error against having measured all"),
-        "js_low": ("generators × persona × other", "lower end of its question-bootstrap interval"),
-        "js_high": ("generators × persona × other", "upper end of its question-bootstrap interval"),
+        "js_error": ("generators × persona × other", "all_estimated only: standard error relative to the full design"),
+        "js_low": ("generators × persona × other", "lower bound of the question-bootstrap interval of js"),
+        "js_high": ("generators × persona × other", "upper bound of the question-bootstrap interval of js"),
         "kl": ("generators × persona × other", "KL(persona‖other) in nats, mean over questions"),
-        "kl_error": ("generators × persona × other", "of all_estimated: standard error against having measured all"),
-        "kl_low": ("generators × persona × other", "lower end of its question-bootstrap interval"),
-        "kl_high": ("generators × persona × other", "upper end of its question-bootstrap interval"),
-        "js_by_question": ("question × persona × other", "JS in nats over the study's choice of generators"),
+        "kl_error": ("generators × persona × other", "all_estimated only: standard error relative to the full design"),
+        "kl_low": ("generators × persona × other", "lower bound of the question-bootstrap interval of kl"),
+        "kl_high": ("generators × persona × other", "upper bound of the question-bootstrap interval of kl"),
+        "js_by_question": ("question × persona × other", "JS in nats per question, over the study's generator subset"),
     },
     "centroids": {
         "state": ("question × layer × hidden", "hidden state at the last prompt token, after decoder block N"),
-        "centroid": ("layer × hidden", "its mean over questions"),
+        "centroid": ("layer × hidden", "mean of state over questions"),
     },
     "centroid_cosine": {
         "cosine": (
             "population × layer × persona × other",
-            "cosine of centroids less the population's mean",
+            "cosine of the centroids after subtracting the population's mean centroid",
         ),
         "cosine_by_question": (
             "population × question × layer × persona × other",
-            "jackknife pseudo-values of the cosine, one a question",
+            "jackknife pseudo-values of the cosine, one per question",
         ),
     },
 }
 
 
 def expected_schema(asset: str) -> dict[str, Any]:
-    """What the page shows of an asset that was never made."""
+    """Return the schema metadata of an asset's definition, shown before its first materialisation."""
     if asset in COLUMNS:
-        columns = [dg.TableColumn(name, description=said) for name, said in COLUMNS[asset].items()]
+        columns = [dg.TableColumn(name, description=text) for name, text in COLUMNS[asset].items()]
         return {COLUMN_SCHEMA: dg.TableSchema(columns)}
-    rows = [{"variable": name, "dimensions": dims, "says": said} for name, (dims, said) in VARIABLES[asset].items()]
+    rows = [{"variable": name, "dimensions": dims, "says": text} for name, (dims, text) in VARIABLES[asset].items()]
     return {"variables": as_table(rows)}
 
 
 def actual_schema(asset: str, value: Any) -> dict[str, Any]:
-    """Sizes and types of what was made."""
+    """Return the schema metadata of a materialised value: its columns, variables or files, with types and sizes."""
     match value:
         case pd.DataFrame():
             columns = [
@@ -184,21 +184,21 @@ def actual_schema(asset: str, value: Any) -> dict[str, Any]:
 
 
 _RECORD = (
-    "What this was made from. The fingerprint is the SHA-256 of made_from as canonical JSON: the same inputs, "
-    "settings and code give the same fingerprint and are not computed twice; where an input is another artefact, "
-    "its fingerprint stands for it. The file at path holds the content, whose own SHA-256 is compared whenever it "
-    "is read; the file beside it with the fingerprint's name and .json says what this record says, and what the "
-    "work cost. Nothing there is overwritten, so what an earlier event names can still be read, unless a person had "
-    "it pruned; then the record stays and says when. Open it with pandas.read_parquet, with xarray.open_dataset, or "
-    "as a folder of files, as examples/reading_artefacts.py does."
+    "Provenance of the artefact. made_from lists everything that it depends on: settings, code version, and the "
+    "fingerprints of input artefacts. The fingerprint is the SHA-256 of made_from as canonical JSON, so the same "
+    "inputs, settings and code are never computed twice. path is the stored content; sha256 is its checksum, which is "
+    "verified on every read. A JSON file next to it, named after the fingerprint, repeats this record and adds the "
+    "cost of the computation. Artefacts are never overwritten: those of earlier events stay readable until they are "
+    "pruned, and the record of a pruned artefact remains and says when. Open the content with pandas.read_parquet or "
+    "xarray.open_dataset, or as a folder of files; examples/reading_artefacts.py shows how."
 )
 
 
 def record(artefact: Artefact) -> dict[str, Any]:
-    """Where an artefact is and all that it was made from.
+    """Return metadata with an artefact's path, checksum and provenance.
 
-    One value, which Dagster hides behind a click because it is long: digests and paths know no line break, and the page
-    makes all values as wide as the longest word among them.
+    It is a single JSON value, which Dagster collapses because it is long. Shown as separate values, the unbreakable
+    digests and paths would widen the whole metadata table.
     """
     about = {"asset": artefact.asset, FINGERPRINT: artefact.fingerprint, "path": str(artefact.path)}
     content = {"sha256": artefact.sha256, "made_from": artefact.made_from, "about": _RECORD}
@@ -206,19 +206,19 @@ def record(artefact: Artefact) -> dict[str, Any]:
 
 
 def column_description(asset: str, column: str) -> str | None:
-    """What a table's column says; None where nobody wrote it down."""
+    """Return the description of a table's column; None if there is none."""
     known: Mapping[str, str] = COLUMNS.get(asset, {})
     if column in known:
         return known[column]
-    for name, said in known.items():
+    for name, text in known.items():
         pattern = re.sub("<[a-zA-Z]+>", ".+", name)
         if "<" in name and re.fullmatch(pattern, column):
-            return said
+            return text
     return None
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Rows with the same keys as a table that the page shows as it is; it escapes every cell."""
+    """Convert rows with equal keys to table metadata, which Dagster shows as a table with every cell escaped."""
     plain = [
         {name: cell.item() if isinstance(cell, np.generic) else cell for name, cell in row.items()} for row in rows
     ]

@@ -22,7 +22,7 @@ def stored(store, persona, study=STUDY, checkpoint="weights-1"):
 def test_an_artefact_of_another_prompt_is_refused_by_name(tmp_path):
     other = STUDY.model_copy(update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.")}})
     artefacts = {"villain": stored(ArtefactStore(tmp_path), "villain", study=other)}
-    with pytest.raises(ArtefactError, match=r"generations of villain was made from another prompt .* again"):
+    with pytest.raises(ArtefactError, match=r"generations of villain was computed from a different prompt .* again"):
         require_same_study_and_weights(STUDY, "generations", artefacts)
 
 

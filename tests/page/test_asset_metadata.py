@@ -100,8 +100,8 @@ def test_every_column_of_the_statements_is_explained():
     ("column", "begins"),
     [
         ("js", "Jensen–Shannon divergence"),
-        ("js_others", "JS in nats over that choice"),
-        ("js_low", "lower end"),
+        ("js_others", "JS in nats, averaged over that generator subset"),
+        ("js_low", "lower bound"),
         ("cosine_111_personas_layer20", "cosine of the centroids"),
     ],
 )
