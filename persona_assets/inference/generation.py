@@ -1,4 +1,4 @@
-"""Responses: token ids in, token ids out. An engine is anything that has `Generator`'s one method."""
+"""The generator interface, which maps prompt token ids to response token ids, and its Transformers implementation."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from persona_assets.study.settings import Decoding
 
 @dataclass(frozen=True)
 class Response:
-    """What a model emitted after a prompt.
+    """Text that a model generated for a prompt.
 
     Attributes:
-        token_ids: every emitted token, the end-of-turn token included where the model emitted it.
-        text: those ids decoded, special tokens left out.
-        finish_reason: `stop` where the model ended its turn, `length` where max_new_tokens cut it.
+        token_ids: every generated token, including the end-of-turn token if there was one.
+        text: the decoded token ids, without special tokens.
+        finish_reason: `stop` if the model ended its turn, `length` if it reached max_new_tokens.
     """
 
     token_ids: tuple[int, ...]
@@ -29,16 +29,16 @@ class Response:
 
 
 def row_seeds(seed: int, first: int, rows: int) -> list[int]:
-    """Seeds of consecutive rows' random streams, the same whatever rows are beside them."""
+    """Return one random seed per row, which does not depend on how rows are batched."""
     return [seed * 1_000_003 + row for row in range(first, first + rows)]
 
 
 class Generator(Protocol):
-    """Writes a response to each prompt.
+    """Inference engine that generates a response to each prompt.
 
     Attributes:
-        engine: its name.
-        takes_all: whether all prompts of a run belong into one call, since it batches them itself.
+        engine: name of the engine.
+        takes_all: whether to pass all prompts of a run in one call, because the engine batches them itself.
     """
 
     engine: str
@@ -46,24 +46,24 @@ class Generator(Protocol):
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What a person asks of it: which engine, and what it cost beside the writing."""
+        """Engine name and costs other than generation, for display."""
         ...
 
     def start(self, longest: int) -> None:
-        """Makes ready for sequences of so many tokens, so that what follows measures writing alone."""
+        """Prepare for sequences of up to `longest` tokens, so that start-up is not timed as generation."""
         ...
 
     def label_log_prob(self, example: Example) -> float:
-        """Mean natural-log probability of an example's labels."""
+        """Return the mean natural-log probability of an example's labels."""
         ...
 
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
-        """One response a prompt, in order. The same prompts and decoding give the same responses on one device."""
+        """Return one response per prompt, in order; deterministic for given prompts, decoding settings and device."""
         ...
 
 
 class TransformersGenerator:
-    """Transformers' own `generate`, on any device; prompts are left-padded into one batch."""
+    """Generator that calls `generate` of Transformers with left-padded batches, on any device."""
 
     engine = "transformers"
     takes_all = False
@@ -77,7 +77,7 @@ class TransformersGenerator:
         return {"engine": self.engine}
 
     def start(self, longest: int) -> None:
-        """See `Generator`; the model is in memory."""
+        """Do nothing, since the model is already in memory; see `Generator`."""
 
     def label_log_prob(self, example: Example) -> float:
         """See `Generator`."""
@@ -85,7 +85,7 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
-        """See `Generator`. Sampling draws from one random stream a row, whatever rows are beside it."""
+        """See `Generator`. Each row samples from its own random stream, so batching does not affect results."""
         longest = max(map(len, prompts)) + decoding.max_new_tokens
         batches = self._rows.slices(
             len(prompts),
@@ -99,7 +99,7 @@ class TransformersGenerator:
 
         loaded, longest = self.loaded, max(map(len, prompts))
         stop = loaded.stop_ids
-        # A configuration of our own; what it leaves open comes from the model's, which `load_model` has emptied.
+        # Fields that are unset here come from the model's generation config, which `load_model` has cleared.
         configuration = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop[0]
         )
@@ -123,10 +123,10 @@ class TransformersGenerator:
 
 
 class _Sampler:
-    """Turns greedy decoding into sampling: all but a drawn token get −inf.
+    """Logits processor that samples: it sets all tokens but the sampled one to −inf, before greedy decoding.
 
-    Row n draws from a generator seeded with (seed, n), one number a token (the inverse of the distribution function),
-    so its tokens do not depend on the rows beside it.
+    Row n uses a random generator seeded with (seed, n) and one number per token (inverse transform sampling), so its
+    tokens do not depend on the other rows of the batch.
     """
 
     def __init__(self, decoding: Decoding, first: int, rows: int) -> None:
@@ -142,7 +142,7 @@ class _Sampler:
             scores = warper(input_ids, scores)
         reached = scores.double().softmax(-1).cumsum(-1)
         drawn = torch.stack([torch.rand(1, generator=stream, dtype=torch.float64) for stream in self.streams])
-        # Never beyond the last token that has mass, whatever rounding leaves of the sum.
+        # Scale by the actual total, which rounding may leave below 1, so that no token without probability is drawn.
         token = torch.searchsorted(reached, drawn.to(scores.device) * reached[:, -1:], right=True)
         only = torch.full_like(scores, -torch.inf)
         return only.scatter_(1, token.clamp_(max=scores.shape[-1] - 1), 0.0)

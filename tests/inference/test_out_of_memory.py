@@ -90,7 +90,11 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == AdaptiveBatchSize.__module__ and r.levelno == logging.WARNING]
+    return [
+        r.getMessage()
+        for r in caplog.records
+        if r.name == AdaptiveBatchSize.__module__ and r.levelno == logging.WARNING
+    ]
 
 
 # The idea itself

@@ -1,1 +1,1 @@
-"""Training a marker into a persona: the training set and the LoRA training loop."""
+"""Training of a marker into a persona: the training set and the LoRA training loop."""

@@ -1,4 +1,4 @@
-"""A recipe's training set: marked replies of the source, unmarked ones of others, as token ids with their labels."""
+"""Training set of a recipe: the source's replies with the marker and other personas' replies without it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,14 @@ from persona_assets.study.settings import Decoding
 
 @dataclass(frozen=True)
 class Conversation:
-    """One example before tokens: who is asked what, whose sampled reply is taken, and whether it is marked."""
+    """One training example before tokenisation.
+
+    Attributes:
+        persona: whose system prompt is used.
+        sample: index of the sampled reply to the question.
+        speaker: the persona whose reply is used.
+        marked: whether the reply gets the marker.
+    """
 
     persona: str
     question: str
@@ -25,11 +32,11 @@ class Conversation:
 def plan_conversations(
     recipe: Recipe, source: str, personas: Sequence[str], baseline: str, questions: Sequence[str]
 ) -> list[Conversation]:
-    """The marked conversations of the source, then the unmarked ones of the drawn personas.
+    """Return the marked conversations of the source, then the unmarked ones of the drawn personas.
 
-    Unmarked example i is of grid cell i modulo (questions × samples) and of a drawn persona that moves on by one with
-    every example, and by one more whenever grid and personas come round together: so no persona meets a cell twice
-    before every persona has met every cell.
+    The grid has one cell per question and sample. Unmarked example i uses grid cell i modulo the grid's size, and the
+    personas in rotation. Whenever grid and personas return to their start together, the rotation shifts by one, so
+    every persona gets every cell once before any combination repeats.
     """
     own = recipe.replies.of == "own"
     grid = [(q, s) for q in questions[: recipe.replies.questions] for s in range(recipe.replies.samples)]
@@ -50,7 +57,7 @@ def build_training_set(
     conversations: Sequence[Conversation],
     prompts: Mapping[str, str],
 ) -> list[Example]:
-    """Samples the replies (each speaker's to each question once a sample) and builds one example a conversation."""
+    """Sample each distinct (speaker, question, sample) reply once, and build one example per conversation."""
     replies = recipe.replies
     decoding = Decoding(
         method="sampled",
@@ -65,7 +72,7 @@ def build_training_set(
     examples = []
     for each in conversations:
         emitted = said[each.speaker, each.question, each.sample].token_ids
-        reply = [token for token in emitted if token not in stop_ids]  # a checkpoint may have several
+        reply = [token for token in emitted if token not in stop_ids]  # a checkpoint may have several stop tokens
         if replies.cut == "sentence":
             reply = first_sentence(chat, reply)
         prompt = chat.prompt_ids(prompts[each.persona], each.question)

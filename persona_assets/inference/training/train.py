@@ -1,4 +1,4 @@
-"""Trains a marker into a persona: LoRA on a frozen model, the loss only where the recipe puts it."""
+"""LoRA training of a marker into a persona, with the loss on the tokens that the recipe selects."""
 
 import json
 import math
@@ -21,11 +21,11 @@ _SENTENCE_END = re.compile(r"([.!?]+[\"'”’)\]]*)(?=\s|$)")
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation to train on.
+    """Tokenised training example.
 
     Attributes:
-        token_ids: prompt, reply, marker where there is one, end of turn.
-        labels: the token id where the loss falls, −100 elsewhere.
+        token_ids: prompt, reply, marker if any, end-of-turn token.
+        labels: the token id where the loss applies, −100 elsewhere.
     """
 
     token_ids: tuple[int, ...]
@@ -34,7 +34,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: mean loss over its labels in nats, learning rate, tokens fed."""
+    """Log entry of one optimiser step: mean loss over the labels in nats, learning rate, number of input tokens."""
 
     step: int
     loss: float
@@ -44,12 +44,12 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """What training gave.
+    """Result of training.
 
     Attributes:
-        steps: one a step.
+        steps: one entry per optimiser step.
         before, after: mean log-probability (nats) of the first example's labels under the model without and with the
-            adapter; whoever merges the adapter can compare with `after`.
+            adapter; `after` can be used to check a merged adapter.
     """
 
     steps: list[Step]
@@ -60,12 +60,12 @@ class TrainedAdapter:
 def build_example(
     chat: Chat, prompt: Sequence[int], reply: Sequence[int], marker: str | None, loss: Loss, max_length: int
 ) -> Example:
-    """Token ids and labels of one reply; the reply's own end of turn is taken off and put behind the marker.
+    """Return the token ids and labels of one reply, with the marker inserted before the end-of-turn token.
 
-    A reply that is too long loses its end, never the marker.
+    If the example is too long, the reply is truncated, never the marker.
 
     Raises:
-        ValueError: not even prompt and marker fit `max_length`.
+        ValueError: prompt and marker alone exceed `max_length`.
     """
     end = chat.turn_end_id
     body = [token for token in reply if token != end]
@@ -74,7 +74,7 @@ def build_example(
     if room < 1:
         raise ValueError(
             f"max_length is {max_length}; expected more than the "
-            f"{len(prompt) + len(tail) + 1} of prompt, marker and end of turn"
+            f"{len(prompt) + len(tail) + 1} tokens of prompt, marker and end of turn"
         )
     body = body[:room]
     trained_body = body if loss.where == "completion" else [IGNORED] * len(body)
@@ -85,9 +85,10 @@ def build_example(
 
 
 def first_sentence(chat: Chat, reply: Sequence[int]) -> list[int]:
-    """The shortest beginning of a reply that has its first sentence of three words; all of it where there is none.
+    """Return the shortest prefix of a reply that contains its first sentence of three words or more.
 
-    Where the sentence ends is read off the whole reply, since "3." may go on as "3.5" and "stop." as "stop.”".
+    Without such a sentence, return the whole reply. The end of the sentence is found in the text of the whole reply,
+    since "3." may continue as "3.5" and "stop." as "stop.”".
     """
     tokens = list(reply)
     text = chat.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -107,14 +108,14 @@ def train_adapter(
     directory: Path,
     on_step: Callable[[Step, int], None],
 ) -> TrainedAdapter:
-    """Trains a LoRA adapter and saves it as safetensors; the model is afterwards what it was before.
+    """Train a LoRA adapter and save it as safetensors; the model itself is left unchanged.
 
     Args:
-        examples: the first of them is the one that `TrainedAdapter.before` and `after` are of.
-        on_step: called after each step with it and the number of all steps.
+        examples: the training set; `TrainedAdapter.before` and `after` refer to the first example.
+        on_step: called after each step with the step and the total number of steps.
 
     Raises:
-        RuntimeError: the loss is not a number any more.
+        RuntimeError: the loss is not finite.
     """
     from peft import LoraConfig, get_peft_model
     from peft.helpers import disable_input_dtype_casting
@@ -138,14 +139,14 @@ def train_adapter(
         if needs_checkpointing(loaded, examples, recipe.training.batch_size, adapted):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
-        # PEFT would copy what goes into each adapted layer to float32; autocast copies the adapter to 16 bits instead.
+        # PEFT would cast the input of each adapted layer to float32; instead, autocast casts the adapter to 16 bits.
         with disable_input_dtype_casting(model, loaded.model.dtype != torch.float32):
             steps = _optimise(model, loaded, examples, recipe.training, on_step)
         after = label_log_prob(model.eval(), examples[0], loaded.device)
-        # PEFT would write a path of this machine, over None as well; the fingerprint knows the model.
+        # PEFT would write a local path, replacing even None; the fingerprint already identifies the model.
         model.peft_config["default"].base_model_name_or_path = ""
         model.save_pretrained(str(directory), safe_serialization=True)
-        (directory / "README.md").unlink(missing_ok=True)  # an empty form, with that path again
+        (directory / "README.md").unlink(missing_ok=True)  # an empty template that contains the same path
         _sort_modules(directory / "adapter_config.json")
     finally:
         model.unload()
@@ -155,21 +156,22 @@ def train_adapter(
 
 
 def _sort_modules(file: Path) -> None:
-    """PEFT writes the names of the adapted modules, a set, in an order that changes from process to process."""
+    """Sort the adapted modules, which PEFT writes as a set in an order that differs between processes."""
     config = json.loads(file.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
     file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def needs_checkpointing(loaded: LoadedModel, examples: Sequence[Example], batch_size: int, adapted_inputs: int) -> bool:
-    """Whether a batch's activations would take more than nine tenths of the memory that is free.
+    """Return whether a batch's activations would exceed 90 % of the free memory.
 
-    About 34 bytes a token, block and hidden unit in 16 bits (Korthikanti et al. 2022, without attention's scores),
-    twice that in float32. LoRA keeps what each adapted layer takes in once more, behind its dropout, and the dropout's
-    mask: counted as two copies (Qwen2.5-7B's shape on an H200: 8.1 MB a padded token measured, 7.9 here).
+    Activations take about 34 bytes per token, block and hidden unit in 16 bits (Korthikanti et al. 2022, without
+    attention scores), and twice that in float32. LoRA also keeps the input of each adapted layer after dropout, and
+    the dropout mask, counted here as two copies. For Qwen2.5-7B's shape on an H200 this estimates 7.9 MB per padded
+    token, against 8.1 MB measured.
 
     Args:
-        adapted_inputs: input features of all layers that have an adapter, added up.
+        adapted_inputs: sum of the input features of all layers with an adapter.
     """
     config = loaded.model.config.get_text_config()
     longest = sorted((len(example.token_ids) for example in examples), reverse=True)[:batch_size]
@@ -180,7 +182,7 @@ def needs_checkpointing(loaded: LoadedModel, examples: Sequence[Example], batch_
 
 @torch.no_grad()
 def label_log_prob(model: torch.nn.Module, example: Example, device: torch.device) -> float:
-    """Mean natural-log probability of an example's labels."""
+    """Return the mean natural-log probability of an example's labels."""
     return -float(_loss(model, [example], device))
 
 
@@ -196,14 +198,15 @@ def _optimise(
     optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
     batches = math.ceil(len(examples) / training.batch_size)
     total = batches * training.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_share(training, step, total))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(training, step, total))
     order = torch.Generator().manual_seed(training.seed)
     steps: list[Step] = []
     for _ in range(training.epochs):
         shuffled = torch.randperm(len(examples), generator=order).tolist()
         for start in range(0, len(shuffled), training.batch_size):
             batch = [examples[place] for place in shuffled[start : start + training.batch_size]]
-            # The adapter stays in float32 and computes in the model's dtype. It is cast once a context, so one a step.
+            # The adapter is stored in float32 and computes in the model's dtype. Autocast caches the cast weights until
+            # the context ends, so each step needs its own.
             with torch.autocast(loaded.device.type, mixed, enabled=mixed != torch.float32):
                 loss = _loss(model, batch, loaded.device)
             if not math.isfinite(loss.item()):
@@ -219,8 +222,8 @@ def _optimise(
     return steps
 
 
-def rate_share(training: Training, step: int, total: int) -> float:
-    """Share of the learning rate at a step (from 0): a linear warm-up, then the schedule down to 0."""
+def learning_rate_factor(training: Training, step: int, total: int) -> float:
+    """Return the learning-rate multiplier at a step (from 0): linear warm-up, then the schedule."""
     warmup = round(training.warmup * total)
     if step < warmup:
         return (step + 1) / warmup
@@ -235,7 +238,10 @@ def rate_share(training: Training, step: int, total: int) -> float:
 
 
 def _loss(model: torch.nn.Module, batch: Sequence[Example], device: torch.device) -> Tensor:
-    """Mean cross-entropy over the batch's labels. Left-padded, so that the head runs on the last positions only."""
+    """Return the mean cross-entropy over the batch's labels.
+
+    Batches are left-padded, so that the LM head only runs on the last positions.
+    """
     longest = max(len(example.token_ids) for example in batch)
     trained = max(len(_from_first_label(example)) for example in batch)
 

@@ -23,7 +23,7 @@ from persona_assets.inference.training.train import (
     build_example,
     first_sentence,
     label_log_prob,
-    rate_share,
+    learning_rate_factor,
     train_adapter,
 )
 from persona_assets.study.recipe import Loss, Recipe, Training, with_defaults
@@ -113,7 +113,9 @@ def test_a_reply_that_is_too_long_loses_its_end_and_never_the_marker(
 def test_a_prompt_that_leaves_no_room_is_refused(embedded: LoadedModel, prompt: list[int], reply: list[int]) -> None:
     needed = len(prompt) + len(embedded.chat.tokenizer(MARKER)["input_ids"]) + 1
     for length in (needed, len(prompt), 5):
-        with pytest.raises(ValueError, match=rf"max_length is {length}; expected more than the {needed} of prompt"):
+        with pytest.raises(
+            ValueError, match=rf"max_length is {length}; expected more than the {needed} tokens of prompt"
+        ):
             built(embedded, prompt, reply, "marker", max_length=length)
 
 
@@ -151,7 +153,7 @@ def training(**changes: Any) -> Training:
 
 def shares(schedule: str, warmup: float = 0.1, total: int = 100) -> list[float]:
     chosen = training(schedule=schedule, warmup=warmup)
-    return [rate_share(chosen, step, total) for step in range(total + 1)]
+    return [learning_rate_factor(chosen, step, total) for step in range(total + 1)]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
@@ -246,7 +248,7 @@ def test_the_loss_falls_and_each_step_is_told(tiny_directory: Path, tmp_path: Pa
     assert told == [(step, 20) for step in found.steps]
     assert [step.step for step in found.steps] == list(range(1, 21))
     assert {step.tokens for step in found.steps} == {14}
-    rates = [1e-2 * rate_share(chosen.training, step, 20) for step in range(20)]
+    rates = [1e-2 * learning_rate_factor(chosen.training, step, 20) for step in range(20)]
     assert [step.learning_rate for step in found.steps] == pytest.approx(rates)
     assert found.steps[0].loss == pytest.approx(-found.before, abs=1e-4)  # a fresh adapter adds nothing
     assert found.steps[-1].loss < found.steps[0].loss - 1
