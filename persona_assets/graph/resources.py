@@ -49,7 +49,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
     # Not a setting of the study: where a result is computed does not change it.
     workers: str = Field(
         "",
-        description="Worker processes: a number, 'cards' (one per GPU) or 'ray'. Empty: PERSONA_ASSETS_WORKERS, else 1.",
+        description="Worker processes: a number, 'cards' (one per GPU) or 'ray'. Empty: PERSONA_ASSETS_WORKERS, or 1.",
     )
 
     _hardware: Any = PrivateAttr(default=None)

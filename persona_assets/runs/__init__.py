@@ -1,1 +1,1 @@
-"""One run of a checkpoint: which personas are computed, what is stale and why, and the job that does it all."""
+"""Runs of a checkpoint: staleness and its reasons, iteration over personas, and the job that measures a checkpoint."""

@@ -1,6 +1,6 @@
-"""What the runs of an instance say of a checkpoint: measured, under way, to be tried now or later, or given up.
+"""Whether to measure a checkpoint now: already measured, under way, due, waiting to be retried, or failed for good.
 
-Nothing is remembered beside Dagster's own runs, so a daemon that dies forgets nothing and starts nothing twice.
+The state is derived from Dagster's runs alone, so a daemon that restarts neither forgets an attempt nor repeats one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,20 @@ MEASURE = "measure_checkpoint"
 CHECKPOINT_TAG, STAMP_TAG = "persona_assets/checkpoint", "persona_assets/stamp"
 STUDY_TAG, STUDY_DIGEST_TAG = "persona_assets/study", "persona_assets/study_digest"
 ATTEMPT_TAG, SAME_AS_TAG = "persona_assets/attempt", "persona_assets/same_as"
-# Seconds to wait after a first and a second failure; after a third a person has to look.
+# Seconds to wait after the first and the second failure; there is no retry after the third.
 BACKOFF = (30.0, 120.0)
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to become of a checkpoint: `what`, in words why, and which attempt would be next (from 1)."""
+    """State of a checkpoint's measurement.
+
+    Attributes:
+        what: the state.
+        why: its reason in words; may be empty.
+        attempt: number of the next attempt, from 1.
+    """
 
     what: Literal["measured", "under way", "try", "wait", "failed", "cancelled"]
     why: str
@@ -31,12 +37,12 @@ class Outlook:
 
 
 def study_digest(study: Study) -> str:
-    """Digest of everything that the study says."""
+    """Return the digest of all of the study's settings."""
     return digest_of(study.model_dump(mode="json"))
 
 
 def run_tags(study: Study, checkpoint: str, stamp: str) -> dict[str, str]:
-    """What a run that measures a checkpoint carries."""
+    """Return the tags of a run that measures a checkpoint."""
     return {
         CHECKPOINT_TAG: checkpoint,
         STAMP_TAG: stamp,
@@ -46,7 +52,7 @@ def run_tags(study: Study, checkpoint: str, stamp: str) -> dict[str, str]:
 
 
 def runs_of(instance: dg.DagsterInstance, study: Study, checkpoints: Iterable[str]) -> dict[str, list[dg.RunRecord]]:
-    """The runs that measured or measure each of these checkpoints, newest first; asked for all at once."""
+    """Return the measurement runs of each checkpoint, newest first, with a single query."""
     found: dict[str, list[dg.RunRecord]] = {checkpoint: [] for checkpoint in checkpoints}
     if found:
         tags: dict[str, str | list[str]] = {CHECKPOINT_TAG: list(found), STUDY_TAG: study.name}
@@ -58,13 +64,15 @@ def runs_of(instance: dg.DagsterInstance, study: Study, checkpoints: Iterable[st
 def outlook(
     instance: dg.DagsterInstance, study: Study, records: Sequence[dg.RunRecord], stamp: str, now: float
 ) -> Outlook:
-    """What a checkpoint's runs so far say of it, if its files have this stamp.
+    """Decide from its runs so far whether a checkpoint has to be measured.
 
-    A checkpoint that the study of this name has measured is measured, also where the study was edited since: what an
-    edit puts out of date is the page's and the schedule's business.
+    A successful run of a study with this name counts even if the study was edited afterwards: Dagster's page shows what
+    the edit made stale, and the nightly schedule recomputes it.
 
     Args:
-        records: as `runs_of` gives them, newest first.
+        records: the checkpoint's runs from `runs_of`, newest first.
+        stamp: stamp of the checkpoint's files; runs of files with another stamp do not count.
+        now: current time in seconds since the epoch.
     """
     for record in records:
         if record.dagster_run.status not in _OVER:
@@ -89,12 +97,12 @@ def outlook(
         return Outlook("failed", f"failed {failures} times, last: {why}", failures)
     left = (newest.end_time or newest.update_timestamp.timestamp()) + BACKOFF[failures - 1] - now
     if left > 0:
-        return Outlook("wait", f"attempt {failures} failed: {why}; tried again in {left:.0f} s", failures + 1)
+        return Outlook("wait", f"attempt {failures} failed: {why}; retry in {left:.0f} s", failures + 1)
     return Outlook("try", f"attempt {failures} failed: {why}", failures + 1)
 
 
 def failure_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Why a run failed, in one line: the error that a step raised, or what Dagster says of the run."""
+    """Return why a run failed, in one line: the root cause of a step's error, or else Dagster's message for the run."""
     steps = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     for entry in steps:
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None

@@ -1,4 +1,4 @@
-"""Which measured checkpoints can be compared, in which order, and from which tables."""
+"""Inputs of `checkpoint_drift`: which checkpoints are comparable, their order, and the tables to compare."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ MATRIX, COSINE, LEAKAGE = "logit_js_matrix", "centroid_cosine", "leakage_table"
 
 @dataclass(frozen=True)
 class Compared:
-    """The checkpoints that one study measured.
+    """Checkpoints that one study measured, and can therefore be compared.
 
     Attributes:
-        checkpoints: one row a checkpoint in the order in which they are shown: checkpoint, series ("" if none), step
-            (NaN if unknown), previous (the checkpoint that it is compared with, or None).
+        checkpoints: one row per checkpoint, in display order: checkpoint, series ("" if none), step (NaN if unknown),
+            previous (the checkpoint that it is compared with, or None).
         fingerprints: table → checkpoint → fingerprint.
-        left_out: checkpoint → why it is not compared.
+        left_out: checkpoint → reason why it is not compared.
     """
 
     checkpoints: pd.DataFrame
@@ -36,7 +36,7 @@ class Compared:
     left_out: dict[str, str]
 
     def made_from(self, study: Study) -> dict[str, Any]:
-        """What a comparison of them is the digest of."""
+        """Return what the fingerprint of the comparison is the digest of."""
         order = self.checkpoints.astype({"step": object}).where(self.checkpoints.notna(), None)
         return {
             "asset": DRIFT,
@@ -46,7 +46,7 @@ class Compared:
         }
 
     def read(self, home: Home, asset: str) -> dict[str, Any]:
-        """Checkpoint → table, in the order of `checkpoints`."""
+        """Read an asset's tables: checkpoint → table, in the order of `checkpoints`."""
         known = self.fingerprints.get(asset, {})
         return {
             name: home.store.get(asset, known[name]).read() for name in self.checkpoints.checkpoint if name in known
@@ -56,10 +56,10 @@ class Compared:
 def compare(
     instance: dg.DagsterInstance, home: Home, study: Study, soon: Mapping[str, Mapping[str, str]] | None = None
 ) -> Compared:
-    """The registered checkpoints with tables of this study as it is now.
+    """Return the registered checkpoints whose tables were computed for the study's current settings.
 
     Args:
-        soon: checkpoint → asset → fingerprint of tables that are about to be made, in place of what is there now.
+        soon: checkpoint → asset → fingerprint of tables that are about to be computed; they replace the stored ones.
     """
     soon = soon or {}
     registered = {name: home.registry.get(name) for name in home.registry.names()}
@@ -83,13 +83,16 @@ def compare(
 
 
 def in_order(checkpoints: Sequence[Checkpoint], bases: Mapping[str, str]) -> pd.DataFrame:
-    """Checkpoints by training step within their series, each with the one that it is compared with.
+    """Sort checkpoints by series and training step, and name for each the one that it is compared with.
 
-    A series begins at its base, as step 0: the checkpoint that `bases` names for the series, or that its adapters lie
-    on. A checkpoint is compared with the one before it in its series, and where steps are unknown with its base.
+    A series starts with its base as step 0: the checkpoint that `bases` names for the series, or the base model of its
+    adapters. A checkpoint is compared with its predecessor in the series, or with its base if steps are unknown.
+
+    Args:
+        bases: series → name of its base checkpoint.
 
     Returns:
-        Columns as `Compared.checkpoints` has them.
+        Columns checkpoint, series, step, previous; see `Compared.checkpoints`.
     """
     base = {each.name: _base(each, checkpoints, bases) for each in checkpoints}
     table = pd.DataFrame(
@@ -101,7 +104,7 @@ def in_order(checkpoints: Sequence[Checkpoint], bases: Mapping[str, str]) -> pd.
     )
     for name in {name for name in base.values() if name}:
         users = {each.series or "" for each in checkpoints if base[each.name] == name}
-        if len(users) == 1:  # a base of two series belongs to neither
+        if len(users) == 1:  # a base shared by several series belongs to none of them
             begins = table.checkpoint == name
             table.loc[begins, "series"], table.loc[begins, "step"] = users.pop(), 0.0
     places = {series: place for place, series in enumerate(dict.fromkeys(table.series))}
@@ -121,7 +124,7 @@ def in_order(checkpoints: Sequence[Checkpoint], bases: Mapping[str, str]) -> pd.
 
 
 def _base(checkpoint: Checkpoint, checkpoints: Sequence[Checkpoint], bases: Mapping[str, str]) -> str | None:
-    """The name of what a checkpoint was trained from, if it is compared too."""
+    """Return the name of the checkpoint's base model; None if it is unknown or not among `checkpoints`."""
     if (named := bases.get(checkpoint.series or "")) and named != checkpoint.name:
         return named if any(each.name == named for each in checkpoints) else None
     if checkpoint.adapter is None:
@@ -139,14 +142,14 @@ def _base(checkpoint: Checkpoint, checkpoints: Sequence[Checkpoint], bases: Mapp
 
 
 def _not_of_this_study(home: Home, study: Study, asset: str, fingerprint: str) -> str | None:
-    """Why a table is not one of the study as it is now; None where it is."""
+    """Return why a table was not computed for the study's current settings; None if it was."""
     try:
         made_from = home.store.get(asset, fingerprint).made_from
         if made_from["code_version"] != code_version(study, asset):
-            return f"{asset} was made with other settings or code"
+            return f"{asset} was computed with other settings or code"
         heavy = {name: inputs for name, inputs in made_from["inputs"].items() if name in HEAVY}
         for name, partitions in heavy.items():
-            # One stands for all: each holds what the study is beside the persona, and none of another study is let in.
+            # Checking one persona is enough: tables are only built from personas that belong to the same study.
             partition, its = next(iter(partitions.items()))
             if home.store.get(name, its).made_from["study"] != study_part(study, name, split_key(partition)[1]):
                 return f"{asset} was measured with other personas, prompts, questions or settings"

@@ -1,4 +1,4 @@
-"""Tells Dagster what people changed: prompts in the study's file, checkpoints in the registry."""
+"""Dagster events for changes outside of Dagster: prompts in the study's file, checkpoints in the registry."""
 
 import dagster as dg
 
@@ -12,10 +12,10 @@ ASSET = "persona_prompts"
 
 
 def prompt_events(instance: dg.DagsterInstance, study: Study) -> list[dg.AssetObservation | dg.AssetMaterialization]:
-    """Events for the personas whose prompt is not the one that Dagster knows.
+    """Return events for the personas whose prompt differs from the one in Dagster's event log.
 
-    The observation comes first and the materialisation last: in the other order the last persona stays stale for ever,
-    and with a materialisation alone a changed prompt is never noticed.
+    Each persona needs an observation followed by a materialisation. With a materialisation alone Dagster never notices
+    a changed prompt; in the opposite order the last persona stays stale forever.
     """
     events_now = latest_events(instance, ASSET, list(study.personas))
     known = {name: (event.tags or {}).get(DATA_VERSION) for name, event in events_now.items()}
@@ -31,7 +31,7 @@ def prompt_events(instance: dg.DagsterInstance, study: Study) -> list[dg.AssetOb
 
 
 def report_study(instance: dg.DagsterInstance, study: Study, home: Home) -> None:
-    """Brings the instance up to date with the study's file and the registry."""
+    """Update the instance from the study's file and the registry: changed prompts, new checkpoints."""
     for event in prompt_events(instance, study):
         instance.report_runless_asset_event(event)
     if new := new_checkpoints(instance, home):
@@ -39,6 +39,6 @@ def report_study(instance: dg.DagsterInstance, study: Study, home: Home) -> None
 
 
 def new_checkpoints(instance: dg.DagsterInstance, home: Home) -> list[str]:
-    """Registered checkpoints that are no partition yet."""
+    """Return the registered checkpoints that have no partition yet."""
     present = set(instance.get_dynamic_partitions(CHECKPOINT))
     return [name for name in home.registry.names() if name not in present]

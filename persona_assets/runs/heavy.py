@@ -1,7 +1,7 @@
-"""How a heavy asset walks over the personas of a run: find what is stored, compute what is not, store each at once.
+"""Materialisation of heavy assets: reuse stored personas, compute the missing ones, store each as soon as it is done.
 
-One run takes many personas of a checkpoint and loads the model at most once. A persona is on disk as soon as it is
-done, so a killed run loses the persona in flight and nothing else; the next run finds the others by fingerprint.
+One run covers many personas of a checkpoint and loads the model at most once. A killed run loses only the persona that
+it was computing; the next run finds the finished ones by fingerprint.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,20 +26,20 @@ from persona_assets.study import Study
 from persona_assets.workers.choice import choose_workers
 from persona_assets.workers.tasks import Task
 
-# The stored value → what its page shows of it, before what it cost.
+# Stored value → metadata for Dagster's page, shown above cost and provenance.
 Show = Callable[[Any], dict[str, Any]]
 
 
 def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, home: Home, show: Show) -> None:
-    """Materialises every partition of the run from the store or by its stage, each with metadata of its own.
+    """Materialise all partitions of the run, from the store where possible, and attach metadata to each.
 
     Args:
-        show: what the page shows of a value.
+        show: returns metadata of a stored value for Dagster's page.
 
     Raises:
-        CheckpointError: the weights behind the name are not those that `model_checkpoint` recorded.
-        ArtefactError: the upstream artefact is missing or belongs to another study.
-        NonFiniteError: numbers of some personas were none; those of all others are stored.
+        CheckpointError: the checkpoint's files changed since `model_checkpoint` was materialised.
+        ArtefactError: an upstream artefact is missing or belongs to another study.
+        NonFiniteError: results of some personas contain NaN or infinity; all other personas are stored.
         WorkerError: see `workers.tasks.Workers`.
     """
     from persona_assets.inference import NonFiniteError
@@ -66,26 +66,26 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
         facts = _metadata(artefact, computed) | schemas.actual_schema(asset, value)
         context.add_asset_metadata(shown | facts | shown, partition_key=key)
-        what = _line(artefact) if computed else "in the store already"
+        what = _line(artefact) if computed else "already stored"
         context.log.info(f"{asset} {next(done)}/{len(keys)} {persona}: {what}")
 
     with home.store.locked(asset, wanted, context.log.info):
-        # What was missing may have been stored by a process that was waited for.
+        # Another process may have stored missing personas while we waited for the lock.
         stored = {key: found or home.store.find(asset, made_from[key]) for key, found in stored.items()}
         for key, artefact in stored.items():
             if artefact is not None:
                 report(key, artefact, computed=False)
         missing = [key for key, artefact in stored.items() if artefact is None]
         tasks = _tasks(study, asset, gpu, recorded, missing, sources)
-        for made in choose_workers(gpu, home, context.log).make(tasks):
-            key = partition_key(made.checkpoint, made.persona)
-            if made.error is not None or made.value is None:
-                context.log.error(f"{asset} {next(done)}/{len(keys)} {made.persona}: {made.error}")
-                failed[made.persona] = made.error or NonFiniteError("no value")
+        for result in choose_workers(gpu, home, context.log).make(tasks):
+            key = partition_key(result.checkpoint, result.persona)
+            if result.error is not None or result.value is None:
+                context.log.error(f"{asset} {next(done)}/{len(keys)} {result.persona}: {result.error}")
+                failed[result.persona] = result.error or NonFiniteError("no value")
                 continue
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            cost = {**made.cost, "finished": now, "run": context.run.run_id}
-            report(key, home.store.put(asset, made_from[key], made.value, cost), computed=True)
+            cost = {**result.cost, "finished": now, "run": context.run.run_id}
+            report(key, home.store.put(asset, made_from[key], result.value, cost), computed=True)
     if failed:
         reasons = "; ".join(f"{persona}: {error}" for persona, error in failed.items())
         raise NonFiniteError(f"{asset}: {len(failed)} of {len(keys)} failed, the others are stored: {reasons}")
@@ -99,7 +99,7 @@ def _tasks(
     missing: Sequence[str],
     sources: Mapping[str, Artefact],
 ) -> list[Task]:
-    """What is missing, a task a checkpoint."""
+    """Return one task per checkpoint with its missing personas."""
     environment = gpu.environment(writes=asset in GENERATING)
     tasks = []
     for name, (checkpoint, identity) in recorded.items():
@@ -114,7 +114,7 @@ def _tasks(
 def _upstream(
     context: dg.AssetExecutionContext, home: Home, study: Study, upstream: str, keys: Sequence[str]
 ) -> dict[str, Artefact]:
-    """Each partition's artefact of the asset that it is made from."""
+    """Return the upstream asset's artefact of each partition."""
     sources = latest_artefacts(context.instance, home.store, upstream, keys)
     for key, source in sources.items():
         require_same_study_and_weights(study, upstream, {split_key(key)[1]: source})
@@ -124,7 +124,11 @@ def _upstream(
 def heavy_made_from(
     study: Study, asset: str, persona: str, identity: Identity, gpu: Gpu, upstream: str | None
 ) -> dict[str, Any]:
-    """Everything that a heavy artefact is the digest of; `upstream`: fingerprint of what it starts from."""
+    """Return what the fingerprint of a heavy artefact is the digest of.
+
+    Args:
+        upstream: fingerprint of the upstream artefact, for assets that have one.
+    """
     return {
         "asset": asset,
         "code": CODE_VERSIONS[asset],
@@ -136,10 +140,10 @@ def heavy_made_from(
 
 
 def recorded_checkpoint(instance: dg.DagsterInstance, home: Home, name: str) -> tuple[Checkpoint, Identity]:
-    """The registered checkpoint and the identity that `model_checkpoint` recorded, after comparing the two.
+    """Return the registered checkpoint and its recorded identity, after checking that its files still have it.
 
     Raises:
-        CheckpointError: the files have changed since.
+        CheckpointError: the files changed since `model_checkpoint` was materialised.
     """
     recorded = latest_artefacts(instance, home.store, "model_checkpoint", [name])[name].read()
     checkpoint = home.registry.get(name)
@@ -154,7 +158,7 @@ def recorded_checkpoint(instance: dg.DagsterInstance, home: Home, name: str) -> 
 
 
 def key_range(study: Study, asset: str, checkpoint: str) -> dict[str, str]:
-    """Run tags that put all personas of a checkpoint into one run; a reversed range would silently be empty."""
+    """Return run tags that select all personas of a checkpoint. Dagster treats a reversed range as empty, silently."""
     personas = personas_of(study, asset)
     return {
         "dagster/asset_partition_range_start": partition_key(checkpoint, personas[0]),

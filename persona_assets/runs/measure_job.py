@@ -1,8 +1,8 @@
-"""The job that takes one checkpoint from its files to its report, in one process.
+"""Job `measure_checkpoint`: measures one checkpoint completely, up to its report, in one process.
 
-It runs the code location's other jobs one after another, as `persona-assets run` does, so the model is loaded once for
-all of them and what is current is not computed again. Each of them is a run of its own in the page, with partitions,
-checks and lineage; they carry the id of the run that they are part of.
+Like `persona-assets run`, it executes the other jobs in sequence, so the model is loaded once and current results are
+reused. Each of these jobs is a Dagster run of its own, with partitions, checks and lineage, tagged with the id of the
+parent run.
 """
 
 from collections.abc import Callable
@@ -24,23 +24,23 @@ from persona_assets.runs.verify import report_is_current, weights_are_unchanged
 from persona_assets.study import Study
 
 PART_OF = "persona_assets/part_of"
-# What the launchpad holds until somebody writes another name: the embedded model, as `persona-assets run` registers it.
+# Checkpoint name that prefills the launchpad: the embedded model, as `persona-assets run` registers it.
 EXAMPLE = "smollm2-135m-instruct"
 
 
 class Measured(dg.Config):
-    """What is measured."""
+    """Config of the job's op."""
 
-    checkpoint: str = Field(description="A registered checkpoint's name, as checkpoints.yaml has it.")
+    checkpoint: str = Field(description="Name of a registered checkpoint, as in checkpoints.yaml.")
     nightly: bool = Field(
         default=False,
-        description="First read every byte of the files again, and fail where they are not what was recorded; leave "
-        "alone what a person had pruned, and checkpoints whose files are gone.",
+        description="Verify all files first, and fail if they differ from what was recorded. Skips checkpoints whose "
+        "files are gone or whose artefacts were pruned.",
     )
 
 
 def measure_config(checkpoint: str, nightly: bool = False) -> dict[str, object]:
-    """Run config of the job."""
+    """Return the run config of the job."""
     return {
         "ops": {"measure": {"config": Measured(checkpoint=checkpoint, nightly=nightly).model_dump()}},
         **PLAIN_LINES,
@@ -48,16 +48,20 @@ def measure_config(checkpoint: str, nightly: bool = False) -> dict[str, object]:
 
 
 def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definitions]) -> dg.JobDefinition:
-    """The job; `defs` gives the definitions that it will be part of."""
+    """Build the job.
 
-    @dg.op(description="Materialises what is missing or out of date for one checkpoint, and nothing else.")
+    Args:
+        defs: returns the definitions, which will contain this job; called when the job runs.
+    """
+
+    @dg.op(description="Materialises the missing and stale assets of one checkpoint.")
     def measure(context: dg.OpExecutionContext, config: Measured) -> None:
         instance, name = context.instance, config.checkpoint
         claim_run(instance, context.run_id)
         checkpoint = home.registry.get(name)
         gone = [place for place in (checkpoint.path, checkpoint.adapter) if place and not place.is_dir()]
-        if config.nightly and gone:  # a trainer keeps its last checkpoints only
-            context.log.info(f"{name}: {gone[0]} is gone; what was measured stays")
+        if config.nightly and gone:  # trainers delete old checkpoints
+            context.log.info(f"{name}: skipped because {gone[0]} no longer exists; its results are kept")
             return
         instance.add_run_tags(context.run_id, run_tags(study, name, stamp(checkpoint)))
         report_study(instance, study, home)
@@ -67,17 +71,17 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
             instance.report_runless_asset_event(weights)
             if not weights.passed:
                 raise CheckpointError(
-                    f"{name}: {weights.description}; materialise model_checkpoint if that was meant, "
+                    f"{name}: {weights.description}; materialise model_checkpoint if the change is intended, "
                     "or register the new weights under a name of their own"
                 )
         run.materialise_job("identify_checkpoint")
         if twin := same_as(instance, home, name):
             instance.add_run_tags(context.run_id, {SAME_AS_TAG: twin})
-            context.log.info(f"{name} is {twin}: the same weights under another name; nothing is computed")
+            context.log.info(f"{name}: skipped because it has the same weights as {twin}")
             return
         if config.nightly and run.is_pruned():
             instance.report_runless_asset_event(report_is_current(run))
-            context.log.info(f"{name}: its heavy artefacts were pruned; its tables stay as they are")
+            context.log.info(f"{name}: skipped because artefacts of it were pruned; its tables are kept")
             return
         ran = run.materialise()
         context.log.info(f"{name}: {', '.join(ran) or 'everything was current'}")
@@ -86,8 +90,8 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
         name=MEASURE,
         tags=CARD,
         config=measure_config(EXAMPLE),
-        description="From a checkpoint's files to its report and the drift among checkpoints. "
-        "Write a registered checkpoint's name into the launchpad; what is current already is not computed again.",
+        description="Measures a checkpoint: responses, divergence, centroids, leakage, report and drift. "
+        "Enter the name of a registered checkpoint in the launchpad; current results are not recomputed.",
     )
     def measure_checkpoint() -> None:
         measure()

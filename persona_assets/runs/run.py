@@ -1,4 +1,4 @@
-"""Materialises what is left to do for a checkpoint, in this process, through the code location's own jobs."""
+"""Runs of one study on one checkpoint: staleness, and in-process execution of the jobs that have work to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ from persona_assets.study import Study
 
 @dataclass(frozen=True)
 class Run:
-    """One study on one checkpoint of an instance.
+    """One study applied to one checkpoint of an instance.
 
     Attributes:
-        tags: of every run that it starts.
+        tags: tags of every Dagster run that it starts.
     """
 
     instance: dg.DagsterInstance
@@ -34,34 +34,34 @@ class Run:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Frees what killed runs hold; tells Dagster the study's prompts and the registered checkpoints."""
+        """Clean up after killed runs, and report the study's prompts and the registered checkpoints to Dagster."""
         release_dead_runs(self.instance)
         report_study(self.instance, self.study, self.home)
 
     def staleness(self) -> Statuses:
-        """See `runs.staleness`."""
+        """Return the status of every artefact of the checkpoint; see `runs.staleness`."""
         gpu = Gpu(**self.study.inference.model_dump())
         return staleness(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
 
     def stale_reasons(self) -> dict[str, list[str]]:
-        """See `runs.stale_reasons`."""
+        """Return why assets are stale; see `runs.stale_reasons`."""
         gpu = Gpu(**self.study.inference.model_dump())
-        asked = expected_inputs(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
-        return stale_reasons(self.instance, self.home, asked)
+        expected = expected_inputs(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
+        return stale_reasons(self.instance, self.home, expected)
 
     def materialise(self) -> list[str]:
-        """Runs the jobs that have something to do, upstream first.
+        """Run the jobs that have something to compute, upstream first.
 
         Returns:
-            The names of the jobs that ran; empty where everything was current.
+            Names of the jobs that ran; empty if everything was current.
 
         Raises:
-            Whatever the failing step raised.
+            Exception: the error of the step that failed.
         """
         return [name for name in job_names(self.study) if self.materialise_job(name)]
 
     def materialise_job(self, name: str) -> bool:
-        """Runs one of the jobs, if it has something to do; returns whether it had."""
+        """Run one of the jobs if it has something to compute; return whether it ran."""
         job = self.defs.resolve_job_def(name)
         assets = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
         if not assets & to_do(self.staleness()):
@@ -78,5 +78,5 @@ class Run:
         return True
 
     def is_pruned(self) -> bool:
-        """Whether a person had something of the checkpoint deleted that was not made again."""
+        """Return whether any of the checkpoint's latest artefacts was pruned."""
         return any("pruned" in partitions.values() for partitions in self.staleness().values())

@@ -1,4 +1,4 @@
-"""Which checkpoint has the same weights under another name."""
+"""Detection of checkpoints that have the same weights under different names."""
 
 import dagster as dg
 
@@ -7,12 +7,13 @@ from persona_assets.graph.home import Home
 
 
 def same_as(instance: dg.DagsterInstance, home: Home, checkpoint: str, digest: str | None = None) -> str | None:
-    """The first registered checkpoint with the identity of this one, if it stands for both: never itself.
+    """Return the other name under which this checkpoint's weights are measured; None if it is measured itself.
 
-    Of several names the one that has a report stands for all, and of several with one, or none, the first registered.
+    Among names with the same weights, the first registered one that has a report is measured; if none has a report, the
+    first registered one.
 
     Args:
-        digest: the checkpoint's identity, if it is not recorded yet.
+        digest: digest of the checkpoint's identity, if it is not recorded yet.
     """
     names = home.registry.names()
     events = latest_events(instance, "model_checkpoint", names)

@@ -1,7 +1,7 @@
-"""Where every artefact of a checkpoint stands: there, missing, pruned, or made from other things than asked for now.
+"""Status of every artefact of a checkpoint: current, missing, out of date or pruned.
 
-Works from fingerprints: what an artefact would be made from today is compared with what the latest materialisation was
-made from. `persona-assets status` prints it, and `persona-assets run` does what it says is left to do.
+An artefact is current if the fingerprint of its latest materialisation is the one that today's inputs, settings and
+code would give. `persona-assets status` prints the result, and `persona-assets run` computes what is not current.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ from persona_assets.runs.heavy import heavy_made_from
 from persona_assets.study import Study
 
 Status = Literal["current", "missing", "out of date", "pruned"]
-# Asset → partition → where it stands, upstream first.
+# Asset → partition → status, upstream first.
 Statuses = dict[str, dict[str, Status]]
-# Asset → partition → what it would be made from today, upstream first.
+# Asset → partition → what it would be computed from today (`made_from`), upstream first.
 ExpectedInputs = dict[str, dict[str, dict[str, Any]]]
 
 
 def expected_inputs(
     instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, name: str
 ) -> ExpectedInputs:
-    """What every asset of a checkpoint that is computed here would be made from.
+    """Return what each asset of a checkpoint would be computed from today; imported assets are left out.
 
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
@@ -40,10 +40,10 @@ def expected_inputs(
     identity = None if study.imported else identify(registered, home.digests)
     graph = defs.resolve_asset_graph()
     expected = _imported_fingerprints(instance, study, name)
-    brought, found = set(expected), ExpectedInputs()
+    imported, found = set(expected), ExpectedInputs()
     for key in graph.toposorted_asset_keys:
         asset = key.to_user_string()
-        if key not in graph.materializable_asset_keys or asset in (*brought, DRIFT):
+        if key not in graph.materializable_asset_keys or asset in (*imported, DRIFT):
             continue
         assets_def = defs.resolve_assets_def(key)
         loaded = _loaded_inputs(assets_def)
@@ -62,7 +62,7 @@ def expected_inputs(
 def staleness(
     instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, checkpoint: str
 ) -> Statuses:
-    """Every asset of a checkpoint that can be materialised.
+    """Return the status of every artefact of a checkpoint.
 
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
@@ -81,7 +81,10 @@ def staleness(
 
 
 def to_do(found: Statuses) -> set[str]:
-    """Assets with something to compute. What was pruned is left alone, unless something else has to be made from it."""
+    """Return the assets that have to be computed.
+
+    Pruned artefacts are only recomputed if some other asset of the checkpoint has to be.
+    """
     assets = {asset for asset, partitions in found.items() if {"missing", "out of date"} & set(partitions.values())}
     if assets - {DRIFT}:
         assets |= {asset for asset, partitions in found.items() if "pruned" in partitions.values()}
@@ -91,7 +94,11 @@ def to_do(found: Statuses) -> set[str]:
 def _drift_status(
     instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str, soon: Mapping[str, str]
 ) -> dict[str, Status]:
-    """Drift as it will be once this checkpoint is current; nothing to stand anywhere while there is one checkpoint."""
+    """Return the status of `checkpoint_drift` once this checkpoint is current; empty below two checkpoints.
+
+    Args:
+        soon: asset → fingerprint of this checkpoint's tables once they are current.
+    """
     compared = compare(instance, home, study, {checkpoint: soon})
     if len(compared.checkpoints) < 2:
         return {}
@@ -102,7 +109,7 @@ def _drift_status(
 
 
 def _imported_fingerprints(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
-    """What files brought is what was imported last: nothing here could compute it otherwise."""
+    """Return the fingerprints of imported artefacts; they cannot be recomputed, so the latest import is current."""
     if not study.imported:
         return {}
     keys = {asset: [partition_key(checkpoint, persona) for persona in study.personas] for asset in IMPORTED_HEAVY}
@@ -120,7 +127,7 @@ def _heavy_inputs(
 
 
 def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
-    """Assets whose values are loaded, as against those that only come before."""
+    """Return the inputs that an asset loads, without those that it only has to run after."""
     inputs = assets_def.op.input_dict
     return [
         key.to_user_string()

@@ -1,4 +1,4 @@
-"""The lines that a finished run ends with."""
+"""Summary that `persona-assets run` prints at the end."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from persona_assets.study import Study
 
 
 def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> str:
-    """JS range, the pairs at its ends with their cosines, and where the report is."""
+    """Return the range of JS, the closest and the furthest pair with their cosines, leakage, and the report's path."""
 
     def latest(asset: str) -> Artefact:
         return latest_artefacts(instance, home.store, asset, [checkpoint])[checkpoint]

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's files are what was recorded, and whether its report is what they would give today."""
+"""Verification of a checkpoint: whether its files are unchanged, and whether its report is current."""
 
 import dagster as dg
 
@@ -11,7 +11,7 @@ WEIGHTS_CHECK, CURRENT_CHECK = "weights_are_unchanged", "report_is_current"
 
 
 def weights_are_unchanged(instance: dg.DagsterInstance, home: Home, checkpoint: str) -> dg.AssetCheckEvaluation:
-    """Reads every byte of the files again."""
+    """Recompute the digests of the checkpoint's files and compare them with the recorded ones."""
     recorded = latest_artefacts(instance, home.store, "model_checkpoint", [checkpoint])[checkpoint].read()
     known = Identity.model_validate(recorded)
     found: dict[str, str] = {"recorded": known.digest}
@@ -27,13 +27,13 @@ def weights_are_unchanged(instance: dg.DagsterInstance, home: Home, checkpoint: 
         check_name=WEIGHTS_CHECK,
         passed=not problem,
         partition=checkpoint,
-        description=problem or "as recorded",
+        description=problem or "unchanged since they were recorded",
         metadata=found,
     )
 
 
 def report_is_current(run: Run) -> dg.AssetCheckEvaluation:
-    """Follows fingerprints through the whole graph; a warning names what there is to compute."""
+    """Check that no asset of the checkpoint is missing or stale; otherwise return a warning that lists them."""
     try:
         left = {
             asset: [key for key, status in partitions.items() if status in ("missing", "out of date")]

@@ -158,7 +158,7 @@ def test_a_checkpoint_that_keeps_failing_is_marked_in_the_page_and_does_not_bloc
     daemon.finish(dg.DagsterRunStatus.FAILURE)
     tick, launched = daemon.tick()
     assert launched == []
-    assert "attempt 1 failed: out of memory; tried again in" in tick.reasons[0]
+    assert "attempt 1 failed: out of memory; retry in" in tick.reasons[0]
 
     attempts, events = 1, []
     for _ in range(8):

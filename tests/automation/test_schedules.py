@@ -71,4 +71,4 @@ def test_a_checkpoint_whose_folder_was_deleted_is_left_as_it_is(run, tiny_direct
     result = at_night(run)
     assert result.success
     lines = [entry.user_message for entry in run.instance.all_logs(result.run_id)]
-    assert any(line.endswith("is gone; what was measured stays") for line in lines)
+    assert any(line.endswith("no longer exists; its results are kept") for line in lines)

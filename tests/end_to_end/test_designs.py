@@ -50,7 +50,7 @@ def said(home: Home, repository: Path) -> Mapping[str, str]:
 def computed(said: str) -> set[tuple[str, str]]:
     """(asset, persona) of what a run made anew."""
     lines = re.findall(r"([a-z_]+) \d+/\d+ ([a-z]+): (.*)", said)
-    return {(asset, persona) for asset, persona, what in lines if what != "in the store already"}
+    return {(asset, persona) for asset, persona, what in lines if what != "already stored"}
 
 
 def matrix(home: Home, design: str) -> xr.Dataset:

@@ -123,10 +123,10 @@ def test_libraries_and_the_device_are_in_every_answer(tiny_run, monkeypatch):
     changed = f"environment.transformers was {known('transformers')!r}, is '9.9'"
     assert {asset: why[asset] for asset in HEAVY} == {
         **{asset: [changed] for asset in HEAVY},
-        "logit_js": [changed, "another upstream"],
-        "marker_rates": [changed, "another upstream"],
+        "logit_js": [changed, "upstream changed"],
+        "marker_rates": [changed, "upstream changed"],
     }
-    assert why["logit_js_matrix"] == ["another inputs.logit_js"]
+    assert why["logit_js_matrix"] == ["inputs.logit_js changed"]
     monkeypatch.undo()
     assert out_of_date(tiny_run) == {}
     assert tiny_run.stale_reasons() == {}

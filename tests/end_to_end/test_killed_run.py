@@ -95,7 +95,7 @@ def test_a_killed_run_keeps_every_finished_persona(tmp_path, repository, tiny_di
     assert {name: after[name] for name in kept} == kept
     computed = [name for name, record in after.items() if record["measured"]["run"] not in kept_runs]
     assert len(computed) == 5
-    assert output.count("in the store already") >= 6
+    assert output.count("already stored") >= 6
     assert len(finished(home, "logit_js")) == 11
     assert "in the source's own replies: villain 18/20" in output
     (pair_table,) = (home.root / "artefacts" / "pair_table").glob("*.parquet")
