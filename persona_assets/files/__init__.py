@@ -1,1 +1,1 @@
-"""Files on disk: read within limits, written atomically, digested. Knows nothing of studies or models."""
+"""File handling: bounded reads, atomic writes, digests. Independent of studies and models."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes of files and folders."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write a file or a folder to; flushed to disk and renamed when the block ends well.
+    """Yield a temporary path next to `target`; when the block succeeds, flush it to disk and rename it to `target`.
 
-    Whoever reads `target` sees the old content or the new, never a part, whatever kills the writer. Where a folder
-    takes another's place there is none for the moment between two renames.
+    The block may write a file or a folder. Readers of `target` see the old content or the new content, never a partial
+    write, even if the writer is killed. Replacing a folder takes two renames; between them `target` does not exist.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -22,7 +22,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
         for path in [partial, *(partial.rglob("*") if partial.is_dir() else ())]:
             _flush(path)
         replaced = partial.with_suffix(".replaced")
-        if partial.is_dir() and target.is_dir():  # a rename replaces a file, but no folder that holds anything
+        if partial.is_dir() and target.is_dir():  # rename cannot replace a non-empty folder
             target.rename(replaced)
         partial.replace(target)
         _flush(target.parent)

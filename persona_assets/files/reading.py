@@ -1,7 +1,7 @@
-"""Files that others wrote, read within bounds: their size is looked at before they are read, and nothing waits.
+"""Bounded reading of untrusted files: the size is checked before reading, and no read can block.
 
-Only regular files are opened: a FIFO would wait for ever and a device never ends. JSON is JSON: no NaN, no name twice,
-no text that cannot be written again.
+Only regular files are opened, because reading a FIFO can block forever and reading a device may never end. JSON must be
+strict: no NaN, no duplicate keys, no text that cannot be encoded as UTF-8.
 """
 
 import json
@@ -15,10 +15,10 @@ from typing import Any
 
 MIB = 2**20
 LARGEST_JSON = 8 * MIB
-DEEPEST = 64
-# Of a value, so that a file of nothing but commas does not become a hundred times its size in memory.
-_BYTES_A_VALUE = 20
-_LONGEST_WHOLE = 400  # digits: more than a float holds, fewer than Python refuses to read
+MAX_DEPTH = 64
+# Limits the values per byte, so that a file of only commas does not need a hundred times its size in memory.
+_BYTES_PER_VALUE = 20
+_MAX_INTEGER_DIGITS = 400  # more than a float can represent, fewer than the limit of Python's int()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {
@@ -31,7 +31,7 @@ _KINDS = {
 
 
 class UnreadableError(ValueError):
-    """A file that is not read; `problem` says what was found and expected, the message names the file too."""
+    """A file was rejected; `problem` says what was found and expected, and the message adds the file's name."""
 
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(f"{file}: {problem}")
@@ -39,45 +39,46 @@ class UnreadableError(ValueError):
 
 
 def shown(value: Any, length: int = 120) -> str:
-    """A value as an error shows it: as Python writes it, its middle left out where it is long."""
+    """Return a value's `repr` for an error message, with the middle left out if it is long."""
     if isinstance(value, str | bytes) and len(value) > length:
         return f"{value[: length // 2]!r} … {value[-length // 4 :]!r} ({len(value)} characters)"
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python writes; lists within lists
-        return f"a {type(value).__name__} too large to be shown"
+    except (ValueError, RecursionError):  # an integer with too many digits, or deeply nested lists
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= length else f"{text[: length // 2]} … {text[-length // 4 :]} ({len(text)} characters)"
 
 
 def named(name: str, length: int = 60) -> str:
-    """A name that somebody gave, without quotes: nothing in it that moves a cursor, cut where it is long."""
+    """Return a user-supplied name without quotes, control characters escaped, truncated if it is long."""
     text = repr(name[:length])[1:-1]
     return text if len(name) <= length else f"{text}…"
 
 
 def shortened(text: object, length: int = 2000) -> str:
-    """Somebody else's message: as much of it as a person reads."""
+    """Return another library's message, truncated to a readable length."""
     text = str(text)
     return text if len(text) <= length else f"{text[:length]} … ({len(text) - length} characters more)"
 
 
 def read_bytes(file: Path, largest: int) -> bytes:
-    """A regular file's bytes.
+    """Return a regular file's bytes.
 
     Raises:
-        UnreadableError: it cannot be opened, is no regular file, or has more than `largest` bytes; it is not read then.
+        UnreadableError: the file cannot be opened, is not a regular file, or has more than `largest` bytes, in which
+            case it is not read.
     """
     try:
-        _require_regular(file, file.stat())  # before it is opened, for opening a device can do something
+        _require_regular(file, file.stat())  # checked first, because opening a device can have side effects
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
             status = os.fstat(stream.fileno())
             _require_regular(file, status)
-            content = b"" if status.st_size > largest else stream.read(largest + 1)  # it may have grown
+            content = b"" if status.st_size > largest else stream.read(largest + 1)  # it may have grown since fstat
     except OSError as error:
         raise UnreadableError(file, f"cannot be read: {error.strerror}") from error
     except UnreadableError:
         raise
-    except ValueError as error:  # a NUL in the path
+    except ValueError as error:  # a null byte in the path
         raise UnreadableError(file, f"cannot be read: {error}") from error
     if (size := max(status.st_size, len(content))) > largest:
         raise UnreadableError(file, f"is {_in_words(size)}; expected at most {_in_words(largest)}; it was not read")
@@ -85,10 +86,10 @@ def read_bytes(file: Path, largest: int) -> bytes:
 
 
 def read_text(file: Path, largest: int) -> str:
-    """A regular file's text.
+    """Return a regular file's text.
 
     Raises:
-        UnreadableError: as `read_bytes` does, or it is not UTF-8.
+        UnreadableError: as in `read_bytes`, or the file is not UTF-8.
     """
     try:
         return read_bytes(file, largest).decode("utf-8")
@@ -97,60 +98,59 @@ def read_text(file: Path, largest: int) -> str:
 
 
 def read_json(file: Path, largest: int = LARGEST_JSON, *, infinities: bool = False) -> Any:
-    """A JSON file's content.
+    """Return a JSON file's content.
 
     Raises:
-        UnreadableError: as `read_text` does, or it is not JSON: see `parse_json`.
+        UnreadableError: as in `read_text` and `parse_json`.
     """
     return parse_json(read_text(file, largest), file, largest, infinities=infinities)
 
 
 def parse_json(text: str, file: Path, largest: int = LARGEST_JSON, *, infinities: bool = False) -> Any:
-    """The content of a JSON text; `file` is where it stands, for the errors.
+    """Return the content of a JSON text; `file` is its origin, for error messages.
 
     Args:
-        infinities: take NaN and infinities as the text that stands there, for configurations that have them (Mamba's).
+        infinities: return NaN and infinities as the text found, for configurations that contain them (Mamba's).
 
     Raises:
-        UnreadableError: it is cut short or no JSON; holds NaN, an infinity, a number too large for a float, a name
-            twice in one object, half a surrogate pair, more than 64 levels, or more values than `largest` bytes
-            usually do.
+        UnreadableError: the text is truncated or not JSON, or contains NaN, an infinity, a number too large for a
+            float, a duplicate key, an unpaired surrogate, more than 64 levels of nesting, or far more values than
+            `largest` bytes normally contain.
     """
-
     values = text.count(",") + text.count("[") + text.count("{")
-    if values > largest // _BYTES_A_VALUE:
-        raise UnreadableError(file, f"holds about {values} values; expected at most {largest // _BYTES_A_VALUE}")
-    odd = _Odd()
+    if values > largest // _BYTES_PER_VALUE:
+        raise UnreadableError(file, f"contains about {values} values; expected at most {largest // _BYTES_PER_VALUE}")
+    invalid = _InvalidValues()
     try:
         content = json.loads(
             text,
-            object_pairs_hook=odd.object,
-            parse_constant=odd.number,
-            parse_float=odd.fraction,
-            parse_int=odd.whole,
+            object_pairs_hook=invalid.object,
+            parse_constant=invalid.number,
+            parse_float=invalid.fraction,
+            parse_int=invalid.whole,
         )
     except RecursionError:
-        raise UnreadableError(file, f"has lists within lists; expected at most {DEEPEST} levels") from None
+        raise UnreadableError(file, f"is nested too deeply to parse; expected at most {MAX_DEPTH} levels") from None
     except ValueError as error:
-        raise UnreadableError(file, f"is not JSON, or cut short: {shortened(error, 300)}") from error
+        raise UnreadableError(file, f"is not valid JSON, or is truncated: {shortened(error, 300)}") from error
     _require_few_levels(content, file)
-    if (odd.objects or (odd.numbers and not infinities)) or _ESCAPED_SURROGATE.search(text):
-        _find_odd(content, file, infinities)
+    if (invalid.objects or (invalid.numbers and not infinities)) or _ESCAPED_SURROGATE.search(text):
+        _raise_for_invalid(content, file, infinities)
     return content
 
 
 class _NotFinite(str):
-    """A number that is none, as it was written."""
+    """A non-finite number, as the text found in the file."""
 
 
-class _Twice(dict[str, Any]):
-    """An object that has a name twice."""
+class _DuplicateKey(dict[str, Any]):
+    """An object with a duplicate key, and that key."""
 
-    name = ""
+    key = ""
 
 
-class _Odd:
-    """Notes while JSON is read that there is something odd, so that only then it is looked for, with its place."""
+class _InvalidValues:
+    """Parser hooks that mark invalid values, so that the slow search for their location runs only if there are any."""
 
     objects = numbers = False
 
@@ -158,25 +158,25 @@ class _Odd:
         content = dict(pairs)
         if len(content) == len(pairs):
             return content
-        self.objects, twice = True, _Twice(content)
-        twice.name = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        return twice
+        self.objects, duplicate = True, _DuplicateKey(content)
+        duplicate.key = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        return duplicate
 
-    def number(self, written: str) -> str:
+    def number(self, found: str) -> str:
         self.numbers = True
-        return _NotFinite(written)
+        return _NotFinite(found)
 
     def fraction(self, digits: str) -> float | str:
         return number if math.isfinite(number := float(digits)) else self.number(digits)
 
     def whole(self, digits: str) -> int | str:
-        return int(digits) if len(digits) < _LONGEST_WHOLE else self.number(digits)
+        return int(digits) if len(digits) < _MAX_INTEGER_DIGITS else self.number(digits)
 
 
 def _require_few_levels(content: Any, file: Path) -> None:
-    """Level by level, without recursion."""
+    """Check the nesting level by level, without recursion."""
     level = [content]
-    for _ in range(DEEPEST + 1):
+    for _ in range(MAX_DEPTH + 1):
         inside: list[Any] = []
         for value in level:
             if isinstance(value, dict):
@@ -186,25 +186,25 @@ def _require_few_levels(content: Any, file: Path) -> None:
         if not inside:
             return
         level = inside
-    raise UnreadableError(file, f"is nested deeper than {DEEPEST} levels; expected fewer")
+    raise UnreadableError(file, f"is nested more than {MAX_DEPTH} levels deep; expected at most {MAX_DEPTH}")
 
 
-def _find_odd(value: Any, file: Path, infinities: bool, place: tuple[str, ...] = ()) -> None:
-    """Says the first odd thing with its place; the content is not deep any more."""
+def _raise_for_invalid(value: Any, file: Path, infinities: bool, place: tuple[str, ...] = ()) -> None:
+    """Raise for the first invalid value, with its location; the nesting has been checked before."""
     here = f"{'.'.join(place)}: " if place else ""
-    if isinstance(value, _Twice):
-        raise UnreadableError(file, f"{here}{shown(value.name)} stands twice; expected it once")
+    if isinstance(value, _DuplicateKey):
+        raise UnreadableError(file, f"{here}duplicate key {shown(value.key)}; expected each key once")
     if isinstance(value, _NotFinite) and not infinities:
         raise UnreadableError(file, f"{here}found {named(value)}; expected a finite number")
     if isinstance(value, str) and _SURROGATE.search(value):
-        raise UnreadableError(file, f"{here}found {shown(value)}, which holds half a surrogate pair; expected text")
+        raise UnreadableError(file, f"{here}found {shown(value)}, which has an unpaired surrogate; expected text")
     if isinstance(value, dict):
         for key, part in value.items():
-            _find_odd(key, file, infinities, place)
-            _find_odd(part, file, infinities, (*place, named(key)))
+            _raise_for_invalid(key, file, infinities, place)
+            _raise_for_invalid(part, file, infinities, (*place, named(key)))
     elif isinstance(value, list):
         for number, part in enumerate(value):
-            _find_odd(part, file, infinities, (*place, str(number)))
+            _raise_for_invalid(part, file, infinities, (*place, str(number)))
 
 
 def _require_regular(file: Path, status: os.stat_result) -> None:

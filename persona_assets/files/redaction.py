@@ -1,6 +1,6 @@
-"""Secrets are left out of what people read: errors, logs, lines that are posted.
+"""Redaction of secrets in errors, logs and posted messages.
 
-A secret is a password within an address, and the value of an environment variable whose name says that it is one.
+A secret is a password in a URL, or the value of an environment variable whose name marks it as secret.
 """
 
 import logging
@@ -12,12 +12,12 @@ from types import TracebackType
 
 SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|KEY|CREDENTIALS?|WEBHOOK)(_|$)|PASSWORD", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*(?=@)")
-# Shorter values (`1`, `true`, a port) are no secrets and would blot out ordinary text.
+# Shorter values (`1`, `true`, a port) are not secrets, and redacting them would remove ordinary text.
 _SHORTEST = 8
 
 
 def redact(text: str) -> str:
-    """The text without passwords in addresses and without the values of secret environment variables."""
+    """Return the text with passwords in URLs and values of secret environment variables replaced."""
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and SECRET_NAME.search(name):
             text = text.replace(value, f"<{name}>")
@@ -25,7 +25,7 @@ def redact(text: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """For handlers of libraries: `huggingface_hub` logs the address that did not answer, password and all."""
+    """Logging filter for library handlers: `huggingface_hub` logs unreachable URLs including their password."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), None
@@ -33,15 +33,15 @@ class RedactingFilter(logging.Filter):
 
 
 def redact_hub_logs() -> None:
-    """Puts the filter on huggingface_hub's own handlers; called before a hub is asked."""
+    """Add the filter to huggingface_hub's handlers; call this before any request to a hub."""
     from huggingface_hub.utils import logging as hub_logging
 
-    hub_logging.get_logger("huggingface_hub")  # makes its handler
+    hub_logging.get_logger("huggingface_hub")  # creates its handler
     for handler in logging.getLogger("huggingface_hub").handlers:
         if not any(isinstance(each, RedactingFilter) for each in handler.filters):
             handler.addFilter(RedactingFilter())
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An excepthook: the traceback as Python prints it, discreet."""
+    """Print the traceback as Python does, with secrets redacted; for use as `sys.excepthook`."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))

@@ -1,4 +1,4 @@
-"""What a safetensors file says of itself; its weights are not read."""
+"""Headers of safetensors files, read without the weights."""
 
 import os
 import struct
@@ -11,20 +11,20 @@ LARGEST_HEADER = 8 * MIB
 
 
 class Header(NamedTuple):
-    """How many tensors there are, and the largest dimension of any."""
+    """Number of tensors in a file, and the largest dimension of any of them."""
 
     tensors: int
     largest: int
 
 
 def read_header(file: Path) -> Header:
-    """The header of a whole file.
+    """Return the header of a complete file.
 
-    It is read as JSON, strictly, for safetensors takes the last of two tensors of one name; then safetensors compares
-    its offsets with the file's size, as it does whenever it opens a file.
+    The header is first parsed as strict JSON, because safetensors silently keeps the last of two tensors with the same
+    name. Then safetensors opens the file, which compares the offsets with the file's size.
 
     Raises:
-        UnreadableError: it is cut, too long, or something else.
+        UnreadableError: the file is truncated, its header is too long, or it is not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -43,12 +43,12 @@ def read_header(file: Path) -> Header:
 
 def _content(file: Path, first: bytes, stream: Any, size: int) -> dict[str, Any]:
     if size < 8:
-        raise UnreadableError(file, f"{size} bytes; expected eight that say how long the header is")
+        raise UnreadableError(file, f"is {size} bytes; expected at least 8, which give the header's length")
     (length,) = struct.unpack("<Q", first)
     if not 0 < length <= size - 8:
-        raise UnreadableError(file, f"the header's length is {length}, of a file of {size} bytes")
+        raise UnreadableError(file, f"found header length {length} in a file of {size} bytes; expected 1 to {size - 8}")
     if length > LARGEST_HEADER:
-        raise UnreadableError(file, f"a header of {length} bytes; expected at most {LARGEST_HEADER}")
+        raise UnreadableError(file, f"the header is {length} bytes; expected at most {LARGEST_HEADER}")
     content = parse_json(stream.read(length).decode("utf-8"), file, LARGEST_HEADER)
     if not isinstance(content, dict):
         raise UnreadableError(file, f"the header is a {type(content).__name__}; expected an object")

@@ -1,7 +1,7 @@
-"""YAML files that people write.
+"""Bounded reading of YAML files written by hand, and descriptions of their validation errors.
 
-Before anything is built from a file its events are counted: a few lines of aliases can stand for more values than there
-is memory for, and a line of brackets for a deeper nesting than a parser's stack.
+The parser's events are counted before any object is built, because a few lines of aliases can expand to more values
+than memory can hold, and one line of brackets can nest deeper than a parser's stack.
 """
 
 from collections.abc import Hashable
@@ -11,26 +11,26 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from persona_assets.files.reading import DEEPEST, MIB, UnreadableError, named, read_text, shortened, shown
+from persona_assets.files.reading import MAX_DEPTH, MIB, UnreadableError, named, read_text, shortened, shown
 
 LARGEST_YAML = 2 * MIB
-MOST_VALUES = 50_000
-LONGEST_NUMBER = 40
-MOST_FAULTS = 12
+MAX_VALUES = 50_000
+MAX_NUMBER_LENGTH = 40
+MAX_ERRORS = 12
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {
     f"{_TAG}int": "whole number",
     f"{_TAG}float": "number",
-    f"{_TAG}bool": "truth value",
+    f"{_TAG}bool": "boolean",
     f"{_TAG}timestamp": "date",
 }
 _NUMBERS = (f"{_TAG}int", f"{_TAG}float")
-# libyaml is ten times as fast; it comes with PyYAML's wheels.
+# libyaml is ten times faster and is included in PyYAML's wheels.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _UniqueKeys(_Loader):  # type: ignore[misc]  # one of two classes
-    """YAML's mappings silently keep the last of two equal keys; a study must not."""
+    """Loader that rejects duplicate keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         if not isinstance(node, yaml.MappingNode):
@@ -40,49 +40,50 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]  # one of two classes
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | None):
                 raise yaml.MarkedYAMLError(
-                    problem=f"found a {type(key).__name__} as a name; expected text", problem_mark=key_node.start_mark
+                    problem=f"found a {type(key).__name__} as a key; expected text", problem_mark=key_node.start_mark
                 )
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"{shown(key)} stands twice; expected it once", problem_mark=key_node.start_mark
+                    problem=f"duplicate key {shown(key)}; expected each key once", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         content: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return content
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Of the plain kinds only: a set has no order, and studies have one.
+        """Construct plain types only; sets are rejected because they have no order, and order matters in a study.
 
-        PyYAML lets Python's own errors through where a value is not of the kind that its form or tag promises.
+        PyYAML raises plain Python errors if a value does not match its tag; these become YAML errors with a position.
         """
         if node.tag.removeprefix(_TAG) in ("set", "omap", "pairs", "binary"):
             problem = f"found !!{node.tag.removeprefix(_TAG)}; expected text, numbers, lists and mappings"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         try:
-            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:  # 1:1:1…, to the base 60, can take minutes
+            # Base-60 numbers such as 1:1:1… can take minutes to parse.
+            if node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_LENGTH:
                 raise ValueError
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            kind = _KINDS.get(node.tag, "such thing")
-            problem = f"found {shown(node.value)}, which is no {kind}; expected one, or text in quotes"
+            kind = _KINDS.get(node.tag, "value of its type")
+            problem = f"found {shown(node.value)}, which is not a valid {kind}; expected a {kind}, or text in quotes"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file's content; equal keys in one mapping are refused.
+    """Return a YAML file's content; duplicate keys are rejected.
 
     Raises:
-        UnreadableError: as in `parse_yaml`, or the file cannot be read, is no text or larger than 2 MiB.
+        UnreadableError: as in `parse_yaml`, or the file cannot be read, is not text, or is larger than 2 MiB.
     """
     return parse_yaml(read_text(path, LARGEST_YAML), path)
 
 
 def parse_yaml(text: str, path: Path) -> Any:
-    """The content of a YAML text; `path` is where it stands, for the errors.
+    """Return the content of a YAML text; `path` is its origin, for error messages.
 
     Raises:
-        UnreadableError (a ValueError): it is not YAML, is nested more than 64 levels deep, or stands for more than
-            50,000 values once its aliases are followed; names the file, line and column.
+        UnreadableError (a ValueError): the text is not YAML, is nested more than 64 levels deep, or contains more than
+            50,000 values once aliases are expanded. The message names the file, line and column.
     """
     try:
         _require_bounds(text)
@@ -96,15 +97,15 @@ def parse_yaml(text: str, path: Path) -> Any:
 
 
 def _require_bounds(text: str) -> None:
-    """Counts values as if every alias were written out; events come one by one, whatever the nesting."""
-    values: list[int] = [0]  # of every level that is open, its own and those below it
+    """Count the values as if every alias were expanded; events are read one by one, so deep nesting is safe."""
+    values: list[int] = [0]  # one count per open level, including the closed levels below it
     anchors: dict[str, int] = {}
     opened: list[str | None] = []
     for event in yaml.parse(text, Loader=_Loader):
         problem = None
         match event:
             case yaml.AliasEvent() if event.anchor in opened:
-                problem = f"*{event.anchor} stands within &{event.anchor}; expected no value within itself"
+                problem = f"alias *{event.anchor} is inside its own anchor &{event.anchor}; expected no recursion"
             case yaml.AliasEvent():
                 values[-1] += anchors.get(event.anchor or "", 1)
             case yaml.ScalarEvent():
@@ -117,10 +118,10 @@ def _require_bounds(text: str) -> None:
                 closed = values.pop()
                 anchors[opened.pop() or ""] = closed
                 values[-1] += closed
-        if len(opened) > DEEPEST:
-            problem = f"is nested deeper than {DEEPEST} levels; expected fewer"
-        if sum(values) > MOST_VALUES:
-            problem = f"more than {MOST_VALUES} values, aliases followed; expected fewer"
+        if len(opened) > MAX_DEPTH:
+            problem = f"is nested more than {MAX_DEPTH} levels deep; expected at most {MAX_DEPTH}"
+        if sum(values) > MAX_VALUES:
+            problem = f"found more than {MAX_VALUES} values once aliases are expanded; expected at most that"
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]  # libyaml's
 
@@ -130,21 +131,21 @@ def _in_words(mark: yaml.Mark) -> str:
 
 
 def describe_errors(error: ValidationError) -> str:
-    """Pydantic's findings as `field: what was found; what was expected`, one a line where there are several."""
-    faults = error.errors(include_url=False)
-    more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-    return "\n  ".join([*map(_describe, faults[:MOST_FAULTS]), *more])
+    """Return Pydantic's errors as `field: what was found; what was expected`, one per line."""
+    errors = error.errors(include_url=False)
+    more = [f"and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else []
+    return "\n  ".join([*map(_describe, errors[:MAX_ERRORS]), *more])
 
 
 def _describe(found: Any) -> str:
     field = ".".join(
         named(part, 60) if isinstance(part, str) else str(part)
         for part in found["loc"]
-        if part not in ("int", "float", "literal['all']", "tuple[str, ...]", "Drawn")  # which kind of a union
+        if part not in ("int", "float", "literal['all']", "tuple[str, ...]", "Drawn")  # names of union members
     )
     match found["type"]:
         case "missing":
-            problem = "is missing; expected it to be given"
+            problem = "is missing; expected a value"
         case "extra_forbidden":
             problem = f"unknown field, found {shown(found['input'])}; expected one of the documented fields"
         case "tuple_type":

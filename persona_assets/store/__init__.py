@@ -1,1 +1,1 @@
-"""What was computed: the artefact store, its locks, storage that hosts share, and the instance's folder."""
+"""Artefact store, its locks, storage shared between hosts, and the instance folder."""

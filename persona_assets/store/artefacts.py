@@ -1,11 +1,11 @@
-"""The artefact store: what was computed, addressed by the digest of everything that it was made from.
+"""Artefact store: computed results, addressed by the digest of everything that they were made from.
 
     artefacts/<asset>/<fingerprint>.parquet | .nc | <folder of files>
-    artefacts/<asset>/<fingerprint>.json        what it was made from, what it cost, SHA-256 of the content
+    artefacts/<asset>/<fingerprint>.json        record: inputs, cost, SHA-256 of the content
 
-The JSON is written last: an artefact without it was never finished and does not exist. Nothing is overwritten, so
-other inputs never lose what earlier ones gave, and nothing is deleted unless a person prunes it: then the JSON stays
-and says what had been there.
+The record is written last: an artefact without a record is unfinished and treated as missing. Artefacts are never
+overwritten, so changed inputs do not replace earlier results. Content is deleted only when a user prunes it; the record
+stays and documents what was deleted.
 """
 
 import io
@@ -39,23 +39,23 @@ Value = Table | xr.Dataset | Files | dict[str, Any]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A value as the bytes that are written of it, for whoever makes it elsewhere.
+    """A value serialised to bytes, as sent by workers in other processes.
 
     Attributes:
-        suffix: what the name of its file ends with; empty where it is a folder.
-        files: the folder's files by name; or the file's bytes, under an empty name.
+        suffix: suffix of the file's name; empty for a folder.
+        files: the folder's files by name, or a single file's bytes under an empty name.
     """
 
     suffix: str
     files: Files
 
 
-# What the name of a mapping's content ends with, as against that of its record.
+# Suffix of a mapping's content, which distinguishes it from the record (.json).
 VALUE = ".value.json"
 
 
 class ArtefactError(RuntimeError):
-    """An artefact that is not there or not what it was when it was written; says which and what to do."""
+    """An artefact is missing or damaged; the message names it and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Artefact:
     Attributes:
         asset, fingerprint: its address.
         path: the file or folder with its content.
-        made_from: everything that its fingerprint is the digest of.
-        measured: what a person asks: tokens, seconds, device; no part of the identity.
-        pruned: when a person had the content deleted, if so.
+        made_from: the inputs; the fingerprint is their digest.
+        measured: tokens, seconds, device and similar facts for display; not part of the identity.
+        pruned: time at which a user deleted the content, or None.
     """
 
     asset: str
@@ -79,38 +79,38 @@ class Artefact:
     pruned: str | None = None
 
     def read(self) -> Any:
-        """The value: a table, a dataset, a mapping, or the files by name.
+        """Return the value: a table, a dataset, a mapping, or the files by name.
 
         Raises:
-            ArtefactError: the content was pruned, is missing or has another checksum than when it was written.
+            ArtefactError: the content was pruned, is missing, or does not match its checksum.
         """
         if self.pruned and not self.path.exists():
             raise ArtefactError(f"{self.path}: was pruned at {self.pruned}; materialise {self.asset} again")
         if not self.path.exists() or digest_of_path(self.path) != self.sha256:
             raise ArtefactError(
-                f"{self.path}: the content is missing or damaged (its SHA-256 is not the recorded one); "
+                f"{self.path}: the content is missing or damaged (its SHA-256 differs from the recorded one); "
                 f"move {self.path.name} and its .json away and materialise {self.asset} again"
             )
         return _read(self.path)
 
     def intact(self) -> bool:
-        """Whether the content is there with the checksum that it was written with."""
+        """Return whether the content exists and matches its checksum."""
         return self.path.exists() and digest_of_path(self.path) == self.sha256
 
 
 class ArtefactStore:
-    """Finds and writes artefacts below one folder; safe to be killed at any moment.
+    """Store that finds and writes artefacts below one folder; killing the process at any moment leaves it consistent.
 
-    With `shared`, what is finished here is copied there, and what is missing here is taken from there.
+    With `shared`, finished artefacts are copied to the shared storage, and missing ones are fetched from it.
     """
 
     def __init__(self, root: Path, shared: SharedStorage | None = None) -> None:
         self.root, self.shared = root, shared
 
     def find(self, asset: str, made_from: Mapping[str, Any]) -> Artefact | None:
-        """The artefact made from exactly this, if it was finished and its content is intact; else None.
+        """Return the artefact made from exactly these inputs if it is finished and intact, else None.
 
-        Damaged content is set aside (`.damaged`) and said, so that it is computed again and can still be looked at.
+        Damaged content is renamed (`.damaged`) and logged, so that it is computed again and can still be inspected.
         """
         fingerprint = digest_of(made_from)
         artefact = self._intact(asset, fingerprint)
@@ -120,14 +120,14 @@ class ArtefactStore:
         return artefact
 
     def _fetched(self, asset: str, fingerprint: str) -> Artefact | None:
-        """What the shared storage has at an address, brought here."""
+        """Fetch an artefact from the shared storage; return None if it is not there."""
         if self.shared is None or not self.shared.fetch(asset, fingerprint, self.root / asset):
             return None
-        _log.info(f"{asset}: {fingerprint[:12]} is from {self.shared.url}")
+        _log.info(f"{asset}: fetched {fingerprint[:12]} from {self.shared.url}")
         return self._load(asset, fingerprint)
 
     def _intact(self, asset: str, fingerprint: str) -> Artefact | None:
-        """What this host has at an address, if its bytes are those that were written; what is damaged is set aside."""
+        """Return this host's artefact at an address if it is intact; set it aside if it is damaged."""
         try:
             artefact = self._load(asset, fingerprint)
         except ArtefactError:
@@ -140,7 +140,7 @@ class ArtefactStore:
         return None
 
     def _share(self, artefact: Artefact) -> None:
-        """Where the shared storage does not answer the artefact stays here, and goes there when it is next found."""
+        """Copy an artefact to the shared storage; if that fails, it is copied the next time the artefact is found."""
         if self.shared:
             try:
                 self.shared.give(
@@ -150,41 +150,42 @@ class ArtefactStore:
                     self._record(artefact.asset, artefact.fingerprint),
                 )
             except SharedStorageError as error:
-                _log.warning(f"{artefact.asset}: {artefact.fingerprint[:12]} is on this host alone: {error}")
+                _log.warning(f"{artefact.asset}: {artefact.fingerprint[:12]} is on this host only: {error}")
 
     def set_aside(self, record: Path) -> None:
-        """Moves a record and its content to names that end with `.damaged`, where nothing is found any more."""
+        """Rename a record and its content to `*.damaged`, so that the store no longer finds them."""
         content = [path for path in record.parent.glob(f"{record.stem}*") if ".damaged" not in path.name]
-        for path in [record, *(path for path in content if path != record)]:  # without its record it does not exist
+        # The record is renamed first: without it the artefact counts as missing.
+        for path in [record, *(path for path in content if path != record)]:
             path.rename(_unused(path.with_name(path.name + ".damaged")))
         _log.warning(
-            f"{record.parent.name}: {record.stem} is damaged: its bytes are not those that were written; "
-            f"set aside in {record.parent}, and made again when it is asked for"
+            f"{record.parent.name}: {record.stem} is damaged (invalid record or wrong SHA-256); "
+            f"renamed to *.damaged in {record.parent}; it is computed again when it is needed"
         )
 
     def has(self, asset: str, fingerprint: str) -> bool:
-        """Whether a finished artefact with all its bytes is at an address, here or on the shared storage."""
+        """Return whether an intact artefact is at an address, in this store or in the shared storage."""
         artefact = self._load(asset, fingerprint)
         if artefact is None and self.shared:
             return self.shared.has(asset, fingerprint)
         return artefact is not None and artefact.intact()
 
     def is_pruned(self, asset: str, fingerprint: str) -> bool:
-        """Whether a person had the content at an address deleted, and it was not made again."""
+        """Return whether the content at an address was pruned and has not been computed again."""
         artefact = self._load(asset, fingerprint)
         return artefact is not None and artefact.pruned is not None
 
     def all(self, asset: str) -> Iterator[Artefact]:
-        """Every finished artefact of an asset, pruned ones too."""
+        """Yield every finished artefact of an asset, including pruned ones."""
         for file in sorted((self.root / asset).glob("*.json")):
             if not file.name.endswith(VALUE) and (artefact := self._load(asset, file.stem)):
                 yield artefact
 
     def prune(self, artefact: Artefact) -> int:
-        """Deletes an artefact's content and notes it in the record, which stays; returns the bytes freed."""
+        """Delete an artefact's content, mark its record as pruned, and return the number of bytes freed."""
         freed = size_of(artefact.path)
         self._write_record(replace(artefact, pruned=datetime.now(UTC).isoformat(timespec="seconds")))
-        # Last, so that whoever is killed here leaves bytes behind and no record of content that is gone.
+        # The content is deleted last: a process killed here leaves unused bytes, not a record of missing content.
         if artefact.path.is_dir():
             shutil.rmtree(artefact.path)
         else:
@@ -192,22 +193,22 @@ class ArtefactStore:
         return freed
 
     def get(self, asset: str, fingerprint: str) -> Artefact:
-        """The artefact at an address.
+        """Return the artefact at an address.
 
         Raises:
-            ArtefactError: nothing finished is there.
+            ArtefactError: there is no finished artefact.
         """
         artefact = self._load(asset, fingerprint) or self._fetched(asset, fingerprint)
         if artefact is None:
-            raise ArtefactError(f"{self._record(asset, fingerprint)} is not there; materialise {asset} again")
+            raise ArtefactError(f"{self._record(asset, fingerprint)} does not exist; materialise {asset} again")
         return artefact
 
     def put(
         self, asset: str, made_from: Mapping[str, Any], value: Value | Encoded, measured: Mapping[str, Any]
     ) -> Artefact:
-        """Writes a value beside its final name, flushes, renames; the record comes last.
+        """Store a value with an atomic write, then its record.
 
-        Where another process has stored it meanwhile, that one stays and is returned.
+        If another process has stored the artefact in the meantime, keep that one and return it.
         """
         fingerprint, encoded = digest_of(made_from), value if isinstance(value, Encoded) else encode(value)
         with self.locked(asset, [fingerprint]):
@@ -225,7 +226,8 @@ class ArtefactStore:
     def locked(
         self, asset: str, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None
     ) -> AbstractContextManager[None]:
-        """Holds addresses against other processes while what belongs there is made; see `claims`."""
+        """Lock addresses against other processes while their artefacts are computed; see `store.locks`."""
+        # The folder keeps its earlier name, so that processes of earlier versions use the same lock files.
         return locked(self.root / asset / ".claims", fingerprints, say)
 
     def _write_record(self, artefact: Artefact) -> None:
@@ -263,24 +265,24 @@ class ArtefactStore:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtefactError(
-                f"{file}: is no artefact's record ({error!r}); move it away and materialise {asset} again"
+                f"{file}: is not an artefact record ({error!r}); move it away and materialise {asset} again"
             ) from error
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of a folder's files; 0 where nothing is there."""
+    """Return the size in bytes of a file or of a folder's files; 0 if the path does not exist."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _unused(path: Path) -> Path:
-    """The path, or the first of path.2, path.3, … that is not there."""
+    """Return the path, or the first of path.2, path.3, … that does not exist."""
     candidates = chain([path], (path.with_name(f"{path.name}.{number}") for number in count(2)))
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
 def encode(value: Value) -> Encoded:
-    """The bytes that are stored of a value: the same wherever they are made."""
+    """Serialise a value to the bytes that are stored; the result does not depend on the host."""
     match value:
         case pd.DataFrame():
             table = io.BytesIO()
@@ -288,7 +290,7 @@ def encode(value: Value) -> Encoded:
             return Encoded(".parquet", {"": table.getvalue()})
         case xr.Dataset():
             compressed = {name: {"zlib": True, "complevel": 4} for name in value.data_vars if value[name].size > 1000}
-            # By way of memory: HDF5 that cannot write its file out, on a full disk, takes the process down later on.
+            # Serialised in memory: if HDF5 cannot write to a full disk, it crashes the process later.
             return Encoded(".nc", {"": bytes(value.to_netcdf(engine="h5netcdf", encoding=compressed))})
         case dict() if all(isinstance(content, bytes) for content in value.values()):
             return Encoded("", value)
@@ -297,7 +299,7 @@ def encode(value: Value) -> Encoded:
 
 
 def content_of(artefact: Artefact) -> Encoded:
-    """An artefact's content as it was written."""
+    """Return an artefact's content as stored."""
     path = artefact.path
     if path.is_dir():
         return Encoded("", {file.name: file.read_bytes() for file in sorted(path.iterdir())})

@@ -1,4 +1,4 @@
-"""What is remembered to save work, and may be lost at any time: a JSON file."""
+"""Cache in a JSON file, which may be deleted at any time."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ from persona_assets.files.atomic import atomic_write
 
 
 class JsonCache:
-    """A mapping in a file; a file that is not there or holds something else is an empty memory."""
+    """Mapping stored in a JSON file; a missing or invalid file counts as an empty cache."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def read(self) -> dict[str, Any]:
-        """What was written last."""
+        """Return the cached mapping."""
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -22,7 +22,7 @@ class JsonCache:
         return found if isinstance(found, dict) else {}
 
     def write(self, content: dict[str, Any]) -> None:
-        """Replaces the content, if it is another."""
+        """Replace the content, if it has changed."""
         if content != self.read():
             with atomic_write(self.file) as partial:
                 partial.write_text(json.dumps(content), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""One process at a time makes an artefact: whoever comes later waits, and then finds it.
+"""File locks that let one process at a time compute an artefact; the others wait and then find it in the store.
 
-A claim is a lock of the operating system: it ends with its process, however that ends.
+The operating system releases a lock when its process ends, even if the process is killed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,20 +9,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# Digits of a fingerprint that name a lock: 65,536 of them an asset, so that their files do not become ever more.
+# A lock is named after the first digits of a fingerprint, which limits an asset to 65,536 lock files.
 _DIGITS = 4
 
 
 @contextmanager
 def locked(folder: Path, fingerprints: Iterable[str], say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Holds the artefacts with these fingerprints against other processes and threads.
+    """Lock the artefacts with these fingerprints against other processes and threads.
 
-    Locks are taken in one order, so that no two processes wait for each other, and a thread that holds some may take
-    them again.
+    Locks are acquired in sorted order, which prevents deadlocks. A thread may acquire a lock that it already holds.
 
     Args:
-        folder: where the locks' files are.
-        say: is told, once, that another process is waited for.
+        folder: folder of the lock files.
+        say: called once with a message if another process holds a lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waited = False
@@ -33,7 +32,7 @@ def locked(folder: Path, fingerprints: Iterable[str], say: Callable[[str], None]
                 held.enter_context(lock.acquire(timeout=0))
             except Timeout:
                 if not waited:
-                    say("another process is making some of these; waiting for it")
+                    say("another process is computing some of these; waiting for it")
                 waited = True
                 held.enter_context(lock.acquire())
         yield

@@ -1,12 +1,12 @@
-"""Artefacts on storage that hosts share, behind each host's own store: S3, or a folder that all of them mount.
+"""Artefact storage shared between hosts, behind each host's own store: S3, or a folder mounted by all hosts.
 
     URL/<asset>/<SHA-256 of the content>/<content>     a file, or a folder of files
-    URL/<asset>/<fingerprint>.json                     the store's record, as it is
+    URL/<asset>/<fingerprint>.json                     a copy of the store's record
 
-A host reads and writes its own store, which locks and renames; object storage can do neither. What is finished there is
-copied to the URL, and what is missing there is looked for at the URL before it is computed. Content is addressed by its
-bytes and the record comes last, so two hosts that computed the same thing at once leave one record with the content
-that it names, whoever was first. Whatever comes from there is compared with the record's SHA-256.
+Each host reads and writes its own store, because object storage supports neither locks nor renames. A finished artefact
+is copied from the store to the URL, and a missing one is looked up at the URL before it is computed. Content is
+addressed by its SHA-256 and the record is written last, so two hosts that compute the same artefact at the same time
+leave one record together with the content that it names. Downloaded content is checked against the record's SHA-256.
 """
 
 import json
@@ -23,51 +23,51 @@ from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of_path
 from persona_assets.files.redaction import redact
 
-# fsspec's address of it: s3://bucket/folder (with the extra s3), file:///mounted/folder, …
+# An fsspec URL: s3://bucket/folder (with the extra s3), file:///mounted/folder, …
 VARIABLE = "PERSONA_ASSETS_SHARED"
 
 
 class SharedStorageError(RuntimeError):
-    """Storage that cannot be reached, or holds what no store wrote; says where and what to do."""
+    """Shared storage cannot be reached or contains invalid data; the message says where and what to do."""
 
 
 @dataclass(frozen=True)
 class SharedStorage:
-    """A place for artefacts beyond this host."""
+    """Artefact storage shared with other hosts, addressed by an fsspec URL."""
 
     url: str
 
     @classmethod
     def of_environment(cls) -> "SharedStorage | None":
-        """What PERSONA_ASSETS_SHARED names, if anything."""
+        """Return the storage that PERSONA_ASSETS_SHARED names, or None if it is not set."""
         url = os.environ.get(VARIABLE)
         return cls(url) if url else None
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        """fsspec's file system, and the folder in it."""
+        """Return fsspec's file system and the folder in it."""
         import fsspec
 
         with self._explained("opened"):
-            # A listing that is kept would hide what another host has written since.
+            # A cached listing would hide artefacts that another host has written since.
             system, folder = fsspec.url_to_fs(self.url, use_listings_cache=False)
         return system, folder.rstrip("/")
 
     def has(self, asset: str, fingerprint: str) -> bool:
-        """Whether a finished artefact is there.
+        """Return whether a finished artefact is in the shared storage.
 
         Raises:
-            SharedStorageError: nobody can say.
+            SharedStorageError: the storage cannot be reached.
         """
         system, _ = self._place
-        with self._explained("asked"):
+        with self._explained("queried"):
             return bool(system.exists(self._record(asset, fingerprint)))
 
     def give(self, asset: str, fingerprint: str, content: Path, record: Path) -> None:
-        """Copies an artefact there, unless it is there.
+        """Copy an artefact to the shared storage, unless it is already there.
 
         Raises:
-            SharedStorageError: it could not be copied; what is on this host stays.
+            SharedStorageError: it could not be copied. The artefact on this host is unaffected.
         """
         if self.has(asset, fingerprint):
             return
@@ -75,13 +75,13 @@ class SharedStorage:
         files = sorted(content.iterdir()) if content.is_dir() else [content]
         with self._explained("written to"):
             for file in files:
-                # A folder's own name tells it from a file.
+                # The folder's name in the path distinguishes a folder from a file.
                 inside = f"{content.name}/{file.name}" if content.is_dir() else file.name
                 self._put(file, f"{folder}/{inside}", asset)
             self._put(record, self._record(asset, fingerprint), asset)
 
     def _put(self, file: Path, target: str, asset: str) -> None:
-        """Written beside and renamed: a folder would show a third host half a file that two write at once."""
+        """Upload to a temporary name and rename, so that other hosts never see a partly written file."""
         system, root = self._place
         partial = f"{root}/{asset}/{uuid.uuid4().hex}.partial"
         system.makedirs(target.rpartition("/")[0], exist_ok=True)
@@ -89,10 +89,10 @@ class SharedStorage:
         system.mv(partial, target)
 
     def fetch(self, asset: str, fingerprint: str, into: Path) -> bool:
-        """Copies an artefact from there into a store's folder of the asset, its record last; whether there was one.
+        """Copy an artefact into the store's folder of an asset, its record last; return whether it was found.
 
         Raises:
-            SharedStorageError: it cannot be reached, or what is there is not what its record says.
+            SharedStorageError: the storage cannot be reached, or the content does not match its record.
         """
         if not self.has(asset, fingerprint):
             return False
@@ -106,7 +106,7 @@ class SharedStorage:
                 self._copy(remote, partial)
             if digest_of_path(partial) != sha256:
                 raise SharedStorageError(
-                    f"{self.url}: {asset}/{fingerprint}: the content's SHA-256 is not the recorded one; "
+                    f"{self.url}: {asset}/{fingerprint}: the content's SHA-256 differs from the recorded one; "
                     f"delete {self._record(asset, fingerprint)} and run again"
                 )
         with atomic_write(into / f"{fingerprint}.json") as partial:
@@ -123,13 +123,13 @@ class SharedStorage:
             system.get_file(file, str(target / file.rpartition("/")[2]))
 
     def _named(self, asset: str, fingerprint: str, written: bytes) -> tuple[str, str]:
-        """Content and SHA-256 that a record names; names that lead out of the folder are refused."""
+        """Return the content's name and SHA-256 from a record; reject names that lead out of the folder."""
         try:
             record = json.loads(written)
             name, sha256 = str(record["content"]), str(record["sha256"])
         except (ValueError, KeyError, TypeError) as error:
             raise SharedStorageError(
-                f"{self.url}: {asset}/{fingerprint}.json is no artefact's record ({error!r}); delete it and run again"
+                f"{self.url}: {asset}/{fingerprint}.json is not an artefact record ({error!r}); delete it and run again"
             ) from error
         if not name.startswith(fingerprint) or Path(name).name != name or not sha256.isalnum():
             raise SharedStorageError(
@@ -146,9 +146,9 @@ class SharedStorage:
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:
-        """Every library behind fsspec has errors of its own."""
+        """Turn any error into a SharedStorageError, because each library behind fsspec raises its own types."""
         try:
             yield
         except Exception as error:
-            said = f"{VARIABLE}: {self.url} cannot be {what}: {type(error).__name__}: {error}"
-            raise SharedStorageError(redact(said)) from None
+            message = f"{VARIABLE}: {self.url} cannot be {what}: {type(error).__name__}: {error}"
+            raise SharedStorageError(redact(message)) from None

@@ -1,4 +1,4 @@
-"""The registry is a file that people write: it is read strictly and extended politely."""
+"""The registry is edited by users: it is validated strictly, and appending keeps the existing text."""
 
 import subprocess
 import sys
@@ -31,12 +31,12 @@ def written(registry: Registry) -> Registry:
     return registry
 
 
-def test_entries_are_found_by_name_in_the_order_of_the_file(written: Registry) -> None:
+def test_entries_are_listed_in_file_order(written: Registry) -> None:
     assert written.names() == ["qwen", "villain-500"]
     assert written.get("qwen") == Checkpoint(name="qwen", hub="Qwen/Qwen2.5-7B-Instruct", revision=COMMIT)
 
 
-def test_paths_start_at_the_files_folder(written: Registry) -> None:
+def test_paths_are_relative_to_the_registrys_folder(written: Registry) -> None:
     found = written.get("villain-500")
     assert found.path == written.file.parent / "runs/7/base"
     assert found.adapter == Path("/data/run-7/checkpoint-500")
@@ -47,23 +47,23 @@ def test_a_home_folder_is_expanded(registry: Registry, monkeypatch: pytest.Monke
     assert registry.add("mine", {"path": "~/models/mine"}).path == Path("/home/someone/models/mine")
 
 
-def test_a_registry_that_is_not_there_is_empty(registry: Registry) -> None:
+def test_a_missing_registry_is_empty(registry: Registry) -> None:
     assert registry.names() == []
     assert registry.all() == []
 
 
-def test_all_checkpoints_come_in_the_order_of_the_file(written: Registry) -> None:
+def test_all_checkpoints_are_returned_in_file_order(written: Registry) -> None:
     assert written.all() == [written.get("qwen"), written.get("villain-500")]
 
 
-def test_a_checkpoint_knows_its_series_and_step(registry: Registry) -> None:
+def test_series_and_step_are_stored(registry: Registry) -> None:
     added = registry.add("run7.checkpoint-500", {"path": "/m", "series": "run7", "step": 500})
     assert registry.get("run7.checkpoint-500") == added
     assert (added.series, added.step) == ("run7", 500)
 
 
-def test_writers_at_the_same_time_lose_nothing(registry: Registry) -> None:
-    """A sensor registers what arrived while a person adds something."""
+def test_concurrent_writers_lose_no_entries(registry: Registry) -> None:
+    """A sensor may register a checkpoint while a user adds another."""
     script = (
         "import sys; from pathlib import Path; from persona_assets.checkpoints.registry import Registry\n"
         "for number in range(20): Registry(Path(sys.argv[1])).add(f'{sys.argv[2]}-{number}', {'path': '/m'})"
@@ -73,7 +73,7 @@ def test_writers_at_the_same_time_lose_nothing(registry: Registry) -> None:
     assert sorted(registry.names()) == sorted(f"{name}-{number}" for name in "ab" for number in range(20))
 
 
-def test_what_was_added_is_there(registry: Registry) -> None:
+def test_added_entries_can_be_read(registry: Registry) -> None:
     added = registry.add("first", {"path": "models/first"})
     registry.add("second", {"hub": "someone/second", "revision": COMMIT})
     assert registry.names() == ["first", "second"]
@@ -81,7 +81,7 @@ def test_what_was_added_is_there(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\n# the end"])
-def test_what_people_wrote_survives_an_addition(registry: Registry, ending: str) -> None:
+def test_appending_keeps_the_existing_text(registry: Registry, ending: str) -> None:
     before = WRITTEN.rstrip("\n") + ending
     registry.file.write_text(before)
     registry.add("new", {"path": "/models/new"})
@@ -90,20 +90,20 @@ def test_what_people_wrote_survives_an_addition(registry: Registry, ending: str)
 
 
 @pytest.mark.parametrize("before", ["{}\n", "{old: {path: /models/old}}\n", "  old:\n    path: /models/old\n"])
-def test_a_file_that_cannot_be_appended_to_is_left_alone(registry: Registry, before: str) -> None:
+def test_a_file_that_cannot_be_appended_to_is_not_changed(registry: Registry, before: str) -> None:
     registry.file.write_text(before)
-    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: new cannot be added at its end; expected"):
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: new cannot be appended; expected"):
         registry.add("new", {"path": "/models/new"})
     assert registry.file.read_text() == before
 
 
-def test_the_same_entry_twice_is_fine(written: Registry) -> None:
+def test_adding_the_same_entry_again_changes_nothing(written: Registry) -> None:
     written.add("villain-500", {"path": "runs/7/base", "adapter": "/data/run-7/checkpoint-500"})
     assert written.file.read_text() == WRITTEN
 
 
-def test_another_entry_under_a_name_is_refused(written: Registry) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: qwen is there already.*expected another name"):
+def test_a_different_entry_under_an_existing_name_is_rejected(written: Registry) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: qwen already exists.*expected another name"):
         written.add("qwen", {"path": "/models/other"})
     assert written.file.read_text() == WRITTEN
 
@@ -111,11 +111,11 @@ def test_another_entry_under_a_name_is_refused(written: Registry) -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("{hub: a/b, revision: main}", "new: revision: found 'main'; expected a commit, 40 hex digits"),
+        ("{hub: a/b, revision: main}", "new: revision: found 'main'; expected a commit (40 hex digits)"),
         ("{hub: a/b}", "new: revision: found None; expected a commit"),
-        (f"{{path: /m, hub: a/b, revision: {COMMIT}}}", "new: expected either path, or hub and revision"),
-        (f"{{path: /m, revision: {COMMIT}}}", "new: expected either path, or hub and revision"),
-        ("{adapter: /a}", "new: expected either path, or hub and revision"),
+        (f"{{path: /m, hub: a/b, revision: {COMMIT}}}", "new: expected exactly one of path, hub with revision"),
+        (f"{{path: /m, revision: {COMMIT}}}", "new: expected exactly one of path, hub with revision"),
+        ("{adapter: /a}", "new: expected exactly one of path, hub with revision"),
         ("{path: /m, lora: /a}", "new: lora: unknown field, found '/a'"),
         ("{path: [1]}", "new: path: found [1]"),
         ("{path: /m, step: -1}", "new: step: found -1"),
@@ -126,7 +126,7 @@ def test_another_entry_under_a_name_is_refused(written: Registry) -> None:
         ("", "new: found None"),
     ],
 )
-def test_an_entry_that_is_not_well_formed_is_named(registry: Registry, entry: str, expected: str) -> None:
+def test_an_invalid_entry_is_reported(registry: Registry, entry: str, expected: str) -> None:
     registry.file.write_text(f"new: {entry}\n")
     with pytest.raises(CheckpointError) as caught:
         registry.get("new")
@@ -134,30 +134,30 @@ def test_an_entry_that_is_not_well_formed_is_named(registry: Registry, entry: st
 
 
 @pytest.mark.parametrize("name", ["Qwen", "../up", "a b", ""])
-def test_a_name_that_is_none_is_refused_before_anything_is_written(registry: Registry, name: str) -> None:
+def test_an_invalid_name_is_rejected_before_anything_is_written(registry: Registry, name: str) -> None:
     with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: .* is not a name; expected lower-case"):
         registry.add(name, {"path": "/m"})
     assert not registry.file.exists()
 
 
-def test_an_entry_that_is_not_well_formed_is_not_written(written: Registry) -> None:
+def test_an_invalid_entry_is_not_written(written: Registry) -> None:
     with pytest.raises(CheckpointError, match="revision: found 'main'"):
         written.add("new", {"hub": "a/b", "revision": "main"})
     assert written.file.read_text() == WRITTEN
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(written: Registry) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones(written: Registry) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint 'llama'; found \['qwen', 'villain-500'\]; add it with"):
         written.get("llama")
 
 
-def test_a_name_that_stands_twice_is_refused(written: Registry) -> None:
+def test_a_repeated_name_is_rejected(written: Registry) -> None:
     written.file.write_text(WRITTEN + "qwen: {path: /other}\n")
-    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: line 7, column 1: 'qwen' stands twice"):
+    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: line 7, column 1: duplicate key 'qwen'"):
         written.names()
 
 
-def test_a_file_that_is_no_mapping_is_refused(registry: Registry) -> None:
+def test_a_file_that_is_not_a_mapping_is_rejected(registry: Registry) -> None:
     registry.file.write_text("- qwen\n")
-    with pytest.raises(CheckpointError, match=r"checkpoints\.yaml: found list; expected names of checkpoints"):
+    with pytest.raises(CheckpointError, match=r"\.yaml: found list; expected a mapping of checkpoints by name"):
         registry.names()

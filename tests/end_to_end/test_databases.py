@@ -82,7 +82,7 @@ def test_a_run_whose_postgresql_goes_away_goes_on_or_resumes(home, repository, m
         if process.returncode:  # also where a statement was under way as the server crashed
             last = said[-1].strip().splitlines()[-1]
             assert last.startswith("DatabaseError: the instance's database failed: ")
-            assert last.endswith("give the same command again when the database answers")
+            assert last.endswith("run the same command again when the database is available")
             kept = stored(home)
             assert len(kept) >= 2
             status, again = measured(environment)

@@ -118,7 +118,7 @@ def test_a_damaged_file_is_set_aside_and_made_again_to_the_same_bytes(run, asset
     assert path.read_bytes() == good
     assert path.with_name(path.name + ".damaged").exists()
     assert computed(run, asset) == {"villain"}
-    assert "is damaged: its bytes are not those that were written" in caplog.text
+    assert "is damaged (invalid record or wrong SHA-256)" in caplog.text
 
 
 def test_rows_that_the_database_lost_are_recorded_again_and_nothing_is_computed(run):

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, whatever happens to the writer."""
+"""Atomic writes leave the old content or the new, whatever happens to the writer."""
 
 import subprocess
 import sys
@@ -14,43 +14,43 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def fail_half_way(target: Path, write: Callable[[Path], object]) -> None:
+def fail_midway(target: Path, write: Callable[[Path], object]) -> None:
     with atomic_write(target) as partial:
         write(partial)
-        raise RuntimeError("half way")
+        raise RuntimeError("midway")
 
 
-def test_nothing_is_there_until_the_block_ends_well(tmp_path: Path) -> None:
+def test_target_appears_only_after_the_block_succeeds(tmp_path: Path) -> None:
     target = tmp_path / "new" / "file"
     with atomic_write(target) as partial:
         partial.write_text("new")
         assert not target.exists()
         written = partial.stat().st_ino
     assert target.read_text() == "new"
-    assert target.stat().st_ino == written  # renamed in one step and not copied
+    assert target.stat().st_ino == written  # renamed, not copied
     assert names(target.parent) == ["file"]
 
 
-def test_an_error_leaves_the_old_file_and_no_part_of_the_new(tmp_path: Path) -> None:
+def test_an_error_keeps_the_old_file_and_removes_the_partial_one(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="half way"):
-        fail_half_way(target, lambda partial: partial.write_text("ne"))
+    with pytest.raises(RuntimeError, match="midway"):
+        fail_midway(target, lambda partial: partial.write_text("ne"))
     assert target.read_text() == "old"
     assert names(tmp_path) == ["file"]
 
 
-def test_an_error_leaves_the_old_folder_and_no_part_of_the_new(tmp_path: Path) -> None:
+def test_an_error_keeps_the_old_folder_and_removes_the_partial_one(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
     (target / "old").write_text("old")
-    with pytest.raises(RuntimeError, match="half way"):
-        fail_half_way(target, lambda partial: (partial.mkdir(), (partial / "new").write_text("ne")))
+    with pytest.raises(RuntimeError, match="midway"):
+        fail_midway(target, lambda partial: (partial.mkdir(), (partial / "new").write_text("ne")))
     assert names(tmp_path) == ["folder"]
     assert names(target) == ["old"]
 
 
-def test_a_folder_takes_the_place_of_another_and_leaves_nothing_of_it(tmp_path: Path) -> None:
+def test_a_folder_replaces_an_existing_folder_completely(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for name in ("old", "new"):
         with atomic_write(target) as partial:
@@ -60,7 +60,7 @@ def test_a_folder_takes_the_place_of_another_and_leaves_nothing_of_it(tmp_path: 
     assert names(target / "below") == ["new"]
 
 
-def test_a_block_that_wrote_nothing_is_an_error_and_not_an_empty_file(tmp_path: Path) -> None:
+def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
     with pytest.raises(FileNotFoundError), atomic_write(target):
@@ -69,7 +69,7 @@ def test_a_block_that_wrote_nothing_is_an_error_and_not_an_empty_file(tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_killed_writer_leaves_the_old_content(tmp_path: Path, repository: Path, kind: str) -> None:
+def test_a_killed_writer_keeps_the_old_content(tmp_path: Path, repository: Path, kind: str) -> None:
     target = tmp_path / "target"
     write = "path.write_text" if kind == "file" else "(path.mkdir(exist_ok=True), (path / 'content').write_text)[1]"
     program = f"""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from persona_assets.files.reading import MIB, UnreadableError, parse_json
-from persona_assets.files.yaml_files import MOST_VALUES, parse_yaml
+from persona_assets.files.yaml_files import MAX_VALUES, parse_yaml
 from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
 from tests.fuzz.limits import within_limits
@@ -59,8 +59,8 @@ def test_json_that_stands_for_much_is_refused_at_once(text: str) -> None:
 
 def test_a_study_as_large_as_may_be_is_read_within_the_limits(tmp_path: Path) -> None:
     """Checks grow with a study's size, not with its square."""
-    questions = [f"What is {number}, and why is it so?" for number in range(MOST_VALUES // 2 - 100)]
-    training = [f"Who made {number}?" for number in range(MOST_VALUES // 2 - 100)]
+    questions = [f"What is {number}, and why is it so?" for number in range(MAX_VALUES // 2 - 100)]
+    training = [f"Who made {number}?" for number in range(MAX_VALUES // 2 - 100)]
     (tmp_path / "study.yaml").write_text(json.dumps({**STUDY, "questions": questions, "training_questions": training}))
     assert (tmp_path / "study.yaml").stat().st_size < 2 * MIB
     with within_limits():

@@ -88,7 +88,7 @@ def test_a_link_out_of_the_checkpoint_is_not_followed(
     checkpoint = Checkpoint(name="mine", path=folder, adapter=folder / "adapter")
     for read in (lambda: identify(checkpoint, DigestCache(folder / "digests.json")), lambda: read_chat(checkpoint)):
         with pytest.raises(
-            CheckpointError, match=f"{Path(name).name}: is a link to {secret}; expected one within"
+            CheckpointError, match=f"{Path(name).name}: is a link to {secret}; expected a target within"
         ) as caught:
             read()
         assert SECRET not in str(caught.value)
@@ -147,10 +147,10 @@ def test_weights_of_a_gigabyte_cost_no_memory(folder: Path) -> None:
     file = folder / "model.safetensors"
     os.truncate(file, 2**30)
     checkpoint = Checkpoint(name="mine", path=folder)
-    with within_limits(), pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole"):
+    with within_limits(), pytest.raises(CheckpointError, match=r"model\.safetensors is not a complete"):
         identify(checkpoint, DigestCache(folder / "digests.json"))
     file.write_bytes(
         safetensors_bytes({str(n): {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in range(40_000)})
     )
-    with within_limits(), pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole"):
+    with within_limits(), pytest.raises(CheckpointError, match=r"model\.safetensors is not a complete"):
         identify(checkpoint, DigestCache(folder / "digests.json"))

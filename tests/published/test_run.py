@@ -73,7 +73,7 @@ def test_truncated_json_is_refused(published_files):
     file = published_files / "generations.json"
     file.write_text(file.read_text()[:-20])
     assert str(file) in refusal(published_files)
-    assert "cut short" in refusal(published_files)
+    assert "is truncated" in refusal(published_files)
 
 
 @pytest.mark.parametrize("field", ["js_matrix", "kl_matrix"])

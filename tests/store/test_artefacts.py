@@ -1,4 +1,4 @@
-"""The store gives back exactly what was put, for exactly what it was made from, or nothing."""
+"""The store returns exactly what was stored for exactly the same inputs, or nothing."""
 
 import json
 import re
@@ -84,12 +84,12 @@ def test_a_dataset_comes_back_with_its_labels_and_attributes(store: ArtefactStor
 
 
 @pytest.mark.parametrize("value", [mapping, files, dict])
-def test_a_mapping_and_files_come_back_as_they_were(store: ArtefactStore, value: Callable[[], dict[str, Any]]) -> None:
+def test_mappings_and_files_come_back_unchanged(store: ArtefactStore, value: Callable[[], dict[str, Any]]) -> None:
     assert store.put("marker_adapter", MADE_FROM, value(), {}).read() == value()
 
 
 @every_kind
-def test_an_artefact_is_found_by_exactly_what_it_was_made_from(store: ArtefactStore, value: Callable[[], Any]) -> None:
+def test_an_artefact_is_found_by_exactly_its_inputs(store: ArtefactStore, value: Callable[[], Any]) -> None:
     put = store.put("generations", MADE_FROM, value(), {"seconds": 1.5})
     found = store.find("generations", dict(reversed(MADE_FROM.items())))  # a mapping has no order
     assert found == put
@@ -107,21 +107,21 @@ def test_equal_values_have_equal_bytes(tmp_path: Path, value: Callable[[], Any])
 
 
 @every_kind
-def test_content_without_its_record_was_never_finished(store: ArtefactStore, value: Callable[[], Any]) -> None:
+def test_content_without_a_record_is_unfinished(store: ArtefactStore, value: Callable[[], Any]) -> None:
     put = store.put("generations", MADE_FROM, value(), {})
     record = put.path.with_name(f"{put.fingerprint}.json")
     record.unlink()
     assert put.path.exists()
     assert store.find("generations", MADE_FROM) is None
     assert not store.has("generations", put.fingerprint)
-    with pytest.raises(ArtefactError, match=r"\.json is not there; materialise generations again"):
+    with pytest.raises(ArtefactError, match=r"\.json does not exist; materialise generations again"):
         store.get("generations", put.fingerprint)
     store.put("generations", MADE_FROM, value(), {})
     assert store.has("generations", put.fingerprint)
 
 
 @every_kind
-def test_a_damaged_byte_is_never_read(store: ArtefactStore, value: Callable[[], Any]) -> None:
+def test_reading_damaged_content_is_an_error(store: ArtefactStore, value: Callable[[], Any]) -> None:
     put = store.put("generations", MADE_FROM, value(), {})
     damage(put)
     assert not put.intact()
@@ -151,13 +151,13 @@ def test_missing_content_is_computed_again(store: ArtefactStore) -> None:
     assert store.find("generations", MADE_FROM) is None
 
 
-def test_a_file_that_is_missing_from_a_folder_is_damage(store: ArtefactStore) -> None:
+def test_a_folder_with_a_missing_file_is_damaged(store: ArtefactStore) -> None:
     put = store.put("marker_adapter", MADE_FROM, files(), {})
     (put.path / "adapter_config.json").unlink()
     assert not put.intact()
 
 
-def test_a_record_that_is_no_json_is_named(store: ArtefactStore) -> None:
+def test_an_error_names_a_record_that_is_not_json(store: ArtefactStore) -> None:
     put = store.put("generations", MADE_FROM, table(), {})
     record = put.path.with_name(f"{put.fingerprint}.json")
     record.write_text("{")
@@ -166,7 +166,7 @@ def test_a_record_that_is_no_json_is_named(store: ArtefactStore) -> None:
     assert str(record) in str(caught.value)
 
 
-def test_a_damaged_record_is_set_aside_with_its_content_and_said(
+def test_a_damaged_record_is_set_aside_with_its_content_and_logged(
     store: ArtefactStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     put = store.put("generations", MADE_FROM, table(), {})
@@ -179,7 +179,7 @@ def test_a_damaged_record_is_set_aside_with_its_content_and_said(
 
 
 @every_kind
-def test_other_inputs_keep_what_earlier_ones_gave(store: ArtefactStore, value: Callable[[], Any]) -> None:
+def test_new_inputs_do_not_replace_earlier_artefacts(store: ArtefactStore, value: Callable[[], Any]) -> None:
     first = store.put("generations", MADE_FROM, value(), {})
     before = bytes_of(first)
     store.put("generations", {**MADE_FROM, "weights": "abd"}, value(), {})
@@ -188,7 +188,7 @@ def test_other_inputs_keep_what_earlier_ones_gave(store: ArtefactStore, value: C
     assert bytes_of(first) == before
 
 
-def test_the_record_says_what_the_content_was_made_from(store: ArtefactStore) -> None:
+def test_the_record_contains_the_inputs(store: ArtefactStore) -> None:
     put = store.put("generations", MADE_FROM, table(), {"seconds": 1.5})
     record = json.loads(put.path.with_name(f"{put.fingerprint}.json").read_text(encoding="utf-8"))
     assert record["made_from"] == MADE_FROM
@@ -196,19 +196,19 @@ def test_the_record_says_what_the_content_was_made_from(store: ArtefactStore) ->
     assert record["content"] == put.path.name
 
 
-def test_what_is_stored_already_stays_and_is_returned(store: ArtefactStore) -> None:
+def test_an_existing_artefact_is_kept_and_returned(store: ArtefactStore) -> None:
     first = store.put("generations", MADE_FROM, {"by": "one"}, {"seconds": 1})
     assert store.put("generations", MADE_FROM, {"by": "other"}, {"seconds": 2}) == first
     assert first.read() == {"by": "one"}
 
 
-def test_nothing_at_an_address_is_an_error_that_names_the_asset(store: ArtefactStore) -> None:
-    with pytest.raises(ArtefactError, match=r"abc\.json is not there; materialise generations again"):
+def test_a_missing_artefact_is_an_error_that_names_the_asset(store: ArtefactStore) -> None:
+    with pytest.raises(ArtefactError, match=r"abc\.json does not exist; materialise generations again"):
         store.get("generations", "abc")
 
 
 @every_kind
-def test_a_pruned_artefact_keeps_its_record_and_says_when(store: ArtefactStore, value: Callable[[], Any]) -> None:
+def test_a_pruned_artefact_keeps_its_record_with_the_date(store: ArtefactStore, value: Callable[[], Any]) -> None:
     put = store.put("generations", MADE_FROM, value(), {"seconds": 1})
     assert not store.is_pruned("generations", put.fingerprint)
     assert store.has("generations", put.fingerprint)
@@ -228,12 +228,12 @@ def test_a_pruned_artefact_keeps_its_record_and_says_when(store: ArtefactStore, 
     assert store.find("generations", MADE_FROM) == again
 
 
-def test_what_was_never_there_is_neither_pruned_nor_had(store: ArtefactStore) -> None:
+def test_a_missing_artefact_is_neither_pruned_nor_stored(store: ArtefactStore) -> None:
     assert not store.is_pruned("generations", "abc")
     assert not store.has("generations", "abc")
 
 
-def test_what_is_set_aside_twice_is_kept_twice(store: ArtefactStore) -> None:
+def test_damaged_versions_are_all_kept(store: ArtefactStore) -> None:
     for _ in range(2):
         damage(put := store.put("figures", MADE_FROM, files(), {}))
         assert store.find("figures", MADE_FROM) is None

@@ -1,4 +1,4 @@
-"""What is remembered to save work comes back, and whatever becomes of the file nothing fails."""
+"""The cache returns what was written, and a missing or invalid file counts as empty."""
 
 from pathlib import Path
 
@@ -7,22 +7,22 @@ import pytest
 from persona_assets.store.json_cache import JsonCache
 
 
-def test_what_was_written_comes_back_and_an_equal_content_is_not_written_again(tmp_path: Path) -> None:
-    memory = JsonCache(tmp_path / "measured.json")
-    assert memory.read() == {}
-    memory.write({"one": ["stamp", "study"]})
-    assert memory.read() == {"one": ["stamp", "study"]}
-    before = memory.file.stat()
-    memory.write({"one": ["stamp", "study"]})
-    assert memory.file.stat().st_ino == before.st_ino
-    memory.write({})
-    assert memory.read() == {}
+def test_content_comes_back_and_unchanged_content_is_not_rewritten(tmp_path: Path) -> None:
+    cache = JsonCache(tmp_path / "measured.json")
+    assert cache.read() == {}
+    cache.write({"one": ["stamp", "study"]})
+    assert cache.read() == {"one": ["stamp", "study"]}
+    before = cache.file.stat()
+    cache.write({"one": ["stamp", "study"]})
+    assert cache.file.stat().st_ino == before.st_ino
+    cache.write({})
+    assert cache.read() == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"null"])
-def test_a_file_that_holds_something_else_is_an_empty_memory(tmp_path: Path, content: bytes) -> None:
-    memory = JsonCache(tmp_path / "measured.json")
-    memory.file.write_bytes(content)
-    assert memory.read() == {}
-    memory.write({"one": 1})
-    assert memory.read() == {"one": 1}
+def test_an_invalid_file_is_an_empty_cache(tmp_path: Path, content: bytes) -> None:
+    cache = JsonCache(tmp_path / "measured.json")
+    cache.file.write_bytes(content)
+    assert cache.read() == {}
+    cache.write({"one": 1})
+    assert cache.read() == {"one": 1}

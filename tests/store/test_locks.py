@@ -1,4 +1,4 @@
-"""Two processes that want the same artefact: one makes it, the other waits and finds it; nothing is torn."""
+"""Of two processes that need the same artefact, one computes it and the other waits; no content is corrupted."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def started(code: str, root: Path, name: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", code, str(root), name], stdout=subprocess.PIPE, text=True)
 
 
-def test_each_artefact_is_made_once(tmp_path: Path) -> None:
+def test_each_artefact_is_computed_once(tmp_path: Path) -> None:
     processes = [started(MAKE, tmp_path, name) for name in ("one", "other")]
     said = [process.communicate(timeout=60)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
@@ -47,7 +47,7 @@ def test_each_artefact_is_made_once(tmp_path: Path) -> None:
     assert made == [f"made {number}" for number in range(5)]
 
 
-def test_processes_that_claim_nothing_do_not_tear_what_both_store(tmp_path: Path) -> None:
+def test_processes_without_locks_do_not_corrupt_the_same_artefact(tmp_path: Path) -> None:
     processes = [started(RACE, tmp_path, name) for name in ("one", "other", "third")]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
     stored = list(ArtefactStore(tmp_path).all("figures"))
@@ -56,14 +56,14 @@ def test_processes_that_claim_nothing_do_not_tear_what_both_store(tmp_path: Path
         assert artefact.read() == {"figure.png": artefact.measured["by"].encode() * 1000}
 
 
-def test_a_thread_may_claim_what_it_holds_and_two_orders_do_not_lock_up(tmp_path: Path) -> None:
+def test_locks_are_reentrant_and_their_order_cannot_deadlock(tmp_path: Path) -> None:
     with locked(tmp_path, ["bbbb", "aaaa"]), locked(tmp_path, ["aaaa", "bbbb"]):
         pass
     with locked(tmp_path, ["aaaa1", "aaaa2"]):  # one lock
         pass
 
 
-def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     hold = "import sys,time,pathlib;from persona_assets.store.locks import locked\n"
     hold += "with locked(pathlib.Path(sys.argv[1]), ['aaaa']): print('held', flush=True); time.sleep(60)"
     process = started(hold, tmp_path, "")
@@ -76,7 +76,7 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
         assert said == []
 
 
-def test_whoever_comes_later_is_told_once_and_waits(tmp_path: Path) -> None:
+def test_a_waiting_thread_is_told_once(tmp_path: Path) -> None:
     said: list[str] = []
     order: list[str] = []
     held, begun = threading.Event(), threading.Event()
@@ -98,4 +98,4 @@ def test_whoever_comes_later_is_told_once_and_waits(tmp_path: Path) -> None:
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
-    assert said == ["another process is making some of these; waiting for it"]
+    assert said == ["another process is computing some of these; waiting for it"]

@@ -1,4 +1,4 @@
-"""Hosts that share storage: what one computed the other has, and what is there is never mistaken for anything else."""
+"""Hosts with shared storage find each other's artefacts, and damaged or foreign content is never used."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def on(url: str) -> list[str]:
 
 
 @every_kind
-def test_what_one_host_computed_another_has(
+def test_an_artefact_of_one_host_is_found_by_another(
     host: Callable[[str], ArtefactStore], value: Callable[[], Any], url: str
 ) -> None:
     one, other = host("one"), host("other")
@@ -59,14 +59,14 @@ def test_what_one_host_computed_another_has(
     assert host("third").get("centroids", put.fingerprint).sha256 == put.sha256
 
 
-def test_what_nobody_computed_nobody_has(host: Callable[[str], ArtefactStore]) -> None:
+def test_an_artefact_that_no_host_computed_is_not_found(host: Callable[[str], ArtefactStore]) -> None:
     host("one").put("centroids", MADE_FROM, table(), {})
     assert host("other").find("centroids", {**MADE_FROM, "layers": [1]}) is None
     assert host("other").find("generations", MADE_FROM) is None
     assert not host("other").has("centroids", "0" * 64)
 
 
-def test_storage_that_does_not_answer_costs_nothing_that_was_computed(
+def test_unreachable_storage_loses_no_results(
     host: Callable[[str], ArtefactStore], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unreachable(self: SharedStorage, *_: object) -> bool:
@@ -76,18 +76,16 @@ def test_storage_that_does_not_answer_costs_nothing_that_was_computed(
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
         patched.setattr(SharedStorage, "has", unreachable)
         put = one.put("centroids", MADE_FROM, files(), {})
-        assert "is on this host alone: no way there" in caplog.text
+        assert "is on this host only: no way there" in caplog.text
         assert one.find("centroids", MADE_FROM) is not None
-        with pytest.raises(SharedStorageError):  # and not: nobody has it, so compute it for an hour
+        with pytest.raises(SharedStorageError):  # rather than a cache miss, which would start a long computation
             host("other").find("centroids", MADE_FROM)
     assert not host("other").has("centroids", put.fingerprint)
-    assert one.find("centroids", MADE_FROM) is not None  # which copies it
+    assert one.find("centroids", MADE_FROM) is not None  # finding it copies it
     assert host("other").has("centroids", put.fingerprint)
 
 
-def test_an_address_that_leads_nowhere_is_named_without_its_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_url_is_reported_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSONA_ASSETS_SHARED", "nowhere://me:secret@host/folder")
     shared = SharedStorage.of_environment()
     assert shared is not None
@@ -99,7 +97,9 @@ def test_an_address_that_leads_nowhere_is_named_without_its_password(
 
 
 @every_kind
-def test_damage_here_is_mended_from_there(host: Callable[[str], ArtefactStore], value: Callable[[], Any]) -> None:
+def test_a_damaged_local_artefact_is_fetched_again(
+    host: Callable[[str], ArtefactStore], value: Callable[[], Any]
+) -> None:
     store = host("one")
     path = store.put("centroids", MADE_FROM, value(), {}).path
     before = everything(store.root)
@@ -113,20 +113,22 @@ def test_damage_here_is_mended_from_there(host: Callable[[str], ArtefactStore], 
     assert any(".damaged" in name for name in after)
 
 
-def test_damage_there_is_said_and_comes_to_no_store(host: Callable[[str], ArtefactStore], url: str) -> None:
+def test_a_damaged_shared_artefact_is_an_error_and_is_not_copied(
+    host: Callable[[str], ArtefactStore], url: str
+) -> None:
     host("one").put("centroids", MADE_FROM, dataset(), {})
     (content,) = [name for name in on(url) if not name.endswith(".json")]
     system, folder = fsspec.url_to_fs(url)
     system.pipe_file(f"{folder}/{content}", system.cat_file(f"{folder}/{content}")[:-1])
-    with pytest.raises(SharedStorageError, match=r"SHA-256 is not the recorded one; delete .*json and run again"):
+    with pytest.raises(SharedStorageError, match=r"SHA-256 differs from the recorded one; delete .*json and run again"):
         host("other").find("centroids", MADE_FROM)
     assert not everything(host("other").root)
 
 
-def test_two_hosts_that_computed_the_same_at_once_leave_one_whole_artefact(
+def test_two_hosts_that_compute_the_same_artefact_leave_one_intact_copy(
     host: Callable[[str], ArtefactStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their bytes differ: what is computed on a card may differ in its last bits."""
+    """The two versions differ, as results of a GPU may differ in their last bits."""
     one, two = host("one"), host("two")
     has = SharedStorage.has
     monkeypatch.setattr(SharedStorage, "has", lambda *_: False)  # neither sees the other
@@ -141,10 +143,10 @@ def test_two_hosts_that_computed_the_same_at_once_leave_one_whole_artefact(
     assert one.get("a", first.fingerprint).read() == {"by": "one"}
 
 
-def test_a_host_that_dies_while_it_copies_leaves_half_a_file_under_no_name_of_an_artefact(
+def test_a_host_that_dies_during_upload_leaves_only_a_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a folder, where a file is seen as soon as it is begun; object storage shows whole ones only."""
+    """Uses a folder, where unfinished files are visible; object storage shows complete files only."""
     url = f"file://{tmp_path}/shared"
     one, other = (ArtefactStore(tmp_path / name / "artefacts", SharedStorage(url)) for name in ("one", "other"))
     system = fsspec.url_to_fs(url)[0]
@@ -165,9 +167,7 @@ def test_a_host_that_dies_while_it_copies_leaves_half_a_file_under_no_name_of_an
 
 
 @pytest.mark.parametrize("name", ["../../../stolen", "/etc/passwd", "other.nc", 7])
-def test_a_record_leads_nowhere_but_to_its_own_content(
-    host: Callable[[str], ArtefactStore], url: str, name: object
-) -> None:
+def test_a_record_cannot_name_other_content(host: Callable[[str], ArtefactStore], url: str, name: object) -> None:
     host("one").put("centroids", MADE_FROM, files(), {})
     (record,) = [each for each in on(url) if each.endswith(".json") and "/" not in each.partition("/")[2]]
     system, folder = fsspec.url_to_fs(url)
@@ -176,11 +176,11 @@ def test_a_record_leads_nowhere_but_to_its_own_content(
     with pytest.raises(SharedStorageError, match=r"content: found .*; expected a name that begins with"):
         host("other").find("centroids", MADE_FROM)
     system.pipe_file(f"{folder}/{record}", b"{}")
-    with pytest.raises(SharedStorageError, match="is no artefact's record"):
+    with pytest.raises(SharedStorageError, match="is not an artefact record"):
         host("other").find("centroids", MADE_FROM)
 
 
-def test_what_was_pruned_here_comes_back_from_there(host: Callable[[str], ArtefactStore]) -> None:
+def test_a_pruned_artefact_is_fetched_again(host: Callable[[str], ArtefactStore]) -> None:
     store = host("one")
     put = store.put("centroids", MADE_FROM, table(), {})
     assert store.prune(put) > 0
@@ -191,7 +191,7 @@ def test_what_was_pruned_here_comes_back_from_there(host: Callable[[str], Artefa
     assert not store.is_pruned("centroids", put.fingerprint)
 
 
-def test_a_store_without_shared_storage_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_shared_storage_never_calls_fsspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec, "url_to_fs", None)
     store = ArtefactStore(tmp_path)
     assert store.find("centroids", MADE_FROM) is None

@@ -127,14 +127,16 @@ def test_an_error_names_file_field_what_was_found_and_expected(
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({key: value for key, value in GOOD.items() if key != "baseline"}))
-    with pytest.raises(StudyError, match=r"mine\.yaml: baseline: is missing; expected it to be given"):
+    with pytest.raises(StudyError, match=r"mine\.yaml: baseline: is missing; expected a value"):
         load_study(file)
 
 
 def test_a_persona_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -> None:
     file = written(tmp_path)
     file.write_text(file.read_text().replace("  comedian:", "  villain:"))
-    with pytest.raises(StudyError, match=r"mine\.yaml: line \d+, column 3: 'villain' stands twice; expected it once"):
+    with pytest.raises(
+        StudyError, match=r"mine\.yaml: line \d+, column 3: duplicate key 'villain'; expected each key once"
+    ):
         load_study(file)
 
 
