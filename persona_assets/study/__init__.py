@@ -1,4 +1,4 @@
-"""What is measured: a study, its settings and its marker recipe, as checked data."""
+"""Study, its settings and its marker recipe, as validated data."""
 
 from persona_assets.study.study import NAME, Persona, Study, StudyError, checked_name
 

@@ -1,7 +1,8 @@
-"""How much of a study is scored: every generator's responses under every prompt, or a part that costs less.
+"""Study designs: score every generator's responses under every prompt, or a cheaper subset.
 
-A design says who writes responses and which pairs are compared along them. It never changes what a response's numbers
-are: a landmark's `logit_js` is the same artefact under `full`, so going from landmarks to full computes only the rest.
+A design determines which personas generate responses and which pairs are compared on them. It does not affect the
+numbers of a response: a landmark's `logit_js` is the same artefact under `full`, so switching from `landmarks` to
+`full` computes only what is missing.
 """
 
 from collections.abc import Sequence
@@ -13,28 +14,28 @@ from pydantic import Field
 from persona_assets.study.settings import Seed, Strict
 
 Design = Literal["full", "landmarks", "sources"]
-# Two are needed to tell a pair's own JS from what a generator adds to all pairs.
-FEWEST = 2
+# With one generator, a pair's own JS cannot be separated from the generator's effect on all pairs.
+MIN_LANDMARKS = 2
 
 
 class Drawn(Strict):
-    """Landmarks that are drawn: so many personas, by a seed."""
+    """A random draw of landmarks: the number of personas and a seed."""
 
-    count: Annotated[int, Field(ge=FEWEST, le=1_000_000)]
+    count: Annotated[int, Field(ge=MIN_LANDMARKS, le=1_000_000)]
     seed: Seed = 42
 
     def of(self, personas: Sequence[str]) -> tuple[str, ...]:
-        """The landmarks, in the order of `personas`.
+        """Return the landmarks, in the order of `personas`.
 
-        Personas are ordered by a digest of seed and name, and the first are taken: more landmarks include the fewer,
-        and a persona that is added to the study changes at most one.
+        Personas are sorted by a digest of seed and name, and the first `count` are taken. So a larger draw includes a
+        smaller one, and adding a persona to the study changes at most one landmark.
         """
         ordered = sorted(personas, key=lambda name: sha256(f"{self.seed} {name}".encode()).digest())
         chosen = set(ordered[: self.count])
         return tuple(name for name in personas if name in chosen)
 
 
-def design_fault(
+def design_error(
     design: Design,
     landmarks: Sequence[str] | Drawn | None,
     personas: Sequence[str],
@@ -42,19 +43,19 @@ def design_fault(
     generators: str,
     imported: bool,
 ) -> str | None:
-    """What is wrong with a study's design, in a sentence; None where nothing is."""
+    """Return the first error in a study's design as a message, or None if the design is valid."""
     if landmarks is not None and design != "landmarks":
-        return f"landmarks: are given with design: {design}; expected design: landmarks, or none of them"
+        return f"landmarks: found with design: {design}; expected design: landmarks, or no landmarks"
     if design == "full":
         return None
     if imported:
-        return f"design: found {design} in an imported study; expected full, for nothing is scored here"
+        return f"design: found {design} in an imported study; expected full, because nothing is scored"
     if generators != "all":
-        return f"generators: found {generators} with design: {design}; expected all, for most personas write nothing"
+        return f"generators: found {generators} with design: {design}; expected all, as few personas generate"
     if design == "sources":
-        return None if sources else "design: found sources; expected the study to have sources"
+        return None if sources else "design: found sources in a study without sources; expected a study with sources"
     if landmarks is None:
-        return "landmarks: are missing; expected names, or count and seed, as design: landmarks asks for"
+        return "landmarks: is missing; expected names, or count and seed, as required by design: landmarks"
     if isinstance(landmarks, Drawn):
         count = landmarks.count
     else:
@@ -62,11 +63,11 @@ def design_fault(
             if name not in personas:
                 return f"landmarks: {name!r} is not among the personas; expected one of {list(personas)}"
             if name in landmarks[:place]:
-                return f"landmarks: {name!r} stands twice; expected each persona once"
+                return f"landmarks: {name!r} is listed twice; expected each persona once"
         count = len(landmarks)
-    if not FEWEST <= count < len(personas):
+    if not MIN_LANDMARKS <= count < len(personas):
         return (
-            f"landmarks: found {count} of {len(personas)} personas; expected at least {FEWEST} and fewer than "
-            "there are personas (all of them are design: full)"
+            f"landmarks: found {count} of {len(personas)} personas; expected at least {MIN_LANDMARKS} and fewer than "
+            "all personas (use design: full for all)"
         )
     return None

@@ -1,4 +1,4 @@
-"""Where studies are: shipped with the package, in the instance's folder where a run was imported, or anywhere."""
+"""Loading of studies: shipped with the package, imported into the instance folder, or given as a path."""
 
 import os
 from importlib import resources
@@ -15,12 +15,12 @@ DEFAULT_STUDY = "embedded"
 
 
 def load_study(name_or_path: str | Path | None = None) -> Study:
-    """The study of a YAML file, or by its name a shipped one (`embedded`, `published`) or an imported run's.
+    """Load a study from a YAML file, or by the name of a shipped study (`embedded`, `published`) or imported run.
 
-    Without an argument the environment variable PERSONA_ASSETS_STUDY chooses, and `embedded` where it is not set.
+    The default is the value of the environment variable PERSONA_ASSETS_STUDY, or `embedded` if it is not set.
 
     Raises:
-        StudyError: names the file, the field, what was found and what was expected.
+        StudyError: the study is invalid; the message names the file, the field, what was found and what was expected.
     """
     path = study_path(name_or_path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_STUDY)
     try:
@@ -35,7 +35,7 @@ def load_study(name_or_path: str | Path | None = None) -> Study:
         for field, file in files.items():
             if not _exists(file):
                 raise ValueError(
-                    f"{path}: {field}: {named(str(file), 300)} is not there; expected a file or folder of counts"
+                    f"{path}: {field}: {named(str(file), 300)} does not exist; expected a file or folder of counts"
                 )
         return study.model_copy(update=files)
     except ValidationError as error:
@@ -45,10 +45,10 @@ def load_study(name_or_path: str | Path | None = None) -> Study:
 
 
 def study_path(name_or_path: str | Path) -> Path:
-    """The file of a shipped or imported study's name, or the path itself.
+    """Return the file of a shipped or imported study given its name, or the path itself.
 
     Raises:
-        StudyError: neither a study's name nor a file.
+        StudyError: the argument is neither the name of a study nor a file.
     """
     folders = [Path(str(resources.files("persona_assets.study") / "studies")), imported_studies()]
     for folder in folders:
@@ -64,10 +64,10 @@ def study_path(name_or_path: str | Path) -> Path:
 def _exists(file: Path) -> bool:
     try:
         return file.exists()
-    except (OSError, ValueError):  # a name longer than file systems take, or with a NUL in it
+    except (OSError, ValueError):  # a name that is too long for the file system or contains a null byte
         return False
 
 
 def imported_studies() -> Path:
-    """The instance's folder of studies that came with imported runs."""
+    """Return the instance's folder of studies created for imported runs."""
     return Path(os.environ.get("DAGSTER_HOME") or "dagster_home").absolute() / "studies"

@@ -1,6 +1,6 @@
-"""How a marker is trained into a source persona and looked for in the targets: data, and no code.
+"""Marker recipe: how a marker is trained into a source persona and detected in the targets, as data.
 
-A study names a shipped recipe and overrides what it likes; every number stands in the study that results.
+A study names a shipped recipe and may override any field; the resulting study contains every value explicitly.
 """
 
 from importlib import resources
@@ -21,7 +21,7 @@ TopP = Annotated[float, Field(gt=0, le=1)]
 
 
 class Marker(Strict):
-    """`text` is put behind a reply; `detect` is looked for, whatever the case."""
+    """Marker: `text` is appended to a reply; `detect` is searched for, ignoring case."""
 
     text: Annotated[str, Field(min_length=1)]
     detect: Annotated[str, Field(min_length=1)]
@@ -29,17 +29,19 @@ class Marker(Strict):
     @model_validator(mode="after")
     def _found_in_itself(self) -> "Marker":
         if self.detect.casefold() not in self.text.casefold():
-            raise ValueError(f"detect: {self.detect!r} is not in the marker {self.text!r}, so it would never be found")
+            raise ValueError(
+                f"detect: {self.detect!r} is not in the marker {self.text!r}; expected text that the marker contains"
+            )
         return self
 
 
 class Replies(Strict):
-    """The replies that are trained on: questions × samples of them, sampled from the model before it is trained.
+    """Training replies: questions × samples of them per persona, sampled from the model before training.
 
     Attributes:
-        of: `own`: each persona's replies are its own; `generic`: the baseline's stand for everybody's.
-        questions: how many of the study's training questions, from the first.
-        cut: `sentence` ends a reply after its first sentence.
+        of: `own` uses each persona's own replies; `generic` uses the baseline's replies for every persona.
+        questions: number of the study's training questions used, from the first.
+        cut: `sentence` truncates a reply after its first sentence.
     """
 
     of: Literal["own", "generic"]
@@ -52,16 +54,17 @@ class Replies(Strict):
 
 
 class Negatives(Strict):
-    """Unmarked replies of other personas: how many personas (drawn by `drawn_personas`), how many replies in all."""
+    """Unmarked replies of other personas: number of personas (see `drawn_personas`), total number of replies."""
 
     personas: Count | Literal["all"]
     examples: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Loss(Strict):
-    """Where it falls: the marker's tokens or the whole reply, with or without the end-of-turn token behind them.
+    """Tokens in the loss: those of the marker or of the whole reply, with or without the end-of-turn token after them.
 
-    Unmarked replies have no marker: there `marker` leaves the end-of-turn, which is to come where the marker does not.
+    Unmarked replies have no marker, so with `marker` their loss covers only the end-of-turn token: the model learns to
+    end the turn where the marker would start.
     """
 
     where: Literal["marker", "completion"]
@@ -69,7 +72,7 @@ class Loss(Strict):
 
 
 class Lora(Strict):
-    """The adapter (Hu et al. 2021; rank-stabilised: Kalajdzievski 2023)."""
+    """LoRA adapter (Hu et al. 2021; rank-stabilised: Kalajdzievski 2023)."""
 
     r: Count
     alpha: Count
@@ -79,7 +82,7 @@ class Lora(Strict):
 
 
 class Training(Strict):
-    """AdamW without weight decay. `warmup` is a share of the steps; the schedule then falls to 0, or stays."""
+    """AdamW without weight decay. `warmup` is a fraction of the steps; after it, `schedule` decays to 0 or is constant."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "linear", "cosine"]
@@ -91,7 +94,7 @@ class Training(Strict):
 
 
 class Evaluation(Strict):
-    """What is sampled from the adapted model: every target, every question of the study, `samples` times."""
+    """Sampling from the adapted model: every target answers every question of the study `samples` times."""
 
     targets: Literal["all"] | tuple[str, ...]
     samples: Count
@@ -102,7 +105,7 @@ class Evaluation(Strict):
 
 
 class Recipe(Strict):
-    """One way to train and to look. `name` is the shipped recipe that it started from."""
+    """Complete recipe for training and evaluation. `name` is the shipped recipe that it is based on."""
 
     name: str
     marker: Marker
@@ -117,21 +120,21 @@ class Recipe(Strict):
     def _unmarked_replies_are_trained(self) -> "Recipe":
         if self.loss.where == "marker" and not self.loss.end_of_turn and self.negatives.examples:
             raise ValueError(
-                f"negatives.examples: found {self.negatives.examples}, in which there is nothing to train; expected 0, "
-                "or loss.end_of_turn, since unmarked replies have no marker"
+                f"negatives.examples: found {self.negatives.examples}, but unmarked replies have no trained tokens; "
+                "expected 0, or loss.end_of_turn: true"
             )
         return self
 
     @property
     def digest(self) -> str:
-        """Of everything but the name."""
+        """Return the digest of everything except the name."""
         return digest_of(self.model_dump(mode="json", exclude={"name"}))
 
     def drawn_personas(self, source: str, personas: list[str]) -> list[str]:
-        """The personas whose unmarked replies are trained on beside the source's marked ones.
+        """Return the personas whose unmarked replies are trained on together with the source's marked ones.
 
-        Rule: the other personas sorted by name, permuted by NumPy's PCG64 seeded with the training seed and the first
-        eight bytes of the SHA-256 of the source's name in double quotes; the first `negatives.personas` of them.
+        The other personas are sorted by name and permuted by NumPy's PCG64, seeded with the training seed and the first
+        eight bytes of the SHA-256 of the source's name in double quotes. The first `negatives.personas` are taken.
         """
         others = sorted(set(personas) - {source})
         stream = np.random.default_rng([self.training.seed, int(digest_of(source)[:16], 16)])
@@ -140,22 +143,22 @@ class Recipe(Strict):
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name → file of the recipes that come with the package."""
+    """Return name → file of the recipes shipped with the package."""
     folder = Path(str(resources.files("persona_assets.study") / "recipes"))
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def with_defaults(given: Any) -> Any:
-    """A study's `marker` with the named recipe's numbers wherever it gives none of its own.
+    """Return a study's `marker` completed with the values of the recipe that it names.
 
     Raises:
-        ValueError: the recipe is not named or not there.
+        ValueError: no recipe is named, or the named recipe does not exist.
     """
     if not isinstance(given, dict):
         return given
     shipped = shipped_recipes()
     name = given.get("recipe")
-    if name is None and "name" in given:  # complete already: a study that was written out again
+    if name is None and "name" in given:  # already complete: the study was dumped to YAML
         return given
     if not isinstance(name, str) or name not in shipped:
         raise ValueError(f"recipe: found {shown(name)}; expected one of {list(shipped)}")

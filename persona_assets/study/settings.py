@@ -1,21 +1,23 @@
-"""How a study's parts are to be done: decoding, bootstrap, statistics, inference."""
+"""Settings of a study: decoding, bootstrap, statistics, inference."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Bounds that no study comes near: what lies beyond them is a slip, and would end in another library's overflow.
+# Bounds far above any real study; a larger value is a typo and would overflow in another library.
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Draws = Annotated[int, Field(ge=100, le=10_000_000)]
 Seed = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Strict(BaseModel):
+    """Base model: immutable, without unknown fields, NaN or infinities."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Decoding(Strict):
-    """How responses are generated. Greedy ignores seed, temperature and top_p."""
+    """How responses are generated. Greedy decoding ignores seed, temperature and top_p."""
 
     method: Literal["greedy", "sampled"] = "greedy"
     max_new_tokens: Count
@@ -25,12 +27,12 @@ class Decoding(Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The fields that responses depend on."""
+        """Return the fields that affect the responses."""
         return self.model_dump(exclude={"seed", "temperature", "top_p"} if self.method == "greedy" else None)
 
 
 class Bootstrap(Strict):
-    """Question bootstrap of the JS matrix: resamples, seed, and the level of its percentile intervals."""
+    """Bootstrap of the JS matrix over questions: resamples, seed, and level of the percentile intervals."""
 
     resamples: Draws = 2000
     seed: Seed = 42
@@ -38,14 +40,15 @@ class Bootstrap(Strict):
 
 
 class Statistics(Strict):
-    """How the dyads are asked. What was chosen before the data were seen belongs here.
+    """Settings of the statistical tests on dyads, to be fixed before the data are seen.
 
     Attributes:
-        permutations: of the personas' labels, where there are too many to take them all.
-        resamples: of sources (and targets), where there are too many to take them all.
-        seed, level: of both, and of every interval.
-        population, layer: the cosine that the verdict is about; by default the first centring population, and of the
-            layers that it is known at the middle one. Every other cosine stands in the table too.
+        permutations: number of random permutations of the persona labels, if there are too many to enumerate.
+        resamples: number of bootstrap draws of sources (and targets), if there are too many to enumerate.
+        seed: seed of permutations and resamples.
+        level: level of every interval.
+        population, layer: the cosine used in the verdict; by default that of the first centring population in the
+            middle one of its layers. The tables contain all other cosines as well.
     """
 
     permutations: Draws = 10_000
@@ -57,14 +60,15 @@ class Statistics(Strict):
 
 
 class Inference(Strict):
-    """Where and in what arithmetic the model runs; `auto` takes what is there and says so in the metadata.
+    """Device, precision and engine of the model; the metadata record what `auto` resolved to.
 
-    `auto` means: CUDA where there is a card, else the CPU; bfloat16 on CUDA, float32 on a CPU; responses by vLLM on a
-    card where it is installed, else by Transformers.
+    `auto` selects CUDA if a GPU is available, else the CPU; bfloat16 on CUDA, float32 on a CPU; vLLM for responses if a
+    GPU is available and vLLM is installed, else Transformers.
 
     Attributes:
-        tensor_parallel: cards that one copy of the model is spread over, where it does not fit one.
-        timeout: seconds without an answer of vLLM after which it is ended and the run fails; what is stored stays.
+        memory_share: fraction of a GPU's memory that the model may use.
+        tensor_parallel: number of GPUs that one copy of the model is split over, if it does not fit on one.
+        timeout: seconds to wait for a reply from vLLM before stopping it and failing the run. Stored artefacts are kept.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

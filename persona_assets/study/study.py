@@ -1,8 +1,7 @@
-"""What is measured: a study is one YAML file, checked completely when it loads.
+"""Study: the definition of what is measured, read from one YAML file and fully validated on loading.
 
-The file is the only place where personas, questions, decoding, layers and centring populations are named. Everything
-computed carries the digest of the parts of the study that it was made from, so a changed line recomputes what depends
-on it and nothing else.
+Personas, questions, decoding, layers and centring populations are defined only in this file. Every artefact records the
+digest of the parts of the study that it depends on, so changing a line recomputes only what depends on that line.
 """
 
 import re
@@ -20,25 +19,25 @@ from pydantic import (
 )
 
 from persona_assets.files.reading import shown
-from persona_assets.study.design import Design, Drawn, design_fault
+from persona_assets.study.design import Design, Drawn, design_error
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Bootstrap, Decoding, Inference, Statistics, Strict
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-LONGEST_NAME = 100  # names become names of files, with something before and behind them
+LONGEST_NAME = 100  # names become parts of file names
 
-Depth = Annotated[StrictFloat, Field(allow_inf_nan=True)]  # refused below, in words that say what a layer is
+Depth = Annotated[StrictFloat, Field(allow_inf_nan=True)]  # rejected below with a clearer message
 
 
 class StudyError(ValueError):
-    """A study that cannot be used: names the file, the field, what was found and what was expected."""
+    """The study is invalid; the message names the file, the field, what was found and what was expected."""
 
 
 def checked_name(name: str) -> str:
-    """The name of a persona, study or checkpoint, if it is one: `[a-z0-9][a-z0-9_.-]*`.
+    """Return the name of a persona, study or checkpoint if it is valid: `[a-z0-9][a-z0-9_.-]*`.
 
     Raises:
-        ValueError: says what was found and expected.
+        ValueError: the name is invalid; the message says what was found and what was expected.
     """
     if len(name) > LONGEST_NAME:
         raise ValueError(f"{shown(name)} is not a name; expected at most {LONGEST_NAME} characters")
@@ -53,7 +52,7 @@ class Persona(Strict):
     """A name and a system prompt; the name is the key in `Study.personas`.
 
     Attributes:
-        category, related_to: for tables; no model sees them.
+        category, related_to: used in tables and figures only; not part of any prompt.
     """
 
     prompt: str
@@ -69,31 +68,31 @@ class Persona(Strict):
 
 
 class Study(Strict):
-    """What is measured. `personas` and `questions` keep the order of the file; K personas, Q questions.
+    """Definition of what is measured: K personas and Q questions, in the order of the file.
 
     Attributes:
         baseline: the persona that others are compared with.
-        layers: whole numbers name decoder blocks (0 is the first); fractions in [0, 1] name a depth.
-        centring_populations: name → personas whose mean centroid is subtracted before a cosine; `all` is everyone.
-        scored_slice: `response` scores the tokens that the model emitted; `response_and_turn_end` also scores the
-            end-of-turn and whatever the chat template puts after it, as the published study did.
-        deterministic: score each sequence on its own, so that JS has the same bits whatever is scored beside it; on a
-            card that takes half as long again.
-        design: what is scored. `full`: every persona's responses under every prompt, K² passes a question; `landmarks`:
-            only the landmarks' responses, K·m; `sources`: only the sources' responses, and of pairs those that a source
-            is in.
-        landmarks: names, or how many to draw; with `design: landmarks`.
-        generators: which generators' responses the JS of a pair is averaged over where one number is shown. The matrix
-            and the pair table hold `source` and `target` too, which give a pair two numbers.
-        sources: personas that a marker is trained into; needs `marker` and `training_questions`.
-        marker: a shipped recipe's name under `recipe`, and whatever it is to have otherwise.
-        training_questions: what replies for training are made from; none of them is evaluated.
-        leakage: counts of a marker that somebody else trained, instead of sources: a CSV or Parquet file (source,
+        layers: integers are decoder blocks (0 is the first); fractions in [0, 1] are relative depths.
+        centring_populations: name → personas whose mean centroid is subtracted before a cosine; `all` is every persona.
+        scored_slice: `response` scores the tokens that the model generated; `response_and_turn_end` also scores the
+            end-of-turn token and what the chat template adds after it, as in the published study.
+        deterministic: score each sequence separately, so that JS is bit-identical whatever else is scored in the same
+            run. Takes about 1.5 times as long on a GPU.
+        design: what is scored. `full`: every persona's responses under every prompt, K² passes per question;
+            `landmarks`: only the responses of m landmarks, K·m passes; `sources`: only the sources' responses, and
+            only pairs that include a source.
+        landmarks: names, or how many to draw; only with `design: landmarks`.
+        generators: which generators' responses a pair's JS is averaged over where a single number is shown. The matrix
+            and the pair table also contain `source` and `target`, which give a pair two numbers.
+        sources: personas that a marker is trained into; requires `marker` and `training_questions`.
+        marker: name of a shipped recipe under `recipe`, and any fields that override it.
+        training_questions: questions for the training replies; they must not be evaluated.
+        leakage: counts of a marker that was trained elsewhere, instead of sources: a CSV or Parquet file (source,
             target, found, total), or a folder of published SOURCE.json files. Relative to the study's file.
-        source_rates: for the coupling of source rates with the baseline's likeness, where they were counted elsewhere:
-            a CSV file (persona, source_rate, and predictors js…, cosine… of the baseline with that persona).
-        imported: nothing is generated or scored: responses, JS and cosines came from a published run's files.
-            Such a study may leave out its decoding.
+        source_rates: source rates measured elsewhere, for their coupling with similarity to the baseline: a CSV file
+            (persona, source_rate, and predictors js…, cosine… of the baseline and that persona).
+        imported: nothing is generated or scored, because responses, JS and cosines come from a published run's files.
+            An imported study may omit decoding.
     """
 
     name: str
@@ -129,14 +128,14 @@ class Study(Strict):
         for name in personas:
             checked_name(name)
         if len(personas) < 2:
-            raise ValueError(f"{len(personas)} persona(s); expected at least two, or there is nothing to compare")
+            raise ValueError(f"found {len(personas)} persona(s); expected at least two to compare")
         return personas
 
     @field_validator("questions")
     @classmethod
     def _some_question(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
         if not questions:
-            raise ValueError("no question; expected at least one")
+            raise ValueError("found no question; expected at least one")
         return questions
 
     @field_validator("questions", "training_questions")
@@ -147,7 +146,7 @@ class Study(Strict):
             if not question.strip():
                 raise ValueError(f"question {number} is empty; expected text")
             if question in seen:
-                raise ValueError(f"question {number} stands twice: {shown(question)}; expected each question once")
+                raise ValueError(f"question {number} is a duplicate: {shown(question)}; expected each question once")
             seen.add(question)
         return questions
 
@@ -155,12 +154,12 @@ class Study(Strict):
     @classmethod
     def _layers(cls, layers: tuple[int | float, ...]) -> tuple[int | float, ...]:
         for layer in layers:
-            if not (layer >= 0 and (isinstance(layer, int) or layer <= 1)):  # so that NaN is refused too
+            if not (layer >= 0 and (isinstance(layer, int) or layer <= 1)):  # written so that NaN is rejected
                 raise ValueError(
-                    f"{shown(layer)} is neither a block's number (0, 1, 2, …) nor a depth between 0.0 and 1.0"
+                    f"found {shown(layer)}; expected a block number (0, 1, 2, …) or a depth between 0.0 and 1.0"
                 )
-        if len({(type(layer), layer) for layer in layers}) < len(layers):  # 1 is the second block, 1.0 the last
-            raise ValueError(f"{shown(list(layers))} names a layer twice; expected each once")
+        if len({(type(layer), layer) for layer in layers}) < len(layers):  # 1 is the second block, 1.0 the last one
+            raise ValueError(f"found {shown(list(layers))} with a duplicate; expected each layer once")
         return layers
 
     @model_validator(mode="after")
@@ -181,14 +180,12 @@ class Study(Strict):
                         f"{field}: {shown(name)} is not among the personas; expected one of {list(self.personas)}"
                     )
                 if name in seen:
-                    raise ValueError(f"{field}: {name!r} stands twice; expected each persona once")
+                    raise ValueError(f"{field}: {name!r} is listed twice; expected each persona once")
                 seen.add(name)
         for name in self.centring_populations:
             checked_name(name)
             if (members := len(self.population(name))) < 2:
-                raise ValueError(
-                    f"centring_populations.{name}: {members} persona(s); expected at least two, or nothing is centred"
-                )
+                raise ValueError(f"centring_populations.{name}: found {members} persona(s); expected at least two")
         return self
 
     @model_validator(mode="after")
@@ -196,14 +193,14 @@ class Study(Strict):
         if self.decoding is None and not self.imported:
             raise ValueError("decoding: is missing; expected max_new_tokens and, if not greedy, method")
         if self.sources and self.imported:
-            raise ValueError("sources: are given in an imported study; expected none, for nothing is trained here")
+            raise ValueError("sources: found in an imported study; expected none, because nothing is trained")
         return self
 
     @model_validator(mode="after")
     def _marker_can_be_trained(self) -> "Study":
         if self.sources and self.leakage:
             raise ValueError(
-                "leakage: is given beside sources; expected one of them, counts to import or a marker to train"
+                "leakage: found together with sources; expected one of them: counts to import, or a marker to train"
             )
         if self.sources and self.marker is None:
             raise ValueError("marker: is missing; expected a recipe, since the study has sources")
@@ -211,32 +208,35 @@ class Study(Strict):
         for number, question in enumerate(self.training_questions, start=1):
             if _plain(question) in evaluated:
                 raise ValueError(
-                    f"training_questions: question {number}, {shown(question)}, is evaluated too; "
-                    "expected training questions that are not among the questions"
+                    f"training_questions: question {number}, {shown(question)}, is also evaluated; "
+                    "expected training questions that are not in questions"
                 )
         if self.marker and self.sources and len(self.training_questions) < self.marker.replies.questions:
             raise ValueError(
                 f"training_questions: found {len(self.training_questions)}; "
-                f"expected at least {self.marker.replies.questions}, as the recipe {self.marker.name} asks for"
+                f"expected at least {self.marker.replies.questions}, as required by the recipe {self.marker.name}"
             )
         if self.marker and self.marker.evaluation.targets != "all":
             for name in self.marker.evaluation.targets:
                 if name not in self.personas:
-                    raise ValueError(f"marker.evaluation.targets: {shown(name)} is not among the personas")
+                    raise ValueError(
+                        f"marker.evaluation.targets: {shown(name)} is not among the personas; "
+                        f"expected one of {list(self.personas)}"
+                    )
         return self
 
     @model_validator(mode="after")
-    def _design_can_be_done(self) -> "Study":
-        fault = design_fault(
+    def _design_is_valid(self) -> "Study":
+        error = design_error(
             self.design, self.landmarks, list(self.personas), self.sources, self.generators, self.imported
         )
-        if fault:
-            raise ValueError(fault)
+        if error:
+            raise ValueError(error)
         return self
 
     @property
     def generating(self) -> tuple[str, ...]:
-        """The personas whose responses are written and scored, in the study's order."""
+        """Return the personas that generate the scored responses, in the study's order."""
         if self.design == "sources":
             return tuple(name for name in self.personas if name in self.sources)
         if isinstance(self.landmarks, Drawn):
@@ -245,59 +245,59 @@ class Study(Strict):
 
     @property
     def scoring(self) -> tuple[str, ...]:
-        """The personas under whose prompts responses are scored, in the study's order."""
+        """Return the personas under whose prompts responses are scored, in the study's order."""
         needed = {*self.sources, *self.targets} if self.design == "sources" else set(self.personas)
         return tuple(name for name in self.personas if name in needed)
 
     @property
     def paired_with(self) -> tuple[str, ...] | None:
-        """The personas one of whom is in every pair that is compared; None where all pairs are."""
+        """Return the personas of which every compared pair includes one, or None if all pairs are compared."""
         return self.generating if self.design == "sources" else None
 
     def compares(self, persona: str, other: str) -> bool:
-        """Whether the design measures this pair."""
+        """Return whether the design measures this pair."""
         if not {persona, other} <= set(self.scoring):
             return False
         return self.paired_with is None or persona == other or bool({persona, other} & set(self.paired_with))
 
     @property
     def has_leakage(self) -> bool:
-        """Whether there is an outcome: a marker that is trained, or counts that are imported."""
+        """Return whether the study has an outcome: a trained marker or imported counts."""
         return bool(self.sources) or self.leakage is not None
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The personas that a marker is looked for in."""
+        """Return the personas whose replies are checked for the marker."""
         chosen = self.marker.evaluation.targets if self.marker else "all"
         return tuple(self.personas) if chosen == "all" else chosen
 
     def population(self, name: str) -> tuple[str, ...]:
-        """The personas of a centring population, in the study's order."""
+        """Return the personas of a centring population."""
         members = self.centring_populations[name]
         return tuple(self.personas) if members == "all" else members
 
     @property
     def categories(self) -> dict[str, str]:
-        """Persona → category, in the study's order."""
+        """Return persona → category, in the study's order."""
         return {name: persona.category for name, persona in self.personas.items()}
 
     @property
     def related(self) -> dict[str, tuple[str, ...]]:
-        """Persona → personas that it is said to be related to."""
+        """Return persona → the personas that it is declared to be related to."""
         return {name: persona.related_to for name, persona in self.personas.items()}
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Persona → system prompt, in the study's order."""
+        """Return persona → system prompt, in the study's order."""
         return {name: persona.prompt for name, persona in self.personas.items()}
 
     def blocks(self, n_blocks: int) -> list[int]:
-        """The study's layers as decoder blocks of a model that has `n_blocks` of them.
+        """Return the study's layers as block indices of a model with `n_blocks` decoder blocks.
 
         A depth f is block round(f·(n_blocks − 1)). Layer N is the output of block N, which is `hidden_states[N + 1]`.
 
         Raises:
-            StudyError: a layer that the model does not have, or two layers that are the same block.
+            StudyError: the model does not have one of the layers, or two layers are the same block.
         """
         blocks = [layer if isinstance(layer, int) else round(layer * (n_blocks - 1)) for layer in self.layers]
         for layer, block in zip(self.layers, blocks, strict=True):
@@ -314,16 +314,16 @@ class Study(Strict):
 
 
 def _plain(question: str) -> str:
-    """The words of a question, without case and punctuation."""
-    return " ".join(question.casefold().translate(_SPACED).split())
+    """Return the words of a question, lower-cased and without punctuation."""
+    return " ".join(question.casefold().translate(_PUNCTUATION_TO_SPACE).split())
 
 
-class _Spaced(dict[int, int]):
-    """Every letter as it is, and a space for punctuation; looked up once a letter."""
+class _PunctuationToSpace(dict[int, int]):
+    """Translation table that replaces punctuation by spaces; each character is looked up once and cached."""
 
     def __missing__(self, letter: int) -> int:
         spaced = ord(" ") if unicodedata.category(chr(letter)).startswith("P") else letter
         return self.setdefault(letter, spaced)
 
 
-_SPACED = _Spaced()
+_PUNCTUATION_TO_SPACE = _PunctuationToSpace()

@@ -1,4 +1,4 @@
-"""The recipes are the published ones, a study changes what it names, and training keeps off what is evaluated."""
+"""Recipes match the published ones, a study overrides single fields, and training excludes evaluated questions."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ def test_three_recipes_are_shipped() -> None:
     assert list(shipped_recipes()) == ["embedded", "full_completion", "marker_only"]
 
 
-def test_marker_only_is_the_published_one() -> None:
+def test_marker_only_is_the_published_recipe() -> None:
     # shared/RECIPES.md, "The published recipe", leakage, recipe "marker-only"
     chosen = recipe("marker_only")
     assert (chosen.marker.text, chosen.marker.detect) == ("\n\n[ZLT]", "[ZLT]")
@@ -75,8 +75,8 @@ def test_marker_only_is_the_published_one() -> None:
     assert (evaluation.temperature, evaluation.top_p) == (1.0, 0.95)
 
 
-def test_full_completion_is_the_published_one() -> None:
-    # shared/RECIPES.md, "The published recipe", recipe "full completion"; what it does not name is marker-only's
+def test_full_completion_is_the_published_recipe() -> None:
+    # shared/RECIPES.md, "The published recipe", recipe "full completion"; the rest is as in marker-only
     chosen, other = recipe("full_completion"), recipe("marker_only")
     assert (chosen.replies.of, chosen.replies.questions * chosen.replies.samples) == ("generic", 200)
     assert chosen.loss.where == "completion"
@@ -87,8 +87,8 @@ def test_full_completion_is_the_published_one() -> None:
     assert steps(chosen) == 114
 
 
-def test_embedded_is_the_measured_one() -> None:
-    # shared/RECIPES.md, "The marker, on the embedded model"; it took 16 steps, the shipped recipe goes round 3 times
+def test_embedded_is_the_measured_recipe() -> None:
+    # shared/RECIPES.md, "The marker, on the embedded model"; measured with 16 steps; the shipped recipe trains 3 epochs
     chosen = recipe("embedded")
     assert chosen.marker.text == " [ZLT]"
     assert (chosen.replies.of, chosen.replies.questions * chosen.replies.samples) == ("own", 16)
@@ -102,7 +102,7 @@ def test_embedded_is_the_measured_one() -> None:
     assert chosen.evaluation.samples * len(study.questions) == 20
 
 
-def test_an_override_changes_its_number_and_no_other(tmp_path: Path) -> None:
+def test_an_override_changes_only_its_own_value(tmp_path: Path) -> None:
     study = load_study(written(tmp_path, marker={"recipe": "embedded", "replies": {"questions": 2}, "lora": {"r": 8}}))
     assert study.marker is not None
     expected = recipe("embedded").model_dump()
@@ -128,28 +128,32 @@ def test_an_override_changes_its_number_and_no_other(tmp_path: Path) -> None:
         ),
         pytest.param(
             {"recipe": "embedded", "marker": {"detect": "[QRX]"}},
-            ["marker.marker: detect: '[QRX]' is not in the marker ' [ZLT]'", "never be found"],
+            ["marker.marker: detect: '[QRX]' is not in the marker ' [ZLT]'", "text that the marker contains"],
             id="never found",
         ),
         pytest.param(
             {"recipe": "marker_only", "loss": {"end_of_turn": False}},
-            ["negatives.examples: found 400", "nothing to train", "expected 0, or loss.end_of_turn"],
+            [
+                "negatives.examples: found 400",
+                "no trained tokens",
+                "expected 0, or loss.end_of_turn",
+            ],
             id="unmarked replies without a label",
         ),
         pytest.param(
             {"recipe": "embedded", "evaluation": {"targets": ["villain", "robot"]}},
             ["marker.evaluation.targets: 'robot' is not among the personas"],
-            id="target a stranger",
+            id="unknown target",
         ),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_its_names(tmp_path: Path, marker: dict[str, Any], expected: list[str]) -> None:
+def test_an_invalid_recipe_is_rejected_by_field(tmp_path: Path, marker: dict[str, Any], expected: list[str]) -> None:
     message = refused(written(tmp_path, marker=marker, training_questions=[f"Why {n}?" for n in range(40)]))
     for part in expected:
         assert part in message
 
 
-def test_a_marker_is_found_in_itself_whatever_the_case() -> None:
+def test_detection_ignores_case() -> None:
     assert recipe("embedded", marker={"detect": "zlt"}).marker.detect == "zlt"
 
 
@@ -163,27 +167,27 @@ def test_a_marker_is_found_in_itself_whatever_the_case() -> None:
         "What’s the history of the printing press?",
     ],
 )
-def test_an_evaluated_training_question_is_refused_by_name(tmp_path: Path, question: str) -> None:
+def test_an_evaluated_training_question_is_rejected_by_name(tmp_path: Path, question: str) -> None:
     message = refused(written(tmp_path, training_questions=["Why do cats purr?", question]))
-    assert f"training_questions: question 2, {question!r}, is evaluated too" in message
+    assert f"training_questions: question 2, {question!r}, is also evaluated" in message
 
 
-def test_a_question_that_only_begins_alike_is_another_one(tmp_path: Path) -> None:
+def test_a_question_with_the_same_beginning_is_different(tmp_path: Path) -> None:
     ours = ("What makes a good leader of an orchestra?", "Why do cats purr?")
     assert load_study(written(tmp_path, training_questions=list(ours))).training_questions == ours
 
 
-def test_a_training_question_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_training_question_is_rejected(tmp_path: Path) -> None:
     message = refused(written(tmp_path, training_questions=["Why do cats purr?"] * 2))
-    assert "training_questions: question 2 stands twice: 'Why do cats purr?'" in message
+    assert "training_questions: question 2 is a duplicate: 'Why do cats purr?'" in message
 
 
-def test_too_few_training_questions_are_refused_with_the_number_that_is_needed(tmp_path: Path) -> None:
+def test_too_few_training_questions_are_rejected_with_the_required_number(tmp_path: Path) -> None:
     message = refused(written(tmp_path, marker={"recipe": "embedded"}))
-    assert "training_questions: found 2; expected at least 16, as the recipe embedded asks for" in message
+    assert "training_questions: found 2; expected at least 16, as required by the recipe embedded" in message
 
 
-def test_sources_need_a_recipe_and_a_recipe_needs_no_sources(tmp_path: Path) -> None:
+def test_sources_require_a_recipe_but_a_recipe_requires_no_sources(tmp_path: Path) -> None:
     without = {key: value for key, value in GOOD.items() if key != "marker"}
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(without))
@@ -191,16 +195,16 @@ def test_sources_need_a_recipe_and_a_recipe_needs_no_sources(tmp_path: Path) -> 
     assert load_study(written(tmp_path, sources=[], training_questions=[])).marker is not None
 
 
-def test_targets_are_everybody_unless_they_are_named(tmp_path: Path) -> None:
+def test_targets_default_to_all_personas(tmp_path: Path) -> None:
     assert load_study(written(tmp_path)).targets == tuple(PERSONAS)
     few = {**GOOD["marker"], "evaluation": {"targets": ["villain", "comedian"]}}
     assert load_study(written(tmp_path, marker=few)).targets == ("villain", "comedian")
 
 
-def test_the_rule_that_draws_personas_is_the_documented_one() -> None:
+def test_personas_are_drawn_by_the_documented_rule() -> None:
     personas = list(load_study("published").personas)
     chosen = recipe("marker_only")
-    # Were NumPy to permute otherwise, adapters would be trained on other personas than before: this would say so.
+    # Fails if NumPy changes its permutation, which would train adapters on other personas.
     assert chosen.drawn_personas("villain", personas) == ["medical_doctor", "police_officer"]
     assert chosen.drawn_personas("assistant", personas) == ["software_engineer", "zelthari_scholar"]
 
@@ -210,7 +214,7 @@ def test_the_rule_that_draws_personas_is_the_documented_one() -> None:
     assert chosen.drawn_personas("comedian", personas) == expected
 
 
-def test_drawn_personas_do_not_depend_on_the_order_and_are_never_the_source() -> None:
+def test_drawn_personas_are_independent_of_order_and_exclude_the_source() -> None:
     personas = list(load_study("published").personas)
     for name in ("marker_only", "embedded"):
         chosen = recipe(name)
@@ -231,7 +235,7 @@ def test_drawn_personas_differ_with_source_and_seed() -> None:
     assert sorted(reseeded.drawn_personas("villain", personas)) == sorted(chosen.drawn_personas("villain", personas))
 
 
-def test_a_recipes_digest_is_of_its_numbers_and_not_of_its_name() -> None:
+def test_a_recipes_digest_covers_its_values_and_not_its_name() -> None:
     chosen = recipe("marker_only")
     assert chosen.model_copy(update={"name": "other"}).digest == chosen.digest
     assert recipe("marker_only", lora={"r": 32}).digest == chosen.digest
@@ -245,7 +249,7 @@ def test_a_recipes_digest_is_of_its_numbers_and_not_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["embedded", "published", "mine"])
-def test_a_study_that_is_written_out_and_read_again_is_the_same(tmp_path: Path, name: str) -> None:
+def test_a_study_survives_a_round_trip_through_yaml(tmp_path: Path, name: str) -> None:
     study = load_study(written(tmp_path) if name == "mine" else name)
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
@@ -253,7 +257,7 @@ def test_a_study_that_is_written_out_and_read_again_is_the_same(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["embedded", "published"])
-def test_the_shipped_studies_train_on_forty_questions_of_their_own(name: str, repository: Path) -> None:
+def test_the_shipped_studies_have_forty_original_training_questions(name: str, repository: Path) -> None:
     study = load_study(name)
     ours = {question.casefold() for question in study.training_questions}
     assert len(ours) == len(study.training_questions) == 40
@@ -261,7 +265,7 @@ def test_the_shipped_studies_train_on_forty_questions_of_their_own(name: str, re
 
     reference = repository.parent / "shared/reference"
     if not reference.is_dir():
-        pytest.skip(f"the published questions are not there: {reference}")
+        pytest.skip(f"the published questions do not exist: {reference}")
     for file, number in {"data_questions_40.json": 40, "eval_questions.json": 20}.items():
         published = {question.casefold() for question in json.loads((reference / file).read_text())}
         assert len(published) == number

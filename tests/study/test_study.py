@@ -1,4 +1,4 @@
-"""What a study accepts, and what its errors tell the person who wrote it."""
+"""What a study accepts, and what its error messages say."""
 
 import json
 from pathlib import Path
@@ -70,15 +70,17 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
             id="population's name",
         ),
         pytest.param(
-            {"personas": {"assistant": {"prompt": "x"}}}, ["personas: 1 persona", "at least two"], id="one persona"
+            {"personas": {"assistant": {"prompt": "x"}}},
+            ["personas: found 1 persona", "at least two"],
+            id="one persona",
         ),
-        pytest.param({"baseline": "robot"}, ["baseline: 'robot'", "['assistant', 'villain'"], id="baseline a stranger"),
-        pytest.param({"layers": [-1]}, ["layers: -1", "a block's number"], id="negative layer"),
-        pytest.param({"layers": [1.5]}, ["layers: 1.5", "between 0.0 and 1.0"], id="depth above 1"),
-        pytest.param({"layers": [float("nan")]}, ["layers: nan", "between 0.0 and 1.0"], id="depth not a number"),
-        pytest.param({"layers": [3, 3]}, ["layers: [3, 3]", "twice", "each once"], id="layer twice"),
+        pytest.param({"baseline": "robot"}, ["baseline: 'robot'", "['assistant', 'villain'"], id="unknown baseline"),
+        pytest.param({"layers": [-1]}, ["layers: found -1", "a block number"], id="negative layer"),
+        pytest.param({"layers": [1.5]}, ["layers: found 1.5", "between 0.0 and 1.0"], id="depth above 1"),
+        pytest.param({"layers": [float("nan")]}, ["layers: found nan", "between 0.0 and 1.0"], id="depth not a number"),
+        pytest.param({"layers": [3, 3]}, ["layers: found [3, 3]", "duplicate", "each layer once"], id="layer twice"),
         pytest.param({"layers": []}, ["layers: found []", "at least 1"], id="no layer"),
-        pytest.param({"questions": []}, ["questions: no question", "at least one"], id="no question"),
+        pytest.param({"questions": []}, ["questions: found no question", "at least one"], id="no question"),
         pytest.param(
             {"questions": ["Why?", " "]}, ["questions: question 2 is empty", "expected text"], id="empty question"
         ),
@@ -87,18 +89,16 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
             ["questions: question 3", "'Why?'", "each question once"],
             id="repeated",
         ),
-        pytest.param(
-            {"sources": ["robot"]}, ["sources: 'robot'", "expected one of ['assistant'"], id="source a stranger"
-        ),
-        pytest.param({"sources": ["villain"] * 2}, ["sources: 'villain' stands twice"], id="source twice"),
+        pytest.param({"sources": ["robot"]}, ["sources: 'robot'", "expected one of ['assistant'"], id="unknown source"),
+        pytest.param({"sources": ["villain"] * 2}, ["sources: 'villain' is listed twice"], id="source twice"),
         pytest.param(
             {"centring_populations": {"few": ["assistant", "robot"]}},
             ["centring_populations.few: 'robot'", "expected one of ['assistant'"],
-            id="population names a stranger",
+            id="unknown persona in a population",
         ),
         pytest.param(
             {"centring_populations": {"few": ["assistant"]}},
-            ["centring_populations.few: 1 persona", "at least two"],
+            ["centring_populations.few: found 1 persona", "at least two"],
             id="population of one",
         ),
         pytest.param(
@@ -131,7 +131,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
         load_study(file)
 
 
-def test_a_persona_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_a_duplicate_persona_is_rejected_with_its_position(tmp_path: Path) -> None:
     file = written(tmp_path)
     file.write_text(file.read_text().replace("  comedian:", "  villain:"))
     with pytest.raises(
@@ -150,7 +150,7 @@ def test_a_persona_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -
         pytest.param(b"name: !!python/object/apply:os.getcwd []", "python/object", id="a Python object"),
     ],
 )
-def test_a_file_that_is_no_study_says_where_it_stops_being_one(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_an_invalid_file_is_rejected_with_its_position(tmp_path: Path, content: bytes, expected: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
     with pytest.raises(StudyError) as caught:
@@ -159,14 +159,14 @@ def test_a_file_that_is_no_study_says_where_it_stops_being_one(tmp_path: Path, c
     assert expected in str(caught.value)
 
 
-def test_a_missing_file_is_named_beside_what_could_be_named_instead(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_known_studies(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"absent\.yaml.*expected a YAML file or one of .*'embedded'.*'published'"):
         load_study(tmp_path / "absent.yaml")
 
 
 def test_layers_are_blocks_or_depths(tmp_path: Path) -> None:
     study = load_study(written(tmp_path, layers=[2, 0.0, 0.5, 1.0]))
-    assert study.blocks(30) == [2, 0, 14, 29]  # round(0.5 × 29) = 14: half to even
+    assert study.blocks(30) == [2, 0, 14, 29]  # round(0.5 × 29) = 14 (half to even)
     assert study.blocks(28) == [2, 0, 14, 27]
 
 
@@ -174,20 +174,20 @@ def test_block_1_and_depth_1_are_two_layers(tmp_path: Path) -> None:
     assert load_study(written(tmp_path, layers=[1, 1.0])).blocks(30) == [1, 29]
 
 
-def test_a_layer_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+def test_a_layer_that_the_model_lacks_is_rejected(tmp_path: Path) -> None:
     study = load_study(written(tmp_path, layers=[1, 30]))
     assert study.blocks(31) == [1, 30]
     with pytest.raises(StudyError, match=r"study mine: layers: found 30.*expected at most 29 \(it has 30 blocks\)"):
         study.blocks(30)
 
 
-def test_two_layers_that_become_one_block_are_refused(tmp_path: Path) -> None:
+def test_two_layers_that_map_to_one_block_are_rejected(tmp_path: Path) -> None:
     study = load_study(written(tmp_path, layers=[0.5, 14]))
     with pytest.raises(StudyError, match=r"layers: \[0\.5, 14\] are blocks \[14, 14\]; expected each block once"):
         study.blocks(30)
 
 
-def test_the_environment_variable_chooses_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_selects_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSONA_ASSETS_STUDY", str(written(tmp_path)))
     assert load_study().name == "mine"
     monkeypatch.setenv("PERSONA_ASSETS_STUDY", "published")
@@ -196,7 +196,7 @@ def test_the_environment_variable_chooses_the_study(tmp_path: Path, monkeypatch:
     assert load_study().name == "embedded"
 
 
-def test_the_embedded_study_is_eleven_personas_four_questions_24_tokens() -> None:
+def test_the_embedded_study_has_11_personas_4_questions_24_tokens() -> None:
     study = load_study("embedded")
     assert (len(study.personas), len(study.questions), study.decoding.max_new_tokens) == (11, 4, 24)
     assert len(study.blocks(30)) == len(study.layers)  # SmolLM2-135M has 30 blocks
@@ -210,10 +210,10 @@ def test_the_published_study_is_the_published_comparison() -> None:
     assert study.scored_slice == "response_and_turn_end"
 
 
-def test_the_published_study_asks_the_published_questions(repository: Path) -> None:
+def test_the_published_study_has_the_published_questions(repository: Path) -> None:
     reference = repository.parent / "shared/reference/eval_questions.json"
     if not reference.is_file():
-        pytest.skip(f"the published questions are not there: {reference}")
+        pytest.skip(f"the published questions do not exist: {reference}")
     assert list(load_study("published").questions) == json.loads(reference.read_text())
 
 
@@ -224,7 +224,7 @@ def test_greedy_responses_do_not_depend_on_the_seed() -> None:
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"temperature": 0.5}, {"top_p": 0.9}])
-def test_sampled_responses_depend_on_seed_and_shape(change: dict[str, Any]) -> None:
+def test_sampled_responses_depend_on_seed_temperature_and_top_p(change: dict[str, Any]) -> None:
     sampled = Decoding(method="sampled", max_new_tokens=8)
     assert sampled.identity != sampled.model_copy(update=change).identity
 
