@@ -19,7 +19,7 @@ from persona_assets.inference import LoadedModel, Response, TransformersGenerato
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
 from persona_assets.inference.engines import vllm_version
 from persona_assets.inference.vllm.engine import VllmGenerator
-from persona_assets.inference.vllm.settings import VllmSettings, find_room
+from persona_assets.inference.vllm.settings import VllmSettings, plan_engine_memory
 
 MODELS = Path(__file__).parents[1] / "dagster_home" / "models"
 
@@ -36,8 +36,8 @@ def main() -> None:
     with measured(loaded.hardware.device) as plain:
         theirs = TransformersGenerator(loaded).generate(prompts, study.decoding)
     directory = ensure_embedded_model(MODELS)
-    _, room = find_room(directory, loaded.hardware, 0.5)
-    settings = VllmSettings(directory, loaded.hardware, room=room)
+    _, memory = plan_engine_memory(directory, loaded.hardware, 0.5)
+    settings = VllmSettings(directory, loaded.hardware, memory=memory)
     with VllmGenerator(settings, loaded.chat, loaded.stop_ids, print) as engine:
         engine.start(max(map(len, prompts)) + study.decoding.max_new_tokens)
         with measured(loaded.hardware.device) as vllm:

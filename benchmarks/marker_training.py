@@ -27,7 +27,7 @@ from persona_assets.inference import Example, LoadedModel, choose_engine, choose
 from persona_assets.inference.cost import measured
 from persona_assets.inference.training.train import IGNORED, Step, build_example, train_adapter
 from persona_assets.inference.vllm.engine import VllmGenerator
-from persona_assets.inference.vllm.settings import VllmSettings, find_room
+from persona_assets.inference.vllm.settings import VllmSettings, plan_engine_memory
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Decoding, Inference
 
@@ -84,15 +84,15 @@ def main() -> None:
         plain_sample = row("sampling, plain", cost.seconds, emitted, whole, cost.peak_memory_gib)
         del loaded
         torch.cuda.empty_cache()
-        _, room = find_room(arguments.checkpoint, hardware, 0.9)
-        settings = VllmSettings(arguments.checkpoint, hardware, longest=1024, room=room)
+        _, memory = plan_engine_memory(arguments.checkpoint, hardware, 0.9)
+        settings = VllmSettings(arguments.checkpoint, hardware, longest=1024, memory=memory)
         with VllmGenerator(settings, chat, stop_ids, print) as generator, tempfile.TemporaryDirectory() as merged:
             generator.start()
             start = time.perf_counter()
             save_merged(checkpoint, hardware, Path(merged), print, Path(folder))
             torch.cuda.empty_cache()
-            assert generator.can_take(VllmSettings(Path(merged), hardware))
-            generator.take(Path(merged), chat, stop_ids)
+            assert generator.can_swap_weights(VllmSettings(Path(merged), hardware))
+            generator.swap_weights(Path(merged), chat, stop_ids)
             taking = row("merging, weights taken", time.perf_counter() - start, 1, 1, 0)
             rows[-1] |= {"measured": f"{taking * 60:.1f} s", "tokens/s": "", "peak memory (GiB)": ""}
             seconds, emitted = _sample(generator, prompts)

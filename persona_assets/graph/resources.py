@@ -119,7 +119,13 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             marker_adapter: adapter to merge into a copy of the weights.
         """
-        from persona_assets.inference import TransformersGenerator, VllmGenerator, VllmSettings, find_room, save_merged
+        from persona_assets.inference import (
+            TransformersGenerator,
+            VllmGenerator,
+            VllmSettings,
+            plan_engine_memory,
+            save_merged,
+        )
 
         if self.chosen_engine.name == "transformers":
             return TransformersGenerator(self.load(checkpoint, identity, log, marker_adapter))
@@ -138,15 +144,15 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                 directory = Path(_merged[wanted].name)
             settings = VllmSettings(directory, self.hardware, timeout=self.timeout)
             held = next(iter(_engines.values()), None)
-            if held is not None and held.can_take(settings):
-                held.take(directory, chat, stop_ids)
+            if held is not None and held.can_swap_weights(settings):
+                held.swap_weights(directory, chat, stop_ids)
                 _engines.clear()
             else:
                 _close_engine()
-                beside, room = find_room(directory, self.hardware, self.memory_share)
+                beside, memory = plan_engine_memory(directory, self.hardware, self.memory_share)
                 if not beside:
                     _unload_model()
-                held = VllmGenerator(replace(settings, room=room), chat, stop_ids, log.info)
+                held = VllmGenerator(replace(settings, memory=memory), chat, stop_ids, log.info)
                 held.stays_up = beside
                 held.start(wait=False)
             _engines[wanted] = held

@@ -1,10 +1,10 @@
-"""Models: token ids in; token ids, log-probabilities and hidden states out. Imports no Dagster.
+"""Language models: generation, teacher-forced scoring, hidden states and LoRA training. Does not import Dagster.
 
-`LoadedModel` is a checkpoint in memory. A `Generator` writes responses, a `Scorer` teacher-forces them, and
+`LoadedModel` is a checkpoint in memory. A `Generator` generates responses, a `Scorer` teacher-forces them, and
 `last_token_states` reads the residual stream at the end of a prompt.
 """
 
 import lazy_loader
 
-# The names are listed in `__init__.pyi`; each module is imported when a name of it is first used.
+# Names are listed in `__init__.pyi`; accessing one imports its module.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

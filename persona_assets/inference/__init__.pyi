@@ -19,7 +19,7 @@ from .token_pieces import token_pieces
 from .training.examples import Conversation, build_training_set, plan_conversations
 from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
 from .vllm.engine import VllmGenerator
-from .vllm.settings import VllmSettings, find_room
+from .vllm.settings import VllmSettings, plan_engine_memory
 
 __all__ = [
     "Chat",
@@ -44,12 +44,12 @@ __all__ = [
     "choose_engine",
     "choose_hardware",
     "choose_scorer",
-    "find_room",
     "label_log_prob",
     "last_token_states",
     "load_model",
     "measured",
     "plan_conversations",
+    "plan_engine_memory",
     "read_chat",
     "read_stop_ids",
     "save_merged",

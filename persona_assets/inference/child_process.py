@@ -1,20 +1,20 @@
-"""The end of a process that takes its orders from standard input."""
+"""Shutdown of a child process that reads its commands from standard input."""
 
 import subprocess
 from contextlib import suppress
 from typing import Any
 
-# Seconds that it may take over what it is at.
-_PATIENCE = 30
+# Seconds that the process may take to finish its current work.
+_TIMEOUT = 30
 
 
 def end(process: "subprocess.Popen[Any]") -> None:
-    """Closes its standard input, which it ends with, and kills it if it stays."""
+    """Close the process's standard input, which makes it exit, and kill it after a timeout."""
     if process.stdin:
         with suppress(BrokenPipeError):
             process.stdin.close()
     try:
-        process.wait(timeout=_PATIENCE)
+        process.wait(timeout=_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

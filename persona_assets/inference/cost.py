@@ -1,4 +1,4 @@
-"""What a piece of work cost: seconds and peak memory."""
+"""Measurement of wall-clock time and peak memory."""
 
 import resource
 import sys
@@ -12,13 +12,13 @@ import torch
 
 @dataclass
 class Measurement:
-    """Filled when the measured block ends. Peak memory is the card's on CUDA and the process's on a CPU."""
+    """Time and peak memory of a block, filled when it ends; the memory is the GPU's on CUDA, else the process's."""
 
     seconds: float = 0.0
     peak_memory_gib: float = 0.0
 
     def with_tokens(self, tokens: int) -> dict[str, float | int]:
-        """What a person asks of a stage: tokens, seconds, tokens a second, peak memory."""
+        """Return tokens, seconds, tokens per second and peak memory, for display."""
         return {
             "tokens": tokens,
             "seconds": round(self.seconds, 3),
@@ -29,7 +29,7 @@ class Measurement:
 
 @contextmanager
 def measured(device: str) -> Iterator[Measurement]:
-    """Measures the block; waits for the card where there is one."""
+    """Measure the block, synchronising with the GPU if there is one."""
     measurement = Measurement()
     if device == "cuda":
         torch.cuda.synchronize()

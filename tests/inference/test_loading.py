@@ -73,7 +73,7 @@ def test_weights_that_are_missing_are_refused_and_not_made_up(tiny_directory: Pa
     del tensors["model.layers.1.mlp.up_proj.weight"], tensors["model.norm.weight"]
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(
-        CheckpointError, match=r"mine: .*no weights for model\.layers\.1\.mlp\.up_proj\.weight, as for 2"
+        CheckpointError, match=r"mine: .*no weights for model\.layers\.1\.mlp\.up_proj\.weight \(2 missing in total\)"
     ):
         load(tiny_directory)
 

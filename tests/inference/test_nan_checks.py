@@ -22,7 +22,8 @@ def test_a_broken_embedding_is_told_from_what_attention_makes_of_it(loaded: Load
         loaded.model.get_input_embeddings().weight[70, 3] = float("nan")
     text = loaded.chat.tokenizer.decode([70])
     assert (
-        where_not_finite(loaded, IDS) == f"it begins in the token embeddings, at position 3 of 5, token 70 ({text!r})"
+        where_not_finite(loaded, IDS)
+        == f"first non-finite output in the token embeddings, at position 3 of 5, token 70 ({text!r})"
     )
 
 
@@ -33,14 +34,16 @@ def test_a_block_that_overflows_is_named(loaded: LoadedModel) -> None:
         return output
 
     loaded.model.get_decoder().layers[1].mlp.register_forward_hook(overflow)
-    assert where_not_finite(loaded, IDS).startswith("it begins in layer 1, at position 2 of 5, token 60 ")
+    assert where_not_finite(loaded, IDS).startswith("first non-finite output in layer 1, at position 2 of 5, token 60 ")
 
 
 def test_a_broken_head_comes_after_finite_layers(loaded: LoadedModel) -> None:
     with torch.no_grad():
         loaded.model.lm_head.weight[9] = float("nan")
-    assert where_not_finite(loaded, IDS).startswith("it begins in the logits, after finite layers, at position 0 of 5")
+    assert where_not_finite(loaded, IDS).startswith(
+        "first non-finite output in the logits, after finite layers, at position 0 of 5"
+    )
 
 
 def test_what_is_finite_is_said_to_be(loaded: LoadedModel) -> None:
-    assert where_not_finite(loaded, IDS) == "a plain forward pass of the same tokens is finite"
+    assert where_not_finite(loaded, IDS) == "a plain forward pass over the same tokens is finite"

@@ -115,8 +115,8 @@ def test_what_is_done_is_kept_and_nothing_is_done_twice(caplog: pytest.LogCaptur
     assert done == list(range(50))
     assert at_once.size == 2
     assert said(caplog) == [
-        "counting: out of memory with 16 numbers at once; going on with 8, "
-        "and with half as many again wherever that is too many"
+        "counting: out of memory with 16 numbers at once; continuing with 8, "
+        "and halving again if that is still too many"
     ]
 
 
@@ -207,7 +207,9 @@ def test_fewer_rows_at_once_write_the_same_responses(
 def test_a_row_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(last_block(tiny), 0, dimension=0),
-        pytest.raises(torch.OutOfMemoryError, match="writing responses: out of memory with rows at once: 1, and fewer"),
+        pytest.raises(
+            torch.OutOfMemoryError, match="writing responses: out of memory with rows at once: 1, the minimum"
+        ),
     ):
         TransformersGenerator(tiny).generate(PROMPTS, SAMPLED)
 
@@ -282,12 +284,14 @@ def test_prompts_that_do_not_fit_whole_are_read_in_pieces(
 def test_a_position_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(tiny.model.lm_head, 0, dimension=1),
-        pytest.raises(torch.OutOfMemoryError, match="reading prompts: out of memory with positions at once: 1, and"),
+        pytest.raises(
+            torch.OutOfMemoryError, match="reading prompts: out of memory with positions at once: 1, the minimum"
+        ),
     ):
         scored(PrefixScorer(tiny), WORK)
     with (
         limited(tiny.model.lm_head, 0, dimension=1),
-        pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with positions at once: 1, and fewer"),
+        pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with positions at once: 1, the minimum"),
     ):
         scored(PrefixScorer(tiny), [Scored([[11], [12]], RESPONSES[0])])  # no prompt to be read before
 
@@ -300,7 +304,7 @@ def test_a_deterministic_score_keeps_its_sizes_or_fails(
         with limited(tiny.model.model.embed_tokens, 10, dimension=-1) as allocator:
             (done,) = scored(scorer, WORK[1:2])
             assert torch.equal(done[0], expected[1][0])
-            with pytest.raises(torch.OutOfMemoryError, match="a size that `deterministic: true` fixes; leave it out"):
+            with pytest.raises(torch.OutOfMemoryError, match="a size fixed by `deterministic: true`; remove it"):
                 scored(scorer, WORK[:1])
             assert max(allocator.asked) == len(RESPONSES[0])
         assert all(
@@ -352,7 +356,7 @@ def test_prompts_are_read_in_smaller_chunks(tiny: LoadedModel) -> None:
 def test_a_sequence_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(tiny.model.model.embed_tokens, 2, dimension=0),
-        pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with tokens at once: 1, and fewer"),
+        pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with tokens at once: 1, the minimum"),
     ):
         scored(PackedScorer(tiny), WORK)
 

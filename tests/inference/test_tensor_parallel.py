@@ -18,7 +18,7 @@ from persona_assets.inference.loading import LoadedModel, choose_hardware, load_
 from persona_assets.inference.scoring.choice import why_not_packed
 from persona_assets.inference.training.train import IGNORED, Example
 from persona_assets.inference.vllm.engine import VllmGenerator
-from persona_assets.inference.vllm.settings import Room, VllmSettings, require_divisible
+from persona_assets.inference.vllm.settings import EngineMemory, VllmSettings, require_divisible
 from persona_assets.study import StudyError
 from persona_assets.study.settings import Decoding, Inference
 from tests.security.sockets import listeners
@@ -46,7 +46,7 @@ def test_one_card_has_the_digests_that_it_always_had() -> None:
 
 
 def test_vllm_is_told_and_heads_that_cannot_be_shared_out_are_refused(tmp_path: Path) -> None:
-    settings = VllmSettings(tmp_path, TWO, room=Room(0.5, 1 << 30))
+    settings = VllmSettings(tmp_path, TWO, memory=EngineMemory(0.5, 1 << 30))
     assert settings.for_worker()["engine"]["tensor_parallel_size"] == 2
     assert "tensor_parallel_size" not in replace(settings, hardware=CPU).for_worker()["engine"]
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 28}))
@@ -107,7 +107,7 @@ def test_vllm_over_two_cards_finds_what_it_finds_on_one(wide_directory: Path) ->
     for count in (1, 2):
         hardware = choose_hardware(Inference(device="cuda", dtype="bfloat16", tensor_parallel=count))
         loaded = load_model(Checkpoint(name="wide", path=wide_directory), hardware)
-        settings = VllmSettings(wide_directory, hardware, longest=256, room=Room(0.02, 1 << 30))
+        settings = VllmSettings(wide_directory, hardware, longest=256, memory=EngineMemory(0.02, 1 << 30))
         before = [torch.cuda.mem_get_info(card)[0] for card in range(count)]
         with VllmGenerator(settings, loaded.chat, loaded.stop_ids, print) as generator:
             found.append([generator.label_log_prob(example) for example in examples])

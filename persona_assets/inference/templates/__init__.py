@@ -1,1 +1,1 @@
-"""Chat templates, rendered in a process with little time and memory."""
+"""Rendering of chat templates in a separate process with time and memory limits."""

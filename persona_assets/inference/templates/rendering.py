@@ -1,4 +1,4 @@
-"""Chat templates rendered where they can do no harm: in a process that is ended when one takes too long."""
+"""Rendering of untrusted chat templates in a separate process, which is killed when a template takes too long."""
 
 import atexit
 import contextlib
@@ -12,25 +12,25 @@ import threading
 from pathlib import Path
 from typing import Any
 
-# Of processor time, for one text; a template takes some milliseconds. Of the clock, where the machine is busy.
-SECONDS, PATIENCE = 0.6, 60.0
+# Limits per rendered text: CPU time (a usual template takes milliseconds), and wall-clock time for busy machines.
+SECONDS, TIMEOUT = 0.6, 60.0
 LONGEST = 8 * 2**20  # characters
 _WORKER = Path(__file__).with_name("worker.py")
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # and no secret
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # others may contain secrets
 
 
 class TemplateError(ValueError):
-    """A template that cannot be rendered; says why, without the model's name."""
+    """Failure to render a template; the message does not include the model's name."""
 
 
 class _Renderer:
-    """The process: started when it is first needed, and again when a template had it ended."""
+    """Worker process that is started when first needed, and restarted after a template has killed it."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """In a fork: it has its parent's pipes, and must not use them."""
+        """Drop the process without stopping it; a forked child must not use its parent's pipes."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,7 +39,7 @@ class _Renderer:
             process = self._process = self._process or self._start()
             try:
                 answer = self._exchange(process, json.dumps(question).encode() + b"\n")
-            except BaseException:  # cut off in the middle: the next answer would be that to this question
+            except BaseException:  # otherwise the next request would read the answer to this one
                 self._end()
                 raise
             if answer:
@@ -47,7 +47,7 @@ class _Renderer:
             status = self._end()
         if status == -signal.SIGPROF:
             raise TemplateError(f"takes longer than {question['seconds']} s")
-        raise TemplateError(f"ends the process that renders it (status {status})")
+        raise TemplateError(f"crashed the rendering process (status {status})")
 
     def close(self) -> None:
         with self._lock:
@@ -61,12 +61,12 @@ class _Renderer:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            start_new_session=True,  # a Ctrl-C is for whoever asks
+            start_new_session=True,  # keep Ctrl-C from reaching the worker
         )
 
     @staticmethod
     def _exchange(process: subprocess.Popen[bytes], line: bytes) -> bytes:
-        """The answer's line; nothing where the process ended, or did not answer."""
+        """Send a line and return the answer; empty if the process ended or did not answer in time."""
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -74,18 +74,18 @@ class _Renderer:
             process.stdin.flush()
         except BrokenPipeError:
             return b""
-        readable, _, _ = select.select([process.stdout], [], [], PATIENCE)
+        readable, _, _ = select.select([process.stdout], [], [], TIMEOUT)
         return process.stdout.readline() if readable else b""
 
     def _end(self) -> int | None:
-        """Ends the process, if it has not; returns its status."""
+        """Stop the process if it is running, and return its exit status."""
         process, self._process = self._process, None
         if process is None:
             return None
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()  # an idle one ends by itself
+            process.stdin.close()  # an idle worker exits on end of input
         try:
             process.wait(0.5)
         except subprocess.TimeoutExpired:
@@ -100,11 +100,15 @@ os.register_at_fork(after_in_child=_renderer.forget)
 
 
 def render(template: str, variables: dict[str, Any], seconds: float = SECONDS) -> str:
-    """The text that a chat template makes of its variables (JSON-like), as Transformers would; dates are fixed.
+    """Render a chat template as Transformers would, but with a fixed date.
+
+    Args:
+        variables: JSON-serialisable template variables.
+        seconds: limit of CPU time.
 
     Raises:
-        TemplateError: the template raises an error, takes more than `seconds` of processor time, 150 MiB of memory or
-            writes more than 8 Mi characters.
+        TemplateError: the template raises an error, takes more than `seconds` of CPU time, needs more than 150 MiB of
+            memory or writes more than 8 Mi characters.
     """
     answer = _renderer.ask({"template": template, "variables": variables, "seconds": seconds, "longest": LONGEST})
     if "error" in answer:

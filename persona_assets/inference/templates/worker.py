@@ -1,10 +1,11 @@
-"""Renders chat templates in a process of its own, which has little time and little memory.
+"""Worker process that renders chat templates within limits of CPU time and memory.
 
-A chat template comes with a checkpoint and is a program. Transformers renders it in Jinja's sandbox, out of which it
-cannot reach; but it may loop for ever or write a text of a terabyte. Here the kernel ends it: the alarm for processor
-time is not handled, so that it ends the process whatever that is doing, and memory is limited.
+A chat template comes with a checkpoint and is a program. Jinja's sandbox, which Transformers also uses, prevents access
+to Python objects, but a template can still loop forever or write terabytes of text. Here the kernel stops it: the CPU
+timer's signal has no handler, so it kills the process wherever it is, and the memory is limited.
 
-A script that imports nothing of the package: it starts in a tenth of a second. One line of JSON in, one out:
+This script does not import the package, so it starts in a tenth of a second. It reads and writes one line of JSON per
+template:
 
     {"template": …, "variables": {…}, "seconds": …, "longest": …}  →  {"text": …} or {"error": …}
 """
@@ -19,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import jinja2.debug  # imported late by Jinja otherwise, out of the template's memory
+import jinja2.debug  # Jinja would otherwise import it later, within the template's memory limit
 import jinja2.ext
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MEMORY = 150 * 2**20  # beside what the process has when it starts
+MEMORY = 150 * 2**20  # in addition to what the process uses at start
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` marks what the assistant said; the text is the same without it."""
+    """Tag `{% generation %}`, which marks the assistant's text and does not change the output."""
 
-    tags = {"generation"}  # noqa: RUF012  (as Jinja has it)
+    tags = {"generation"}  # noqa: RUF012  (Jinja declares it like this)
 
     def parse(self, parser: Parser) -> Node:
         line = next(parser.stream).lineno
@@ -44,7 +45,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _fixed_date(form: str) -> str:
-    """Some templates print today's date (Llama 3's); the same study must be the same prompt tomorrow."""
+    """Return a fixed date, so that templates that print today's date (Llama 3) give the same prompt every day."""
     return datetime(2025, 1, 1).strftime(form)
 
 
@@ -59,7 +60,7 @@ def _tojson(
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """As Transformers builds it; a test compares what the two make of the same templates."""
+    """Build the same Jinja environment as Transformers; a test compares the output of both."""
     built = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
@@ -79,12 +80,12 @@ def _rendered(template: jinja2.Template, variables: dict[str, Any], longest: int
 
 
 def _limit(kind: int, most: int) -> None:
-    with contextlib.suppress(OSError, ValueError):  # a system that has no such limit, or a lower one already
+    with contextlib.suppress(OSError, ValueError):  # the system lacks this limit or already has a lower one
         resource.setrlimit(kind, (most, most))
 
 
 def main() -> None:
-    """Answers until standard input ends, which it does when the process that started this one is gone."""
+    """Answer requests until standard input ends, which also happens when the parent process dies."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
@@ -103,8 +104,8 @@ def main() -> None:
         except MemoryError:
             answer = {"error": f"needs more than {MEMORY // 2**20} MiB of memory"}
         except RecursionError:
-            answer = {"error": "calls itself without end, or is nested too deep"}
-        except Exception as error:  # templates raise what they like
+            answer = {"error": "recurses too deeply"}
+        except Exception as error:  # a template can raise any exception
             answer = {"error": f"{str(error)[:500] or type(error).__name__}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")

@@ -1,1 +1,1 @@
-"""Responses by vLLM, in a process of its own."""
+"""Generation with vLLM in a separate process."""

@@ -1,7 +1,7 @@
-"""Responses by vLLM, in a process of its own: closing it is what frees the card for scoring.
+"""Generator that runs vLLM in a separate process, so that closing it frees the GPU for scoring.
 
-The chat template is applied here, so token ids are those of every other engine. Prompts of all personas and questions
-belong into one call: vLLM batches them itself and keeps the beginnings that they share.
+The chat template is applied in this process, so token ids are the same as for every other engine. Pass the prompts of
+all personas and questions in one call, because vLLM does its own batching and prefix caching.
 """
 
 import json
@@ -27,15 +27,15 @@ from persona_assets.inference.vllm.settings import EngineError, VllmSettings
 from persona_assets.study.settings import Decoding
 
 _LINES_SHOWN = 15
-# Room for prompt and response is taken in steps, so that a somewhat longer batch does not start another engine.
+# The maximum sequence length is rounded up to a multiple of this, so that a slightly longer batch needs no restart.
 _LENGTH_STEP = 512
 
 
 class VllmGenerator:
-    """A `Generator` whose engine starts with the first batch, or with `start`, and stays up until `close`.
+    """`Generator` whose engine starts with the first batch or with `start`, and runs until `close`.
 
     Attributes:
-        stays_up: for whoever holds it: whether there is room for a model beside it.
+        stays_up: set by the owner: whether the GPU has memory for another model while the engine runs.
     """
 
     engine = "vllm"
@@ -50,7 +50,7 @@ class VllmGenerator:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What the engine cost so far: its start, and its process's peak memory."""
+        """Engine name, start-up time and peak memory so far."""
         return {"engine": self.engine, **self._cost}
 
     def __enter__(self) -> "VllmGenerator":
@@ -60,17 +60,17 @@ class VllmGenerator:
         self.close()
 
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
-        """See `Generator`. Row n of sampled responses draws from a stream that is seeded with (seed, n).
+        """See `Generator`. Row n samples from a random stream seeded with (seed, n).
 
         Raises:
-            EngineError: vLLM ended, or did not answer in time.
+            EngineError: vLLM exited or did not answer in time.
         """
         return [response for response, _ in self.generate_with_log_probs(prompts, decoding, log_probs=False)]
 
     def generate_with_log_probs(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, log_probs: bool = True
     ) -> list[tuple[Response, list[float] | None]]:
-        """Responses, each with the log-probabilities of its tokens as the engine had them."""
+        """Return the responses, each with the log-probabilities that the engine reported for its tokens."""
         self.start(max(map(len, prompts)) + decoding.max_new_tokens)
         sampled = {"temperature": decoding.temperature, "top_p": decoding.top_p}
         parameters = {
@@ -85,10 +85,10 @@ class VllmGenerator:
         return [(self._response(each["token_ids"]), each["log_probs"]) for each in written]
 
     def label_log_prob(self, example: Example) -> float:
-        """Mean natural-log probability of an example's labels.
+        """Return the mean natural-log probability of an example's labels.
 
         Raises:
-            EngineError: as `generate`.
+            EngineError: see `generate`.
         """
         self.start(len(example.token_ids) + 1)
         parameters = {"temperature": 0.0, "max_tokens": 1, "detokenize": False, "prompt_logprobs": 0}
@@ -97,10 +97,14 @@ class VllmGenerator:
         return float(sum(answer["prompt_log_probs"][place] for place in labels) / len(labels))
 
     def start(self, longest: int | None = None, wait: bool = True) -> None:
-        """Starts the engine if it is not up, for sequences of `longest` tokens; without `wait` it comes up by itself.
+        """Start the engine if it is not running, or restart it if `longest` exceeds its maximum sequence length.
+
+        Args:
+            longest: number of tokens of prompt and response.
+            wait: wait until the engine is ready; otherwise it starts in the background.
 
         Raises:
-            EngineError: vLLM did not come up.
+            EngineError: vLLM did not start.
         """
         if longest is not None and longest > self.settings.longest:
             self.close()
@@ -108,12 +112,12 @@ class VllmGenerator:
         if self._process is None:
             self._launch()
         if wait and not self._is_ready:
-            self._answer()
+            self._receive()
             self._is_ready = True
             self._cost["engine_start_seconds"] = round(time.perf_counter() - self._launched, 2)
 
     def close(self) -> None:
-        """Ends the engine's process, and with it whatever it held on the card."""
+        """Stop the engine's process, which frees its GPU memory."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -126,29 +130,29 @@ class VllmGenerator:
         text = self.chat.tokenizer.decode(ids, skip_special_tokens=True)
         return Response(tuple(ids), text, "stop" if stopped else "length")
 
-    def can_take(self, settings: VllmSettings) -> bool:
-        """Whether the engine that is up would do for these settings with other weights: the model is the same to it."""
+    def can_swap_weights(self, settings: VllmSettings) -> bool:
+        """Return whether the running engine only needs other weights to serve these settings."""
         own = self.settings
         same_model = self._config == _config(settings.directory) and own.hardware == settings.hardware
         return self._process is not None and same_model
 
-    def take(self, directory: Path, chat: Chat, stop_ids: Sequence[int]) -> None:
-        """Puts another checkpoint's weights into the engine that is up.
+    def swap_weights(self, directory: Path, chat: Chat, stop_ids: Sequence[int]) -> None:
+        """Load another checkpoint's weights into the running engine.
 
         Raises:
-            EngineError: as `generate`.
+            EngineError: see `generate`.
         """
         self.start()
-        self._say(f"weights of {directory} into the engine that is up")
+        self._say(f"loading the weights of {directory} into the running engine")
         start = time.perf_counter()
-        self._tell({"weights": str(directory)})
-        self._answer()
+        self._send({"weights": str(directory)})
+        self._receive()
         self._cost["engine_start_seconds"] = round(time.perf_counter() - start, 2)
         self.settings, self.chat, self.stop_ids = replace(self.settings, directory=directory), chat, list(stop_ids)
 
     def _batch(self, prompts: Sequence[Sequence[int]], parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        self._tell({"prompts": [list(prompt) for prompt in prompts], "parameters": parameters})
-        answer = self._answer()
+        self._send({"prompts": [list(prompt) for prompt in prompts], "parameters": parameters})
+        answer = self._receive()
         self._cost["peak_memory_gib"] = answer["peak_memory_gib"]
         outputs: list[dict[str, Any]] = answer["outputs"]
         return outputs
@@ -170,18 +174,18 @@ class VllmGenerator:
         )
         os.close(write)
         self._launched, self._is_ready = time.perf_counter(), False
-        self._tell(self.settings.for_worker())
+        self._send(self.settings.for_worker())
 
-    def _tell(self, question: object) -> None:
-        """Sends a line; that the engine has ended is found out with the answer."""
+    def _send(self, question: object) -> None:
+        """Send a request; if the engine has exited, `_receive` reports it."""
         assert self._process is not None
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
 
-    def _answer(self) -> Any:
-        """Waits for the next answer; an engine that ended is told from one that is slow."""
+    def _receive(self) -> Any:
+        """Wait for the next answer; the error says whether the engine exited or timed out."""
         process = self._process
         assert process is not None
         ready, _, _ = select([self._answers], [], [], self.settings.timeout)
@@ -194,11 +198,11 @@ class VllmGenerator:
         self._log.seek(0)
         printed = "\n".join(self._log.read().splitlines()[-_LINES_SHOWN:])
         self.close()
-        what = f"did not answer in {self.settings.timeout:.0f} s" if answer is None else f"ended with exit code {code}"
-        raise EngineError(f"vLLM {what}; the last that it printed:\n{printed}")
+        what = f"did not answer in {self.settings.timeout:.0f} s" if answer is None else f"exited with code {code}"
+        raise EngineError(f"vLLM {what}; its last output:\n{printed}")
 
 
 def _config(directory: Path) -> bytes:
-    """What says the architecture, kept since a merged copy may be gone later; nothing where vLLM will miss it too."""
+    """Return the content of config.json, read now because a merged copy may be deleted later; empty if missing."""
     file = directory / "config.json"
     return file.read_bytes() if file.is_file() else b""

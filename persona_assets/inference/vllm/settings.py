@@ -1,4 +1,4 @@
-"""How vLLM is started: what it is given of a card, and what it is told about a study."""
+"""Settings of the vLLM engine: its share of GPU memory and its arguments."""
 
 import json
 from dataclasses import dataclass
@@ -10,55 +10,61 @@ import torch
 from persona_assets.inference.loading import Hardware
 from persona_assets.study import StudyError
 
-# Batch sizes whose decoding is recorded as a graph; each costs a tenth of a second at the start.
+# Batch sizes with a CUDA graph for decoding; capturing each one takes 0.1 s at start-up.
 _GRAPHS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 768, 1024)
-# Activations, graphs and what CUDA itself takes.
+# Memory for activations, CUDA graphs and the CUDA context.
 _ACTIVATIONS = 4 << 30
 
 
 class EngineError(RuntimeError):
-    """vLLM ended or did not answer; says what it printed last."""
+    """vLLM exited or did not answer; the message contains its last output."""
 
 
 @dataclass(frozen=True)
-class Room:
-    """Memory of a card: the share of it that must be free at the start, and bytes of keys and values."""
+class EngineMemory:
+    """GPU memory of the engine.
+
+    Attributes:
+        share: share of the GPU's memory that must be free at start-up.
+        kv_bytes: size of the KV cache.
+    """
 
     share: float
     kv_bytes: int
 
 
-def find_room(directory: Path, hardware: Hardware, memory_share: float) -> tuple[bool, Room | None]:
-    """Whether the same model may be in this process beside the engine, and what is then the engine's.
+def plan_engine_memory(directory: Path, hardware: Hardware, memory_share: float) -> tuple[bool, EngineMemory | None]:
+    """Return whether this process can keep the same model in GPU memory next to the engine, and the engine's memory.
 
-    What PyTorch holds in this process counts as free: the model can be let go. On a CPU nothing is beside the engine.
+    Memory that PyTorch has reserved in this process counts as free, because the model can be unloaded. On a CPU the
+    engine never shares memory with the model.
 
     Raises:
-        EngineError: the weights do not fit the card.
+        EngineError: the weights do not fit on the GPU.
     """
     if hardware.device == "cpu":
         return False, None
     require_divisible(directory, hardware)
     free, total = torch.cuda.mem_get_info()
     usable = free + torch.cuda.memory_reserved() - (1 - memory_share) * total
-    # Of one card; all that share a model are alike.
+    # Per GPU; all GPUs that share a model are assumed to be alike.
     weights = 1.05 * sum(file.stat().st_size for file in directory.glob("*.safetensors")) / hardware.tensor_parallel
     beside = usable - weights - _ACTIVATIONS
     is_beside = beside >= weights + 2 * _ACTIVATIONS
     kv = (beside if is_beside else usable) - weights - _ACTIVATIONS
     if kv <= 0:
         raise EngineError(
-            f"vLLM needs {(weights + _ACTIVATIONS) / 2**30:.1f} GiB and some for keys and values; "
-            f"{usable / 2**30:.1f} GiB of {total / 2**30:.1f} GiB are free"
+            f"vLLM does not fit on the GPU: {usable / 2**30:.1f} GiB of {total / 2**30:.1f} GiB are free; "
+            f"expected {(weights + _ACTIVATIONS) / 2**30:.1f} GiB plus memory for the KV cache"
         )
-    return is_beside, Room(weights / total, int(kv))
+    return is_beside, EngineMemory(weights / total, int(kv))
 
 
 def require_divisible(directory: Path, hardware: Hardware) -> None:
-    """vLLM gives each card as many attention heads.
+    """Require that the attention heads can be split evenly over the GPUs, as vLLM does.
 
     Raises:
-        StudyError: they cannot be shared out.
+        StudyError: the number of GPUs does not divide the number of attention heads.
     """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     heads = config.get("text_config", config).get("num_attention_heads", 0)
@@ -71,19 +77,19 @@ def require_divisible(directory: Path, hardware: Hardware) -> None:
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """What the engine's process is started with.
+    """Settings for the engine's process.
 
     Attributes:
-        directory: a Hugging Face checkpoint, adapters merged into it: it samples a third faster than with one served.
-        longest: tokens of prompt and response together; a longer batch starts the engine anew.
-        room: on a card, the memory that is the engine's.
-        timeout: seconds without an answer, after which the process is ended.
+        directory: Hugging Face checkpoint with adapters merged, which samples a third faster than a separate adapter.
+        longest: maximum tokens of prompt and response together; a longer batch restarts the engine.
+        memory: GPU memory of the engine; None on a CPU.
+        timeout: seconds without an answer after which the process is killed.
     """
 
     directory: Path
     hardware: Hardware
     longest: int = 2048
-    room: Room | None = None
+    memory: EngineMemory | None = None
     timeout: float = 1800.0
 
     def for_worker(self) -> dict[str, Any]:
@@ -94,20 +100,20 @@ class VllmSettings:
             "max_model_len": self.longest,
             "enable_prefix_caching": True,
             "skip_tokenizer_init": True,
-            "generation_config": "vllm",  # decoding is the study's; Qwen2.5's own carries a repetition penalty
+            "generation_config": "vllm",  # not the checkpoint's: Qwen2.5's contains a repetition penalty
             "trust_remote_code": False,
             "load_format": "safetensors",
         }
         if on_cpu:
-            # Seeded sampling crashed with chunked prefill beyond 4,096 prompt tokens in a batch.
+            # With chunked prefill, seeded sampling crashed on batches of more than 4,096 prompt tokens.
             engine |= {"enforce_eager": True, "enable_chunked_prefill": False}
             engine["max_num_batched_tokens"] = max(4096, self.longest)
         else:
-            assert self.room is not None
+            assert self.memory is not None
             if self.hardware.tensor_parallel > 1:
                 engine["tensor_parallel_size"] = self.hardware.tensor_parallel
-            engine |= {"gpu_memory_utilization": self.room.share, "kv_cache_memory_bytes": self.room.kv_bytes}
-            # Graphs of decoding alone: compiling the model as well takes longer than it saves in one run.
+            engine |= {"gpu_memory_utilization": self.memory.share, "kv_cache_memory_bytes": self.memory.kv_bytes}
+            # CUDA graphs for decoding only, because compiling the model takes longer than it saves in one run.
             engine["compilation_config"] = {
                 "mode": 0,
                 "cudagraph_mode": "FULL_DECODE_ONLY",

@@ -1,8 +1,8 @@
-"""vLLM in a process of its own: the end of the process is what frees the card.
+"""Worker process that runs vLLM; its GPU memory is freed when it exits.
 
-Started by `VllmGenerator`, as a script, for the Python that has vLLM need not have this package. It reads lines of JSON
-from standard input: settings first, then batches, or folders with other weights. It answers in lines of JSON on the
-file descriptor that its only argument names. What vLLM prints goes elsewhere.
+`VllmGenerator` starts it as a script, because the Python that has vLLM may not have this package. It reads lines of
+JSON from standard input: first the settings, then batches of prompts or directories with other weights. It writes its
+answers as lines of JSON to the file descriptor given as its only argument, since vLLM itself prints to standard output.
 """
 
 import json
@@ -13,15 +13,15 @@ import tempfile
 import traceback
 from typing import Any
 
-# vLLM's CPU build brings CUDA builds of these along, whose import fails; text needs none of them.
+# vLLM's CPU build depends on CUDA builds of these, whose import fails; text models do not need them.
 _NOT_NEEDED = ("torchvision", "torchaudio", "torchcodec")
 
 
 def main() -> None:
-    """Serves, and ends at once, whatever threads there still are.
+    """Serve requests, then exit at once without waiting for other threads.
 
-    Left to end by itself, the process stayed for minutes, and the card's memory with it (seen on an H200). Probably
-    NCCL's own thread looks for the file that the engine met itself in, which is gone by then.
+    With a normal exit the process kept running and held its GPU memory for minutes (seen on an H200). Probably an NCCL
+    thread keeps looking for the rendezvous file, which has been deleted by then.
     """
     code = 1
     try:
@@ -48,17 +48,17 @@ def serve() -> None:
         from vllm.model_executor.models import registry
 
         if hasattr(registry, "_run_in_subprocess"):
-            # What it looks up about the architecture, it would import itself once more for (16 s, the first time), to
-            # keep CUDA out of a process that forks; this one does not.
-            registry._run_in_subprocess = lambda look_up: look_up()
-        meet_in(folder)
+            # vLLM inspects the architecture in a subprocess, which imports vLLM again (16 s the first time), so that
+            # a process that forks does not initialise CUDA. This process does not fork.
+            registry._run_in_subprocess = lambda inspect: inspect()
+        use_file_rendezvous(folder)
         engine = LLM(**settings["engine"])
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
             batch = json.loads(line)
             if "weights" in batch:
                 engine.collective_rpc("reload_weights", kwargs={"weights_path": batch["weights"]})
-                engine.reset_prefix_cache()  # it holds the other weights' keys and values
+                engine.reset_prefix_cache()  # it contains keys and values of the previous weights
                 print(json.dumps("ready"), file=answers)
                 continue
             outputs = engine.generate(
@@ -69,11 +69,11 @@ def serve() -> None:
             answer = {"outputs": [_output(output) for output in outputs], "peak_memory_gib": _peak_memory()}
             print(json.dumps(answer), file=answers)
         if settings["engine"].get("tensor_parallel_size", 1) > 1:
-            engine.llm_engine.engine_core.shutdown()  # the processes of its other cards
+            engine.llm_engine.engine_core.shutdown()  # stops the processes of the other GPUs
 
 
-def meet_in(folder: str) -> None:
-    """Has the engine meet itself in a file: TCP, as vLLM before 0.32 does it, listens on every interface."""
+def use_file_rendezvous(folder: str) -> None:
+    """Make torch.distributed use a file, because vLLM before 0.32 uses TCP and listens on every interface."""
     from vllm.v1.executor import multiproc_executor, uniproc_executor
 
     for executor in (uniproc_executor, multiproc_executor):
@@ -96,7 +96,7 @@ def _chosen(log_probs: Any, ids: Any) -> list[float]:
 
 
 def _peak_memory() -> float:
-    """GiB, of the card or else of this process."""
+    """Return the peak memory in GiB, of the GPU or else of this process."""
     import torch
 
     if torch.cuda.is_available():

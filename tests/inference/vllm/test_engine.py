@@ -134,7 +134,7 @@ def test_an_engine_that_cannot_start_says_what_it_printed(embedded: LoadedModel,
     settings = VllmSettings(tmp_path / "no-such-model", embedded.hardware, longest=64)
     with (  # without vLLM it is the import that fails, and says so as well
         VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator,
-        pytest.raises(EngineError, match=r"(?s)ended with exit code 1; the last that it printed:.*Error"),
+        pytest.raises(EngineError, match=r"(?s)exited with code 1; its last output:.*Error"),
     ):
         generator.generate([[1, 2]], Decoding(max_new_tokens=4))
 
