@@ -1,12 +1,12 @@
-"""Arrays in, numbers out: how far personas' distributions and centroids lie apart, and what leaks between them.
+"""Metrics on arrays and tables: distances between personas' distributions and centroids, leakage, and drift.
 
-divergence: JS and KL of logits; response: over one response's tokens; averaging: over responses, with intervals;
-landmarks: over all of them from a few; cosine: between centroids; markers, leakage, leakage_files: what leaked, counted
-or imported; pairs: all of it side by side; drift: from checkpoint to checkpoint. Torch, numpy, scipy, pandas and xarray
-only: the folder can be taken away and used alone.
+`divergence`: JS and KL of logits; `response`: the same over the tokens of one response; `averaging`: over responses,
+with intervals; `landmarks`: estimates over all generators from a few; `cosine`: between centroids; `markers`,
+`leakage`, `leakage_files`: leakage, counted or imported; `pairs`: the table that joins them; `drift`: changes between
+checkpoints. The package depends only on torch, numpy, scipy, pandas and xarray, so it can be used on its own.
 """
 
 import lazy_loader
 
-# The names are listed in `__init__.pyi`; each module is imported when a name of it is first used.
+# The names are listed in `__init__.pyi`; a module is imported when one of its names is first used.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

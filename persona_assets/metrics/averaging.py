@@ -1,32 +1,33 @@
-"""From one divergence a response to one a pair: which generators' responses count, and how sure the mean is."""
+"""Averages of per-response divergences: one mean per pair for each generator subset, with bootstrap intervals."""
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 GENERATOR_SUBSETS = ("all", "pair", "source", "target", "others")
-# Everybody's who wrote, where a design lets only some personas write; named after the design.
+# In designs where only some personas generate, these subsets mean "every generator" and are named after the design.
 GIVEN = ("landmarks", "sources")
 _DIMS = ("generator", "question", "persona", "other")
 
 
 def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.DataArray:
-    """Mean over responses, each with equal weight.
+    """Return the mean over responses, each with equal weight.
 
     Args:
-        values: dims (generator, question, persona, other) in any order: one response's mean over its tokens, for every
-            (persona, other), in nats. persona and other carry the same names, in any order; generator those, or some of
-            them. +inf allowed; NaN for a pair that no response has.
-        generators: whose responses count for the pair (persona, other): `all`; `pair`, the two themselves; `source`,
-            persona alone; `target`, other alone; `others`, all but the two; `landmarks` or `sources`, those that there
-            are. Where some personas wrote nothing `all`, `pair` and `others` would mix pairs that have them with pairs
-            that have not, and are refused.
+        values: dims (generator, question, persona, other) in any order: the mean over one response's tokens for every
+            (persona, other), in nats. persona and other have the same names, in any order; generator has the same names
+            or a subset. +inf is allowed; a pair that no response covers is NaN.
+        generators: whose responses count for the pair (persona, other). `all`: every persona's; `pair`: those of the
+            two; `source`: only persona's; `target`: only other's; `others`: every persona's except the two;
+            `landmarks` or `sources`: every available generator's. `all`, `pair` and `others` are rejected if some
+            personas generated nothing, because pairs would then be averaged over different sets of generators.
 
     Returns:
-        Dims (persona, other), float64, in the order of `persona`; NaN where no generator is left (`others` of two).
+        Dims (persona, other), float64, in the order of `persona`; NaN where no generator is left (`others` with two
+        personas).
 
     Raises:
-        ValueError: unknown or refused subset, wrong dims, differing names, or a response that is missing (NaN).
+        ValueError: the subset is unknown or rejected, dims are wrong, names differ, or a response is missing (NaN).
     """
     responses, names, places = _responses(values)
     return _matrix(_question_means(responses, _counted(len(names), places, generators)).mean(axis=0), names)
@@ -35,14 +36,14 @@ def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.
 def bootstrap_over_questions(
     values: xr.DataArray, generators: str, resamples: int, seed: int, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Percentile interval of `average_over_responses` under resampling of the questions (Efron 1979).
+    """Return the percentile interval of `average_over_responses` under resampling of questions (Efron 1979).
 
-    A question drawn is drawn for all generators at once, for they were asked the same ones.
+    Each resample draws the same questions for all generators, because all of them answered the same questions.
 
     Args:
         values, generators: as in `average_over_responses`.
-        resamples: how many times Q questions are drawn out of Q with replacement.
-        seed: of numpy's default generator; same seed, same interval.
+        resamples: number of resamples, each of Q questions drawn with replacement.
+        seed: seed of numpy's default generator; the same seed gives the same interval.
         level: coverage, within (0, 1).
 
     Returns:
@@ -61,24 +62,26 @@ def bootstrap_over_questions(
     draws = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1.0 / questions), size=resamples)
     weights = draws / questions
     tails = np.array([0.5 - level / 2, 0.5 + level / 2])
-    # One row of the matrix at a time bounds memory to resamples × K, however many personas there are.
+    # One row of the matrix at a time limits memory to resamples × K.
     intervals = np.stack([_quantiles(_weighted(weights, means[:, i]), tails) for i in range(len(names))], axis=1)
     return _matrix(intervals[0], names), _matrix(intervals[1], names)
 
 
 def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str], NDArray[np.int_]]:
-    """The values as (G, Q, K, K), both persona axes in the order of `persona`, that order, and the generators'."""
+    """Return the values as (G, Q, K, K) with both persona axes in the order of `persona`, the names, and the
+    generators' indices among them.
+    """
     if set(values.dims) != set(_DIMS) or values.sizes["question"] < 1:
         raise ValueError(f"values have dims {dict(values.sizes)}; expected {_DIMS} and at least one question")
     names: list[str] = []
     for dim in ("persona", "other", "generator"):
         if dim not in values.coords:
-            raise ValueError(f"dimension {dim} carries no names; expected the personas' names as its coordinate")
+            raise ValueError(f"dimension {dim} has no coordinate; expected the personas' names as its coordinate")
         found = [str(name) for name in values.coords[dim].values]
         names = names or found
         strangers = not set(found) <= set(names) if dim == "generator" else set(found) != set(names)
         if len(set(found)) != len(found) or strangers:
-            raise ValueError(f"dimension {dim} names {found}; expected each of {names} once, as persona does")
+            raise ValueError(f"dimension {dim} names {found}; expected each of {names} once, as in dimension persona")
     writers = [name for name in names if name in set(map(str, values["generator"].values))]
     values = values.sel(generator=writers, other=names).transpose(*_DIMS)
     responses = np.asarray(values.values, dtype=np.float64)
@@ -87,16 +90,16 @@ def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str], ND
     if len(missing):
         generator, question = missing[0]
         where = f"generator {writers[generator]}, question {values['question'].values[question]}"
-        raise ValueError(f"{where}: value is missing, as in {len(missing)} responses in all; expected every response")
+        raise ValueError(f"{where}: value is missing ({len(missing)} responses in total); expected every response")
     return responses, names, np.array([names.index(name) for name in writers])
 
 
 def _counted(personas: int, places: NDArray[np.int_], generators: str) -> NDArray[np.bool_]:
-    """Whether the generator at place g counts for the pair (i, j): shape (G, K, K)."""
+    """Return whether the g-th generator counts for the pair (i, j), shape (G, K, K)."""
     if generators in ("all", "pair", "others") and len(places) < personas:
         raise ValueError(
-            f"generators is {generators!r}, but {len(places)} of {personas} personas wrote; "
-            f"expected source, target, or those that there are: {', '.join(GIVEN)}"
+            f"generators is {generators!r}, but only {len(places)} of {personas} personas generated responses; "
+            f"expected one of source, target, {', '.join(GIVEN)}"
         )
     _, i, j = np.indices((len(places), personas, personas))
     g = places[:, None, None]
@@ -113,8 +116,8 @@ def _counted(personas: int, places: NDArray[np.int_], generators: str) -> NDArra
 
 
 def _question_means(responses: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean over the generators that count: (Q, K, K). Every question has as many of them, so weights stay equal."""
-    # Selected, not multiplied by 0 or 1: a KL of +inf that does not count must not become NaN.
+    """Return the mean over the generators that count, (Q, K, K); every question has equally many of them."""
+    # Select instead of multiplying by 0 or 1: 0 · inf is NaN, and KL may be +inf.
     total = np.where(counted[:, None], responses, 0.0).sum(axis=0)
     count = counted.sum(axis=0)
     means: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -122,7 +125,7 @@ def _question_means(responses: NDArray[np.float64], counted: NDArray[np.bool_]) 
 
 
 def _weighted(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """weights (R, Q) @ means (Q, K), with 0·inf = 0 and a drawn inf staying inf."""
+    """Return weights (R, Q) @ means (Q, K), where 0 · inf = 0 and a mean that includes inf is inf."""
     infinite = np.isposinf(means)
     averages: NDArray[np.float64] = weights @ np.where(infinite, 0.0, means)
     averages[weights @ infinite.astype(np.float64) > 0] = np.inf
@@ -130,7 +133,7 @@ def _weighted(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArr
 
 
 def _quantiles(samples: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linearly interpolated quantiles over axis 0, as numpy.quantile gives, but inf between inf and inf."""
+    """Return linearly interpolated quantiles over axis 0, as numpy.quantile, but inf (not NaN) between two inf."""
     ordered = np.sort(samples, axis=0)
     place = levels * (len(ordered) - 1)
     below = ordered[np.floor(place).astype(int)]

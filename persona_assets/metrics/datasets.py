@@ -1,7 +1,7 @@
-"""Labelled results: what one generator's responses give, the K×K matrix over all of them, and the cosines.
+"""Labelled datasets: divergence per response of one generator, the K×K matrix over all generators, and the cosines.
 
-Dimensions are named once, here: persona and other are scorers (or the personas of a pair), generator is who wrote the
-response, token counts along a response.
+Dimension names: persona and other are scorers (or the two personas of a pair), generator is the persona that
+generated the response, token is the position in a response.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,19 @@ from persona_assets.metrics.cosine import centred_cosine, cosine_pseudovalues
 from persona_assets.metrics.landmarks import estimate_over_all
 from persona_assets.metrics.response import ResponseDivergence
 
-# The choice of generators that stands for `all` where only landmarks wrote.
+# The generator subset that estimates `all` when only landmarks generated responses.
 ESTIMATED = "all_estimated"
 
 
 def label_responses(
     responses: Sequence[ResponseDivergence], generator: str, personas: Sequence[str], questions: Sequence[str]
 ) -> xr.Dataset:
-    """One generator's responses, one a question.
+    """Label the divergences of one generator's responses, one response per question.
 
     Returns:
         js, kl (question, persona, other): means over a response's tokens, kl is KL(persona‖other); token_js, token_kl,
         token_kl_reverse (question, token, persona): generator against each scorer, token_kl is KL(generator‖persona),
-        NaN beyond a response's end; tokens (question). All divergences in nats.
+        NaN after the end of a response; tokens (question): response lengths. All divergences in nats.
     """
     longest = max(len(response.token_js) for response in responses)
 
@@ -53,24 +53,25 @@ def label_responses(
 def divergence_matrix(
     by_generator: Mapping[str, xr.Dataset], shown: str, design: str = "full", *, resamples: int, seed: int, level: float
 ) -> xr.Dataset:
-    """K×K JS and KL under every choice of generators, with question-bootstrap intervals.
+    """Return K×K JS and KL under every generator subset, with question-bootstrap intervals.
 
     Args:
-        by_generator: generator → `label_responses` of its responses, every persona of the study once, or those that the
-            design lets write. An imported run may lack KL of every response and have its mean over all of them as
-            `kl_over_all` (persona, other).
-        shown: the choice of generators that stands where one number is shown; one of `GENERATOR_SUBSETS`. Of another
-            design than `full` it is `all_estimated` or `sources`.
-        design: `full`; `landmarks`, a sample of the personas wrote; `sources`, some did, and pairs of none are missing.
-        resamples, seed, level: of the bootstrap.
+        by_generator: generator → `label_responses` of its responses, for every persona of the study or, in a partial
+            design, those that generate. An imported run may lack KL per response and have its mean over all responses
+            as `kl_over_all` (persona, other) instead.
+        shown: the generator subset to show where a single number is shown; one of `GENERATOR_SUBSETS`. In designs other
+            than `full` it is ignored: `all_estimated` or `sources` is shown.
+        design: `full`; `landmarks`: a sample of the personas generated responses; `sources`: some personas did, and
+            pairs of two that did not are missing.
+        resamples, seed, level: settings of the bootstrap.
 
     Returns:
         js, js_low, js_high, kl, kl_low, kl_high over (generators, persona, other), and js_by_question (question,
-        persona, other) of the choice that is shown; in nats, personas in the order of `by_generator`, or of a dataset
-        where not all wrote; attributes say what was chosen. Of `kl_over_all` only kl of all generators can be known.
-        generators: `GENERATOR_SUBSETS`; of `landmarks`: all_estimated (`estimate_over_all`, whose js_error is its
-        standard error against having measured all), landmarks, source, target; of `sources`: sources, source, target.
-        What nobody measured is NaN: source where the persona wrote nothing, pairs of two that did not.
+        persona, other) of the shown subset; in nats. Personas are in the order of `by_generator`, or in that of its
+        datasets in a partial design; attributes record the choices. From `kl_over_all` only kl of `all` is known.
+        generators: `GENERATOR_SUBSETS`; for `landmarks`: all_estimated (`estimate_over_all`; js_error is its standard
+        error relative to measuring all generators), landmarks, source, target; for `sources`: sources, source, target.
+        Unmeasured values are NaN: source where the persona generated nothing, pairs of two that generated nothing.
     """
     personas = list(by_generator) if design == "full" else [str(n) for n in _first(by_generator).persona.values]
     measures = [name for name in ("js", "kl") if all(name in dataset for dataset in by_generator.values())]
@@ -114,7 +115,7 @@ def _first(by_generator: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 
 def _estimated(stacked: xr.Dataset, level: float) -> xr.Dataset:
-    """What all generators would have given, of each measure."""
+    """Estimate each measure's mean over all generators from the landmarks."""
     found: dict[str, xr.DataArray] = {}
     for name in stacked.data_vars:
         estimate = estimate_over_all(stacked[name], level)
@@ -124,7 +125,7 @@ def _estimated(stacked: xr.Dataset, level: float) -> xr.Dataset:
 
 
 def _by_question(js: xr.DataArray, shown: str, result: xr.Dataset) -> xr.DataArray:
-    """JS of each question; where it is estimated, the landmarks' in proportion, so that their mean is the estimate."""
+    """Return JS per question; for estimates, the landmarks' values scaled so that their mean is the estimate."""
     measured = "landmarks" if shown == ESTIMATED else shown
     each = [average_over_responses(js.isel(question=[place]), measured) for place in range(js.sizes["question"])]
     by_question = xr.concat(each, dim="question").assign_coords(question=js.question)
@@ -137,15 +138,15 @@ def _by_question(js: xr.DataArray, shown: str, result: xr.Dataset) -> xr.DataArr
 
 
 def cosine_dataset(centroids: Mapping[str, xr.Dataset], populations: Mapping[str, Sequence[str]]) -> xr.Dataset:
-    """Centred cosine between personas, per centring population and layer.
+    """Return the centred cosine between personas, per centring population and layer.
 
     Args:
-        centroids: persona → `centroid` (layer, hidden), and, where it was kept, `state` (question, layer, hidden), of
-            which the centroid is the mean.
+        centroids: persona → `centroid` (layer, hidden) and optionally `state` (question, layer, hidden), whose mean is
+            the centroid.
         populations: name → its personas.
 
     Returns:
-        cosine (population, layer, persona, other); where every persona has its states, also cosine_by_question
+        cosine (population, layer, persona, other); if every persona has its states, also cosine_by_question
         (population, question, layer, persona, other), the pseudo-values of `cosine_pseudovalues`.
     """
 

@@ -4,18 +4,19 @@ With u = p + q and r = (p − q)/u, the mixture m = u/2 gives p/m = 1 + r and q/
 
     JS(p, q) = ½ Σ [p·log1p(r) + q·log1p(−r)]                          (Lin 1991, eq. 4.1, with π = ½, ½)
 
-Nothing large cancels in it: the relative error of a term is about ε/|r|, and since r is where the sum has its maximum,
-rounding of r itself enters in second order only. Equal distributions have r = 0 and give 0, not a small number.
+No large terms cancel: the relative error of a term is about ε/|r|, and since the sum is at its maximum in r, rounding
+of r has only a second-order effect. Equal distributions have r = 0 and give exactly 0.
 
     KL(p‖q) = Σ p·(log p − log q) − Σ p + Σ q
 
 The last two sums cancel for exact probabilities. With d = log p − log q they turn each summand into
-p·(d + e^{−d} − 1), which is never negative and flat at d = 0, so that rounding of the normalisers drops out.
+p·(d + e^{−d} − 1), which is never negative and flat at d = 0, so rounding errors of the normalisers do not matter.
 
-Normalisers are taken in float64: log Z is about 10 and is subtracted from every logit, so a float32 one alone would
-cost every probability its sixth digit.
+Normalisers are computed in float64: log Z is about 10 and is subtracted from every logit, so in float32 its rounding
+would already corrupt the sixth digit of every probability.
 
-What is here in plain PyTorch is the reference, on any device; on a card `divergence_triton` does the same, fused.
+This module is the reference in plain PyTorch, for any device; on a GPU `divergence_triton` computes the same in fused
+kernels.
 """
 
 import math
@@ -29,19 +30,19 @@ from torch import Tensor
 
 Implementation = Literal["auto", "torch", "triton"]
 
-# Work buffers of 11 personas × 32768 tokens are 2.6 MB, well inside a shared cache. Smaller blocks lose more to
-# starting operations than they gain (measured from 1024 tokens up), most of all when other processes use the cores.
+# Work buffers of 11 personas × 32768 tokens take 2.6 MB, which fits a shared cache. With smaller blocks (measured from
+# 1024 tokens up) the overhead of launching operations outweighs the gain, most of all when the cores are busy.
 VOCABULARY_BLOCK = 32_768
 
-# Probabilities below the floor count as equal to it. It keeps u > 0 where both are zero, adds under 1e-23 nats over any
-# vocabulary, and keeps float32 products clear of the slow subnormal range.
+# Lower bound for probabilities. It keeps u > 0 where both are zero, adds less than 1e-23 nats over any vocabulary, and
+# keeps float32 products out of the slow subnormal range.
 _FLOOR = 1e-30
 
 _compiling: list[Thread] = []
 
 
 class NoDistributionError(ValueError):
-    """Logits of which no distribution can be made: they hold NaN or +inf, or nothing but −inf.
+    """Logits that do not define a distribution: a row contains NaN or +inf, or only −inf.
 
     Attributes:
         scorer, position: indices of the first such row.
@@ -53,7 +54,7 @@ class NoDistributionError(ValueError):
 
 
 def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Jensen–Shannon divergence of two categorical distributions.
+    """Return the Jensen–Shannon divergence of two categorical distributions.
 
     Args:
         log_p, log_q: natural-log probabilities or unnormalised logits, broadcastable shapes (..., V), any float dtype;
@@ -63,7 +64,7 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
         Shape (...), float32, in nats, within [0, ln 2]; symmetric, and exactly 0 where log_p equals log_q.
 
     Raises:
-        ValueError: vocabularies differ, or a row holds NaN or +inf, or nothing but −inf.
+        ValueError: vocabularies differ, or a row contains NaN or +inf, or only −inf.
     """
     _require_one_vocabulary(log_p, log_q)
     p = _normalised(log_p)[1]
@@ -75,7 +76,7 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Kullback–Leibler divergence KL(p‖q) of two categorical distributions.
+    """Return the Kullback–Leibler divergence KL(p‖q) of two categorical distributions.
 
     Args:
         log_p, log_q: as in `jensen_shannon`.
@@ -89,7 +90,7 @@ def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
     _require_one_vocabulary(log_p, log_q)
     log_p, p = _normalised(log_p)
     log_q, q = _normalised(log_q)
-    # A token without mass under p adds nothing, whatever q says: 0·(−inf − −inf) must not become NaN.
+    # A token without mass under p contributes 0 for any q; without this, 0·(−inf − −inf) would be NaN.
     gap = torch.where(p > 0, log_p - log_q, 0.0)
     return (p * gap - (p - q)).sum(-1).clamp_min_(0.0).float()
 
@@ -97,28 +98,29 @@ def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
 def pairwise_divergence(
     logits: Tensor, impl: Implementation = "auto", among: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Divergence of every pair of scorers at every position of a response.
+    """Return the divergence of every pair of scorers at every position of a response.
 
     Args:
         logits: shape (K scorers, T positions, V tokens), any float dtype, unnormalised; −inf allowed.
-        impl: `torch`, the reference, or `triton`, for CUDA; `auto` takes what is there for the logits' device.
-        among: scorers, by index; pairs in which none of them is are not computed and are NaN. The others have the bits
-            that they have without it.
+        impl: `torch` (the reference) or `triton` (CUDA only); `auto` picks triton if it is installed and the logits are
+            on CUDA.
+        among: indices of scorers; pairs that include none of them are not computed and are NaN. The other pairs are
+            bit-identical to those computed without `among`.
 
     Returns:
         js: shape (T, K, K), float64 (summands in float32), in nats, within [0, ln 2]; symmetric and 0 on the diagonal.
         kl: shape (T, K, K), float64, in nats; kl[t, i, j] = KL(i‖j), +inf where scorer i has mass on a token on which
             scorer j is −inf; 0 on the diagonal.
 
-        Against float64, JS is within 1e-6 (`torch`: 2e-7) and a JS of 1e-6 within 1 %; KL is within 1e-6 + 3e-6·KL
-        (`torch`: 1e-12). A position's numbers do not depend on the positions beside it: any split over T gives the
-        same bits, and so does any run. Temporaries of `torch` are those of one position, about 20·K·V bytes; `triton`
-        has K²/2 numbers a position for each 4,096 tokens of the vocabulary, or three times as many with KL.
+        Compared with float64, the error of JS is below 1e-6 (`torch`: 2e-7), and below 1 % for a JS of 1e-6; the error
+        of KL is below 1e-6 + 3e-6·KL (`torch`: 1e-12). Positions are independent: any split over T gives bit-identical
+        results, and so does any run. Temporaries of `torch` take about 20·K·V bytes (one position); those of `triton`
+        are K²/2 numbers per position and 4,096 vocabulary tokens, or three times as many with KL.
 
     Raises:
-        ValueError: logits are not (K ≥ 1, T, V ≥ 1); or `triton` is asked for logits that are not on a card; or `among`
-            names no scorer, or one that there is not.
-        NoDistributionError: a row holds NaN or +inf, or nothing but −inf.
+        ValueError: logits are not (K ≥ 1, T, V ≥ 1); `triton` is requested for logits that are not on a GPU; or `among`
+            is empty or has an index out of range.
+        NoDistributionError: a row contains NaN or +inf, or only −inf.
     """
     js, kl = _pairwise(logits, impl, with_kl=True, among=among)
     assert kl is not None
@@ -126,14 +128,14 @@ def pairwise_divergence(
 
 
 def pairwise_js(logits: Tensor, impl: Implementation = "auto") -> Tensor:
-    """JS alone, as `pairwise_divergence` gives it, for less work."""
+    """Return only the JS of `pairwise_divergence`, at lower cost."""
     return _pairwise(logits, impl, with_kl=False)[0]
 
 
 def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Starts to compile what logits of this kind will need, beside whatever the caller does meanwhile.
+    """Start compiling the kernels for logits of this kind in the background.
 
-    It saves seconds on a card and does nothing elsewhere. The next divergence waits for it.
+    It saves seconds on a GPU and does nothing on other devices. The next divergence waits for the compilation.
     """
     if device.type == "cuda" and find_spec("triton") is not None:
         from persona_assets.metrics import divergence_triton as fused
@@ -160,23 +162,23 @@ def _pairwise(
         if kl is not None:
             kl[t] = _kl_of_all_pairs(log_p, p)
         js[t] = _js_of_all_pairs(p, wanted)
-        del log_p, p  # or two positions' would be held while the next is normalised
+        del log_p, p  # otherwise two positions are in memory while the next one is normalised
     return _without(js, wanted), None if kl is None else _without(kl, wanted)
 
 
 def _wanted(scorers: int, among: Sequence[int] | None) -> Tensor | None:
-    """(K, K), on the CPU: whether a pair is asked for; None where all are."""
+    """Return whether each pair is requested, (K, K) on the CPU; None if all are."""
     if among is None:
         return None
     if not among or not all(0 <= k < scorers for k in among):
-        raise ValueError(f"among is {list(among)}; expected indices of the {scorers} scorers, one at least")
+        raise ValueError(f"among is {list(among)}; expected at least one index of the {scorers} scorers")
     of_them = torch.zeros(scorers, dtype=torch.bool)
     of_them[list(among)] = True
     return of_them[:, None] | of_them[None, :] | torch.eye(scorers, dtype=torch.bool)
 
 
 def _without(matrices: Tensor, wanted: Tensor | None) -> Tensor:
-    """(T, K, K) with NaN for pairs that are not wanted."""
+    """Return (T, K, K) matrices with NaN for pairs that were not requested."""
     return matrices if wanted is None else matrices.masked_fill(~wanted.to(matrices.device), math.nan)
 
 
@@ -202,7 +204,7 @@ def _by_triton(logits: Tensor, with_kl: bool, wanted: Tensor | None) -> tuple[Te
 
 
 def _kl_of_all_pairs(log_p: Tensor, p: Tensor) -> Tensor:
-    """KL(i‖j) for (K, V) distributions as one matrix product: Σ pᵢ·log pᵢ − pᵢ·log pⱼ, and Σ pⱼ − Σ pᵢ."""
+    """Return KL(i‖j) of (K, V) distributions by one matrix product: Σ pᵢ·log pᵢ − pᵢ·log pⱼ, plus Σ pⱼ − Σ pᵢ."""
     absent = log_p == -math.inf
     has_absent = bool(absent.any())
     if has_absent:
@@ -217,14 +219,14 @@ def _kl_of_all_pairs(log_p: Tensor, p: Tensor) -> Tensor:
 
 
 def _meets_none(p: Tensor, absent: Tensor) -> Tensor:
-    """(K, K): whether scorer i has mass on a token that is absent under scorer j."""
+    """Return whether scorer i has mass on a token that has none under scorer j, (K, K)."""
     return p @ absent.to(p.dtype).T > 0
 
 
 def _js_of_all_pairs(p: Tensor, wanted: Tensor | None) -> Tensor:
-    """JS of the wanted pairs of (K, V) float64 distributions: float32 terms, block by block, into float64 sums."""
+    """Return JS of the requested pairs of (K, V) float64 distributions, summing float32 terms of blocks in float64."""
     scorers, vocabulary = p.shape
-    # Only a CPU has a cache to fit; elsewhere fewer, larger steps are faster.
+    # Blocks fit the cache of a CPU; on other devices fewer, larger steps are faster.
     width = min(VOCABULARY_BLOCK, vocabulary) if p.device.type == "cpu" else vocabulary
     total = torch.zeros(scorers, scorers, dtype=torch.float64, device=p.device)
     buffer = torch.empty(2 * (scorers - 1) * width, dtype=torch.float32, device=p.device)
@@ -241,25 +243,25 @@ def _js_of_all_pairs(p: Tensor, wanted: Tensor | None) -> Tensor:
             torch.add(others, first, out=u)
             torch.sub(first, others, out=r).div_(u)
             _open_interval(r)
-            torch.neg(r, out=u)  # u has served; −r takes its place
+            torch.neg(r, out=u)  # reuses the buffer of u for −r
             terms = r.log1p_().mul_(first).addcmul_(u.log1p_(), others)
-            # In float32 the sum would cost 3e-6 nats where one token holds most of the mass.
+            # A float32 sum has an error of up to 3e-6 nats when one token has most of the mass.
             total[i, paired] += terms.sum(-1, dtype=torch.float64)
     js = total.mul_(0.5).clamp_(0.0, math.log(2.0))
     return js + js.T
 
 
 def _open_interval(r: Tensor) -> Tensor:
-    """Keep r, in place, off ±1 by half an ulp: 0·log1p(−1) would be NaN, and what is lost is below p·ε."""
+    """Clamp r in place to half an ulp inside ±1: 0·log1p(−1) would be NaN; the error is below p·ε."""
     limit = 1.0 - torch.finfo(r.dtype).eps / 2
     return r.clamp_(-limit, limit)
 
 
 def _normalised(logits: Tensor, position: int | None = None) -> tuple[Tensor, Tensor]:
-    """(log p, p) of the last axis in float64, from one exponential; `position` is for the error message only."""
+    """Return (log p, p) along the last axis in float64, with one exponential; `position` is for the error message."""
     shifted = logits.detach().to(torch.float64, copy=True)
     peak = shifted.amax(-1, keepdim=True)
-    # The maximum is NaN if anything is, +inf if anything is, and −inf only if everything is.
+    # The maximum is NaN or +inf if any logit is, and −inf only if all logits are.
     if not bool(peak.isfinite().all()):
         bad = (~peak.squeeze(-1).isfinite()).nonzero()[0]
         raise NoDistributionError(
@@ -272,16 +274,16 @@ def _normalised(logits: Tensor, position: int | None = None) -> tuple[Tensor, Te
 
 
 def _not_a_distribution(peak: Tensor, position: int | None) -> str:
-    """Name the first row of which no distribution can be made."""
+    """Return the error message for the first row that does not define a distribution."""
     row = [int(index) for index in (~peak.isfinite()).nonzero()[0]]
     value = float(peak[tuple(row)])
-    found = "NaN" if math.isnan(value) else "+inf" if value > 0 else "nothing but −inf"
+    found = "NaN" if math.isnan(value) else "+inf" if value > 0 else "only −inf"
     where = f"row {tuple(row)}" if position is None else f"scorer {row[0]}, position {position}"
-    return f"logits of {where} hold {found}; expected finite numbers or −inf, at least one of them finite"
+    return f"logits of {where} contain {found}; expected finite numbers or −inf, with at least one finite"
 
 
 def _require_one_vocabulary(log_p: Tensor, log_q: Tensor) -> None:
-    # Broadcasting would silently stretch a vocabulary of one.
+    # Broadcasting would silently expand a vocabulary of size 1.
     found = tuple(log_p.shape), tuple(log_q.shape)
     if not all(found) or found[0][-1] != found[1][-1] or found[0][-1] < 1:
-        raise ValueError(f"log_p has shape {found[0]} and log_q {found[1]}; expected (..., V ≥ 1), V the same")
+        raise ValueError(f"log_p has shape {found[0]} and log_q {found[1]}; expected (..., V ≥ 1) with the same V")

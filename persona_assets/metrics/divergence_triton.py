@@ -1,20 +1,22 @@
-"""Divergence of every pair of scorers on a card: logits are read twice, and a pair costs one logarithm a token.
+"""Triton kernels for the divergence of every pair of scorers: logits are read twice, one logarithm per pair and token.
 
-First pass, a row at a time: the largest of each scorer's logits, and log₂ Z of what they are less than it: so both stay
-small where mass is, and a logit of 100 costs no digits. Second pass, a block of tokens at a time, all pairs of up to
-eleven scorers (more are cut into groups). What belongs to a scorer is made once for all its pairs: l = log₂ p and
-g = √(p/ln 2) with one exponential, and s = p·(l + 1). Then with u = p + q, in units of ln 2, a token adds to 2·JS
+The first pass takes one row at a time and computes each scorer's largest logit, and log₂ Z of the logits minus that
+maximum. Both are small where the mass is, so large logits (100, say) lose no precision. The second pass takes one block
+of tokens at a time and all pairs of up to eleven scorers (more scorers are split into groups). Per-scorer values are
+computed once for all pairs: l = log₂ p and g = √(p/ln 2) with one exponential, and s = p·(l + 1). With u = p + q, a
+token adds to 2·JS, in units of ln 2,
 
     p·log₂ p + q·log₂ q − u·log₂(u/2)  =  s_p + s_q − u·log₂ u                        where p and q are far apart
     (√p − √q)²/ln 2 · (1 − O(h))       =  (g_p − g_q)²,    h = (√p − √q)²/u           where they are near
 
-The first loses its digits where p ≈ q: it has about 1e-6·u of noise. The second is relatively exact there. It is the
-first term of JS in the squared Hellinger distance, and the next would take off a share of h/6. It stands where √p and
-√q differ by less than 4.5 % (h < 1e-3): an error below 1.7e-4 of the term, and of 8e-8 in JS. Beyond, rounding costs
-less than 0.5 % of a term, at random. KL is Σ p·(log p − log q) − p + q, which is flat where p = q.
+The first form cancels where p ≈ q: its absolute error is about 1e-6·u. The second has a small relative error there. It
+is the first term of the expansion of JS in the squared Hellinger distance; the next term would reduce it by a fraction
+of h/6. It is used where √p and √q differ by less than 4.5 % (h < 1e-3), where its error is below 1.7e-4 of the term and
+8e-8 in JS. Elsewhere, rounding changes a term by less than 0.5 %, with random sign. KL is
+Σ p·(log p − log q) − p + q, which is flat at p = q.
 
-Sums are in float32 over a part of the vocabulary and in float64 over its parts, in an order that depends on the
-vocabulary's size alone: neither other positions nor other runs change a bit.
+Sums are float32 within a part of the vocabulary and float64 over the parts, in an order that depends only on the
+vocabulary's size, so results are bit-identical across runs and do not depend on other positions.
 """
 
 import math
@@ -29,54 +31,54 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Triton's interpreter, which runs the kernels on a CPU, has no inline assembly.
+# Triton's interpreter, which runs the kernels on a CPU, does not support inline assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _INTERPRETED = tl.constexpr(INTERPRETED)
-# A warp is a program of its own: none waits for another, and registers decide how many are in flight. The next block's
-# logits are read while the pairs of this one are computed.
+# One warp per program: warps never wait for each other, and registers limit how many run at once. The next block's
+# logits are loaded while the pairs of the current block are computed.
 _BLOCK, _ROW_BLOCK = 32, 1024
-# Products are added without rounding between; Triton's own choice of this changes with its versions.
+# Fused multiply-add is set explicitly because Triton's default changes between versions.
 _OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}
 # Tokens of the vocabulary that a program sums in float32.
 _SPLIT = 4096
-# Masses are held 2⁴ times as large: logarithms of what is common and of what is rare are then equally short, and the
-# approximate logarithm's error, which grows with its length, is halved.
+# Masses are scaled by 2⁴, which makes the logarithms of common and rare tokens similar in magnitude. The error of the
+# approximate logarithm grows with that magnitude and is thereby halved.
 _SCALE = 2.0**4
-# Pairs whose sums, one for JS and two for KL, fit the registers of a program.
+# The most pairs per program whose sums (one for JS, two for KL) fit in registers.
 _MOST_PAIRS = 64
 
 
-# One compilation serves every number of positions.
+# These arguments are not specialised, so one compilation serves every number of positions.
 _kernel = triton.jit(do_not_specialize=["positions", "width", "all_pairs", "place", "splits", "scorers", "sums_a_pair"])
 
 
 class _Tile(NamedTuple):
-    """Programs of one shape: the scorers that each holds, and which two of them make each of its pairs."""
+    """Programs of one shape: the scorers that each program loads, and the two scorers of each of its pairs."""
 
     held: Tensor  # (programs, scorers), int32
     first: tuple[int, ...]
     second: tuple[int, ...]
-    place: int  # of its first pair among all pairs of all tiles
+    place: int  # index of its first pair among all pairs of all tiles
 
 
 class _Tiling(NamedTuple):
     tiles: list[_Tile]
     pairs: int
-    place: Tensor  # (K, K), int32: where the pair (i, j) stands; −1 where only (j, i) does, or neither
+    place: Tensor  # (K, K), int32: index of the pair (i, j); −1 if only (j, i) is stored, or neither
 
 
 def pairwise(
     logits: Tensor, with_kl: bool, among: tuple[int, ...] | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """JS, KL and normalisers of (K, T, V) logits.
+    """Return JS, KL and normalisers of (K, T, V) logits.
 
-    `among`: scorers; pairs of none of them may be left out, and are then 0.
+    `among`: indices of scorers; pairs that include none of them may be skipped, and are then 0.
 
     Returns:
-        js, kl: as `metrics.divergence.pairwise_divergence` gives them; kl is finite here also where it should be +inf,
-            and None if it was not asked for.
-        rows: (3, K, T); log₂ Z beside the largest logit, which is not finite where a row is no distribution; the row's
-            smallest logit or 0; its largest.
+        js, kl: as in `metrics.divergence.pairwise_divergence`, except that kl is finite where it should be +inf, and
+            None if it was not requested.
+        rows: (3, K, T): log₂ Z relative to the largest logit, not finite if the row does not define a distribution; the
+            smaller of 0 and the row's smallest logit; the row's largest logit.
     """
     if logits.stride(-1) != 1:
         logits = logits.contiguous()
@@ -85,10 +87,10 @@ def pairwise(
 
 
 def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: torch.device) -> list[Thread]:
-    """Starts to compile, or to read from Triton's cache, what `pairwise` of such logits needs: a thread a kernel."""
+    """Start compiling the kernels that `pairwise` needs, or reading them from Triton's cache, one thread per kernel."""
     logits = torch.zeros(scorers, 1, vocabulary, dtype=dtype, device=device)
     rows = torch.zeros(3, scorers, 1, dtype=torch.float32, device=device)
-    triton.runtime.driver.active.get_current_target()  # made at first use, which must not be several threads'
+    triton.runtime.driver.active.get_current_target()  # its lazy initialisation is not thread-safe
     threads = [
         Thread(target=work, args=arguments, daemon=True)
         for work, arguments in ((_js, (logits, rows)), (_kl, (logits, rows)), (_rows, (logits,)))
@@ -99,7 +101,7 @@ def compile_ahead(scorers: int, vocabulary: int, dtype: torch.dtype, device: tor
 
 
 def _rows(logits: Tensor) -> Tensor:
-    """`pairwise`'s rows of (K, T, V) logits."""
+    """Return the `rows` of `pairwise` for (K, T, V) logits."""
     scorers, positions, vocabulary = logits.shape
     rows = torch.empty(3, scorers, positions, dtype=torch.float32, device=logits.device)
     if positions:
@@ -120,7 +122,7 @@ def _kl(logits: Tensor, rows: Tensor, among: tuple[int, ...] | None = None) -> T
 def _matrix(
     kernel: Any, logits: Tensor, rows: Tensor, tiling: _Tiling, sums_a_pair: int, scale: float, top: float
 ) -> Tensor:
-    """(T, K, K): what `kernel` sums for each pair, times `scale` and at most `top`."""
+    """Return (T, K, K): the sum that `kernel` computes for each pair, times `scale` and clipped at `top`."""
     scorers, positions, vocabulary = logits.shape
     result = torch.zeros(positions, scorers, scorers, dtype=torch.float64, device=logits.device)
     if not (positions and tiling.tiles):
@@ -156,15 +158,15 @@ def _matrix(
 
 @cache
 def _tiling(scorers: int, device: torch.device, among: tuple[int, ...] | None = None) -> _Tiling:
-    """All pairs of K scorers: one triangle, or groups of even size with a triangle each and a square for every two.
+    """Tile all pairs of K scorers: one triangle, or equal groups with a triangle each and a square for every two.
 
-    With `among` these scorers make up the first groups, and tiles of other groups are left out.
+    With `among`, these scorers form the first groups, and tiles of other groups are left out.
     """
     size = scorers
     if scorers * (scorers - 1) // 2 > _MOST_PAIRS:
         size = math.ceil(scorers / math.ceil(scorers / math.isqrt(_MOST_PAIRS)))
     order = list(range(scorers)) if among is None else sorted(range(scorers), key=lambda k: (k not in among, k))
-    # A group that is not full holds its last scorer more than once.
+    # A group that is not full repeats the last scorer.
     groups = [[order[min(k, scorers - 1)] for k in range(start, start + size)] for start in range(0, scorers, size)]
     wanted = len(groups) if among is None else math.ceil(len(among) / size)
     triangle = list(combinations(range(size), 2))
@@ -187,11 +189,11 @@ def _tiling(scorers: int, device: torch.device, among: tuple[int, ...] | None = 
 
 @_kernel
 def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: tl.constexpr):
-    """log₂ Z of one row less its largest logit; its smallest logit, or 0 if that is less; and the largest."""
+    """Store log₂ Z of one row minus its maximum, the smaller of 0 and its smallest logit, and its maximum."""
     t = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1).to(tl.int64)
     start = logits + k * stride_k + t * stride_t
-    # What is read past the end has no mass, and unlike −inf is not mistaken for a token without any.
+    # Padding for reads past the end: it has no mass, but unlike −inf it does not count as a token of probability 0.
     nothing = -65504.0 if logits.dtype.element_ty == tl.float16 else -1e30
     top = -1e38
     lowest = 0.0
@@ -203,7 +205,7 @@ def _normaliser(logits, rows, stride_k, stride_t, positions, vocabulary, BLOCK: 
         ahead = tl.load(start + v + BLOCK + at, mask=v + BLOCK + at < vocabulary, other=nothing)
         lowest = tl.minimum(lowest, tl.min(logit))
         peak = tl.maximum(top, tl.max(logit))
-        # Differences before products: a product that the compiler fuses with a difference is not the one subtracted.
+        # Subtract before multiplying: after fusing, the compiler would subtract a differently rounded product.
         total = total * tl.exp2((top - peak) * 1.4426950408889634) + tl.exp2((logit - peak) * 1.4426950408889634)
         top = peak
     row = rows + k * positions + t
@@ -231,7 +233,7 @@ def _js_pairs(
     SECOND: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of the scorers that a program holds."""
+    """Store 2·JS/ln 2 over one part of the vocabulary at one position, for the pairs of this program's scorers."""
     PAIRS: tl.constexpr = len(FIRST)
     t = tl.program_id(2).to(tl.int64)
     start, top, log_z = _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SCORERS)
@@ -248,7 +250,7 @@ def _js_pairs(
         root = ()
         entropy = ()
         for r in tl.static_range(SCORERS):
-            # 2⁻¹⁰⁰ counts as no mass; it keeps u > 0.
+            # Probabilities are at least 2⁻¹⁰⁰, which is negligible and keeps u > 0.
             log_p = tl.maximum((logit[r].to(tl.float32) - top[r]) * 1.4426950408889634 - log_z[r], -100.0)
             g = _exp2(log_p * 0.5 + 2.26438318276397)  # ½·log₂(2⁴/ln 2)
             mass = g * g * 0.6931471805599453
@@ -285,7 +287,7 @@ def _kl_pairs(
     SECOND: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
+    """Store KL(first‖second), then KL(second‖first), of each pair; otherwise as `_js_pairs`."""
     PAIRS: tl.constexpr = len(FIRST)
     t = tl.program_id(2).to(tl.int64)
     start, top, log_z = _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SCORERS)
@@ -303,7 +305,7 @@ def _kl_pairs(
         p = ()
         log_p = ()
         for r in tl.static_range(SCORERS):
-            # −inf becomes a number so large that it shows in KL, and whose product with no mass is still nothing.
+            # −inf becomes a finite number that dominates KL but gives 0 when multiplied by a mass of 0.
             of_two = tl.maximum((logit[r].to(tl.float32) - top[r]) * 1.4426950408889634 - log_z[r], -1e20)
             p = p + (_exp2(of_two),)
             log_p = log_p + (of_two * 0.6931471805599453,)
@@ -332,13 +334,13 @@ def _finish(
     top,
     BLOCK: tl.constexpr,
 ):
-    """Sums over the parts of the vocabulary in float64, into a K×K matrix a position."""
+    """Sum over the parts of the vocabulary in float64, into one K×K matrix per position."""
     t = tl.program_id(0).to(tl.int64)
     cell = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = cell < scorers * scorers
     i = cell // scorers
     j = cell % scorers
-    # A pair stands once, at (i, j) or at (j, i); where it has two sums, the second is for the other way.
+    # Each pair is stored once, as (i, j) or (j, i); if it has two sums, the second is for the opposite direction.
     forth = tl.load(place + cell, mask=inside & (i != j), other=-1)
     back = tl.load(place + j * scorers + i, mask=inside & (i != j), other=-1)
     slot = tl.where(forth >= 0, forth, tl.where(sums_a_pair > 1, back + all_pairs, back))
@@ -347,14 +349,14 @@ def _finish(
     for split in range(splits):
         row = sums + (split * positions + t) * sums_a_pair * all_pairs
         total += tl.load(row + slot, mask=known, other=0.0).to(tl.float64)
-    # NaN stays NaN: what is no distribution is refused by whoever called.
+    # NaN stays NaN: the caller raises an error for rows that do not define a distribution.
     total = tl.where(total < 0.0, 0.0, tl.where(total * scale > top, top, total * scale))
     tl.store(result + t * scorers * scorers + cell, total, mask=inside)
 
 
 @triton.jit
 def _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SCORERS: tl.constexpr):
-    """Where the logits of a program's scorers start, the largest of them, and log₂ Z beside it."""
+    """Return the start of the logits, their maximum, and log₂ Z relative to it, for each of a program's scorers."""
     start = ()
     top = ()
     log_z = ()
@@ -368,7 +370,7 @@ def _held_rows(logits, rows, held, scorers, stride_k, stride_t, positions, t, SC
 
 @triton.jit
 def _loaded(start, v, end, SCORERS: tl.constexpr, BLOCK: tl.constexpr):
-    """The scorers' logits of a block. Without the mask, also where none is needed, they were scheduled too late."""
+    """Load the scorers' logits of a block; without a mask, even a redundant one, the loads were scheduled too late."""
     at = v + tl.arange(0, BLOCK)
     block = ()
     for r in tl.static_range(SCORERS):

@@ -1,8 +1,7 @@
-"""How JS, cosine and leakage move from checkpoint to checkpoint, told apart from what other questions would have given.
+"""Changes of JS, cosine and leakage between checkpoints, with intervals that account for the choice of questions.
 
-Two checkpoints that never differed still give other numbers on other questions. Both were asked the same ones, so what
-is resampled is a question's change. It is the questions of the study that vary; what another run of the same training
-would do, no number here says.
+All checkpoints answer the same questions, so the bootstrap resamples per-question changes. The intervals cover the
+choice of questions only; they do not cover variation between training runs.
 """
 
 from collections.abc import Mapping
@@ -59,19 +58,18 @@ class Drift(NamedTuple):
     """The three tables of `measure_drift`.
 
     Attributes:
-        levels: one row a checkpoint, quantity and pair (or rate). checkpoint, series, step, quantity, a, b, estimate,
+        levels: one row per checkpoint, quantity and pair (or rate): checkpoint, series, step, quantity, a, b, estimate,
             low, high. quantity is js (nats), cosine_<population>_layer<N>, source_rate (a is the source), leakage_rate
             (a is the source, b the target), mean_leakage_rate (over dyads, weighted by their replies; a and b are ""),
-            base_rate (a is the target, before any marker is trained in); for the first two a and b are the pair.
-            Intervals: percentile bootstrap over questions; rates: Wilson.
-        changes: one row a checkpoint that has a previous one, quantity and pair (or rate): checkpoint, previous,
-            quantity, a, b, change, low, high (pointwise: each holds alone), simultaneous_low, simultaneous_high (all
-            pairs of that quantity and step hold at once; NaN for rates), moved (the simultaneous interval excludes 0;
-            of a rate, the interval corrected after Bonferroni does).
-        distances: one row a checkpoint that has a previous one and quantity (JS and cosines): checkpoint, previous,
-            quantity, pairs, questions, rms_change, noise, excess, rank_correlation (Spearman's, of the pairs in the two
-            matrices; NaN below 3 pairs or where one side is constant), p, smallest_p, exact. `Distance` says what each
-            is.
+            base_rate (a is the target, before any marker is trained in); for the first two, a and b are the pair.
+            Intervals are percentile bootstrap over questions, or Wilson for rates.
+        changes: one row per checkpoint with a previous one, quantity and pair (or rate): checkpoint, previous,
+            quantity, a, b, change, low, high (pointwise coverage), simultaneous_low, simultaneous_high (joint coverage
+            over all pairs of that quantity and step; NaN for rates), moved (the simultaneous interval excludes 0; for
+            rates, the Bonferroni-corrected interval does).
+        distances: one row per checkpoint with a previous one and quantity (JS and cosines): checkpoint, previous,
+            quantity, pairs, questions, rms_change, noise, excess, rank_correlation (Spearman's, between the pairs of
+            the two matrices; NaN below 3 pairs or if one matrix is constant), p, smallest_p, exact; see `Distance`.
     """
 
     levels: pd.DataFrame
@@ -88,24 +86,25 @@ def measure_drift(
     seed: int,
     level: float = 0.95,
 ) -> Drift:
-    """Levels, changes and distances of JS, cosines and leakage along every series of checkpoints.
+    """Compute levels, changes and distances of JS, cosines and leakage along every series of checkpoints.
 
     Args:
-        checkpoints: one row a checkpoint in the order of display: checkpoint, series ("" if none), step (NaN if
-            unknown), previous (the checkpoint that it is compared with; missing for the first of a series).
-        js: checkpoint → js_by_question (question, persona, other), nats, of all of them.
-        cosine: checkpoint → `cosine_dataset`; may lack checkpoints. Without cosine_by_question a cosine has no
-            interval.
+        checkpoints: one row per checkpoint in display order: checkpoint, series ("" if none), step (NaN if unknown),
+            previous (the checkpoint that it is compared with; missing for the first of a series).
+        js: checkpoint → js_by_question (question, persona, other), in nats, for all checkpoints.
+        cosine: checkpoint → `cosine_dataset`; may lack checkpoints. Cosines without cosine_by_question get no interval.
         leakage: checkpoint → `build_leakage_table`; may lack checkpoints.
-        resamples, seed, level: of the bootstrap. Intervals of levels are those of `bootstrap_over_questions`.
+        resamples, seed, level: settings of the bootstrap. Intervals of levels equal those of
+            `bootstrap_over_questions`.
 
     Returns:
-        Three tables; what cannot be said, as with one question, is NaN, and then nothing moved.
+        Three tables. Values that cannot be computed, for example with a single question, are NaN, and `moved` is then
+        False.
 
     Raises:
-        ValueError: a column is missing, a checkpoint stands twice, has no JS, or is compared with an unknown one; two
-            that are compared have other personas, questions or centring populations; resamples < 1; level outside
-            (0, 1).
+        ValueError: a column is missing; a checkpoint is repeated, has no JS, or is compared with an unknown one; two
+            compared checkpoints differ in personas, questions or centring populations; resamples < 1; or level is
+            outside (0, 1).
     """
     _require_comparable(checkpoints, js, resamples, level)
     rows = checkpoints.to_dict("records")
@@ -148,12 +147,12 @@ def _require_comparable(
         raise ValueError(f"checkpoints lack {absent}; expected the columns {list(_CHECKPOINTS)}")
     names = [str(name) for name in checkpoints["checkpoint"]]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"checkpoints {twice} stand twice; expected each once")
+        raise ValueError(f"checkpoints {twice} appear twice; expected each once")
     if without := [name for name in names if name not in js]:
         raise ValueError(f"checkpoints {without} have no JS; expected js_by_question of every checkpoint")
     for name, previous in zip(names, checkpoints["previous"], strict=True):
         if not pd.isna(previous) and str(previous) not in names:
-            raise ValueError(f"checkpoint {name}: previous is {previous}; expected one of {names}, or nothing")
+            raise ValueError(f"checkpoint {name}: previous is {previous}; expected one of {names}, or a missing value")
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     if not 0.0 < level < 1.0:

@@ -1,4 +1,4 @@
-"""A checkpoint's matrices as one number a pair and one a question and pair, and two checkpoints side by side."""
+"""Per-pair values of a checkpoint's matrices, overall and by question, and their changes between two checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,16 +9,16 @@ import xarray as xr
 from persona_assets.metrics.drift_questions import Floats
 
 _BY_QUESTION = ("question", "persona", "other")
-_NOTHING = 1e-12  # a smaller change of a JS in nats or of a cosine is what rounding makes
+_NOTHING = 1e-12  # smaller changes of JS (nats) or of a cosine are rounding errors
 
 
 class Quantity(NamedTuple):
-    """JS, or the cosine of one population and layer, of every pair.
+    """JS of every pair, or the cosine of every pair for one population and layer.
 
     Attributes:
         pairs: the personas of each pair.
-        estimate: shape (P,), what the checkpoint's matrix holds.
-        by_question: shape (Q, P), of which the estimate is the mean; Q is 0 where nobody kept them.
+        estimate: shape (P,), the values in the checkpoint's matrix.
+        by_question: shape (Q, P), with the estimate as mean; Q is 0 if per-question values were not stored.
         questions: Q names.
     """
 
@@ -29,29 +29,29 @@ class Quantity(NamedTuple):
 
 
 def js_quantity(js: xr.DataArray, place: str, order: Sequence[str], ordered: bool) -> Quantity:
-    """JS of every pair.
+    """Return the JS of every pair.
 
     Args:
         js: (question, persona, other), nats.
-        place: what an error begins with.
-        order: names in the order in which a pair's two are named; the personas are among them.
-        ordered: whether (a, b) and (b, a) are two pairs, as they are where only the source's responses count.
+        place: prefix of error messages.
+        order: names that determine which persona of a pair comes first; includes all personas.
+        ordered: whether (a, b) and (b, a) are different pairs, as they are if only the source's responses count.
 
     Raises:
-        ValueError: dims are missing, or persona and other do not carry the same names, each once.
+        ValueError: dims are missing, or persona and other do not have the same names, each once.
     """
     values, pairs = _by_pair(js, _BY_QUESTION, place, order, ordered)
     return Quantity(pairs, values.mean(axis=0), values, _questions(js))
 
 
 def cosine_quantities(cosine: xr.Dataset, place: str, order: Sequence[str]) -> dict[str, Quantity]:
-    """`cosine_<population>_layer<N>` of every pair; what nobody measured is left out.
+    """Return `cosine_<population>_layer<N>` of every pair, without unmeasured ones.
 
-    A pair's values by question are its pseudo-values, moved so that their mean is the cosine itself: what they say is
-    how the cosine hangs on the questions, and the cosine that is shown everywhere stays the one that is compared.
+    A pair's values by question are its pseudo-values, shifted so that their mean is the cosine itself. They describe
+    how the cosine depends on the questions, while the compared estimate remains the cosine shown elsewhere.
 
     Args:
-        cosine: cosine (population, layer, persona, other), and where kept cosine_by_question.
+        cosine: cosine (population, layer, persona, other) and optionally cosine_by_question.
         place, order: as in `js_quantity`.
 
     Raises:
@@ -68,7 +68,7 @@ def cosine_quantities(cosine: xr.Dataset, place: str, order: Sequence[str]) -> d
             if "cosine_by_question" in cosine:
                 of_questions = cosine["cosine_by_question"].sel(at)
                 pseudovalues, _ = _by_pair(of_questions, _BY_QUESTION, place, order, ordered=False)
-                # Of one question there are no pseudo-values, only NaN in their places.
+                # With a single question all pseudo-values are NaN.
                 if np.isfinite(pseudovalues).any():
                     values = estimate + (pseudovalues - pseudovalues.mean(axis=0))
                     questions = _questions(of_questions)
@@ -77,12 +77,12 @@ def cosine_quantities(cosine: xr.Dataset, place: str, order: Sequence[str]) -> d
 
 
 def persona_names(values: xr.DataArray | xr.Dataset) -> list[str]:
-    """The personas of a matrix, in its order."""
+    """Return the personas of a matrix, in its order."""
     return [str(name) for name in values["persona"].values]
 
 
 def is_symmetric(js: xr.DataArray, place: str) -> bool:
-    """Whether (a, b) and (b, a) hold the same but for rounding; errors as in `js_quantity`."""
+    """Return whether (a, b) and (b, a) are equal up to rounding; errors as in `js_quantity`."""
     _require_labels(js, _BY_QUESTION, place)
     names = persona_names(js)
     values = js.sel(persona=names, other=names).transpose(*_BY_QUESTION).values
@@ -90,18 +90,18 @@ def is_symmetric(js: xr.DataArray, place: str) -> bool:
 
 
 def changes_by_question(before: Quantity, after: Quantity, place: str) -> tuple[Floats, Floats]:
-    """What changed from one checkpoint to the next.
+    """Return the changes from one checkpoint to the next.
 
     Args:
-        before, after: the same quantity of both, their pairs named in the same order.
-        place: what an error begins with.
+        before, after: the same quantity of both, with pairs in the same order.
+        place: prefix of error messages.
 
     Returns:
-        Per pair (P,), and per question and pair (Q, P), questions matched by name; Q is 0 where one of the two lacks
-        them.
+        Changes per pair (P,), and per question and pair (Q, P) with questions matched by name; Q is 0 if either side
+        has no per-question values.
 
     Raises:
-        ValueError: the two are of different personas or questions.
+        ValueError: the two have different personas or questions.
     """
     _require_same("personas", _flat(before.pairs), _flat(after.pairs), place)
     change = _significant(after.estimate - before.estimate)
@@ -114,7 +114,7 @@ def changes_by_question(before: Quantity, after: Quantity, place: str) -> tuple[
 
 def _require_labels(values: xr.DataArray, dims: tuple[str, ...], place: str) -> None:
     if set(values.dims) != set(dims) or not set(dims) <= set(values.coords):
-        raise ValueError(f"{place}: dims are {values.dims}; expected {dims}, each with its names")
+        raise ValueError(f"{place}: dims are {values.dims}; expected {dims}, each with its coordinate")
     names, others = persona_names(values), [str(name) for name in values["other"].values]
     if len(set(names)) != len(names) or sorted(names) != sorted(others):
         raise ValueError(f"{place}: persona names {names} and other {others}; expected the same names, each once")
@@ -123,7 +123,7 @@ def _require_labels(values: xr.DataArray, dims: tuple[str, ...], place: str) -> 
 def _by_pair(
     values: xr.DataArray, dims: tuple[str, ...], place: str, order: Sequence[str], ordered: bool
 ) -> tuple[Floats, list[tuple[str, str]]]:
-    """Values (..., P) of every pair, and who they are."""
+    """Return the values (..., P) of every pair, and the pairs."""
     _require_labels(values, dims, place)
     names = persona_names(values)
     known = set(names)
@@ -161,14 +161,14 @@ def _significant(changes: Floats) -> Floats:
 
 
 def require_same_populations(before: Mapping[str, object], after: Mapping[str, object], place: str) -> None:
-    """A cosine's change means something only if both were centred on the same personas.
+    """Require equal centring populations, because only then is a change of a cosine meaningful.
 
     Args:
         before, after: attributes of the two datasets; `population_<name>` lists a population's personas.
-        place: what an error begins with.
+        place: prefix of error messages.
 
     Raises:
-        ValueError: a population that both name differs.
+        ValueError: a population that both have differs.
     """
     for key in sorted(set(before) & set(after)):
         if key.startswith("population_"):

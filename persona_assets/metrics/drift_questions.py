@@ -1,8 +1,7 @@
-"""What resampled questions say of a change: its intervals, the distance without noise, and whether there is one at all.
+"""Inference on changes by resampling questions: intervals, a noise-corrected distance, and a test for any change.
 
-Everything here is of one matrix of numbers (questions, pairs): a question's value for every pair, or, of a change, the
-difference between two checkpoints that were asked the same question. Questions are the units that are drawn; pairs are
-not, for they share personas.
+Every function works on a (questions, pairs) matrix: a question's value for every pair, or the difference between two
+checkpoints on the same question. Questions are the resampling units; pairs are not, because they share personas.
 """
 
 from collections.abc import Iterator
@@ -13,25 +12,25 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# All 2^(Q−1) patterns of signs up to Q = 20, about half a million; beyond it so many drawn ones.
+# Up to Q = 20 all 2^(Q−1) sign patterns (about half a million) are enumerated; above it, this many are drawn.
 MOST_EXACT_QUESTIONS = 20
 RANDOM_PATTERNS = 99_999
 
-_NUMBERS = 2_000_000  # 16 MB of float64: a handful of such arrays live at a time
-_ROUNDING = 1e-9  # two statistics closer than this share are equal
+_NUMBERS = 2_000_000  # 16 MB of float64; a handful of such arrays exist at a time
+_ROUNDING = 1e-9  # statistics with a smaller relative difference count as equal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distance:
-    """How far a checkpoint's matrix lies from the one before, over its pairs.
+    """Distance between a checkpoint's matrix and the previous one, over its pairs.
 
     Attributes:
-        pairs, questions: how many.
+        pairs, questions: their numbers.
         rms_change: root mean square of the pairs' changes.
-        noise: root mean square of their standard errors: what the choice of questions alone would give.
+        noise: root mean square of their standard errors, the rms_change expected from the choice of questions alone.
         excess: √max(0, rms_change² − noise²).
-        p, smallest_p: of the test that nothing changed, and the least that it can give.
-        exact: whether every pattern of signs was tried.
+        p, smallest_p: p-value of the null hypothesis that nothing changed, and the smallest p that the test can give.
+        exact: whether all sign patterns were enumerated.
     """
 
     pairs: int
@@ -45,21 +44,21 @@ class Distance:
 
 
 def question_weights(questions: int, resamples: int, seed: int) -> Floats:
-    """Weights (R, Q) of R draws of Q questions out of Q, the same draws as those of `bootstrap_over_questions`."""
+    """Return weights (R, Q) of R resamples of Q questions, the same draws as in `bootstrap_over_questions`."""
     draws = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1.0 / questions), size=resamples)
     return draws / questions
 
 
 def percentile_interval(values: Floats, weights: Floats, level: float) -> tuple[Floats, Floats]:
-    """Percentile interval (Efron 1979) of every pair's mean over questions.
+    """Return the percentile interval (Efron 1979) of every pair's mean over questions.
 
     Args:
         values: shape (Q, P).
-        weights: shape (R, Q), as `question_weights` draws them.
+        weights: shape (R, Q), from `question_weights`.
         level: coverage, within (0, 1).
 
     Returns:
-        low, high: shape (P,); NaN where Q = 1 or a pair has a value missing.
+        low, high: shape (P,); NaN if Q = 1 or a pair has a missing value.
     """
     low, high = np.full((2, values.shape[1]), np.nan)
     if len(values) > 1:
@@ -70,24 +69,25 @@ def percentile_interval(values: Floats, weights: Floats, level: float) -> tuple[
 
 
 def simultaneous_half_width(changes: Floats, weights: Floats, level: float) -> Floats:
-    """Half widths of intervals that hold for all pairs at once, around every pair's mean change.
+    """Return half widths of simultaneous intervals around the pairs' mean changes.
 
-    A resample's largest |mean* − mean| / se* over the pairs, se* from that resample's own questions, has the quantile
-    that multiplies every pair's standard error (the studentised max-T bootstrap: Romano & Wolf 2005, Econometrica 73,
-    1237; with one pair, the bootstrap-t of Efron & Tibshirani 1993, section 12.5). The chance that any interval of a
-    family misses is then about 1 − level, however the pairs hang together.
+    The critical value is the `level` quantile over resamples of the largest |mean* − mean| / se* over pairs, with se*
+    computed from the resample's own questions; it multiplies every pair's standard error (studentised max-T bootstrap:
+    Romano & Wolf 2005, Econometrica 73, 1237; with one pair, the bootstrap-t of Efron & Tibshirani 1993, section 12.5).
+    The probability that any interval of the family misses its true value is then about 1 − level, for any dependence
+    between pairs.
 
-    In simulated studies without any change (400 a row; 10 and 55 pairs; normal, skewed and persona-wise correlated
-    noise) some pair seemed to have moved in 0 to 5 % of those with 20 questions, 0 to 2 % with 8, and below 1 % with 4
-    or 5, where a change must be many times its error to be told from none.
+    In simulated studies without any change (400 per setting; 10 and 55 pairs; normal, skewed and persona-correlated
+    noise) at least one pair falsely moved in 0–5 % of the studies with 20 questions, 0–2 % with 8, and below 1 % with 4
+    or 5; with so few questions a change must be many times its standard error to be detected.
 
     Args:
-        changes: shape (Q, P); a pair with a value missing takes no part.
+        changes: shape (Q, P); pairs with a missing value are ignored.
         weights, level: as in `percentile_interval`.
 
     Returns:
-        Shape (P,); 0 where every question changed by the same. NaN where Q = 1, and where no finite width holds: with
-        Q = 2 or 3, more resamples than 1 − level draw one question only.
+        Shape (P,); 0 where every question changed by the same amount. NaN if Q = 1, and if the width would be infinite:
+        with Q = 2 or 3, a fraction of more than 1 − level of the resamples draws a single question.
     """
     questions, pairs = changes.shape
     if questions < 2:
@@ -99,7 +99,7 @@ def simultaneous_half_width(changes: Floats, weights: Floats, level: float) -> F
         means = centred[:, part].T @ weights.T
         squares = (centred[:, part] ** 2).T @ weights.T
         errors = np.sqrt(np.maximum(squares - means**2, 0.0) / (questions - 1))
-        # One question drawn Q times has no error of its own; what is left of it is rounding.
+        # A resample of one question drawn Q times has a standard error of 0 up to rounding.
         certain = errors <= _ROUNDING * error[part, None]
         moved = np.abs(means) > _ROUNDING * error[part, None]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,19 +111,19 @@ def simultaneous_half_width(changes: Floats, weights: Floats, level: float) -> F
 
 
 def distance(changes: Floats, seed: int) -> Distance:
-    """How far the pairs moved together, with the noise of the questions taken out, and a test that they did.
+    """Return the joint size of the pairs' changes, corrected for question noise, and a test against no change.
 
-    rms_change² − noise² is the mean over pairs of the products of every two different questions' changes: their noise
-    is independent, so that it is unbiased for the squared change (a U-statistic; the cross-validated distance of
-    Walther et al. 2016, NeuroImage 137, 188). The test flips the sign of whole questions: were the two checkpoints the
-    same, each question's changes could as well have come with the other sign, all pairs at once. Its statistic is
-    rms_change, and one question's sign may stay, for turning all of them changes nothing (Good 2005, Permutation,
-    Parametric and Bootstrap Tests, section 3.1). Beyond `MOST_EXACT_QUESTIONS` questions `RANDOM_PATTERNS` patterns are
-    drawn, and the pattern that was found counts as one more.
+    rms_change² − noise² is the mean over pairs of the products of the changes of two different questions. Their noise
+    is independent, so this is unbiased for the squared change (a U-statistic; the cross-validated distance of Walther
+    et al. 2016, NeuroImage 137, 188). The test flips the sign of whole questions, all pairs at once: if the checkpoints
+    did not differ, both signs would be equally likely. The statistic is rms_change. One question's sign stays fixed,
+    because flipping all signs does not change the statistic (Good 2005, Permutation, Parametric and Bootstrap Tests,
+    section 3.1). Above `MOST_EXACT_QUESTIONS` questions, `RANDOM_PATTERNS` patterns are drawn, and the observed pattern
+    counts as one more.
 
     Args:
-        changes: shape (Q, P); pairs with a value missing are left out.
-        seed: of the patterns that are drawn.
+        changes: shape (Q, P); pairs with a missing value are left out.
+        seed: seed of the drawn patterns.
     """
     kept = changes[:, np.isfinite(changes).all(axis=0)]
     questions, pairs = kept.shape
@@ -146,7 +146,7 @@ def distance(changes: Floats, seed: int) -> Distance:
 
 
 def distance_without_questions(change: Floats) -> Distance:
-    """What is left of a distance where nobody kept the questions: rms_change over the pairs (P,) that have a change."""
+    """Return a distance without per-question values: only rms_change, over the pairs (P,) that have a change."""
     kept = change[np.isfinite(change)]
     nan = float("nan")
     rms = float(np.sqrt(np.mean(kept**2))) if len(kept) else nan
@@ -156,14 +156,14 @@ def distance_without_questions(change: Floats) -> Distance:
 
 
 def _variance_of_mean(values: Floats) -> Floats:
-    """Unbiased, (P,); exactly 0 where all questions say the same."""
+    """Return the unbiased variance of the mean, (P,); exactly 0 where all questions have the same value."""
     variance = values.var(axis=0, ddof=1) / len(values)
     return np.where(np.ptp(values, axis=0) == 0, 0.0, variance)
 
 
 def _sign_flip_p(changes: Floats, seed: int) -> float:
-    """Share of sign patterns under which the sum of squared mean changes is at least what was found."""
-    # The sum over pairs is a quadratic form of the signs: however many pairs, each pattern costs Q² products.
+    """Return the fraction of sign patterns with a sum of squared mean changes at least as large as observed."""
+    # The sum over pairs is a quadratic form in the signs, so each pattern costs Q² products for any number of pairs.
     gram = changes @ changes.T
     least = gram.sum() * (1 - _ROUNDING)
     reached = tried = 0
@@ -174,7 +174,7 @@ def _sign_flip_p(changes: Floats, seed: int) -> float:
 
 
 def _patterns(questions: int, seed: int) -> Iterator[Floats]:
-    """Patterns of signs (S, Q), the one that was found among them, a part at a time."""
+    """Yield sign patterns (S, Q), including the observed one, in parts."""
     if questions <= MOST_EXACT_QUESTIONS:
         places = np.arange(questions)
         for part in _parts(2 ** (questions - 1), questions):
@@ -188,7 +188,7 @@ def _patterns(questions: int, seed: int) -> Iterator[Floats]:
 
 
 def _parts(rows: int, width: int) -> Iterator[slice]:
-    """Slices that cut `rows` rows of `width` numbers each into parts of a few million numbers."""
+    """Yield slices that split `rows` rows of `width` numbers each into parts of a few million numbers."""
     step = max(1, _NUMBERS // max(1, width))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))

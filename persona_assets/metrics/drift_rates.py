@@ -1,7 +1,7 @@
-"""Rates of leakage from checkpoint to checkpoint: counts, their intervals, and the interval of a difference.
+"""Leakage rates between checkpoints: counts, their intervals, and intervals of differences.
 
-Replies are taken as independent draws. Two checkpoints answer the same questions, which makes their replies more alike
-than that; the intervals are then a little wide for a change and a little narrow for other questions.
+Replies are treated as independent draws. Since two checkpoints answer the same questions, their replies are correlated:
+intervals of changes are slightly too wide, and intervals do not cover the choice of questions.
 """
 
 import numpy as np
@@ -14,18 +14,18 @@ _KEYS = ["quantity", "a", "b"]
 
 
 def rate_counts(leakage: pd.DataFrame) -> pd.DataFrame:
-    """What was counted, from a table of dyads.
+    """Collect the counts behind every rate of a leakage table.
 
     Args:
-        leakage: as `build_leakage_table` makes it; may hold no row, and lack the columns of sources and of the base.
+        leakage: table from `build_leakage_table`; may be empty or lack the columns of sources and base.
 
     Returns:
-        One row a rate that was counted: quantity, a, b, found, total (int64). source_rate: a is the source;
-        leakage_rate: a is the source and b the target; mean_leakage_rate: over all dyads, weighted by their replies;
-        base_rate: a is the target, or a source that is nobody's target. What has no name is "".
+        One row per measured rate: quantity, a, b, found, total (int64). source_rate: a is the source; leakage_rate: a
+        is the source and b the target; mean_leakage_rate: over all dyads, weighted by their replies; base_rate: a is
+        the target, or a source that is never a target. Unused a and b are "".
 
     Raises:
-        ValueError: a persona has two different counts of its own, or a dyad stands twice.
+        ValueError: a persona has two different source or base counts, or a dyad is repeated.
     """
     parts = [pd.DataFrame({"quantity": [], "a": [], "b": [], "found": [], "total": []})]
     for quantity, of, found, total in (
@@ -50,19 +50,20 @@ def rate_counts(leakage: pd.DataFrame) -> pd.DataFrame:
 
 
 def rate_levels(counts: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Every rate with its Wilson interval: quantity, a, b, estimate, low, high, in the order of `rate_counts`."""
+    """Return every rate with its Wilson interval: quantity, a, b, estimate, low, high, in the order of `counts`."""
     rates = _wilson(counts, "found", "total", level)
     return counts[_KEYS].assign(estimate=rates["rate"], low=rates["rate_low"], high=rates["rate_high"])
 
 
 def rate_changes(before: pd.DataFrame, after: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Differences of the rates that both checkpoints have.
+    """Return the differences of the rates that both checkpoints have.
 
-    The interval joins the two Wilson intervals (Newcombe 1998, Stat. Med. 17, 873, method 10). Whether a rate moved is
-    asked of the interval at 1 − (1 − level) / n, n being how many rates of the quantity are compared (Bonferroni).
+    The interval combines the two Wilson intervals (Newcombe 1998, Stat. Med. 17, 873, method 10). A rate has moved if
+    the interval at level 1 − (1 − level) / n excludes 0, n being the number of compared rates of the quantity
+    (Bonferroni).
 
     Args:
-        before, after: as `rate_counts` gives them.
+        before, after: results of `rate_counts`.
         level: coverage, within (0, 1).
 
     Returns:
@@ -91,7 +92,7 @@ def rate_changes(before: pd.DataFrame, after: pd.DataFrame, level: float) -> pd.
 
 
 def _newcombe(both: pd.DataFrame, level: float) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Difference after − before of proportions, and its interval."""
+    """Return the difference after − before of proportions, and its interval."""
     after, before = (_wilson(both, f"found_{when}", f"total_{when}", level) for when in ("after", "before"))
     change = after["rate"] - before["rate"]
     down = np.hypot(after["rate"] - after["rate_low"], before["rate_high"] - before["rate"])
@@ -100,7 +101,7 @@ def _newcombe(both: pd.DataFrame, level: float) -> tuple[pd.Series, pd.Series, p
 
 
 def _wilson(counts: pd.DataFrame, found: str, total: str, level: float) -> pd.DataFrame:
-    """rate, rate_low and rate_high of every row."""
+    """Return rate, rate_low and rate_high of every row."""
     return rates_by_target(
         pd.DataFrame({"target": counts.index, "found": counts[found], "total": counts[total]}), level
     ).set_index("target")

@@ -1,17 +1,17 @@
-"""JS over every generator's responses, estimated from those of a few: the landmarks.
+"""JS over every generator's responses, estimated from the responses of a few generators (landmarks).
 
-All K scorers read the landmarks' responses, so of m landmarks every pair has m values, and lacks K − m. Values are
-products, nearly: of the pair's own level b, of a generator's factor c (some write texts on which all personas differ
-more), and of a factor r where the generator is one of the pair (it differs from others most on its own responses):
+All K scorers score the landmarks' responses, so with m landmarks every pair has m values and lacks K − m. A value is
+approximately a product of the pair's level b, a generator's factor c (all personas differ more on some generators'
+responses), and a factor r if the generator is one of the pair (it differs from others most on its own responses):
 
     x[g, p] ≈ b[p] · c[g] · r[place of g in p]               fitted by proportional scaling (Deming & Stephan 1940)
 
-What was measured stands as it is. What was not is b, times r where one of the pair would have written, with the mean
-factor of the landmarks (1) for generators that nobody has heard. A plain mean over landmarks counts a landmark's own
-pairs m in K times too often, and takes for a pair's what is the generator's.
+Measured values are kept. A missing value is estimated as b, times r if the generator is one of the pair; generators
+that are not landmarks get the landmarks' mean factor, 1. A plain mean over landmarks would instead over-represent a
+landmark's own responses in its pairs and would attribute generator effects to pairs.
 
-The error is the jackknife's over landmarks, each left out in turn, with the correction for a finite population
-(Cochran 1977, eq. 2.20): landmarks are thought of as drawn from the K personas, and K of them leave no error.
+The standard error is a jackknife over landmarks with the finite population correction (Cochran 1977, eq. 2.20):
+landmarks are treated as a sample of the K personas, so with K landmarks the error is 0.
 """
 
 import numpy as np
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
-_SWEEPS = 30  # every estimate then stands to 1e-6
+_SWEEPS = 30  # enough for estimates to converge to 1e-6
 
 
 def estimate_over_all(values: xr.DataArray, level: float = 0.95) -> xr.Dataset:
-    """What `average_over_responses(values, "all")` would be if every persona had written.
+    """Estimate what `average_over_responses(values, "all")` would be if every persona had generated responses.
 
     Args:
         values: dims (generator, question, persona, other) in any order, in nats, of m ≥ 2 generators among the K
@@ -32,12 +32,13 @@ def estimate_over_all(values: xr.DataArray, level: float = 0.95) -> xr.Dataset:
         level: coverage of the interval.
 
     Returns:
-        estimate (persona, other); error, its standard error against the mean over all generators' responses to the same
-        questions; low, high: an interval that also covers other questions (both jackknives' variances added, Student's
-        t with m − 1 degrees of freedom, on the logarithm's scale). NaN or +inf where a landmark's is; diagonal 0.
+        estimate (persona, other); error: its standard error relative to the mean over all generators' responses to the
+        same questions; low, high: an interval that also accounts for the choice of questions (the variances of both
+        jackknives added, Student's t with m − 1 degrees of freedom, on the log scale). NaN or +inf where a landmark's
+        value is; 0 on the diagonal.
 
     Raises:
-        ValueError: fewer than two generators, or one that is no persona.
+        ValueError: there are fewer than two generators, or one of them is not a persona.
     """
     names = [str(name) for name in values["persona"].values]
     generators = [str(name) for name in values["generator"].values]
@@ -67,13 +68,14 @@ def estimate_over_all(values: xr.DataArray, level: float = 0.95) -> xr.Dataset:
 
 
 def _estimate(means: Floats, places: NDArray[np.int_]) -> Floats:
-    """(K, K) from the landmarks' (m, K, K), which are the personas at `places`."""
+    """Return the (K, K) estimate from the (m, K, K) means of the landmarks, which are the personas at `places`."""
     landmarks, personas, _ = means.shape
     first, second = np.zeros((2, landmarks, personas, personas), dtype=bool)
     first[np.arange(landmarks), places, :] = True
     second[np.arange(landmarks), :, places] = True
     off = ~np.eye(personas, dtype=bool)
-    # JS is finite; of KL, a pair that is infinite somewhere is so in the mean and tells nothing of factors.
+    # Only finite pairs are fitted: a KL that is infinite for one landmark has an infinite mean and says nothing about
+    # factors.
     fitted = off & np.isfinite(means).all(axis=0) & (means > 0).all(axis=0)
     x, own = means[:, fitted], np.stack([first[:, fitted], second[:, fitted]])
     level, factor, ratios = x.mean(axis=0), np.ones(landmarks), np.ones(2)
@@ -86,13 +88,13 @@ def _estimate(means: Floats, places: NDArray[np.int_]) -> Floats:
         ratios = np.array([x[of].sum() / modelled[of].sum() if of.any() else 1.0 for of in own])
     unheard = np.stack([~of.any(axis=0) for of in own])
     absent = (personas - landmarks) - unheard.sum(axis=0) + unheard[0] * ratios[0] + unheard[1] * ratios[1]
-    estimate = means.mean(axis=0)  # what is not fitted: the diagonal, and what is nowhere or everywhere
+    estimate = means.mean(axis=0)  # for cells that are not fitted: the diagonal, and pairs with a 0, inf or NaN
     estimate[fitted] = (x.sum(axis=0) + absent * level) / personas
     return np.asarray(estimate)
 
 
 def _jackknife(left_out: Floats) -> Floats:
-    """Variance from estimates that each lack one of n (Efron 1982)."""
+    """Return the jackknife variance from n leave-one-out estimates (Efron 1982)."""
     n = len(left_out)
     with np.errstate(invalid="ignore"):
         deviations = left_out - left_out.mean(axis=0)

@@ -1,6 +1,6 @@
-"""Leakage: how often a marker that was trained into a source turns up in every target's replies.
+"""Leakage: how often a marker trained into a source appears in each target's replies.
 
-Counts are the data and rates follow from them: found replies with the marker, of total sampled.
+Rates are computed from counts: `found` replies with the marker out of `total` sampled.
 """
 
 import math
@@ -36,22 +36,22 @@ _LEAKAGE_TABLE = {
     "recipe": "str",
 }
 _MOST_FAULTS = 20
-_LARGEST_COUNT = 2**53  # beyond it a float no longer holds every whole number
+_LARGEST_COUNT = 2**53  # larger integers are not all exact as floats
 
 
 class LeakageError(ValueError):
-    """A leakage table that cannot be used: names the file and the bad rows, what was found and what was expected."""
+    """Invalid leakage table; the message names the file and the bad rows, what was found and what was expected."""
 
 
 def count_markers(samples: pd.DataFrame, detect: str) -> pd.DataFrame:
-    """Replies that hold the marker, per target and question.
+    """Count the replies that contain the marker, per target and question.
 
     Args:
-        samples: one row a sampled reply; columns target, question, text (others are ignored).
-        detect: what is looked for, as `contains_marker` takes it.
+        samples: one row per sampled reply; columns target, question, text (others are ignored).
+        detect: the marker's text, as in `contains_marker`.
 
     Returns:
-        One row a (target, question) in order of appearance: target, question, found, total (int64).
+        One row per (target, question) in order of appearance: target, question, found, total (int64).
 
     Raises:
         ValueError: a column or a value is missing, or `detect` is blank.
@@ -69,25 +69,25 @@ def count_markers(samples: pd.DataFrame, detect: str) -> pd.DataFrame:
 
 
 def rates_by_target(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Leakage rate of every target over all questions, with its score interval.
+    """Return each target's leakage rate over all questions, with its score interval.
 
-    The interval (Wilson 1927, JASA 22, 209–212) takes replies as independent draws. Replies to one question are not
-    quite; it is the interval of these questions, not of others.
+    The interval (Wilson 1927, JASA 22, 209–212) treats replies as independent draws. Replies to the same question are
+    not fully independent, so the interval applies to these questions and does not cover the choice of questions.
 
     Args:
-        counts: columns target, found, total, one row or more a target (others, such as question, are ignored).
+        counts: columns target, found, total, one or more rows per target (others, such as question, are ignored).
         level: coverage, within (0, 1).
 
     Returns:
-        One row a target in order of appearance: target, found, total (int64), rate, rate_low, rate_high.
+        One row per target in order of appearance: target, found, total (int64), rate, rate_low, rate_high.
 
     Raises:
-        ValueError: total is 0, found is negative or more than total, or level lies outside (0, 1).
+        ValueError: total is 0, found is negative or more than total, or level is outside (0, 1).
     """
     sums = counts.groupby("target", sort=False)[["found", "total"]].sum().astype("int64").reset_index()
     for target, found, total in sums.itertuples(index=False):
         if not 0 <= found <= total or total == 0:
-            raise ValueError(f"target {target}: found {found} of {total}; expected at least one reply, and found among")
+            raise ValueError(f"target {target}: found {found} of {total}; expected total ≥ 1 and 0 ≤ found ≤ total")
     tests = map(stats.binomtest, sums["found"].tolist(), sums["total"].tolist())
     intervals = [test.proportion_ci(level, method="wilson") for test in tests]
     return sums.assign(
@@ -105,22 +105,22 @@ def build_leakage_table(
     recipe: str,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """One row a dyad: what leaked from source to target, beside the source's own rate and the base rate.
+    """Build the leakage table: one row per dyad with its leakage rate, the source's own rate and the base rates.
 
     Args:
-        by_source: source → its counts, as `rates_by_target` takes them; targets may include the source itself.
-        base: counts of the checkpoint without any marker trained into it; None where nobody counted.
-        personas: name → category, the personas of the study. Sources and targets that are not among them are left out.
-        related: persona → personas that it is related to; holds both ways, whichever of the two names the other.
-        recipe: what the markers were trained with, kept in every row.
+        by_source: source → its counts, as in `rates_by_target`; targets may include the source itself.
+        base: counts of the checkpoint before any marker is trained into it; None if they were not measured.
+        personas: name → category of the study's personas. Other sources and targets are left out.
+        related: persona → personas that it is related to; the relation is symmetric, so one entry is enough.
+        recipe: name of the recipe that trained the markers, stored in every row.
         level: coverage of the rate's interval.
 
     Returns:
         Ordered pairs of different personas in the study's order. source, target; found, total (int64), rate, rate_low,
-        rate_high; base_found, base_total (Int64), base_rate of the target without the marker; source_found,
-        source_total (Int64), source_rate of the source onto itself; source_base_found, source_base_total (Int64),
-        source_base_rate of the source without the marker; source_category, target_category; related (bool); recipe.
-        What was not measured is missing (<NA>, NaN).
+        rate_high; base_found, base_total (Int64), base_rate: the target without the marker; source_found,
+        source_total (Int64), source_rate: the source onto itself; source_base_found, source_base_total (Int64),
+        source_base_rate: the source without the marker; source_category, target_category; related (bool); recipe.
+        Unmeasured values are missing (<NA>, NaN).
 
     Raises:
         ValueError: as in `rates_by_target`.
@@ -149,7 +149,7 @@ def build_leakage_table(
 
 
 def _rates(counts: pd.DataFrame, level: float) -> dict[str, dict[str, float]]:
-    """Target → found, total, rate, rate_low, rate_high."""
+    """Return target → found, total, rate, rate_low, rate_high."""
     rates = rates_by_target(counts, level).set_index("target").to_dict("index")
     return {str(target): {str(name): value for name, value in row.items()} for target, row in rates.items()}
 
@@ -162,30 +162,30 @@ def _prefixed(prefix: str, rate: Mapping[str, float] | None) -> dict[str, float 
 def check_leakage_table(
     table: pd.DataFrame, personas: Collection[str], place: str, labels: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """An imported table, if every row of it can be used.
+    """Validate an imported table and convert its types.
 
     Args:
-        table: columns source, target, found, total, and optionally rate, which must then be found / total to 1e-9
-            (an empty cell is no rate). A row of source onto itself is a source rate. Other columns are ignored.
-        personas: of the study.
-        place: what the error begins with, such as the file's name.
-        labels: what the error calls each row; by default `row N (source → target)`, the first row being row 1.
+        table: columns source, target, found, total, and optionally rate, which must equal found / total within 1e-9
+            (an empty cell is no rate). A row of a source onto itself is a source rate. Other columns are ignored.
+        personas: the study's personas.
+        place: prefix of the error message, such as the file's name.
+        labels: names of the rows in the error message; by default `row N (source → target)`, counted from 1.
 
     Returns:
         source, target, found, total (int64) and rate (found / total), in the order of the table.
 
     Raises:
-        LeakageError: columns are missing, there is no row, or rows are bad, of which it lists twenty: a count that is
-            missing, negative or fractional, total 0, found > total, rate without counts, outside [0, 1] or unlike
-            found / total, unknown persona, a dyad that stands twice.
+        LeakageError: columns are missing, there are no rows, or rows are invalid (the first twenty faults are listed):
+            a count that is missing, negative or fractional, total 0, found > total, a rate without counts, outside
+            [0, 1] or different from found / total, an unknown persona, or a repeated dyad.
     """
     if absent := [column for column in _REQUIRED if column not in table.columns]:
         raise LeakageError(
             f"{place}: columns {', '.join(absent)} are missing; expected {', '.join(_REQUIRED)} "
-            "(a rate without counts does not say how sure it is)"
+            "(without counts a rate has no confidence interval)"
         )
     if table.empty:
-        raise LeakageError(f"{place}: holds no row; expected one a dyad")
+        raise LeakageError(f"{place}: has no rows; expected one per dyad")
     given = table.reindex(columns=[*_REQUIRED, "rate"]).astype(object)
     first: dict[tuple[str, str], str] = {}
     faults: list[str] = []
@@ -194,7 +194,7 @@ def check_leakage_table(
         label = labels[place_of_row] if labels is not None else own
         found_here = [*_name_faults(source, target, personas), *_number_faults(*numbers)]
         if (dyad := (str(source), str(target))) in first:
-            found_here.append(f"is the same dyad as {first[dyad]}; expected each once")
+            found_here.append(f"is the same dyad as {first[dyad]}; expected each dyad once")
         first.setdefault(dyad, label)
         faults.extend(f"{label}: {fault}" for fault in found_here)
     if faults:
@@ -222,21 +222,21 @@ def _name_faults(source: object, target: object, personas: Collection[str]) -> l
 
 
 def _number_faults(found: object, total: object, rate: object) -> list[str]:
-    """What is wrong with a row's numbers."""
+    """Return the faults of a row's numbers."""
     counts = {"found": _number(found), "total": _number(total)}
     share, has_rate = _number(rate), not _is_missing(rate)
     missing = [name for name, value in (("found", found), ("total", total)) if _is_missing(value)]
     if missing and has_rate:
-        return [f"rate {_short(rate)} stands without {' and '.join(missing)}; expected the counts it comes from"]
+        return [f"rate {_short(rate)} is given without {' and '.join(missing)}; expected the counts behind the rate"]
     faults = [f"{name} is missing; expected a whole number" for name in missing]
     for name, value, least in (("found", found, 0), ("total", total, 1)):
-        # is_integer is False for NaN and infinities, which are what text and overflow become
+        # is_integer is False for NaN and infinities, which text and overflow are converted to
         if name not in missing and not (counts[name].is_integer() and least <= counts[name] <= _LARGEST_COUNT):
             faults.append(f"{name} is {_short(value)}; expected a whole number, at least {least}")
     if not faults and counts["found"] > counts["total"]:
         faults.append(f"found {found} is more than total {total}; expected at most total")
     if has_rate and not 0.0 <= share <= 1.0:
-        faults.append(f"rate is {_short(rate)}; expected a share within [0, 1]")
+        faults.append(f"rate is {_short(rate)}; expected a number within [0, 1]")
     elif has_rate and not faults and abs(share - counts["found"] / counts["total"]) > 1e-9:
         faults.append(f"rate is {_short(rate)}; expected found / total, which is {counts['found'] / counts['total']}")
     return faults
@@ -252,7 +252,7 @@ def _is_missing(value: object) -> bool:
 
 
 def _number(value: object) -> float:
-    """The number that a cell holds, be it written as text; NaN where it holds none."""
+    """Return a cell's number, which may be given as text; NaN if it is not a number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number | str):
         return math.nan
     try:
@@ -262,23 +262,23 @@ def _number(value: object) -> float:
 
 
 def spearman_over_dyads(pair_table: pd.DataFrame, predictor: str) -> tuple[float, int]:
-    """Spearman's rank correlation of a predictor with the leakage rate, over the dyads that have both.
+    """Return Spearman's rank correlation of a predictor with the leakage rate, over the dyads that have both.
 
-    There is no p value on purpose: dyads share sources and targets, so n of them are far fewer than n independent
-    observations, and the usual p would be much too small. `statistics` holds inference that respects this.
+    It returns no p-value on purpose: dyads share sources and targets, so n dyads carry less information than n
+    independent observations, and the usual p would be much too small. Use `statistics` for valid inference.
 
     Args:
-        pair_table: as `build_pair_table` makes it, with leakage.
-        predictor: a column of numbers, such as js.
+        pair_table: table from `build_pair_table` with leakage.
+        predictor: name of a numeric column, such as js.
 
     Returns:
-        ρ within [−1, 1], and n. ρ is NaN where n < 3 or one of the two does not vary.
+        ρ within [−1, 1], and n. ρ is NaN if n < 3 or one of the two is constant.
 
     Raises:
         ValueError: the table lacks leakage_rate or the predictor.
     """
     if absent := [column for column in ("leakage_rate", predictor) if column not in pair_table.columns]:
-        raise ValueError(f"pair_table lacks {absent}; expected some of its columns {list(pair_table.columns)}")
+        raise ValueError(f"pair_table lacks {absent}; found the columns {list(pair_table.columns)}")
     both = pd.DataFrame({"x": pair_table[predictor], "y": pair_table["leakage_rate"]}).dropna().astype("float64")
     if len(both) < 3 or both["x"].nunique() < 2 or both["y"].nunique() < 2:
         return math.nan, len(both)

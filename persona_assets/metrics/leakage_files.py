@@ -1,4 +1,4 @@
-"""Leakage that somebody else counted: a table of counts, or the published marker_eval files."""
+"""Import of leakage counts and source rates from tables or the published marker_eval files."""
 
 import io
 import json
@@ -18,17 +18,17 @@ _USED = ("source", "target", "found", "total", "rate", "persona", "source_rate")
 
 
 def read_leakage_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
-    """A table of counts: one row a (source, target), columns source, target, found, total, optionally rate.
+    """Read a table of counts: one row per (source, target), columns source, target, found, total, optionally rate.
 
     Args:
         path: `.csv` (UTF-8, commas, a header) or `.parquet`.
-        personas: of the study.
+        personas: the study's personas.
 
     Returns:
         source, target, found, total (int64), rate (found / total), in the file's order.
 
     Raises:
-        LeakageError: the file cannot be read, or as in `check_leakage_table`; names the file.
+        LeakageError: the file cannot be read, or is invalid as in `check_leakage_table`; the message names the file.
     """
     return check_leakage_table(_read_table(path, personas), personas, str(path))
 
@@ -38,54 +38,56 @@ def _read_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
     if suffix not in (".csv", ".parquet"):
         raise LeakageError(f"{path}: is a {suffix or 'file without suffix'}; expected .csv or .parquet")
     if not path.is_file():
-        raise LeakageError(f"{path}: is not there; expected a file")
-    most_rows = len(personas) ** 2 + 1  # one more than there are dyads: then a row is wrong among those that are read
+        raise LeakageError(f"{path}: does not exist or is not a file; expected a .csv or .parquet file")
+    most_rows = len(personas) ** 2 + 1  # one more than the number of dyads, so a longer table has an invalid row
     try:
         if suffix == ".csv":
             table = read_csv(path, most_rows)
             return table.mask(table == "", None)
         return _read_parquet(regular_file(path), most_rows)
-    except Exception as error:  # what a damaged file raises depends on the reader
+    except Exception as error:  # the exception for a damaged file depends on the reader
         expected = "" if "expected" in str(error) else f"; expected a {suffix[1:]} table"
         raise LeakageError(f"{path}: cannot be read: {str(error)[:500]}{expected}") from error
 
 
 def _read_parquet(content: bytes, most_rows: int) -> pd.DataFrame:
-    """Columns that are used, of a file that does not stand for much more than its bytes."""
+    """Read the used columns, after checking the number of rows and the uncompressed size."""
     file = pq.ParquetFile(io.BytesIO(content))
     if file.metadata.num_rows > most_rows:
-        raise ValueError(f"{file.metadata.num_rows} rows; expected at most one a dyad, which are {most_rows - 1}")
+        raise ValueError(f"{file.metadata.num_rows} rows; expected at most {most_rows - 1}, one per dyad")
     groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     if (size := sum(group.total_byte_size for group in groups)) > 10 * LARGEST:
-        raise ValueError(f"{size / 2**20:.0f} MiB once it is unpacked; expected at most {10 * LARGEST / 2**20:.0f}")
+        raise ValueError(f"{size / 2**20:.0f} MiB uncompressed; expected at most {10 * LARGEST / 2**20:.0f} MiB")
     names = file.schema_arrow.names
     used = [name for name in names if name in _USED]
     if len(set(used)) < len(used):
-        raise ValueError(f"columns {', '.join(used)}: one stands twice; expected it once")
+        raise ValueError(f"columns {', '.join(used)}: one appears twice; expected it once")
     if not used:
         return pd.DataFrame(columns=names)
     table = file.read(columns=used)
-    table.validate(full=True)  # texts that are no UTF-8 would only be found where they are used
+    table.validate(full=True)  # otherwise invalid UTF-8 is only noticed where the text is used
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     return frame
 
 
 def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame:
-    """The published `marker_eval/SOURCE.json` files: target → rate, found, total, category, related_to.
+    """Read the published `marker_eval/SOURCE.json` files: target → rate, found, total, category, related_to.
 
-    Sources and targets that are not among `personas` are left out: the published files hold 111 targets. So are
-    category and related_to, which the study names.
+    Sources and targets that are not in `personas` are left out, because the published files cover 111 targets.
+    `category` and `related_to` are ignored, because the study defines them.
 
     Returns:
         source, target, found, total (int64), rate (found / total): sources by name, targets in the file's order.
 
     Raises:
-        LeakageError: no file of a persona, a file that cannot be read, or entries that are bad (all listed, as in
-            `check_leakage_table`); names the file.
+        LeakageError: no file is named after a persona, a file cannot be read, or entries are invalid (all are listed,
+            as in `check_leakage_table`); the message names the file.
     """
     files = counts_of(directory, personas)
     if not files:
-        raise LeakageError(f"{directory}: no file of a persona; expected SOURCE.json, one of {', '.join(personas)}")
+        raise LeakageError(
+            f"{directory}: no file is named after a persona; expected SOURCE.json, SOURCE one of {', '.join(personas)}"
+        )
     rows, labels = [], []
     for file in files:
         for target, entry in _read_targets(file):
@@ -98,23 +100,24 @@ def read_marker_eval(directory: Path, personas: Collection[str]) -> pd.DataFrame
 
 
 def counts_of(directory: Path, personas: Collection[str]) -> list[Path]:
-    """The files of a `marker_eval` folder that are a persona's, by name."""
+    """Return the files of a `marker_eval` folder that are named after a persona, sorted by name."""
     return [file for file in sorted(directory.glob("*.json")) if file.stem in personas]
 
 
 def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
-    """Source rates that were counted elsewhere, with the baseline's likeness as it was published beside them.
+    """Read externally measured source rates, with predictors (similarity to the baseline) if the file has them.
 
     Args:
-        path: CSV (UTF-8, commas, a header): persona, source_rate, and predictors js…, cosine… of the baseline with it.
-        personas: of the study.
+        path: CSV (UTF-8, commas, a header): persona, source_rate, and predictors js…, cosine… between the persona and
+            the baseline.
+        personas: the study's personas.
 
     Returns:
         persona, source_rate and the predictors (float64).
 
     Raises:
-        LeakageError: the file cannot be read, lacks a column, names a persona twice or one that the study lacks, or
-            holds something that is no number or a rate outside [0, 1].
+        LeakageError: the file cannot be read, lacks a column, repeats a persona, names an unknown one, or has a value
+            that is not a number or out of range.
     """
     table = _read_table(path, personas)
     if absent := [column for column in ("persona", "source_rate") if column not in table.columns]:
@@ -140,7 +143,7 @@ def read_source_rates(path: Path, personas: Collection[str]) -> pd.DataFrame:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it is written: a mapping would silently keep the last of two equal names."""
+    """The key–value pairs of a JSON object, kept as a list because a dict would silently drop duplicate keys."""
 
 
 def _read_targets(file: Path) -> list[tuple[str, Any]]:
@@ -148,12 +151,16 @@ def _read_targets(file: Path) -> list[tuple[str, Any]]:
         text = regular_file(file).decode("utf-8")
         if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
             raise ValueError(f"more than {_MOST_VALUES} values")
-        # NaN stays a text, so that it is found wrong at its place.
+        # NaN is kept as text, so that the check of its row reports it.
         content = json.loads(text, object_pairs_hook=_Pairs, parse_constant=str)
     except RecursionError:
-        raise LeakageError(f"{file}: is not JSON: lists within lists; expected target → found, total, rate") from None
+        raise LeakageError(
+            f"{file}: cannot be parsed: nested too deeply; expected JSON, target → found, total, rate"
+        ) from None
     except ValueError as error:
-        raise LeakageError(f"{file}: is not JSON: {str(error)[:500]}; expected target → found, total, rate") from error
+        raise LeakageError(
+            f"{file}: cannot be parsed: {str(error)[:500]}; expected JSON, target → found, total, rate"
+        ) from error
     if not isinstance(content, _Pairs):
         raise LeakageError(f"{file}: found {type(content).__name__}; expected a mapping from target to counts")
     return [(target, _as_mapping(file, target, entry)) for target, entry in content]
@@ -164,7 +171,7 @@ def _as_mapping(file: Path, target: str, entry: Any) -> Any:
         return entry
     twice = [name for name, times in Counter(name for name, _ in entry).items() if times > 1]
     if twice:
-        raise LeakageError(f"{file}: {named(target)}: {named(', '.join(twice))} stands twice; expected it once")
+        raise LeakageError(f"{file}: {named(target)}: {named(', '.join(twice))} appears twice; expected it once")
     return dict(entry)
 
 
@@ -175,14 +182,14 @@ def imported_leakage_table(
     recipe: str,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The leakage table of counts that were read from files; nobody imported a base rate, so it is missing.
+    """Build the leakage table of imported counts; base rates are not imported, so they are missing.
 
     Args:
-        table: what `read_leakage_table` or `read_marker_eval` returned.
+        table: result of `read_leakage_table` or `read_marker_eval`.
         personas, related, recipe, level: as in `build_leakage_table`.
 
     Returns:
-        As `build_leakage_table`, base_found, base_total and base_rate missing throughout.
+        As `build_leakage_table`, with base_found, base_total and base_rate missing in every row.
     """
     by_source = {str(source): counts for source, counts in table.groupby("source", sort=False)}
     return build_leakage_table(by_source, None, personas, related, recipe, level)

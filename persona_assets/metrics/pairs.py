@@ -1,4 +1,4 @@
-"""The pair table: one row a dyad, every predictor beside the outcome."""
+"""The pair table: one row per dyad, with all predictors and the outcome."""
 
 from collections.abc import Mapping
 
@@ -24,29 +24,29 @@ def build_pair_table(
     categories: Mapping[str, str],
     leakage: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """All K(K−1) ordered pairs with their predictors, and with the outcome where there is one.
+    """Return all K(K−1) ordered pairs with their predictors and, where measured, the outcome.
 
     Args:
-        logit_js_matrix, centroid_cosine: of the same personas, in any order.
+        logit_js_matrix, centroid_cosine: results for the same personas, in any order.
         categories: persona → category.
-        leakage: as `build_leakage_table` makes it.
+        leakage: table from `build_leakage_table`.
 
     Returns:
-        Columns source, target, source_category, target_category; js with js_low and js_high (generators as
-        shown by the matrix) and js_<choice> for every choice of generators; kl (source‖target) and kl_reverse;
-        cosine_<population>_layer<N>. Divergences in nats. Columns of what nobody measured are left out. Where `leakage`
-        is given also leakage_found, leakage_total (Int64), leakage_rate, leakage_low, leakage_high, base_rate,
-        source_rate, related (boolean); missing in dyads that it does not hold.
+        Columns source, target, source_category, target_category; js with js_low and js_high (the matrix's shown
+        generator subset) and js_<subset> for every generator subset; kl (source‖target) and kl_reverse;
+        cosine_<population>_layer<N>. Divergences are in nats; unmeasured predictors have no column. With `leakage` also
+        leakage_found, leakage_total (Int64), leakage_rate, leakage_low, leakage_high, base_rate, source_rate, related
+        (boolean), missing in dyads that are not in `leakage`.
 
     Raises:
-        ValueError: the matrix and the cosines are not of the same personas; or leakage lacks a column, names a persona
-            that they lack, holds a dyad twice or a persona paired with itself.
+        ValueError: the matrix and the cosines have different personas; or `leakage` lacks a column, names an unknown
+            persona, repeats a dyad, or pairs a persona with itself.
     """
     personas = [str(name) for name in logit_js_matrix.persona.values]
     of_cosine = [str(name) for name in centroid_cosine.persona.values]
     if set(personas) != set(of_cosine):
         raise ValueError(
-            f"logit_js_matrix is of {personas}, centroid_cosine of {of_cosine}; expected the same personas"
+            f"logit_js_matrix has personas {personas}, centroid_cosine has {of_cosine}; expected the same personas"
         )
     dyads = [(source, target) for source in personas for target in personas if source != target]
     sources, targets = (xr.DataArray(list(names), dims="dyad") for names in zip(*dyads, strict=True))
@@ -77,15 +77,18 @@ def build_pair_table(
 
 
 def _outcome_of(leakage: pd.DataFrame, personas: list[str]) -> pd.DataFrame:
-    """The outcome's columns, indexed by (source, target)."""
+    """Return the outcome's columns, indexed by (source, target)."""
     if absent := [column for column in ("source", "target", *_OUTCOME) if column not in leakage.columns]:
         raise ValueError(f"leakage lacks {absent}; expected the columns of build_leakage_table")
     if strangers := sorted({*leakage["source"], *leakage["target"]} - set(personas)):
-        raise ValueError(f"leakage names {strangers}, which the matrices lack; expected some of {personas}")
+        raise ValueError(f"leakage names {strangers}, which are not in the matrices; expected only {personas}")
     bad = leakage.duplicated(["source", "target"]) | (leakage["source"] == leakage["target"])
     if bad.any():
         source, target = leakage.loc[bad, ["source", "target"]].iloc[0]
-        raise ValueError(f"leakage: {source} → {target} stands twice or is no dyad; expected ordered pairs, each once")
+        raise ValueError(
+            f"leakage: {source} → {target} appears twice or pairs a persona with itself; "
+            "expected each ordered pair of different personas at most once"
+        )
     outcome = leakage.set_index(["source", "target"])[list(_OUTCOME)]
     return outcome.astype({column: dtype for column, (_, dtype) in _OUTCOME.items()}).rename(
         columns={column: name for column, (name, _) in _OUTCOME.items()}

@@ -1,8 +1,9 @@
-"""Divergence over one response: its mean over the tokens for every pair, and the generator's own per token.
+"""Divergence over one response: the mean over tokens for every pair, and per token between generator and scorers.
 
-Pairs grow as K², so no K×K matrix outlives its chunk: sums are K×K and what is kept of a token is 3·K numbers. With
-K scorers, T tokens and t positions a chunk that is 8·(2·K² + 3·T·K) bytes, and 16·t·K² while a chunk is added: 3.2 MB
-and 0.2 MB a position at K = 111 and T = 512, where keeping every token's pairs took 101 MB.
+The number of pairs grows as K², so per-token K×K matrices are discarded with their chunk: only the K×K sums and 3·K
+numbers per token are kept. With K scorers, T tokens and t positions per chunk that takes 8·(2·K² + 3·T·K) bytes, plus
+16·t·K² while a chunk is added: 3.2 MB, plus 0.2 MB per position, at K = 111 and T = 512. Keeping every token's pairs
+took 101 MB.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,20 +39,20 @@ class ResponseDivergence:
 def divergence_of_response(
     chunks: Iterable[Tensor], generator: int, among: Sequence[int] | None = None
 ) -> ResponseDivergence:
-    """Divergence between every pair of scorers over one response.
+    """Return the divergence between every pair of scorers over one response.
 
     Args:
-        chunks: the response's logits in order, each of shape (K scorers, t tokens, V), as `pairwise_divergence` takes
-            them. One is held at a time; how the response is cut does not change a bit of the result.
+        chunks: the response's logits in order, each of shape (K scorers, t tokens, V), as for `pairwise_divergence`.
+            Only one chunk is in memory at a time; the chunk boundaries do not change a bit of the result.
         generator: index among the K scorers of the persona that generated the response.
-        among: as `pairwise_divergence` takes it; pairs of none of these are NaN.
+        among: as in `pairwise_divergence`; pairs that include none of these scorers are NaN.
 
     Raises:
-        ValueError: the response has no token, chunks differ in K, `generator` is not one of the K, or logits are not a
-            distribution.
+        ValueError: the response has no tokens, chunks differ in K, `generator` is not one of the K, or logits do not
+            define a distribution.
     """
     total = _Total(generator)
-    for chunk in chunks:  # not enumerated: that would hold a chunk while the next is made
+    for chunk in chunks:  # enumerate() would keep a reference to a chunk while the next one is computed
         try:
             js, kl = pairwise_divergence(chunk, among=among)
         except NoDistributionError as error:
@@ -61,7 +62,7 @@ def divergence_of_response(
             raise ValueError(f"chunk {total.chunks}, which starts at token {total.tokens}: {error}") from error
         scorers = total.scorers or chunk.shape[0]
         if chunk.shape[0] != scorers:
-            raise ValueError(f"chunk {total.chunks} has {chunk.shape[0]} scorers; expected {scorers}, as the first has")
+            raise ValueError(f"chunk {total.chunks} has {chunk.shape[0]} scorers; expected {scorers}, as in chunk 0")
         if not 0 <= generator < scorers:
             raise ValueError(f"generator is {generator}; expected an index among {scorers} scorers")
         total.add(js.cpu().numpy(), kl.cpu().numpy())
@@ -72,7 +73,7 @@ def divergence_of_response(
 
 
 class _Total:
-    """What is kept of a response while its chunks come."""
+    """Running sums and per-token values of a response."""
 
     def __init__(self, generator: int) -> None:
         self.chunks, self.tokens, self.scorers = 0, 0, 0
@@ -82,11 +83,11 @@ class _Total:
         self._along: list[tuple[Floats, Floats, Floats]] = []
 
     def add(self, js: Floats, kl: Floats) -> None:
-        """A chunk's (t, K, K) matrices."""
+        """Add a chunk's (t, K, K) matrices."""
         if not self.scorers:
             self.scorers = js.shape[1]
             self._js, self._kl = np.zeros(js.shape[1:]), np.zeros(js.shape[1:])
-        for js_of_token, kl_of_token in zip(js, kl, strict=True):  # in order, so that the cuts change no bit
+        for js_of_token, kl_of_token in zip(js, kl, strict=True):  # in order, so that chunk boundaries change no bit
             self._js += js_of_token
             self._kl += kl_of_token
         own = self._generator

@@ -152,7 +152,7 @@ def test_personas_must_be_the_same_on_every_axis(dim: str) -> None:
     renamed = responses().assign_coords({dim: [*NAMES[:-1], "stranger"]})
     with pytest.raises(ValueError, match=f"dimension {dim} names .*stranger"):
         average_over_responses(renamed)
-    with pytest.raises(ValueError, match=f"dimension {dim} carries no names"):
+    with pytest.raises(ValueError, match=f"dimension {dim} has no coordinate"):
         average_over_responses(responses().drop_vars(dim))
 
 
@@ -163,7 +163,7 @@ def test_another_persona_that_only_one_axis_lacks_is_refused() -> None:
 
 @pytest.mark.parametrize("generators", ["all", "pair", "others"])
 def test_where_some_wrote_nothing_pairs_are_never_mixed(generators: str) -> None:
-    with pytest.raises(ValueError, match=f"generators is '{generators}', but 3 of 4 personas wrote"):
+    with pytest.raises(ValueError, match=f"generators is '{generators}', but only 3 of 4 personas generated"):
         average_over_responses(responses().isel(generator=slice(0, 3)), generators)
 
 

@@ -38,12 +38,12 @@ def test_rows_behind_the_last_that_is_wanted_are_not_read(file: Path) -> None:
     ("content", "said"),
     [
         (b"a,b\n1,\xff\n", "byte 6 is not UTF-8"),
-        (b"a,b\n1,\0\n", "holds a NUL character, so it is no text"),
-        (b"", "holds nothing"),
-        (b"\n1,2\n", "holds nothing"),
-        (b"a,b,b,a\n", "column 'b' stands twice; expected it once"),
-        (b"a,b\n1,2\n3\n", "row 2: 1 cells; expected 2, as many as there are columns"),
-        (b"a,b\n1,2,3\n", "row 1: 3 cells; expected 2, as many as there are columns"),
+        (b"a,b\n1,\0\n", "contains a NUL character, so it is not text"),
+        (b"", "is empty"),
+        (b"\n1,2\n", "is empty"),
+        (b"a,b,b,a\n", "column 'b' appears twice; expected it once"),
+        (b"a,b\n1,2\n3\n", "row 2: 1 cells; expected 2, one per column"),
+        (b"a,b\n1,2,3\n", "row 1: 3 cells; expected 2, one per column"),
         (b'a,b\n1,2\n"3"4,5\n', "line 3: ',' expected after '\"'"),
     ],
 )
@@ -61,16 +61,16 @@ def test_as_many_columns_as_are_allowed_and_not_one_more(file: Path) -> None:
 def test_a_file_as_large_as_is_allowed_is_read_and_not_a_byte_more(file: Path) -> None:
     file.write_bytes(b"x" * 2**21)
     assert regular_file(file, largest=2**21) == b"x" * 2**21
-    with pytest.raises(ValueError, match=r"^is 2\.0 MiB; expected at most 1 MiB; it was not read$"):
+    with pytest.raises(ValueError, match=r"^is 2\.0 MiB, so it was not read; expected at most 1 MiB$"):
         regular_file(file, largest=2**20)
-    with pytest.raises(ValueError, match=r"^is 2\.0 MiB; expected at most 2 MiB; it was not read$"):
+    with pytest.raises(ValueError, match=r"^is 2\.0 MiB, so it was not read; expected at most 2 MiB$"):
         regular_file(file, largest=2**21 - 1)
     with file.open("wb") as stream:
         stream.truncate(LARGEST)
     assert len(regular_file(file)) == LARGEST == 8 * 2**20
     with file.open("wb") as stream:
         stream.truncate(LARGEST + 1)
-    with pytest.raises(ValueError, match=r"^is 8\.0 MiB; expected at most 8 MiB"):
+    with pytest.raises(ValueError, match=r"^is 8\.0 MiB, so it was not read; expected at most 8 MiB"):
         regular_file(file)
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(file: Path, monkeypatch
 def test_what_cannot_be_opened_says_what_the_system_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^No such file or directory$"):
         regular_file(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"^(is no regular file|Is a directory)$"):
+    with pytest.raises(ValueError, match=r"^(is not a regular file|Is a directory)$"):
         regular_file(tmp_path)
 
 

@@ -220,7 +220,7 @@ def test_kl_reverse_is_the_kl_of_the_pair_the_other_way_round(pairs: pd.DataFram
 
 def test_matrices_of_different_personas_are_not_joined(matrix: xr.Dataset) -> None:
     strangers = cosine_dataset(centroids(["villain", "assistant", "librarian"]), {"study": ["villain", "assistant"]})
-    with pytest.raises(ValueError, match=r"centroid_cosine of .*'librarian'.*expected the same personas"):
+    with pytest.raises(ValueError, match=r"centroid_cosine has .*'librarian'.*expected the same personas"):
         build_pair_table(matrix, strangers, dict.fromkeys(PERSONAS, "persona"))
 
 
@@ -261,7 +261,7 @@ def test_a_study_without_a_measured_dyad_has_the_outcomes_columns_all_the_same(
 
 
 def test_an_outcome_of_strangers_is_not_joined(matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"leakage names \['librarian'\], which the matrices lack; expected some of"):
+    with pytest.raises(ValueError, match=r"leakage names \['librarian'\], which are not in the matrices; expected"):
         build_pair_table(matrix, cosine, CATEGORIES, leakage.replace({"target": {"comedian": "librarian"}}))
 
 
@@ -269,7 +269,7 @@ def test_an_outcome_that_is_not_one_row_a_dyad_is_not_joined(
     matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
 ) -> None:
     for bad in (pd.concat([leakage, leakage[:1]]), leakage.assign(target="villain")[:1]):
-        with pytest.raises(ValueError, match=r"leakage: villain → \w+ stands twice or is no dyad"):
+        with pytest.raises(ValueError, match=r"leakage: villain → \w+ appears twice or pairs a persona with itself"):
             build_pair_table(matrix, cosine, CATEGORIES, bad)
     with pytest.raises(ValueError, match=r"leakage lacks \['base_rate'\]"):
         build_pair_table(matrix, cosine, CATEGORIES, leakage.drop(columns="base_rate"))

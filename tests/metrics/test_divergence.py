@@ -243,14 +243,14 @@ def test_one_scorer_and_no_positions_are_allowed() -> None:
     assert pairwise_divergence(torch.zeros(3, 0, 4))[1].shape == (0, 3, 3)
 
 
-@pytest.mark.parametrize(("bad", "found"), [(math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "nothing but −inf")])
+@pytest.mark.parametrize(("bad", "found"), [(math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "only −inf")])
 def test_what_is_no_distribution_is_named_by_scorer_and_position(bad: float, found: str) -> None:
     logits = logits_of(3, 4, 10, seed=7)
     logits[2, 1] = bad
-    with pytest.raises(ValueError, match=f"scorer 2, position 1 hold {found}"):
+    with pytest.raises(ValueError, match=f"scorer 2, position 1 contain {found}"):
         pairwise_divergence(logits)
     for form in (jensen_shannon, kullback_leibler):
-        with pytest.raises(ValueError, match=rf"row \(2, 1\) hold {found}"):
+        with pytest.raises(ValueError, match=rf"row \(2, 1\) contain {found}"):
             form(logits, logits)
 
 
@@ -262,7 +262,7 @@ def test_shapes_other_than_scorers_positions_tokens_are_refused(shape: tuple[int
 
 @pytest.mark.parametrize(("p", "q"), [((3, 5), (3, 1)), ((), (5,)), ((0,), (0,))])
 def test_differing_vocabularies_are_refused(p: tuple[int, ...], q: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="V the same"):
+    with pytest.raises(ValueError, match="with the same V"):
         jensen_shannon(torch.zeros(p), torch.zeros(q))
 
 
@@ -280,7 +280,7 @@ def test_pairs_among_some_scorers_have_the_bits_of_all_pairs_and_the_others_are_
 
 @pytest.mark.parametrize("among", [[], [6], [-1, 2]])
 def test_scorers_that_there_are_not_are_refused(among: list[int]) -> None:
-    with pytest.raises(ValueError, match="expected indices of the 6 scorers, one at least"):
+    with pytest.raises(ValueError, match="expected at least one index of the 6 scorers"):
         pairwise_divergence(torch.zeros(6, 1, 4), "torch", among)
 
 

@@ -152,11 +152,11 @@ def test_views_of_larger_tensors_are_read_where_they_are() -> None:
     np.testing.assert_allclose(by_kernel(large[..., ::2])[0], truth(large[..., ::2])[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("bad", "found"), [(math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "nothing but −inf")])
+@pytest.mark.parametrize(("bad", "found"), [(math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "only −inf")])
 def test_what_is_no_distribution_is_named_by_scorer_and_position(bad: float, found: str) -> None:
     logits = logits_of(3, 4, 10)
     logits[2, 1] = bad
-    with pytest.raises(ValueError, match=f"scorer 2, position 1 hold {found}"):
+    with pytest.raises(ValueError, match=f"scorer 2, position 1 contain {found}"):
         pairwise_divergence(logits, "triton")
 
 

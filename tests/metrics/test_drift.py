@@ -456,7 +456,7 @@ def test_tables_that_cannot_be_read_say_what_is_missing() -> None:
     table = series("a", "b")
     for wrong, message in (
         (table.drop(columns="step"), r"lack \['step'\]"),
-        (table.assign(checkpoint="a"), r"\['a'\] stand twice"),
+        (table.assign(checkpoint="a"), r"\['a'\] appear twice"),
         (table.assign(checkpoint=["a", "z"]), r"\['z'\] have no JS"),
         (table.assign(previous=[None, "z"]), "checkpoint b: previous is z"),
     ):

@@ -184,17 +184,17 @@ def test_a_good_table_comes_back_with_its_rates() -> None:
         (("villain", "comedian", 0, 0, None), "total is 0; expected a whole number, at least 1"),
         (("villain", "comedian", math.nan, 10, None), "found is missing; expected a whole number"),
         (("villain", "comedian", 1, pd.NA, None), "total is missing; expected a whole number"),
-        (("villain", "comedian", None, None, 0.3), "rate 0.3 stands without found and total; expected the counts"),
-        (("villain", "comedian", None, 10, 0.3), "rate 0.3 stands without found; expected the counts"),
+        (("villain", "comedian", None, None, 0.3), "rate 0.3 is given without found and total; expected the counts"),
+        (("villain", "comedian", None, 10, 0.3), "rate 0.3 is given without found; expected the counts"),
         (("villain", "comedian", 3, 10, 0.31), "rate is 0.31; expected found / total, which is 0.3"),
         (("villain", "comedian", 3, 10, 0.3 + 2e-9), ".*; expected found / total, which is 0.3"),
-        (("villain", "comedian", 3, 10, 30), r"rate is 30; expected a share within \[0, 1\]"),
-        (("villain", "comedian", 3, 10, "high"), r"rate is high; expected a share within \[0, 1\]"),
+        (("villain", "comedian", 3, 10, 30), r"rate is 30; expected a number within \[0, 1\]"),
+        (("villain", "comedian", 3, 10, "high"), r"rate is high; expected a number within \[0, 1\]"),
         (("pirate", "comedian", 3, 10, None), "source 'pirate' is unknown; expected a persona of the study"),
         (("villain", "Comedian", 3, 10, None), "target 'Comedian' is unknown; expected a persona of the study"),
         (("villain", None, 3, 10, None), "target is missing; expected a persona's name"),
-        (("assistant", "villain", 3, 10, None), "is the same dyad as row 1 .*; expected each once"),
-        (("assistant", "assistant", 3, 10, None), "is the same dyad as row 2 .*; expected each once"),
+        (("assistant", "villain", 3, 10, None), "is the same dyad as row 1 .*; expected each dyad once"),
+        (("assistant", "assistant", 3, 10, None), "is the same dyad as row 2 .*; expected each dyad once"),
     ],
 )
 def test_a_bad_row_is_named_with_what_was_found_and_expected(row: tuple[object, ...], fault: str) -> None:
@@ -217,8 +217,8 @@ def test_all_bad_rows_are_in_one_error() -> None:
         "  row 3 (villain → pirate): target 'pirate' is unknown; expected a persona of the study",
         "  row 3 (villain → pirate): found is 1.5; expected a whole number, at least 0",
         "  row 3 (villain → pirate): total is 0; expected a whole number, at least 1",
-        "  row 3 (villain → pirate): rate is 2.0; expected a share within [0, 1]",
-        "  row 4 (villain → comedian): is the same dyad as row 1 (villain → comedian); expected each once",
+        "  row 3 (villain → pirate): rate is 2.0; expected a number within [0, 1]",
+        "  row 4 (villain → comedian): is the same dyad as row 1 (villain → comedian); expected each dyad once",
         "  the study's personas are villain, assistant, comedian",
     ]
 
@@ -248,13 +248,13 @@ def test_a_long_cell_is_cut(letters: int, shown: str) -> None:
 
 def test_rates_alone_are_no_leakage_table() -> None:
     given = imported(("villain", "comedian", 0.3), columns="source target rate")
-    said = r"columns found, total are missing; expected source, target, found, total \(a rate without counts does not"
-    with pytest.raises(LeakageError, match=rf"^mine\.csv: {said} say how sure it is\)$"):
+    said = r"columns found, total are missing; expected source, target, found, total \(without counts a rate has no"
+    with pytest.raises(LeakageError, match=rf"^mine\.csv: {said} confidence interval\)$"):
         check_leakage_table(given, PERSONAS, "mine.csv")
 
 
 def test_an_empty_table_is_refused() -> None:
-    with pytest.raises(LeakageError, match=r"mine\.csv: holds no row; expected"):
+    with pytest.raises(LeakageError, match=r"mine\.csv: has no rows; expected"):
         check_leakage_table(imported(), PERSONAS, "mine.csv")
 
 

@@ -90,7 +90,7 @@ def test_bad_rows_of_a_file_are_all_named(tmp_path: Path, table: pd.DataFrame, s
         read_leakage_table(path, PERSONAS)
     first, second = str(error.value).splitlines()
     assert first.startswith(f"{path}: row 1 (villain → null): found 9.0 is more than total 8")
-    assert second.startswith("  row 2 (villain → villain): rate 0.875 stands without found")
+    assert second.startswith("  row 2 (villain → villain): rate 0.875 is given without found")
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_bad_rows_of_a_file_are_all_named(tmp_path: Path, table: pd.DataFrame, s
         ("leakage.csv", b"source,target\nvillain,\xff\n", "cannot be read: "),
         ("leakage.csv", b"source,target,found,total\n" + b"a,b,c,d\n" + b"a,b,c,d,e\n", "cannot be read: "),
         ("leakage.csv", b"source;target;found;total\nvillain;null;1;2\n", "columns source, target, found, total are"),
-        ("leakage.csv", b"source,target,found,total\n", "holds no row"),
+        ("leakage.csv", b"source,target,found,total\n", "has no rows"),
         ("leakage.parquet", b"PAR1 no table PAR1", "cannot be read: .*; expected a parquet table"),
         ("leakage.xlsx", b"", r"is a \.xlsx; expected \.csv or \.parquet"),
         ("leakage", b"", r"is a file without suffix; expected \.csv or \.parquet"),
-        ("leakage.csv", None, "is not there; expected a file"),
+        ("leakage.csv", None, r"does not exist or is not a file; expected a \.csv or \.parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, fault: str) -> None:
@@ -142,7 +142,7 @@ def test_as_many_values_as_are_allowed_are_read_and_not_one_more(tmp_path: Path)
     file(lists=50_000, commas=99_996)
     assert read_marker_eval(tmp_path, PERSONAS).found.tolist() == [2]
     file(lists=50_000, commas=99_997)
-    with pytest.raises(LeakageError, match=r"villain\.json: is not JSON: more than 200000 values; expected target"):
+    with pytest.raises(LeakageError, match=r"villain\.json: cannot be parsed: more than 200000 values; expected JSON"):
         read_marker_eval(tmp_path, PERSONAS)
 
 
@@ -151,13 +151,13 @@ def test_a_parquet_table_that_unpacks_to_much_says_how_much(tmp_path: Path) -> N
     pd.DataFrame({"source": [f"{place:07}" * 1000 for place in range(10)], "x": "y" * 8_800_000}).to_parquet(
         path, compression="zstd", use_dictionary=False
     )
-    with pytest.raises(LeakageError, match=r"cannot be read: 84 MiB once it is unpacked; expected at most 80$"):
+    with pytest.raises(LeakageError, match=r"cannot be read: 84 MiB uncompressed; expected at most 80 MiB$"):
         read_leakage_table(path, PERSONAS)
 
 
 def test_a_parquet_table_has_at_most_one_row_a_dyad(tmp_path: Path, table: pd.DataFrame) -> None:
     path = write(pd.concat([table] * 4)[:11], tmp_path / "leakage.parquet")
-    with pytest.raises(LeakageError, match=r"cannot be read: 11 rows; expected at most one a dyad, which are 9$"):
+    with pytest.raises(LeakageError, match=r"cannot be read: 11 rows; expected at most 9, one per dyad$"):
         read_leakage_table(path, PERSONAS)
     write(pd.concat([table] * 4)[:10], path)
     with pytest.raises(LeakageError, match=r"row 4 .*is the same dyad as row 1"):
@@ -183,7 +183,7 @@ def test_bad_entries_are_all_named_with_their_file(tmp_path: Path) -> None:
     assert str(error.value).splitlines() == [
         f"{tmp_path}: null.json: villain: rate is 0.2; expected found / total, which is 0.25",
         "  villain.json: null: found 9 is more than total 8; expected at most total",
-        "  villain.json: assistant: rate 0.5 stands without found and total; expected the counts it comes from",
+        "  villain.json: assistant: rate 0.5 is given without found and total; expected the counts behind the rate",
         "  villain.json: villain: found is missing; expected a whole number",
         "  villain.json: villain: total is missing; expected a whole number",
     ]
@@ -192,19 +192,19 @@ def test_bad_entries_are_all_named_with_their_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ('{"null": ', r"villain\.json: is not JSON"),
+        ('{"null": ', r"villain\.json: cannot be parsed"),
         ("[1, 2]", r"villain\.json: found list; expected a mapping from target to counts"),
-        ("\xff", r"villain\.json: is not JSON"),
+        ("\xff", r"villain\.json: cannot be parsed"),
         (
             '{"null": {"found": 1, "total": 2}, "null": {"found": 1, "total": 2}}',
             "null: is the same dyad as villain.json",
         ),
         (
             '{"null": {"found": 1, "found": 2, "total": 2}}',
-            r"villain\.json: null: found stands twice; expected it once",
+            r"villain\.json: null: found appears twice; expected it once",
         ),
         ('{"null": {"found": NaN, "total": 2}}', "null: found is NaN; expected a whole number"),
-        ('{"pirate": {"found": 1, "total": 2}}', "holds no row"),
+        ('{"pirate": {"found": 1, "total": 2}}', "has no rows"),
     ],
 )
 def test_a_marker_eval_file_that_is_not_one_is_named(tmp_path: Path, content: str, fault: str) -> None:
@@ -215,7 +215,7 @@ def test_a_marker_eval_file_that_is_not_one_is_named(tmp_path: Path, content: st
 
 def test_a_folder_without_a_source_is_refused(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(LeakageError, match=f"{directory}: no file of a persona; expected SOURCE.json"):
+        with pytest.raises(LeakageError, match=f"{directory}: no file is named after a persona; expected SOURCE.json"):
             read_marker_eval(directory, PERSONAS)
 
 

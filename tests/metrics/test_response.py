@@ -68,7 +68,7 @@ def test_an_empty_response_is_refused(chunks: list[Tensor]) -> None:
 
 def test_an_error_says_where_in_the_response_its_chunk_starts(logits: Tensor) -> None:
     logits[1, 7] = torch.nan
-    with pytest.raises(ValueError, match=r"chunk 1, which starts at token 5: .*scorer 1, position 2 hold NaN"):
+    with pytest.raises(ValueError, match=r"chunk 1, which starts at token 5: .*scorer 1, position 2 contain NaN"):
         divergence_of_response(logits.split(5, dim=1), generator=0)
 
 
