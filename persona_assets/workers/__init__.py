@@ -1,4 +1,4 @@
-"""Where a run's personas are made: in its own process, in one process a card, or on other hosts.
+"""Execution of a run's tasks: in the run's own process, in one process per GPU, or on other hosts through Ray.
 
-Whoever makes them, the run's process alone reads and writes the store: workers give back the bytes that are stored.
+Only the run's process writes to the run's store; workers return the bytes to store.
 """

@@ -1,4 +1,4 @@
-"""How a task is cut into what one worker takes at a time."""
+"""Splitting of tasks into pieces that workers take one at a time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,18 +6,18 @@ from dataclasses import replace
 from persona_assets.graph.resources import Gpu
 from persona_assets.workers.tasks import Task
 
-# Stages in which an engine that takes all prompts gets those of many personas.
-_WRITTEN_TOGETHER = ("generations", "marker_adapter")
+# Stages in which vLLM generates the text of many personas in one batch.
+_BATCHED_STAGES = ("generations", "marker_adapter")
 
 
 def split_task(task: Task, workers: int, gpu: Gpu) -> list[Task]:
-    """The task in pieces for so many workers: a persona each, those with the longest upstream first.
+    """Split a task for a number of workers: one persona per piece, those with the longest input first.
 
-    Where vLLM writes, it writes what belongs together. All responses of `generations` are one piece: they take seconds,
-    and what is in a batch decides their last bits, so they are those that one card gives; meanwhile the other workers
-    load the model. Training sets, whose sources then train for minutes, are a share a worker.
+    With vLLM some stages need larger pieces. All responses of `generations` are one piece, because the composition of a
+    batch affects rounding and the result must be the same as on one GPU; it takes seconds, and the other workers load
+    the model meanwhile. `marker_adapter`, which trains for minutes per source, is split evenly among the workers.
     """
-    if task.stage in _WRITTEN_TOGETHER and gpu.chosen_engine.name == "vllm":
+    if task.stage in _BATCHED_STAGES and gpu.chosen_engine.name == "vllm":
         if task.stage == "generations":
             return [task, *[replace(task, personas=())] * (workers - 1)]
         shares = [task.personas[start::workers] for start in range(workers)]
@@ -26,7 +26,7 @@ def split_task(task: Task, workers: int, gpu: Gpu) -> list[Task]:
 
 
 def longest_first(task: Task) -> Sequence[str]:
-    """Its personas by the tokens of what they are made from, where that is known; else in its order."""
+    """Return the task's personas, those with most upstream tokens first; unknown token counts keep the task's order."""
 
     def tokens(persona: str) -> int:
         return int(task.upstream[persona].measured.get("tokens", 0)) if persona in task.upstream else 0

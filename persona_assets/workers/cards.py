@@ -1,4 +1,4 @@
-"""The host's cards, and which of them a run has: a card belongs to one run of an instance at a time."""
+"""Reservation of the host's GPUs: within an instance, a GPU belongs to one run at a time."""
 
 import os
 import time
@@ -13,12 +13,12 @@ from persona_assets.graph.home import Home
 from persona_assets.workers.tasks import WorkerError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-# Seconds between two looks for a card that has become free.
-_LOOK = 1.0
+# Seconds between two attempts to lock a GPU.
+_POLL_INTERVAL = 1.0
 
 
 def visible_cards() -> list[str]:
-    """The cards that this process may use, as CUDA names them; PyTorch is asked where nobody has chosen."""
+    """Return the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all that PyTorch finds."""
     if (chosen := os.environ.get(_VISIBLE)) is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
     import torch
@@ -28,48 +28,48 @@ def visible_cards() -> list[str]:
 
 @dataclass(frozen=True)
 class Cards:
-    """Cards that are held until they are given back, or the process ends, however it does."""
+    """Reserved GPUs, locked until `give_back` or the end of the process, even if that is killed."""
 
     names: Sequence[str]
     _locks: ExitStack
 
     @classmethod
     def take(cls, home: Home, count: int, say: Callable[[str], None] = print) -> "Cards":
-        """So many free cards; waits until there are.
+        """Reserve a number of free GPUs, waiting until that many are free.
 
         Raises:
-            WorkerError: the host has fewer.
+            WorkerError: fewer GPUs are visible.
         """
-        there = visible_cards()
-        if count > len(there):
+        visible = visible_cards()
+        if count > len(visible):
             raise WorkerError(
-                f"{count} cards are asked for, and {len(there)} are visible: {', '.join(there) or 'none'}"
+                f"the run needs {count} cards, but only {len(visible)} are visible: {', '.join(visible) or 'none'}"
             )
         folder = home.root / "cards"
         folder.mkdir(exist_ok=True)
-        held, names = ExitStack(), list[str]()
-        # One run at a time collects cards: two that each have half of what they want would wait for ever.
+        locks, names = ExitStack(), list[str]()
+        # Only one run at a time collects GPUs, otherwise two runs that each hold half of what they need would deadlock.
         with FileLock(folder / "collecting.lock"):
             waited = False
             while len(names) < count:
-                for name in there:
-                    if name not in names and len(names) < count and _taken(folder / f"{name}.lock", held):
+                for name in visible:
+                    if name not in names and len(names) < count and _try_lock(folder / f"{name}.lock", locks):
                         names.append(name)
                 if len(names) < count:
                     if not waited:
-                        say(f"waiting for {count - len(names)} of {count} cards, which other runs have")
+                        say(f"waiting for {count - len(names)} of {count} cards, which other runs are using")
                     waited = True
-                    time.sleep(_LOOK)
-        return cls([name for name in there if name in names], held)
+                    time.sleep(_POLL_INTERVAL)
+        return cls([name for name in visible if name in names], locks)
 
     def give_back(self) -> None:
-        """Lets others have them."""
+        """Release the GPUs."""
         self._locks.close()
 
 
-def _taken(path: Path, held: ExitStack) -> bool:
+def _try_lock(path: Path, locks: ExitStack) -> bool:
     try:
-        held.enter_context(FileLock(path).acquire(timeout=0))
+        locks.enter_context(FileLock(path).acquire(timeout=0))
     except Timeout:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Who makes a run's personas: said of the instance, or of one run; a study's numbers are the same everywhere."""
+"""Choice of the workers of a run, from its config or the environment. The choice does not affect results."""
 
 import os
 from typing import Any
@@ -9,34 +9,35 @@ from persona_assets.workers.cards import visible_cards
 from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.tasks import WorkerError, Workers
 
-# 1, a number of processes, `cards` for one a card, or `ray`.
+# A number of processes, `cards` for one per GPU, or `ray`.
 VARIABLE = "PERSONA_ASSETS_WORKERS"
 
 
 def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
-    """This process, where it has one card or none and nobody asks for more; else processes, or Ray's actors.
+    """Return the workers that the run config or PERSONA_ASSETS_WORKERS asks for; by default this process.
 
     Raises:
-        WorkerError: it was not said as a number, `cards` or `ray`; or more cards than there are.
+        WorkerError: the setting is not a number, `cards` or `ray`, or needs more GPUs than are visible.
     """
-    asked = gpu.workers or os.environ.get(VARIABLE, "1")
-    if asked == "ray":
+    setting = gpu.workers or os.environ.get(VARIABLE, "1")
+    if setting == "ray":
         from persona_assets.workers.ray_actors import RayWorkers
 
         return RayWorkers(gpu, home, log)
     cards = visible_cards() if gpu.hardware.device == "cuda" else []
     each = gpu.tensor_parallel if cards else 0
-    if asked == "cards":
+    if setting == "cards":
         count = max(1, len(cards) // each) if cards else 1
-    elif asked.isascii() and asked.isdigit() and int(asked) > 0:
-        count = int(asked)
+    elif setting.isascii() and setting.isdigit() and int(setting) > 0:
+        count = int(setting)
     else:
-        raise WorkerError(f"{VARIABLE}: found {asked!r}; expected a number of workers, 'cards' or 'ray'")
+        raise WorkerError(f"{VARIABLE}: found {setting!r}; expected a number of workers, 'cards' or 'ray'")
     if count * each > len(cards):
         raise WorkerError(
-            f"{VARIABLE}: {count} worker(s) of {each} card(s) are asked for, and {len(cards)} card(s) are visible"
+            f"{VARIABLE}: {count} worker(s) with {each} card(s) each need {count * each} cards, "
+            f"but only {len(cards)} are visible"
         )
-    # A single one of several cards goes to a process too: there it is a free one, and not always the first.
+    # With several GPUs a single worker gets its own process too, so that it can use any free GPU, not only the first.
     if count == 1 and len(cards) <= each:
         return InProcess(gpu, home, log)
     from persona_assets.workers.processes import ProcessWorkers

@@ -1,4 +1,4 @@
-"""Personas are made in this process: a run's own, or a worker's."""
+"""Execution of tasks in the current process, which is the run's own or a worker's."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from persona_assets.workers.tasks import Result, Task, WorkerError
 
 
 class InProcess:
-    """`Workers` of one: makes the tasks one after another, each in its own order.
+    """`Workers` that compute all tasks in this process, one after another.
 
     Args:
-        home: holds what tasks start from, and what a stage keeps besides.
+        home: instance whose store contains the upstream artefacts; stages may store intermediate artefacts in it.
     """
 
     def __init__(self, gpu: Gpu, home: Home, log: Any) -> None:
@@ -41,7 +41,7 @@ class InProcess:
                     yield Result(name, persona, value, cost)
 
     def _compute(self, stage: str, study: Study) -> Compute:
-        """The stage's, kept from one task to the next, for it holds what was made ready for the model."""
+        """Return the stage's function, reused for consecutive tasks because it caches state such as the scorer."""
         from persona_assets.stages.stages import STAGES
 
         if self._last is None or self._last[:2] != (stage, study):
@@ -53,4 +53,4 @@ class InProcess:
         if differing := [name for name in {**own, **task.environment} if own.get(name) != task.environment.get(name)]:
             pairs = "; ".join(f"{name}: found {own.get(name)!r}, expected {task.environment.get(name)!r}"
                               for name in differing)  # fmt: skip
-            raise WorkerError(f"a worker's hardware or libraries are not those of the run: {pairs}")
+            raise WorkerError(f"a worker's hardware or libraries differ from those of the run: {pairs}")

@@ -1,4 +1,4 @@
-"""One process a card, under the run's: each loads the model once and lives as long as the run's process."""
+"""Workers in child processes, one per GPU. Each loads the model once and lives as long as the run's process."""
 
 import atexit
 import json
@@ -21,17 +21,17 @@ from persona_assets.workers.worker import TaskRequest, read_message
 
 COMMAND = [sys.executable, "-P", "-m", "persona_assets.workers.worker_process"]
 _LINES_SHOWN = 15
-# The processes that this one has, and the cards that they hold: kept from stage to stage and from run to run.
-_crew: list["ProcessWorker"] = []
-_held: list[Cards] = []
+# Worker processes of this process and the GPUs reserved for them; kept across stages and runs.
+_workers: list["ProcessWorker"] = []
+_reserved: list[Cards] = []
 
 
 class ProcessWorkers:
-    """`Workers` in processes on this host.
+    """`Workers` in child processes on this host.
 
     Args:
-        count: processes.
-        cards_each: cards of each; 0 on a CPU.
+        count: number of processes.
+        cards_each: GPUs per process; 0 on a CPU.
     """
 
     def __init__(self, gpu: Gpu, home: Home, log: Any, count: int, cards_each: int) -> None:
@@ -41,33 +41,33 @@ class ProcessWorkers:
         """See `Workers`."""
         if not tasks:
             return
-        crew = self._processes()
-        for worker in crew:
+        workers = self._processes()
+        for worker in workers:
             worker.gpu, worker.log = self.gpu, self.log
-        work = [share for task in tasks for share in split_task(task, len(crew), self.gpu)]
-        yield from run_on_workers(work, lambda: crew, self.log.warning)
+        pieces = [piece for task in tasks for piece in split_task(task, len(workers), self.gpu)]
+        yield from run_on_workers(pieces, lambda: workers, self.log.warning)
 
     def _processes(self) -> list["ProcessWorker"]:
         wanted = (self.home.root, self.count, self.cards_each)
-        if [worker.belongs_to for worker in _crew] != [wanted] * self.count:
+        if [worker.belongs_to for worker in _workers] != [wanted] * self.count:
             close_processes()
             names = [f"worker {number}" for number in range(self.count)]
-            # Processes that share cores: threads that wait by spinning keep the others' from working (8 times as slow).
+            # CPU workers share cores: OpenMP threads must block instead of busy-waiting, which is 8 times slower here.
             environments = [{"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}] * self.count
             if self.cards_each:
-                held = Cards.take(self.home, self.count * self.cards_each, self.log.info)
-                _held.append(held)
-                shares = [held.names[start :: self.count] for start in range(self.count)]
+                reserved = Cards.take(self.home, self.count * self.cards_each, self.log.info)
+                _reserved.append(reserved)
+                shares = [reserved.names[start :: self.count] for start in range(self.count)]
                 names = [f"card {' and '.join(share)}" for share in shares]
                 environments = [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
-            _crew.extend(
+            _workers.extend(
                 ProcessWorker(name, environment, wanted) for name, environment in zip(names, environments, strict=True)
             )
-        return list(_crew)
+        return list(_workers)
 
 
 class ProcessWorker:
-    """One of them; its process starts with the first task, and again with the first after it died."""
+    """Worker in a child process, which starts with the first task and restarts with the first task after it died."""
 
     def __init__(self, name: str, environment: dict[str, str], belongs_to: tuple[Any, ...]) -> None:
         self.name, self.belongs_to, self._environment = name, belongs_to, environment
@@ -79,14 +79,14 @@ class ProcessWorker:
         """See `Worker`."""
         process = self.process or self._launch()
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # that it is gone is found out with the answer
+        with suppress(BrokenPipeError):  # a dead process is detected when its answer is read
             process.stdin.write(TaskRequest.of(task, self.gpu.settings).model_dump_json().encode() + b"\n")
             process.stdin.flush()
-        while "done" not in (about := self._about()):
-            if "said" in about:
-                self.log.info(f"{self.name}: {about['said']}")
+        while "done" not in (header := self._read_header()):
+            if "said" in header:
+                self.log.info(f"{self.name}: {header['said']}")
             else:
-                yield read_message(about, [self._read(size) for size in about["sizes"]], self.name)
+                yield read_message(header, [self._read(size) for size in header["sizes"]], self.name)
 
     def close(self) -> None:
         """See `Worker`."""
@@ -111,38 +111,38 @@ class ProcessWorker:
         os.close(write)
         return self.process
 
-    def _about(self) -> Any:
+    def _read_header(self) -> Any:
         line = self._answers.readline()
-        return json.loads(line) if line.endswith(b"\n") else self._died()
+        return json.loads(line) if line.endswith(b"\n") else self._raise_died()
 
     def _read(self, size: int) -> bytes:
         blob = self._answers.read(size)
-        return blob if len(blob) == size else self._died()
+        return blob if len(blob) == size else self._raise_died()
 
-    def _died(self) -> Any:
+    def _raise_died(self) -> Any:
         assert self.process is not None
         code = self.process.wait()
         self._printed.seek(0)
         lines = self._printed.read().decode(errors="replace").splitlines()[-_LINES_SHOWN:]
         self._end()
-        printed = "; the last that it printed:\n" + "\n".join(lines) if lines else ""
+        printed = "; its last output:\n" + "\n".join(lines) if lines else ""
         raise WorkerDiedError(f"{self.name} ended with exit code {code}{printed}")
 
     def _end(self) -> None:
         if (process := self.process) is None:
             return
         self.process = None
-        end(process)  # what it has started in turn ends with it
+        end(process)  # also ends its own child processes
         self._answers.close()
         self._printed.close()
 
 
 @atexit.register
 def close_processes() -> None:
-    """Ends this process's workers and gives their cards back."""
-    for worker in _crew:
+    """End the worker processes of this process and release their GPUs."""
+    for worker in _workers:
         worker._end()
-    for held in _held:
-        held.give_back()
-    _crew.clear()
-    _held.clear()
+    for cards in _reserved:
+        cards.give_back()
+    _workers.clear()
+    _reserved.clear()

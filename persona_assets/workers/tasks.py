@@ -1,4 +1,4 @@
-"""What is to be made, and what was: the words between a run and whoever works for it."""
+"""Interface between a run and its workers: tasks, results and errors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 class WorkerError(RuntimeError):
-    """Workers that cannot be had, or what a worker came to grief with; says which."""
+    """Workers could not be started, or a worker failed."""
 
 
 class WorkerDiedError(WorkerError):
-    """A worker is gone, in the middle of whatever it did; others can do it."""
+    """A worker died during a task; the rest of the task can be given to another worker."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Personas of one checkpoint, still missing in the store, that are made one after another in one place.
+    """Personas of one checkpoint that are missing in the store and are computed in sequence by one worker.
 
     Attributes:
-        stage: the heavy asset.
-        environment: what the fingerprints say of the hardware and libraries; whoever makes them must have the same.
-        personas: none: load the model, for it will be needed.
-        upstream: persona → what it is made from, in stages that have that.
+        stage: name of the heavy asset.
+        environment: hardware and libraries in the fingerprints; the worker must have the same.
+        personas: personas to compute; if empty, the worker only loads the model.
+        upstream: persona → upstream artefact, for stages that have one.
     """
 
     stage: str
@@ -42,11 +42,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """A persona that is done.
+    """Result of one persona.
 
     Attributes:
-        value: None where its numbers were none, which `error` then says.
-        cost: what it took: tokens, seconds; and the worker, where there is more than one.
+        value: value to store; None if it was not finite, see `error`.
+        cost: tokens, seconds and so on, and the worker's name unless the run's process computed it.
+        error: says where NaN or infinity first occurred.
     """
 
     checkpoint: str
@@ -57,13 +58,13 @@ class Result:
 
 
 class Workers(Protocol):
-    """Whoever makes missing personas."""
+    """One or more workers that compute missing personas."""
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Result]:
-        """Every persona of the tasks as soon as it is done, in whatever order.
+        """Yield the result of each persona as soon as it is done, in any order.
 
         Raises:
-            WorkerError: no worker is left, or several ended at the same persona.
-            Whatever a stage raises; what others were at by then is yielded before.
+            WorkerError: no worker is left, or several workers died at the same persona.
+            Exception: the error of a stage, after the results of tasks that other workers had already started.
         """
         ...

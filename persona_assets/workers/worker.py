@@ -1,6 +1,6 @@
-"""The worker's side: orders come as JSON, personas go back as the bytes that will be stored.
+"""Protocol between a run and its workers: requests are JSON, results are the bytes to store.
 
-A message is a line of JSON and any number of blobs, whatever carries it. The first message about a persona is its last.
+A message is a JSON object and any number of blobs, whatever the transport. There is one message per persona.
 """
 
 import traceback
@@ -26,7 +26,7 @@ Message = tuple[dict[str, Any], list[bytes]]
 
 
 class TaskRequest(BaseModel):
-    """A task as JSON; `upstream`: persona → fingerprint."""
+    """A task as JSON. In `upstream` fingerprints take the place of artefacts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +46,7 @@ class TaskRequest(BaseModel):
         return cls(**fields, inference=inference, upstream=upstream)
 
     def task(self, home: Home) -> Task:
-        """The task in another process that has what it starts from in its store."""
+        """Rebuild the task in another process, whose store must contain the upstream artefacts."""
         found = {persona: home.store.get(UPSTREAM[self.stage], digest) for persona, digest in self.upstream.items()}
         fields = {
             name: getattr(self, name) for name in type(self).model_fields if name not in ("inference", "upstream")
@@ -56,7 +56,7 @@ class TaskRequest(BaseModel):
 
 @dataclass
 class _Log:
-    """What stands for a run's log in a worker."""
+    """Replacement for a run's log in a worker: passes lines to the run's process."""
 
     say: Callable[[str], None]
 
@@ -66,48 +66,49 @@ class _Log:
 
 @dataclass
 class RequestHandler:
-    """What a worker is from its start to its end: the model that it has loaded serves the next order too."""
+    """Computes requests in a worker; the loaded model is reused from one request to the next."""
 
     home: Home
     say: Callable[[str], None]
     _in_process: InProcess | None = field(default=None, init=False)
 
-    def messages(self, order: str) -> Iterator[Message]:
-        """The answers to an order: one a persona; `broken` and then no more where something else went wrong."""
+    def messages(self, request: str) -> Iterator[Message]:
+        """Compute a request and yield a message per persona; an exception becomes a last message `broken`."""
         try:
-            read = TaskRequest.model_validate_json(order)
+            read = TaskRequest.model_validate_json(request)
             if self._in_process is None or self._in_process.gpu.settings != read.inference:
                 self._in_process = InProcess(Gpu(**read.inference.model_dump()), self.home, _Log(self.say))
-            for made in self._in_process.make([read.task(self.home)]):
-                yield _message(made)
+            for result in self._in_process.make([read.task(self.home)]):
+                yield _message(result)
         except Exception as error:
             broken = {"broken": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}
             yield broken, []
 
 
-def _message(made: Result) -> Message:
-    about = {"checkpoint": made.checkpoint, "persona": made.persona, "cost": made.cost}
-    if made.value is None:
-        return {**about, "not_finite": str(made.error)}, []
-    encoded = made.value if isinstance(made.value, Encoded) else encode(made.value)
-    return {**about, "suffix": encoded.suffix, "files": list(encoded.files)}, list(encoded.files.values())
+def _message(result: Result) -> Message:
+    header = {"checkpoint": result.checkpoint, "persona": result.persona, "cost": result.cost}
+    if result.value is None:
+        return {**header, "not_finite": str(result.error)}, []
+    encoded = result.value if isinstance(result.value, Encoded) else encode(result.value)
+    return {**header, "suffix": encoded.suffix, "files": list(encoded.files)}, list(encoded.files.values())
 
 
-def read_message(about: Mapping[str, Any], blobs: list[bytes], worker: str) -> Result:
-    """What a worker's message says, in the run's process.
+def read_message(header: Mapping[str, Any], blobs: list[bytes], worker: str) -> Result:
+    """Decode a worker's message in the run's process.
 
     Raises:
-        What the worker's stage raised, where that is an error of the package; else WorkerError with a traceback.
+        WorkerError: the worker failed with an error from outside this package; includes its traceback.
+        Exception: the worker's own error, if its class is one of this package's.
     """
     from persona_assets.inference import NonFiniteError
     from persona_assets.inference.vllm.settings import EngineError
 
-    if "broken" in about:
+    if "broken" in header:
         ours = {kind.__name__: kind for kind in (*_OUR_ERRORS, EngineError)}
-        if about["broken"] in ours:
-            raise ours[about["broken"]](about["text"])
-        raise WorkerError(f"{worker}: {about['broken']}: {about['text']}\n{about['traceback']}")
-    made = Result(about["checkpoint"], about["persona"], None, {**about["cost"], "worker": worker})
-    if "not_finite" in about:
-        return replace(made, error=NonFiniteError(about["not_finite"]))
-    return replace(made, value=Encoded(about["suffix"], dict(zip(about["files"], blobs, strict=True))))
+        if header["broken"] in ours:
+            raise ours[header["broken"]](header["text"])
+        raise WorkerError(f"{worker}: {header['broken']}: {header['text']}\n{header['traceback']}")
+    result = Result(header["checkpoint"], header["persona"], None, {**header["cost"], "worker": worker})
+    if "not_finite" in header:
+        return replace(result, error=NonFiniteError(header["not_finite"]))
+    return replace(result, value=Encoded(header["suffix"], dict(zip(header["files"], blobs, strict=True))))

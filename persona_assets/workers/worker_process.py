@@ -1,7 +1,7 @@
-"""A worker in a process of its own: `python -m persona_assets.workers.worker_process FD HOME`.
+"""Main program of a worker process: `python -m persona_assets.workers.worker_process FD HOME`.
 
-Reads orders as lines of JSON from standard input and writes messages to the file descriptor: a line of JSON that says
-how long the blobs behind it are. It ends when its standard input does, whatever it is at.
+Reads requests from standard input, one JSON object per line. Writes messages to the file descriptor FD: a line of JSON
+with the sizes of the blobs that follow it. Exits as soon as standard input is closed, even during a computation.
 """
 
 import json
@@ -18,32 +18,32 @@ from persona_assets.workers.worker import RequestHandler
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serves until nobody is there to be served."""
-    orders = SimpleQueue[str]()
-    Thread(target=_listen, args=(orders,), daemon=True).start()
-    lock = Lock()  # a model may be loaded, and said so, in a thread beside
+    """Answer requests until standard input is closed."""
+    requests = SimpleQueue[str]()
+    Thread(target=_listen, args=(requests,), daemon=True).start()
+    lock = Lock()  # the thread that loads a model sends log lines too
     with os.fdopen(int(arguments[0]), "wb", buffering=0) as answers:
 
-        def send(about: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        def send(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
             with lock:
-                write_message(answers, about, blobs)
+                write_message(answers, header, blobs)
 
-        serving = RequestHandler(Home(Path(arguments[1])), lambda line: send({"said": line}))
+        handler = RequestHandler(Home(Path(arguments[1])), lambda line: send({"said": line}))
         while True:
-            for about, blobs in serving.messages(orders.get()):
-                send(about, blobs)
+            for header, blobs in handler.messages(requests.get()):
+                send(header, blobs)
             send({"done": True})
 
 
-def _listen(orders: SimpleQueue[str]) -> None:
+def _listen(requests: SimpleQueue[str]) -> None:
     for line in sys.stdin:
-        orders.put(line)
-    os._exit(0)  # the run's process is gone, or wants no more
+        requests.put(line)
+    os._exit(0)  # the run's process is gone or has no more requests
 
 
-def write_message(pipe: BinaryIO, about: dict[str, Any], blobs: Sequence[bytes]) -> None:
-    """A message as `read_message` of the other side takes it."""
-    line = json.dumps({**about, "sizes": [len(blob) for blob in blobs]}).encode() + b"\n"
+def write_message(pipe: BinaryIO, header: dict[str, Any], blobs: Sequence[bytes]) -> None:
+    """Write a message in the form that `ProcessWorker.work` reads: a line of JSON, then the blobs."""
+    line = json.dumps({**header, "sizes": [len(blob) for blob in blobs]}).encode() + b"\n"
     for part in (line, *blobs):
         view = memoryview(part)
         while view:

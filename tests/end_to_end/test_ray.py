@@ -94,8 +94,8 @@ def test_another_host_takes_from_s3_what_this_one_computed(measured: dict[str, A
 @pytest.mark.parametrize("what", ["killed", "taken away"])
 def test_an_actor_or_a_node_that_is_lost_leaves_its_persona_to_the_other(measured: dict[str, Any], what: str) -> None:
     lost = measured[what]
-    (death,) = [line for line in lost["lines"] if " ended: " in line and "left of its task" in line]
-    persona = death.rpartition("left of its task: ")[2]
+    (death,) = [line for line in lost["lines"] if " died: " in line and "reassigning " in line]
+    persona = death.rpartition("reassigning ")[2]
     counted = Counter((stage, persona) for stage, persona, _ in lost["taken"])
     twice = [(stage, persona) for (stage, persona), count in counted.items() if count > 1]
     assert [each for _, each in twice] == [persona]

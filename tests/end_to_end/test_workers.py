@@ -86,7 +86,7 @@ def test_a_worker_that_is_killed_leaves_its_persona_to_the_other(run: Run, monke
         shutil.rmtree(run.home.store.root / asset)
     taken: list[tuple[str, str]] = []
     killed: list[str] = []
-    work, about = processes.ProcessWorker.work, processes.ProcessWorker._about
+    work, read_header = processes.ProcessWorker.work, processes.ProcessWorker._read_header
 
     def noted(self: processes.ProcessWorker, task: Task) -> Iterator[Result]:
         taken.extend((task.stage, persona) for persona in task.personas)
@@ -96,15 +96,15 @@ def test_a_worker_that_is_killed_leaves_its_persona_to_the_other(run: Run, monke
         if not killed and self.process is not None:  # it has the task
             killed.append(self.name)
             os.kill(self.process.pid, signal.SIGKILL)
-        return about(self)
+        return read_header(self)
 
     monkeypatch.setattr(processes.ProcessWorker, "work", noted)
-    monkeypatch.setattr(processes.ProcessWorker, "_about", killed_at_its_first)
+    monkeypatch.setattr(processes.ProcessWorker, "_read_header", killed_at_its_first)
     run.materialise_job("measure_personas")
     lines = messages(run)
     (death,) = [line for line in lines if "ended with exit code -9" in line]
     assert death.startswith(killed[0])
-    stage, lost = "generations", death.rpartition("left of its task: ")[2]
+    stage, lost = "generations", death.rpartition("reassigning ")[2]
     assert Counter(taken) == {(asset, name): 1 for asset in HEAVY_ASSETS for name in run.study.personas} | {
         (stage, lost): 2
     }
@@ -151,7 +151,7 @@ def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
     checkpoint, identity = recorded_checkpoint(run.instance, run.home, "tiny")
     environment = {**gpu.environment(writes=False), "device": "another card"}
     task = Task("centroids", run.study, checkpoint, identity, environment, ("villain",), {})
-    with pytest.raises(WorkerError, match=r"are not those of the run: device: found '.*', expected 'another card'"):
+    with pytest.raises(WorkerError, match=r"differ from those of the run: device: found '.*', expected 'another card'"):
         list(InProcess(gpu, run.home, None).make([task]))
 
 
@@ -207,8 +207,8 @@ def test_a_card_belongs_to_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest
             assert not waiting.done()
         first.give_back()
         second = waiting.result(timeout=20)
-    assert said == ["waiting for 1 of 2 cards, which other runs have"]
+    assert said == ["waiting for 1 of 2 cards, which other runs are using"]
     assert "6" in second.names
     second.give_back()
-    with pytest.raises(WorkerError, match="4 cards are asked for, and 3 are visible: 4, GPU-5, 6"):
+    with pytest.raises(WorkerError, match="the run needs 4 cards, but only 3 are visible: 4, GPU-5, 6"):
         Cards.take(home, 4)
