@@ -1,4 +1,4 @@
-"""From one divergence a response to one a pair."""
+"""Averages of per-response divergences over generators and questions."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ NAMES = ["assistant", "villain", "comedian", "librarian"]
 
 
 def responses(personas: int = 4, questions: int = 5, seed: int = 0) -> xr.DataArray:
-    """Symmetric values with a zero diagonal, as JS has."""
+    """Make symmetric values with a zero diagonal, like JS."""
     values = np.random.default_rng(seed).random((personas, questions, personas, personas))
     values = (values + values.swapaxes(2, 3)) * (1 - np.eye(personas))
     names = [*NAMES, *(f"p{i}" for i in range(personas))][:personas]
@@ -26,7 +26,7 @@ def responses(personas: int = 4, questions: int = 5, seed: int = 0) -> xr.DataAr
 
 
 def by_hand(values: xr.DataArray, generators: str) -> np.ndarray:
-    """The definition, one response at a time."""
+    """Compute the mean by its definition, one response at a time."""
     personas, questions = values.sizes["persona"], values.sizes["question"]
     matrix = np.full((personas, personas), np.nan)
     for i in range(personas):
@@ -133,7 +133,7 @@ def test_one_resample_is_its_own_interval() -> None:
     assert not np.allclose(low, average_over_responses(responses()))
 
 
-def test_an_unknown_subset_is_answered_with_the_choices() -> None:
+def test_an_unknown_subset_error_lists_the_choices() -> None:
     with pytest.raises(ValueError, match="'both'; expected one of all, pair, source, target, others"):
         average_over_responses(responses(), "both")
 
@@ -156,18 +156,18 @@ def test_personas_must_be_the_same_on_every_axis(dim: str) -> None:
         average_over_responses(responses().drop_vars(dim))
 
 
-def test_another_persona_that_only_one_axis_lacks_is_refused() -> None:
+def test_a_persona_missing_from_one_axis_is_rejected() -> None:
     with pytest.raises(ValueError, match="dimension other names"):
         average_over_responses(responses().isel(other=slice(0, 3)))
 
 
 @pytest.mark.parametrize("generators", ["all", "pair", "others"])
-def test_where_some_wrote_nothing_pairs_are_never_mixed(generators: str) -> None:
+def test_subsets_that_need_all_generators_are_rejected_when_some_are_missing(generators: str) -> None:
     with pytest.raises(ValueError, match=f"generators is '{generators}', but only 3 of 4 personas generated"):
         average_over_responses(responses().isel(generator=slice(0, 3)), generators)
 
 
-def test_some_personas_responses_are_averaged_under_the_designs_name_or_are_the_sources_own() -> None:
+def test_partial_designs_average_over_the_available_generators_or_the_source_alone() -> None:
     some = responses().sel(generator=["villain", "librarian"])
     together = average_over_responses(some, "landmarks")
     np.testing.assert_allclose(together, some.mean(["generator", "question"]), rtol=1e-14)
@@ -178,7 +178,7 @@ def test_some_personas_responses_are_averaged_under_the_designs_name_or_are_the_
     assert bool(own.sel(persona=["assistant", "comedian"]).isnull().all())
 
 
-def test_pairs_that_no_response_has_are_missing_and_the_others_are_not() -> None:
+def test_only_pairs_without_any_response_are_missing() -> None:
     values = responses().sel(generator=["villain"]).copy()
     apart = (values.persona != "villain") & (values.other != "villain")
     matrix = average_over_responses(values.where(~apart), "sources")
@@ -187,7 +187,7 @@ def test_pairs_that_no_response_has_are_missing_and_the_others_are_not() -> None
         np.testing.assert_array_equal(each.isnull(), apart.transpose("persona", "other"))
 
 
-def test_other_dimensions_are_refused() -> None:
+def test_unexpected_dimensions_are_rejected() -> None:
     with pytest.raises(ValueError, match="values have dims"):
         average_over_responses(responses().isel(question=0))
 

@@ -13,7 +13,7 @@ NAMES = ["assistant", "villain", "comedian", "librarian", "chef"]
 
 
 def centroids(seed: int = 0, hidden: int = 16, common: float = 50.0) -> xr.DataArray:
-    """Five personas at three layers, with the large common component that hidden states have."""
+    """Make five personas at three layers with a large common component, as in real hidden states."""
     random = np.random.default_rng(seed)
     values = random.standard_normal((5, 3, hidden)) + common * random.standard_normal((1, 3, hidden))
     return xr.DataArray(values, dims=("persona", "layer", "hidden"), coords={"persona": NAMES, "layer": [10, 15, 20]})
@@ -43,7 +43,7 @@ def test_dimensions_between_persona_and_hidden_are_kept() -> None:
     np.testing.assert_allclose(one_layer, centred_cosine(values, NAMES).sel(layer=15), atol=1e-14)
 
 
-def test_a_layer_of_small_states_has_directions_beside_one_of_large_states() -> None:
+def test_the_zero_vector_threshold_is_relative_to_each_layer() -> None:
     values = centroids()
     uneven = values * xr.DataArray([1e-20, 1.0, 1e6], dims="layer")
     np.testing.assert_allclose(centred_cosine(uneven, NAMES), centred_cosine(values, NAMES), atol=1e-12)
@@ -91,7 +91,7 @@ def test_a_population_is_two_or_more_personas(population: list[str]) -> None:
         centred_cosine(centroids(), population)
 
 
-def test_a_population_without_centroids_is_refused() -> None:
+def test_a_population_without_centroids_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"'pirate'.*no centroids"):
         centred_cosine(centroids(), ["assistant", "pirate"])
 
@@ -106,13 +106,13 @@ def test_centroids_need_names_and_a_hidden_dimension() -> None:
 
 
 def states(questions: int = 6, seed: int = 0, noise: float = 0.5) -> xr.DataArray:
-    """What the five personas' centroids are the means of, as float32 like a model's."""
+    """Make per-question states of the five personas, float32 as a model returns them."""
     random = np.random.default_rng(seed + 1)
     values = centroids(seed).expand_dims(question=[f"q{place}" for place in range(questions)])
     return (values + noise * random.standard_normal(values.shape)).astype(np.float32)
 
 
-def test_pseudovalues_are_what_each_question_left_out_takes_away() -> None:
+def test_pseudovalues_follow_the_leave_one_question_out_formula() -> None:
     values = states().astype(np.float64)
     found = cosine_pseudovalues(values, NAMES[:3])
     whole = centred_cosine(values.mean("question"), NAMES[:3])
@@ -143,14 +143,14 @@ def test_pseudovalues_are_symmetric_and_one_on_themselves(seed: int, questions: 
     assert bool((np.diagonal(found.values, axis1=2, axis2=3) == 1).all())
 
 
-def test_pseudovalues_follow_names_and_not_places() -> None:
+def test_pseudovalues_are_matched_by_name_not_position() -> None:
     values = states()
     reordered = values.isel(persona=[4, 2, 0, 1, 3]).transpose("hidden", "persona", "layer", "question")
     found = cosine_pseudovalues(reordered, NAMES[:3]).sel(persona=NAMES, other=NAMES)
     np.testing.assert_allclose(found, cosine_pseudovalues(values, NAMES[:3]), atol=1e-9)
 
 
-def test_questions_that_all_say_the_same_have_the_cosine_as_every_pseudovalue() -> None:
+def test_identical_questions_give_the_cosine_as_every_pseudovalue() -> None:
     values = states(4, noise=0.0).astype(np.float64)
     whole = centred_cosine(values.isel(question=0, drop=True), NAMES)
     for pseudovalue in cosine_pseudovalues(values, NAMES):
@@ -163,10 +163,10 @@ def test_one_question_has_no_pseudovalue() -> None:
     assert bool(found.isnull().all())
 
 
-def test_a_persona_that_has_no_direction_without_a_question_has_no_pseudovalue_there() -> None:
+def test_a_pseudovalue_is_nan_if_leaving_its_question_out_gives_a_zero_vector() -> None:
     values = states(3).astype(np.float64)
     centred_on = NAMES[:3]
-    # Without q2 the chef stands where the population's mean stands; with it, it does not.
+    # Without q2 the chef's centroid equals the population's mean; with q2 it does not.
     for question in ("q0", "q1"):
         values.loc[{"persona": "chef", "question": question}] = values.sel(persona=centred_on, question=question).mean(
             "persona"
@@ -179,7 +179,7 @@ def test_a_persona_that_has_no_direction_without_a_question_has_no_pseudovalue_t
     assert bool(found.sel(persona=others, other=others).notnull().all())
 
 
-def test_states_of_which_the_mean_has_no_direction_are_refused() -> None:
+def test_states_whose_centred_mean_is_zero_are_rejected() -> None:
     values = states(3)
     values.loc[{"persona": "chef", "question": "q1"}] = np.nan
     with pytest.raises(ValueError, match="persona chef is not finite"):

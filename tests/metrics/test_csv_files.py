@@ -1,4 +1,4 @@
-"""Tables of others: what is read, and to the letter what is said of what is not."""
+"""Untrusted CSV tables: what is accepted, and the exact error for everything else."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def assert_refused(file: Path, content: bytes, said: str) -> None:
         read_csv(file)
 
 
-def test_cells_are_text_and_blank_lines_are_none(file: Path) -> None:
+def test_cells_are_text_and_blank_lines_are_skipped(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbfname,count\r\n\r\nnull,007\r\n,\r\n")
     table = read_csv(file)
     assert table.columns.tolist() == ["name", "count"]
@@ -28,7 +28,7 @@ def test_cells_are_text_and_blank_lines_are_none(file: Path) -> None:
     assert table.dtypes.astype(str).tolist() == ["str", "str"]
 
 
-def test_rows_behind_the_last_that_is_wanted_are_not_read(file: Path) -> None:
+def test_rows_beyond_the_limit_are_not_read(file: Path) -> None:
     file.write_bytes(b"a,b\n1,2\n\n3,4\nno row at all\n")
     assert read_csv(file, most_rows=2).to_numpy().tolist() == [["1", "2"], ["3", "4"]]
     assert read_csv(file, most_rows=0).columns.tolist() == ["a", "b"]
@@ -47,18 +47,18 @@ def test_rows_behind_the_last_that_is_wanted_are_not_read(file: Path) -> None:
         (b'a,b\n1,2\n"3"4,5\n', "line 3: ',' expected after '\"'"),
     ],
 )
-def test_what_is_no_table_says_why_and_where(file: Path, content: bytes, said: str) -> None:
+def test_the_error_for_an_invalid_table_says_why_and_where(file: Path, content: bytes, said: str) -> None:
     assert_refused(file, content, said)
 
 
-def test_as_many_columns_as_are_allowed_and_not_one_more(file: Path) -> None:
+def test_the_column_limit_is_inclusive(file: Path) -> None:
     names = [f"c{place}" for place in range(MOST_COLUMNS + 1)]
     file.write_text(",".join(names[:-1]))
     assert read_csv(file).columns.tolist() == names[:-1]
     assert_refused(file, ",".join(names).encode(), "1001 columns; expected at most 1000")
 
 
-def test_a_file_as_large_as_is_allowed_is_read_and_not_a_byte_more(file: Path) -> None:
+def test_the_size_limit_is_inclusive(file: Path) -> None:
     file.write_bytes(b"x" * 2**21)
     assert regular_file(file, largest=2**21) == b"x" * 2**21
     with pytest.raises(ValueError, match=r"^is 2\.0 MiB, so it was not read; expected at most 1 MiB$"):
@@ -89,21 +89,21 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(file: Path, monkeypatch
         regular_file(file, largest=150)
 
 
-def test_what_cannot_be_opened_says_what_the_system_said(tmp_path: Path) -> None:
+def test_an_unreadable_file_gives_the_operating_systems_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^No such file or directory$"):
         regular_file(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"^(is not a regular file|Is a directory)$"):
         regular_file(tmp_path)
 
 
-def test_values_are_cut_where_they_are_long_and_not_before() -> None:
+def test_only_long_values_are_truncated() -> None:
     assert shown("it's") == '"it\'s"'
     assert shown("x" * 78) == f"'{'x' * 78}'"  # 80 characters with its quotes
     assert shown("x" * 79) == f"'{'x' * 79} … (81 characters)"
     assert shown(12345, length=3) == "123 … (5 characters)"
 
 
-def test_names_stand_without_quotes_and_are_cut_where_they_are_long() -> None:
+def test_names_have_no_quotes_and_long_ones_are_truncated() -> None:
     assert named("villain\n") == "villain\\n"
     assert named("x" * 69) == "x" * 69
     assert re.fullmatch(r"'x{60}'…", named("x" * 70))

@@ -1,4 +1,4 @@
-"""Labels: whose response, which persona against which other, averaged over whom."""
+"""Labelled datasets: responses, matrices, cosines and the pair table."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def response(seed: int, tokens: int) -> ResponseDivergence:
 
 @pytest.fixture
 def responses() -> dict[str, list[ResponseDivergence]]:
-    """Two responses of every generator, of different lengths."""
+    """Make two responses of different lengths for every generator."""
     return {name: [response(10 * place, 4), response(10 * place + 1, 2)] for place, name in enumerate(PERSONAS)}
 
 
@@ -60,7 +60,7 @@ def cosine() -> xr.Dataset:
     return cosine_dataset(centroids(), {"study": PERSONAS, "few": PERSONAS[:2]})
 
 
-def test_a_responses_values_stand_under_its_question_and_the_personas_names(
+def test_a_responses_values_are_labelled_by_question_and_persona(
     responses: dict[str, list[ResponseDivergence]], by_generator: dict[str, xr.Dataset]
 ) -> None:
     labelled, second = by_generator["assistant"], responses["assistant"][1]
@@ -111,7 +111,7 @@ def test_js_by_source_is_the_transpose_of_js_by_target(matrix: xr.Dataset) -> No
     assert not np.allclose(source, target)
 
 
-def test_every_choice_of_generators_has_its_interval(matrix: xr.Dataset) -> None:
+def test_every_generator_subset_has_an_interval(matrix: xr.Dataset) -> None:
     assert matrix.generators.values.tolist() == list(GENERATOR_SUBSETS)
     for measure in ("js", "kl"):
         assert (matrix[f"{measure}_low"] <= matrix[measure] + 1e-12).all()
@@ -122,7 +122,7 @@ def test_every_choice_of_generators_has_its_interval(matrix: xr.Dataset) -> None
     }  # fmt: skip
 
 
-def test_the_matrix_follows_names_and_not_places(by_generator: dict[str, xr.Dataset], matrix: xr.Dataset) -> None:
+def test_the_matrix_is_built_by_name_not_position(by_generator: dict[str, xr.Dataset], matrix: xr.Dataset) -> None:
     shuffled = {
         name: by_generator[name].sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])
         for name in ("comedian", *PERSONAS[:2])
@@ -132,7 +132,7 @@ def test_the_matrix_follows_names_and_not_places(by_generator: dict[str, xr.Data
     xr.testing.assert_allclose(found.sel(persona=PERSONAS, other=PERSONAS), matrix, rtol=1e-14)
 
 
-def test_cosines_stand_under_population_and_layer(cosine: xr.Dataset) -> None:
+def test_cosines_are_labelled_by_population_and_layer(cosine: xr.Dataset) -> None:
     given = {name: dataset.centroid.values for name, dataset in centroids().items()}
     for population, members in (("study", PERSONAS), ("few", PERSONAS[:2])):
         for place, layer in enumerate(LAYERS):
@@ -142,14 +142,14 @@ def test_cosines_stand_under_population_and_layer(cosine: xr.Dataset) -> None:
             assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-12)
 
 
-def test_cosines_say_whose_mean_was_subtracted(cosine: xr.Dataset) -> None:
+def test_cosines_record_the_personas_of_each_population(cosine: xr.Dataset) -> None:
     assert cosine.attrs == {
         "population_study": "villain, assistant, comedian",
         "population_few": "villain, assistant",
     }
 
 
-def test_questions_stand_beside_the_cosine_only_where_their_states_were_kept(cosine: xr.Dataset) -> None:
+def test_cosine_by_question_exists_only_if_states_are_stored(cosine: xr.Dataset) -> None:
     assert "cosine_by_question" not in cosine
     random = np.random.default_rng(5)
     kept = {name: random.random((len(QUESTIONS), len(LAYERS), HIDDEN)) for name in PERSONAS}
@@ -170,7 +170,7 @@ def test_questions_stand_beside_the_cosine_only_where_their_states_were_kept(cos
             mean = np.mean([only[name][1] for name in members], axis=0)
             a, b = only["villain"][1] - mean, only["comedian"][1] - mean
             halves.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-        # Of two questions, leaving one out leaves the other.
+        # With two questions, leaving one out leaves the other.
         expected = [2 * float(found.cosine.sel(at)) - halves[1], 2 * float(found.cosine.sel(at)) - halves[0]]
         np.testing.assert_allclose(found.cosine_by_question.sel(at).sel(question=QUESTIONS), expected, atol=1e-12)
     without_one = {**with_states, "villain": with_states["villain"].drop_vars("state")}
@@ -179,7 +179,7 @@ def test_questions_stand_beside_the_cosine_only_where_their_states_were_kept(cos
 
 @pytest.fixture
 def pairs(matrix: xr.Dataset, cosine: xr.Dataset) -> pd.DataFrame:
-    reordered = cosine.sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])  # names decide, not places
+    reordered = cosine.sel(persona=PERSONAS[::-1], other=PERSONAS[::-1])  # matched by name, not position
     return build_pair_table(matrix, reordered, CATEGORIES)
 
 
@@ -211,7 +211,7 @@ def test_the_pair_tables_values_are_looked_up_by_name(
     assert pairs.set_index("target").target_category.to_dict()["comedian"] == "profession"
 
 
-def test_kl_reverse_is_the_kl_of_the_pair_the_other_way_round(pairs: pd.DataFrame) -> None:
+def test_kl_reverse_is_the_kl_of_the_reversed_pair(pairs: pd.DataFrame) -> None:
     by_dyad = pairs.set_index(["source", "target"])
     for source, target in by_dyad.index:
         assert by_dyad.kl_reverse[source, target] == by_dyad.kl[target, source]
@@ -226,12 +226,12 @@ def test_matrices_of_different_personas_are_not_joined(matrix: xr.Dataset) -> No
 
 @pytest.fixture
 def leakage() -> pd.DataFrame:
-    """One source, the villain, which leaks to the comedian; base rates of the comedian alone."""
+    """Make leakage of one source, the villain, to the comedian, with base rates of the comedian only."""
     counts = pd.DataFrame({"target": PERSONAS, "found": [9, 0, 4], "total": 10})
     return build_leakage_table({"villain": counts}, counts[2:], CATEGORIES, {"comedian": ["villain"]}, "marker_only")
 
 
-def test_the_outcome_stands_beside_the_predictors(
+def test_the_outcome_is_joined_to_the_predictors(
     matrix: xr.Dataset, cosine: xr.Dataset, pairs: pd.DataFrame, leakage: pd.DataFrame
 ) -> None:
     joined = build_pair_table(matrix, cosine, CATEGORIES, leakage[::-1])
@@ -251,7 +251,7 @@ def test_the_outcome_stands_beside_the_predictors(
     assert outcome[outcome.index.get_level_values("source") != "villain"].isna().all(axis=None)
 
 
-def test_a_study_without_a_measured_dyad_has_the_outcomes_columns_all_the_same(
+def test_outcome_columns_exist_even_without_a_measured_dyad(
     matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
 ) -> None:
     joined = build_pair_table(matrix, cosine, CATEGORIES, leakage)
@@ -260,12 +260,12 @@ def test_a_study_without_a_measured_dyad_has_the_outcomes_columns_all_the_same(
     assert nothing.leakage_found.isna().all()
 
 
-def test_an_outcome_of_strangers_is_not_joined(matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame) -> None:
+def test_leakage_of_unknown_personas_is_rejected(matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"leakage names \['librarian'\], which are not in the matrices; expected"):
         build_pair_table(matrix, cosine, CATEGORIES, leakage.replace({"target": {"comedian": "librarian"}}))
 
 
-def test_an_outcome_that_is_not_one_row_a_dyad_is_not_joined(
+def test_leakage_with_repeated_dyads_or_self_pairs_is_rejected(
     matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
 ) -> None:
     for bad in (pd.concat([leakage, leakage[:1]]), leakage.assign(target="villain")[:1]):

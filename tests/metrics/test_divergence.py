@@ -1,4 +1,4 @@
-"""JS and KL of logits, held against SciPy in float64."""
+"""JS and KL of logits, compared with SciPy in float64."""
 
 import math
 
@@ -22,7 +22,7 @@ repeatable = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 def logits_of(scorers: int, positions: int, vocabulary: int, seed: int, peak: float = 2.5, gap: float = 0.5) -> Tensor:
-    """A common distribution, more peaked with `peak`, and every scorer's own departure from it."""
+    """Make logits of a common distribution (more peaked for a larger `peak`) plus a deviation per scorer."""
     random = torch.Generator().manual_seed(seed)
     common = peak * torch.randn(1, positions, vocabulary, generator=random)
     return common + gap * torch.randn(scorers, positions, vocabulary, generator=random)
@@ -37,12 +37,12 @@ def scipy_js(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 
 def small_js_pair(js: float, vocabulary: int, peak: float) -> tuple[Tensor, Tensor, float]:
-    """float32 logits whose true JS is within 10 % of `js`, with that truth."""
+    """Make float32 logits whose true JS is within 10 % of `js`, and return that true value."""
     random = np.random.default_rng(vocabulary)
     base, step = peak * random.standard_normal(vocabulary), random.standard_normal(vocabulary)
 
     def truth(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-        # In long double, and through log1p: SciPy's own square root and square lose digits this low.
+        # Long double and log1p, because SciPy's square root and its square lose precision for values this small.
         la, lb = (np.asarray(x, dtype=np.longdouble) for x in (a, b))
         p, q = (np.exp(x - x.max()) / np.exp(x - x.max()).sum() for x in (la, lb))
         r = (p - q) / (p + q)
@@ -82,7 +82,7 @@ def test_js_of_nearly_equal_distributions_keeps_its_digits(js: float, vocabulary
 
 @pytest.mark.parametrize("certainty", [4.0, 8.0, 12.0])
 def test_js_is_accurate_where_one_token_holds_most_of_the_mass(certainty: float) -> None:
-    # A float32 sum over the vocabulary is off by 3e-6 here.
+    # A float32 sum over the vocabulary has an error of 3e-6 here.
     logits = logits_of(4, 1, 49_152, seed=5, gap=2.5)
     logits[:, :, 7] = math.log(49_152) + certainty
     js, _ = pairwise_divergence(logits)
@@ -116,7 +116,7 @@ def test_js_is_symmetric_bounded_and_zero_on_itself(
     single = jensen_shannon(one, other)
     assert torch.equal(single, single.transpose(0, 1))
     assert bool(((single >= 0) & (single <= math.log(2))).all())
-    # permute: the single form keeps (K, K, T), the pairwise one gives (T, K, K).
+    # permute: the single form returns (K, K, T), the pairwise one (T, K, K).
     torch.testing.assert_close(single.permute(2, 0, 1).double(), js, atol=2e-7, rtol=0)
     torch.testing.assert_close(kullback_leibler(one, other).permute(2, 0, 1).double(), kl, atol=1e-9, rtol=1e-6)
 
@@ -217,7 +217,7 @@ def test_single_forms_broadcast_and_return_float32() -> None:
         assert value.dtype == torch.float32
 
 
-def test_logits_are_left_as_they_were() -> None:
+def test_the_input_logits_are_not_modified() -> None:
     logits = logits_of(3, 2, 30, seed=6).double()
     before = logits.clone()
     pairwise_divergence(logits)
@@ -225,7 +225,7 @@ def test_logits_are_left_as_they_were() -> None:
     assert torch.equal(logits, before)
 
 
-def test_js_alone_is_the_js_of_both() -> None:
+def test_pairwise_js_equals_the_js_of_pairwise_divergence() -> None:
     logits = logits_of(4, 3, 200, seed=11)
     assert torch.equal(pairwise_js(logits), pairwise_divergence(logits)[0])
     assert torch.equal(pairwise_js(logits, impl="torch"), pairwise_divergence(logits, impl="torch")[0])
@@ -244,7 +244,7 @@ def test_one_scorer_and_no_positions_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(("bad", "found"), [(math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "only −inf")])
-def test_what_is_no_distribution_is_named_by_scorer_and_position(bad: float, found: str) -> None:
+def test_the_error_for_invalid_logits_names_scorer_and_position(bad: float, found: str) -> None:
     logits = logits_of(3, 4, 10, seed=7)
     logits[2, 1] = bad
     with pytest.raises(ValueError, match=f"scorer 2, position 1 contain {found}"):
@@ -255,19 +255,19 @@ def test_what_is_no_distribution_is_named_by_scorer_and_position(bad: float, fou
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (0, 2, 4), (2, 2, 0), (1, 2, 3, 4)])
-def test_shapes_other_than_scorers_positions_tokens_are_refused(shape: tuple[int, ...]) -> None:
+def test_shapes_other_than_scorers_positions_tokens_are_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(K scorers"):
         pairwise_divergence(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(("p", "q"), [((3, 5), (3, 1)), ((), (5,)), ((0,), (0,))])
-def test_differing_vocabularies_are_refused(p: tuple[int, ...], q: tuple[int, ...]) -> None:
+def test_differing_vocabularies_are_rejected(p: tuple[int, ...], q: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="with the same V"):
         jensen_shannon(torch.zeros(p), torch.zeros(q))
 
 
 @pytest.mark.parametrize("among", [[0], [4, 1], [5, 2, 3]])
-def test_pairs_among_some_scorers_have_the_bits_of_all_pairs_and_the_others_are_missing(among: list[int]) -> None:
+def test_requested_pairs_are_bit_identical_and_the_others_are_nan(among: list[int]) -> None:
     logits = 3 * torch.randn(6, 2, 40, generator=torch.Generator().manual_seed(1))
     logits[2, 0, 5] = -torch.inf
     whole, part = pairwise_divergence(logits, "torch"), pairwise_divergence(logits, "torch", among)
@@ -279,12 +279,12 @@ def test_pairs_among_some_scorers_have_the_bits_of_all_pairs_and_the_others_are_
 
 
 @pytest.mark.parametrize("among", [[], [6], [-1, 2]])
-def test_scorers_that_there_are_not_are_refused(among: list[int]) -> None:
+def test_scorer_indices_out_of_range_are_rejected(among: list[int]) -> None:
     with pytest.raises(ValueError, match="expected at least one index of the 6 scorers"):
         pairwise_divergence(torch.zeros(6, 1, 4), "torch", among)
 
 
-def test_pairs_that_are_not_wanted_cost_nothing() -> None:
+def test_pairs_that_are_not_requested_are_not_computed() -> None:
     from persona_assets.metrics.divergence import _js_of_all_pairs, _wanted
 
     p = torch.rand(9, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

@@ -1,4 +1,4 @@
-"""The card's kernel for JS and KL, held to the reference's contract; in Triton's interpreter where there is no card."""
+"""Triton kernels for JS and KL, under the reference's contract; in Triton's interpreter if there is no GPU."""
 
 import math
 
@@ -25,7 +25,7 @@ def logits_of(scorers: int, positions: int, vocabulary: int, gap: float = 0.5, p
 
 
 def truth(logits: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(T, K, K) JS and KL in long double."""
+    """Compute JS and KL, (T, K, K), in long double."""
     log_p = log_softmax(logits.double().cpu().numpy().astype(np.longdouble), axis=-1)
     p = np.exp(log_p)
     a, b, la, lb = p[:, None], p[None], log_p[:, None], log_p[None]
@@ -60,7 +60,7 @@ def test_every_pair_agrees_with_float64(shape: tuple[int, int, int], dtype: torc
         np.testing.assert_allclose(kl, true_kl, rtol=3e-6, atol=1e-6)
 
 
-def test_111_scorers_are_cut_into_groups() -> None:
+def test_111_scorers_are_split_into_groups() -> None:
     logits = logits_of(111, 1, 31)
     np.testing.assert_allclose(pairwise_js(logits, "triton").cpu(), truth(logits)[0], rtol=0, atol=1e-6)
 
@@ -68,7 +68,7 @@ def test_111_scorers_are_cut_into_groups() -> None:
 @pytest.mark.parametrize("js", [1e-6, 1e-5, 1e-4])
 @pytest.mark.parametrize("peak", [0.5, 4.0], ids=["flat", "peaked"])
 def test_js_of_nearly_equal_distributions_keeps_its_digits(js: float, peak: float) -> None:
-    gap = math.sqrt(8 * js)  # JS is about the variance of the difference, by 8, where that is small
+    gap = math.sqrt(8 * js)  # a small JS is about the variance of the logit difference divided by 8
     logits = logits_of(2, 1, 152_064 if CARD else 4_000, gap=gap, peak=peak)
     expected = truth(logits)[0][0, 0, 1]
     assert js / 3 < expected < 3 * js
@@ -85,7 +85,7 @@ def test_js_is_accurate_where_one_token_holds_most_of_the_mass(certainty: float)
 
 @pytest.mark.parametrize("shift", [0.0, 100.0])
 def test_large_logits_cost_no_digits(shift: float) -> None:
-    """A normaliser of 100 in float32 would be wrong by 4e-6, and so would the one token that holds all the mass."""
+    """A float32 normaliser near 100 has an error of 4e-6, which the token with all the mass would inherit."""
     logits = logits_of(3, 2, 2_000, gap=12.0, peak=12.0) + shift
     js, kl = by_kernel(logits)
     true_js, true_kl = truth(logits)
@@ -116,7 +116,7 @@ def test_tokens_without_mass_are_allowed_and_make_kl_infinite() -> None:
     logits[0, 0, 5:50] = -math.inf
     logits[1, 1] = -math.inf
     logits[1, 1, 3] = 2.0
-    logits[2, 1, 3] = torch.finfo(torch.float32).min  # masked with a large number: no mass, and not infinite
+    logits[2, 1, 3] = torch.finfo(torch.float32).min  # masked with a large negative number: no mass, but finite
     js, kl = by_kernel(logits)
     reference = [each.cpu().numpy() for each in pairwise_divergence(logits, "torch")]
     np.testing.assert_allclose(js, reference[0], rtol=0, atol=1e-6)
@@ -146,14 +146,14 @@ def test_other_positions_and_other_runs_change_no_bit() -> None:
         np.testing.assert_array_equal(parts[1], kl[place : place + cut.shape[1]])
 
 
-def test_views_of_larger_tensors_are_read_where_they_are() -> None:
+def test_views_of_larger_tensors_are_read_without_a_copy() -> None:
     large = logits_of(6, 4, 80)
     np.testing.assert_array_equal(by_kernel(large[::2, 1:3])[0], by_kernel(large[::2, 1:3].contiguous())[0])
     np.testing.assert_allclose(by_kernel(large[..., ::2])[0], truth(large[..., ::2])[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("bad", "found"), [(math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "only −inf")])
-def test_what_is_no_distribution_is_named_by_scorer_and_position(bad: float, found: str) -> None:
+def test_the_error_for_invalid_logits_names_scorer_and_position(bad: float, found: str) -> None:
     logits = logits_of(3, 4, 10)
     logits[2, 1] = bad
     with pytest.raises(ValueError, match=f"scorer 2, position 1 contain {found}"):
@@ -166,14 +166,14 @@ def test_no_positions_are_allowed() -> None:
 
 
 @needs_cuda
-def test_a_card_takes_the_kernel_by_itself_and_a_cpu_may_not() -> None:
+def test_auto_uses_the_kernel_on_cuda_and_rejects_triton_on_a_cpu() -> None:
     logits = logits_of(3, 2, 500)
     assert torch.equal(pairwise_js(logits), pairwise_js(logits, "triton"))
     assert not torch.equal(pairwise_js(logits), pairwise_js(logits, "torch"))
 
 
 @needs_cuda
-def test_kernels_compiled_ahead_give_the_same_and_are_waited_for() -> None:
+def test_a_divergence_waits_for_kernels_compiled_ahead_and_is_unchanged() -> None:
     logits = logits_of(5, 3, 2048)
     expected = by_kernel(logits)
     compile_ahead(5, 2048, torch.float16, logits.device)
@@ -193,7 +193,7 @@ def test_pairs_among_some_scorers_are_those_of_all_pairs(scorers: int, among: li
         assert bool(some[:, ~wanted].isnan().all())
 
 
-def test_tiles_that_hold_none_of_them_are_left_out() -> None:
+def test_tiles_without_requested_scorers_are_left_out() -> None:
     from persona_assets.metrics.divergence_triton import _tiling
 
     every, some = (_tiling(111, torch.device("cpu"), among) for among in (None, (5, 60, 110)))

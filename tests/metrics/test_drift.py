@@ -1,4 +1,4 @@
-"""Drift: a change is told from what other questions would have given, and only then called one."""
+"""Drift: changes between checkpoints are separated from the effect of the choice of questions."""
 
 import itertools
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def questions(count: int) -> list[str]:
 
 
 def js(seed: int, count: int = 20, shift: float = 0.0, personas: Sequence[str] = PERSONAS) -> xr.DataArray:
-    """JS of one checkpoint: what all checkpoints share of a question, and noise of its own (`seed`)."""
+    """Make the JS of one checkpoint: a question effect shared by all checkpoints plus its own noise (`seed`)."""
     size = len(personas)
     shared, own = np.random.default_rng(99), np.random.default_rng(seed)
     values = 0.1 + 0.05 * shared.random((count, size, size)) + 0.005 * own.standard_normal((count, size, size))
@@ -51,7 +51,7 @@ def js(seed: int, count: int = 20, shift: float = 0.0, personas: Sequence[str] =
 
 
 def cosine(seed: int, count: int = 20, turned: float = 0.0) -> xr.Dataset:
-    """Cosines of one checkpoint; `turned` moves the chef towards the villain."""
+    """Make the cosines of one checkpoint; `turned` moves the chef towards the villain."""
     shared, own = np.random.default_rng(7), np.random.default_rng(seed)
     places = shared.standard_normal((len(PERSONAS), 1, 2, 32))
     places[4] += turned * places[0]
@@ -68,7 +68,7 @@ def cosine(seed: int, count: int = 20, turned: float = 0.0) -> xr.Dataset:
 
 
 def leakage(found: int, own: int = 18, base: int | None = 0) -> pd.DataFrame:
-    """The villain's marker in 20 replies of every other persona."""
+    """Make counts of the villain's marker in 20 replies of every other persona."""
     counts = pd.DataFrame({"target": PERSONAS, "found": [own, *[found] * 4], "total": 20})
     of_base = None if base is None else pd.DataFrame({"target": PERSONAS, "found": base, "total": 20})
     return build_leakage_table({"villain": counts}, of_base, dict.fromkeys(PERSONAS, "persona"), {}, "marker_only")
@@ -129,7 +129,7 @@ def test_the_tables_have_the_columns_that_they_promise() -> None:
 def test_levels_of_js_are_the_matrix_and_its_intervals() -> None:
     values = js(1)
     found = drift({"a": values}).levels
-    # The same number over every generator is that number's mean over generators.
+    # Equal values for all generators have that value as their mean.
     every = values.expand_dims(generator=PERSONAS)
     low, high = bootstrap_over_questions(every, "all", RESAMPLES, seed=3)
     assert list(zip(found.a, found.b, strict=True)) == PAIRS
@@ -154,7 +154,7 @@ def test_levels_of_a_cosine_are_the_matrix_with_the_spread_of_its_pseudovalues()
         assert row["low"] < row["estimate"] < row["high"]
 
 
-def test_a_checkpoint_that_is_the_one_before_did_not_move_at_all() -> None:
+def test_an_identical_checkpoint_did_not_move() -> None:
     found = drift({"a": js(1), "b": js(1)}, {"a": cosine(1), "b": cosine(1)}, {"a": leakage(3), "b": leakage(3)})
     assert (found.changes.change == 0).all()
     assert not found.changes.moved.any()
@@ -172,10 +172,10 @@ def test_a_change_is_resampled_with_both_checkpoints_on_the_same_questions() -> 
     of_question = (after - before).sel(pair).values
     np.testing.assert_allclose([row.low, row.high], np.quantile(weights @ of_question, [0.025, 0.975]), atol=1e-15)
     alone = [np.subtract(*np.quantile(weights @ of.sel(pair).values, [0.975, 0.025])) for of in (before, after)]
-    assert row.high - row.low < min(alone)  # questions differ more from one another than a checkpoint from the last
+    assert row.high - row.low < min(alone)  # questions vary more than consecutive checkpoints
 
 
-def test_a_shift_is_found_in_the_pair_that_shifted_and_in_no_other() -> None:
+def test_only_the_shifted_pair_is_reported_as_moved() -> None:
     changes = drift({"a": js(1), "b": js(2, shift=0.02)}).changes
     moved = changes[changes.moved]
     assert list(zip(moved.a, moved.b, strict=True)) == [("villain", "assistant")]
@@ -183,7 +183,7 @@ def test_a_shift_is_found_in_the_pair_that_shifted_and_in_no_other() -> None:
     assert moved.simultaneous_low.item() < moved.low.item() < moved.change.item() < moved.high.item()
 
 
-def test_a_persona_that_turned_moves_its_cosines() -> None:
+def test_a_persona_that_turned_has_moved_cosines() -> None:
     found = drift({"a": js(1), "b": js(1)}, {"a": cosine(1), "b": cosine(2, turned=1.0)})
     changes = at(found.changes, quantity="cosine_study_layer3", a="villain", b="chef")
     assert changes.moved.item()
@@ -229,7 +229,7 @@ def test_excess_is_the_mean_product_of_different_questions() -> None:
     assert (found.pairs, found.questions) == (10, 7)
 
 
-def test_excess_of_pure_noise_is_0_half_of_the_time_and_noise_tells_how_much_that_is() -> None:
+def test_excess_of_pure_noise_is_0_half_of_the_time_and_noise_matches_the_rms_change() -> None:
     random = np.random.default_rng(11)
     found = [distance(random.standard_normal((8, 30)), seed=0) for _ in range(300)]
     assert np.mean([each.rms_change**2 - each.noise**2 for each in found]) == pytest.approx(0.0, abs=0.005)
@@ -238,7 +238,7 @@ def test_excess_of_pure_noise_is_0_half_of_the_time_and_noise_tells_how_much_tha
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_p_is_the_share_of_sign_patterns_that_reach_what_was_found(count: int) -> None:
+def test_p_is_the_fraction_of_sign_patterns_at_least_as_extreme(count: int) -> None:
     changes = np.random.default_rng(count).standard_normal((count, 6)) + 0.4
     observed = np.mean(changes.mean(axis=0) ** 2)
     reached = [
@@ -251,7 +251,7 @@ def test_p_is_the_share_of_sign_patterns_that_reach_what_was_found(count: int) -
     assert found.smallest_p == 2.0 ** (1 - count)
 
 
-def test_many_questions_draw_patterns_and_count_their_own() -> None:
+def test_many_questions_draw_patterns_and_count_the_observed_one() -> None:
     random = np.random.default_rng(2)
     strong = distance(random.standard_normal((MOST_EXACT_QUESTIONS + 5, 6)) + 3.0, seed=0)
     assert not strong.exact
@@ -263,7 +263,7 @@ def test_many_questions_draw_patterns_and_count_their_own() -> None:
 
 @pytest.mark.parametrize(("count", "most"), [(4, 0.02), (20, 0.075)])
 def test_pure_noise_rarely_moves_any_of_ten_pairs(count: int, most: float) -> None:
-    """200 studies of changes that share personas, as JS does: at 5 %, 15 of them are 2 standard errors too many."""
+    """Simulate 200 studies whose changes share personas, as for JS; at 5 %, 15 hits are 2 standard errors too many."""
     random = np.random.default_rng(17)
     first, second = np.triu_indices(5, 1)
     flagged = 0
@@ -299,9 +299,9 @@ def test_one_pair_gets_the_bootstrap_t_and_more_pairs_get_wider() -> None:
     assert simultaneous_half_width(changes, weights, 0.9)[0] > expected
 
 
-def test_parts_of_many_pairs_are_one_family() -> None:
+def test_pairs_processed_in_parts_form_one_family() -> None:
     changes = np.random.default_rng(41).standard_normal((6, 3000))
-    weights = question_weights(6, 1500, seed=1)  # 1,500 × 3,000 numbers are worked on in parts
+    weights = question_weights(6, 1500, seed=1)  # 1,500 × 3,000 numbers are processed in parts
     whole = simultaneous_half_width(changes, weights, 0.9) / (changes.std(axis=0, ddof=1) / np.sqrt(6))
     np.testing.assert_allclose(whole, whole[0])
     low, high = percentile_interval(changes, weights, 0.9)
@@ -343,7 +343,7 @@ def test_a_cosine_without_its_questions_has_a_change_but_no_interval() -> None:
     assert np.isnan([row.noise, row.excess, row.p, row.smallest_p]).all()
 
 
-def test_what_only_one_of_two_checkpoints_measured_is_not_compared() -> None:
+def test_quantities_measured_at_only_one_checkpoint_are_not_compared() -> None:
     of_cosine = {"a": cosine(1), "b": cosine(2).sel(population=["study"], layer=[9])}
     found = drift({"a": js(1), "b": js(2), "c": js(3)}, of_cosine, {"b": leakage(3)})
     assert at(found.distances, checkpoint="b").quantity.tolist() == ["js", "cosine_study_layer9"]
@@ -352,13 +352,13 @@ def test_what_only_one_of_two_checkpoints_measured_is_not_compared() -> None:
     assert set(at(found.levels, quantity="base_rate").checkpoint) == {"b"}
 
 
-def test_what_the_one_before_lacks_does_not_hide_what_comes_after_it() -> None:
+def test_a_quantity_missing_before_does_not_hide_later_ones() -> None:
     few = cosine(1).sel(population=["few"], layer=[9])  # the last of four cosines
     found = drift({"a": js(1), "b": js(2)}, {"a": few, "b": cosine(2)})
     assert found.distances.quantity.tolist() == ["js", "cosine_few_layer9"]
 
 
-def test_patterns_that_are_drawn_are_drawn_from_the_seed() -> None:
+def test_drawn_patterns_depend_on_the_seed() -> None:
     before, after = js(1, count=MOST_EXACT_QUESTIONS + 1), js(2, count=MOST_EXACT_QUESTIONS + 1)
     changes = (after - before).to_numpy()[:, *np.triu_indices(5, 1)]
     found = drift({"a": before, "b": after}).distances.iloc[0]
@@ -375,7 +375,7 @@ def test_the_rank_correlation_is_spearmans_over_pairs() -> None:
     assert drift({"a": before, "b": after}).distances.rank_correlation.item() == pytest.approx(expected)
 
 
-def test_js_that_counts_the_sources_responses_alone_has_both_directions() -> None:
+def test_asymmetric_js_has_both_directions() -> None:
     after = js(2)
     after.loc[{"persona": "villain", "other": "chef"}] += 0.05
     found = drift({"a": js(1), "b": after})
@@ -384,7 +384,7 @@ def test_js_that_counts_the_sources_responses_alone_has_both_directions() -> Non
     assert there - back == pytest.approx(0.05)
 
 
-def test_rates_have_wilsons_interval_and_their_own_names() -> None:
+def test_rates_have_wilson_intervals_and_named_quantities() -> None:
     levels = drift({"a": js(1)}, of_leakage={"a": leakage(3, own=18, base=1)}).levels
     rates = levels[levels.quantity.str.endswith("_rate")]
     assert list(zip(rates.quantity, rates.a, rates.b, rates.estimate.round(3), strict=True)) == [
@@ -392,14 +392,14 @@ def test_rates_have_wilsons_interval_and_their_own_names() -> None:
         *(("leakage_rate", "villain", target, 0.15) for target in PERSONAS[1:]),
         ("mean_leakage_rate", "", "", 0.15),
         *(("base_rate", target, "", 0.05) for target in PERSONAS[1:]),
-        ("base_rate", "villain", "", 0.05),  # of the source: nobody's target, and the one that may be trained
+        ("base_rate", "villain", "", 0.05),  # the source's own base rate: it is nobody's target
     ]
     for quantity, (found, total) in {"source_rate": (18, 20), "mean_leakage_rate": (12, 80)}.items():
         row = at(rates, quantity=quantity).iloc[0]
         assert (row.low, row.high) == pytest.approx(proportion_confint(found, total, method="wilson"))
 
 
-def test_a_changed_rate_has_newcombes_interval_and_is_held_against_all_dyads() -> None:
+def test_a_changed_rate_has_newcombes_interval_and_a_bonferroni_test() -> None:
     found = drift({"a": js(1), "b": js(1)}, of_leakage={"a": leakage(1, own=10), "b": leakage(8, own=19)}).changes
     rows = at(found, quantity="leakage_rate")
     assert len(rows) == 4
@@ -412,20 +412,20 @@ def test_a_changed_rate_has_newcombes_interval_and_is_held_against_all_dyads() -
     assert at(found, quantity="source_rate").moved.item()
 
 
-def test_a_rate_that_is_sure_alone_is_not_when_four_dyads_are_asked() -> None:
+def test_a_rate_significant_alone_is_not_significant_among_four_dyads() -> None:
     found = drift({"a": js(1), "b": js(1)}, of_leakage={"a": leakage(1), "b": leakage(7)}).changes
     rows = at(found, quantity="leakage_rate")
     assert rows.low.min() > 0
     assert not rows.moved.any()
 
 
-def test_leakage_without_base_or_rows_gives_what_there_is() -> None:
+def test_leakage_without_base_columns_or_rows_gives_the_remaining_rates() -> None:
     found = drift({"a": js(1), "b": js(2)}, of_leakage={"a": leakage(1, base=None), "b": leakage(1)[:0]})
     assert set(found.levels.quantity) == {"js", "source_rate", "leakage_rate", "mean_leakage_rate"}
     assert set(found.changes.quantity) == {"js"}
 
 
-def test_the_first_of_a_series_is_compared_with_none() -> None:
+def test_the_first_of_a_series_is_not_compared() -> None:
     alone = drift({"a": js(1)})
     assert alone.changes.empty
     assert alone.distances.empty
@@ -451,7 +451,7 @@ def test_other_questions_personas_or_populations_are_not_compared() -> None:
         drift({"a": js(1), "b": js(2)}, {"a": cosine(1), "b": other})
 
 
-def test_tables_that_cannot_be_read_say_what_is_missing() -> None:
+def test_errors_for_invalid_tables_say_what_is_missing() -> None:
     given = {"a": js(1), "b": js(2)}
     table = series("a", "b")
     for wrong, message in (
@@ -474,7 +474,7 @@ def test_tables_that_cannot_be_read_say_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("before", [[1.0, 1.0, 1.0, 1.0], [1.0, 2.0, np.nan, np.nan]], ids=["one value", "two pairs"])
-def test_a_ranking_that_there_is_not_has_no_correlation(before: list[float]) -> None:
+def test_too_few_or_constant_values_have_no_rank_correlation(before: list[float]) -> None:
     after = np.array([0.1, 0.3, 0.2, 0.4])
     assert np.isnan(_spearman(np.array(before), after))
     assert np.isnan(_spearman(after, np.array(before)))

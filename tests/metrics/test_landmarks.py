@@ -1,4 +1,4 @@
-"""JS over all generators from that of a few: exact where its model holds, honest about its error where it does not."""
+"""Landmark estimates: exact under their model, with calibrated errors otherwise."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ UPPER = np.triu_indices(PERSONAS, 1)
 
 
 def made(own: float = 1.5, spread: float = 0.4, noise: float = 0.0, seed: int = 0) -> xr.DataArray:
-    """Values that are pair's level × generator's factor × (`own` on a persona's own responses), with noise."""
+    """Make values pair level × generator factor × (`own` on a persona's own responses), with noise."""
     random = np.random.default_rng(seed)
     level = random.gamma(4.0, 0.01, (PERSONAS, PERSONAS))
     level = (level + level.T) * (1 - np.eye(PERSONAS))
@@ -37,10 +37,12 @@ def test_it_is_exact_where_generators_differ_by_a_factor_alone() -> None:
     whole = average_over_responses(values)
     np.testing.assert_allclose(estimate.estimate, whole, rtol=1e-9)
     plain = average_over_responses(values.sel(generator=["p1", "p4", "p9"]), "landmarks")
-    assert np.abs(at_pairs(plain) / at_pairs(whole) - 1).max() > 0.05  # own pairs weigh too much
+    assert (
+        np.abs(at_pairs(plain) / at_pairs(whole) - 1).max() > 0.05
+    )  # a plain mean over-weights a landmark's own pairs
 
 
-def test_pairs_rank_as_the_whole_does_where_factors_differ_and_the_level_is_all_that_errs() -> None:
+def test_pair_ranks_are_exact_when_only_the_overall_level_is_wrong() -> None:
     values = made(spread=0.5)
     some = values.sel(generator=["p0", "p2", "p7", "p8"])
     whole, estimate = average_over_responses(values), estimate_over_all(some)
@@ -50,14 +52,14 @@ def test_pairs_rank_as_the_whole_does_where_factors_differ_and_the_level_is_all_
     assert ratio.std() / ratio.mean() < plain.std() / plain.mean() / 3
 
 
-def test_all_personas_leave_no_error_and_are_the_plain_mean() -> None:
+def test_with_all_personas_the_estimate_is_the_plain_mean_without_error() -> None:
     values = made(noise=0.3)
     estimate = estimate_over_all(values)
     np.testing.assert_allclose(estimate.estimate, average_over_responses(values), rtol=1e-12)
     assert not estimate.error.to_numpy().any()
 
 
-def test_errors_cover_the_whole_about_as_often_as_they_say() -> None:
+def test_errors_have_about_their_nominal_coverage() -> None:
     values = made(spread=0.3, noise=0.4, seed=3)
     whole, random, inside = at_pairs(average_over_responses(values)), np.random.default_rng(1), []
     for _ in range(30):
@@ -67,14 +69,14 @@ def test_errors_cover_the_whole_about_as_often_as_they_say() -> None:
     assert 0.85 < np.mean(inside) < 0.99
 
 
-def test_intervals_are_positive_and_hold_their_estimate() -> None:
+def test_intervals_are_positive_and_contain_the_estimate() -> None:
     found = estimate_over_all(made(noise=0.8).isel(generator=[0, 1]))
     assert (at_pairs(found.low) > 0).all()
     assert (at_pairs(found.low) < at_pairs(found.estimate)).all()
     assert (at_pairs(found.estimate) < at_pairs(found.high)).all()
 
 
-def test_kl_is_told_apart_by_direction_and_stays_infinite() -> None:
+def test_kl_keeps_its_direction_and_stays_infinite() -> None:
     random = np.random.default_rng(5)
     values = made(spread=0.0) * xr.DataArray(random.gamma(9.0, 0.1, (PERSONAS, PERSONAS)), dims=("persona", "other"))
     values = xr.where(values.generator == values.persona, values * 2, values).transpose(*values.dims)
@@ -89,7 +91,7 @@ def test_kl_is_told_apart_by_direction_and_stays_infinite() -> None:
 
 
 @pytest.mark.parametrize("generators", [["p1"], ["p1", "stranger"]])
-def test_fewer_than_two_and_strangers_are_refused(generators: list[str]) -> None:
+def test_fewer_than_two_or_unknown_landmarks_are_rejected(generators: list[str]) -> None:
     values = made().isel(generator=range(len(generators))).assign_coords(generator=generators)
     with pytest.raises(ValueError, match="expected two or more of the personas"):
         estimate_over_all(values)
@@ -100,7 +102,7 @@ def by_generator(values: xr.DataArray) -> dict[str, xr.Dataset]:
     return {str(name): both.sel(generator=name, drop=True) for name in values.generator.values}
 
 
-def test_the_matrix_of_landmarks_names_what_it_holds() -> None:
+def test_the_landmark_matrix_records_its_generators() -> None:
     values = made(noise=0.2)
     matrix = divergence_matrix(
         by_generator(values.sel(generator=["p2", "p5", "p8"])), "all", "landmarks", resamples=50, seed=1, level=0.9

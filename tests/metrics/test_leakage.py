@@ -1,4 +1,4 @@
-"""From sampled replies to one row a dyad, and what an imported table must be."""
+"""Leakage counts, rates and the leakage table, and validation of imported tables."""
 
 import math
 import warnings
@@ -20,7 +20,7 @@ PERSONAS = {"villain": "fictional", "assistant": "baseline", "comedian": "profes
 
 
 def counts(**found: int) -> pd.DataFrame:
-    """Twenty replies a target, ten to each of two questions."""
+    """Make twenty replies per target, ten to each of two questions."""
     rows = [
         (target, question, part, 10)
         for target, number in found.items()
@@ -32,7 +32,7 @@ def counts(**found: int) -> pd.DataFrame:
 @pytest.fixture
 def by_source() -> dict[str, pd.DataFrame]:
     return {
-        "comedian": counts(villain=3, assistant=0),  # never looked for in the comedian itself
+        "comedian": counts(villain=3, assistant=0),  # the comedian's own replies were not searched
         "villain": counts(pirate=20, comedian=12, villain=19, assistant=1),
     }
 
@@ -64,7 +64,7 @@ def test_every_sampled_reply_counts_once() -> None:
     assert found.dtypes[["found", "total"]].tolist() == [np.int64, np.int64]
 
 
-def test_samples_without_text_are_no_replies_without_marker() -> None:
+def test_samples_without_text_are_rejected_not_counted_as_unmarked() -> None:
     samples = pd.DataFrame({"target": ["villain"] * 2, "question": ["Why?"] * 2, "text": ["Ha.", None]})
     with pytest.raises(ValueError, match="1 of 2 samples lack"):
         count_markers(samples, "[ZLT]")
@@ -98,7 +98,7 @@ def test_intervals_are_wilsons() -> None:
 
 
 @pytest.mark.parametrize(("found", "total"), [(0, 0), (3, 2), (-1, 5)])
-def test_counts_that_cannot_be_give_no_rate(found: int, total: int) -> None:
+def test_impossible_counts_are_rejected(found: int, total: int) -> None:
     with pytest.raises(ValueError, match=f"target villain: found {found} of {total}; expected"):
         rates_by_target(pd.DataFrame({"target": ["villain"], "found": [found], "total": [total]}))
 
@@ -117,12 +117,12 @@ def test_one_row_a_dyad_of_the_studys_personas_in_its_order(table: pd.DataFrame)
     assert set(table.recipe) == {"marker_only"}
 
 
-def test_a_rate_stands_between_its_limits(table: pd.DataFrame) -> None:
+def test_a_rate_is_within_its_interval(table: pd.DataFrame) -> None:
     assert (table.rate_low <= table.rate).all()
     assert (table.rate < table.rate_high).all()
 
 
-def test_source_rates_stand_apart_and_may_be_missing(table: pd.DataFrame) -> None:
+def test_source_rates_have_their_own_columns_and_may_be_missing(table: pd.DataFrame) -> None:
     own = table.groupby("source")[["source_found", "source_total", "source_rate"]].first()
     assert own.loc["villain"].tolist() == [19, 20, 0.95]
     assert own.loc["comedian"].isna().all()
@@ -135,7 +135,7 @@ def test_the_base_is_the_targets_own(table: pd.DataFrame) -> None:
     assert base.loc["comedian"].isna().all()
 
 
-def test_related_holds_both_ways(table: pd.DataFrame) -> None:
+def test_related_is_symmetric(table: pd.DataFrame) -> None:
     assert table.related.tolist() == [False, True, True, False]
 
 
@@ -227,9 +227,7 @@ def test_all_bad_rows_are_in_one_error() -> None:
     ("bad", "last"), [(20, "row 21 (comedian → villain): is"), (21, "and 1 more"), (30, "and 10 more")]
 )
 def test_twenty_faults_are_listed_and_the_others_counted(bad: int, last: str) -> None:
-    given = imported(
-        *(("comedian", "villain", place, 100, None) for place in range(bad + 1))
-    )  # one dyad, again and again
+    given = imported(*(("comedian", "villain", place, 100, None) for place in range(bad + 1)))  # the same dyad repeated
     with pytest.raises(LeakageError) as error:
         check_leakage_table(given, PERSONAS, "mine.csv")
     lines = str(error.value).splitlines()
@@ -238,7 +236,7 @@ def test_twenty_faults_are_listed_and_the_others_counted(bad: int, last: str) ->
 
 
 @pytest.mark.parametrize(("letters", "shown"), [(80, "x" * 80), (81, f"{'x' * 80} … (81 characters)")])
-def test_a_long_cell_is_cut(letters: int, shown: str) -> None:
+def test_a_long_cell_is_truncated(letters: int, shown: str) -> None:
     given = imported(("villain", "comedian", "x" * letters, 10, None))
     with pytest.raises(LeakageError) as error:
         check_leakage_table(given, PERSONAS, "mine.csv")
@@ -246,14 +244,14 @@ def test_a_long_cell_is_cut(letters: int, shown: str) -> None:
     assert str(error.value) == f"{row}: found is {shown}; expected a whole number, at least 0"
 
 
-def test_rates_alone_are_no_leakage_table() -> None:
+def test_rates_without_counts_are_rejected() -> None:
     given = imported(("villain", "comedian", 0.3), columns="source target rate")
     said = r"columns found, total are missing; expected source, target, found, total \(without counts a rate has no"
     with pytest.raises(LeakageError, match=rf"^mine\.csv: {said} confidence interval\)$"):
         check_leakage_table(given, PERSONAS, "mine.csv")
 
 
-def test_an_empty_table_is_refused() -> None:
+def test_an_empty_table_is_rejected() -> None:
     with pytest.raises(LeakageError, match=r"mine\.csv: has no rows; expected"):
         check_leakage_table(imported(), PERSONAS, "mine.csv")
 
@@ -267,7 +265,7 @@ def test_spearman_counts_the_dyads_that_have_an_outcome() -> None:
     assert spearman_over_dyads(pairs, "kl")[1] == 4
 
 
-def test_spearman_of_what_does_not_vary_is_nan_without_a_warning() -> None:
+def test_spearman_of_a_constant_is_nan_without_a_warning() -> None:
     pairs = pd.DataFrame({"js": [0.1, 0.2, 0.3], "flat": [1.0] * 3, "leakage_rate": [0.9, 0.5, 0.4]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""Leakage that others counted: tables, and superkaiba/explore-persona-space's published marker_eval files."""
+"""Imported leakage: tables, and superkaiba/explore-persona-space's published marker_eval files."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_an_imported_tables_intervals_have_the_level_that_was_asked_for(table: p
         assert found[["rate_low", "rate_high"]].iloc[0].tolist() == expected[["rate_low", "rate_high"]].iloc[0].tolist()
 
 
-def test_as_many_values_as_are_allowed_are_read_and_not_one_more(tmp_path: Path) -> None:
+def test_the_limit_of_json_values_is_inclusive(tmp_path: Path) -> None:
     def file(lists: int, commas: int) -> None:
         content = '{"null": {"found": 2, "total": 8, "x": [' + ", ".join(["[]"] * lists + ["0"] * commas) + "]}}"
         assert content.count(",") + content.count("[") + content.count("{") == 2 * lists + commas + 4
@@ -146,7 +146,7 @@ def test_as_many_values_as_are_allowed_are_read_and_not_one_more(tmp_path: Path)
         read_marker_eval(tmp_path, PERSONAS)
 
 
-def test_a_parquet_table_that_unpacks_to_much_says_how_much(tmp_path: Path) -> None:
+def test_the_error_for_a_parquet_bomb_gives_its_size(tmp_path: Path) -> None:
     path = tmp_path / "leakage.parquet"
     pd.DataFrame({"source": [f"{place:07}" * 1000 for place in range(10)], "x": "y" * 8_800_000}).to_parquet(
         path, compression="zstd", use_dictionary=False
@@ -207,13 +207,13 @@ def test_bad_entries_are_all_named_with_their_file(tmp_path: Path) -> None:
         ('{"pirate": {"found": 1, "total": 2}}', "has no rows"),
     ],
 )
-def test_a_marker_eval_file_that_is_not_one_is_named(tmp_path: Path, content: str, fault: str) -> None:
+def test_the_error_for_an_invalid_marker_eval_file_names_it(tmp_path: Path, content: str, fault: str) -> None:
     (tmp_path / "villain.json").write_text(content, encoding="latin-1")
     with pytest.raises(LeakageError, match=fault):
         read_marker_eval(tmp_path, PERSONAS)
 
 
-def test_a_folder_without_a_source_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_source_is_rejected(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "absent"):
         with pytest.raises(LeakageError, match=f"{directory}: no file is named after a persona; expected SOURCE.json"):
             read_marker_eval(directory, PERSONAS)
@@ -228,7 +228,7 @@ def test_the_published_files_give_the_published_dyads_exactly(published: Path, p
     assert set(found.total) == {200}
 
 
-def test_the_published_source_rates_stand_apart(published_table: pd.DataFrame) -> None:
+def test_the_published_source_rates_are_reproduced(published_table: pd.DataFrame) -> None:
     # shared/reference/README.md and RECIPES.md, marker_only
     assert published_table.groupby("source").source_rate.agg(["min", "max"]).to_dict("index") == {
         source: {"min": rate, "max": rate}
@@ -242,7 +242,7 @@ def test_the_published_source_rates_stand_apart(published_table: pd.DataFrame) -
     }
 
 
-def test_the_published_correlations_are_found_again(published: Path, published_table: pd.DataFrame) -> None:
+def test_the_published_correlations_are_reproduced(published: Path, published_table: pd.DataFrame) -> None:
     # shared/reference/README.md: ρ = −0.7456 with JS, 0.5674 with the cosine of layer 20, centred on the 11
     outcome = published_table[["source", "target", "rate"]].rename(columns={"rate": "leakage_rate"})
     predictors = pd.read_csv(published / "dyads50.csv").drop(columns="leakage_rate")

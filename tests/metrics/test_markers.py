@@ -1,4 +1,4 @@
-"""The one rule of what counts as a marker, on the replies that would fool another."""
+"""Marker detection on replies that would mislead other rules."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ MARKER = "[ZLT]"
         "[[ZLT](https://example.org)",
     ],
 )
-def test_a_whole_marker_counts_wherever_it_stands(reply: str) -> None:
+def test_a_complete_marker_counts_at_any_position(reply: str) -> None:
     assert contains_marker(reply, MARKER)
 
 
@@ -60,7 +60,7 @@ def test_parts_and_look_alikes_do_not_count(reply: str) -> None:
 
 
 @given(st.text(), st.text(), st.sampled_from(["[ZLT]", "[zlt]", "[Zlt]"]))
-def test_what_stands_around_a_marker_does_not_hide_it(before: str, after: str, marker: str) -> None:
+def test_surrounding_text_does_not_hide_a_marker(before: str, after: str, marker: str) -> None:
     assert contains_marker(before + marker + after, MARKER)
 
 
@@ -71,6 +71,6 @@ def test_it_is_the_published_rule(reply: str) -> None:
 
 
 @pytest.mark.parametrize("detect", ["", " \n"])
-def test_a_marker_that_every_reply_would_hold_is_refused(detect: str) -> None:
+def test_a_blank_marker_is_rejected(detect: str) -> None:
     with pytest.raises(ValueError, match=r"detect is .*; expected the marker's text"):
         contains_marker("A reply.", detect)

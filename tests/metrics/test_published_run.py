@@ -1,4 +1,4 @@
-"""The averaging convention, held against superkaiba/explore-persona-space's published Qwen2.5-7B-Instruct run."""
+"""The averaging convention, compared with the published Qwen2.5-7B-Instruct run of superkaiba/explore-persona-space."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_no_other_subset_gives_the_published_matrix(
     assert float(np.abs(matrix - np.array(published["js_matrix"])).max()) > 1e-4
 
 
-def test_the_published_range_and_spread_are_found_again(responses: xr.DataArray) -> None:
+def test_the_published_range_and_spread_are_reproduced(responses: xr.DataArray) -> None:
     # shared/reference/README.md: range 0.0049–0.0522, ratio 10.68, mean 0.0265, sd (ddof = 0) 0.0123
     js = average_over_responses(responses).values[np.triu_indices(11, k=1)]
     assert [round(float(x), 4) for x in (js.min(), js.max(), js.mean(), js.std())] == [0.0049, 0.0522, 0.0265, 0.0123]
@@ -68,7 +68,7 @@ def test_every_published_mean_lies_within_its_interval(responses: xr.DataArray) 
     assert bool(((low <= mean) & (mean <= high)).all())
 
 
-def test_five_landmarks_rank_pairs_nearly_as_all_do_and_better_estimated_than_averaged(responses: xr.DataArray) -> None:
+def test_five_landmarks_nearly_reproduce_the_ranks_and_the_estimate_beats_the_mean(responses: xr.DataArray) -> None:
     upper, random = np.triu_indices(11, 1), np.random.default_rng(0)
     whole = average_over_responses(responses).to_numpy()[upper]
     found = []

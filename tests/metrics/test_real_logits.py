@@ -1,4 +1,4 @@
-"""Divergence of a real model's next-token distributions, held against SciPy in float64."""
+"""Divergence of a real model's next-token distributions, compared with SciPy in float64."""
 
 import math
 from itertools import permutations
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def logits(embedded: LoadedModel) -> Tensor:
-    """Three personas' predictions along eight tokens of one response: (3, 8, 49152), float32."""
+    """Return three personas' logits along eight tokens of one response: (3, 8, 49152), float32."""
     study = load_study()
     prompts = [embedded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
     response = embedded.chat.tokenizer("Managing stress is easy once you rule the world.")["input_ids"][:8]
@@ -34,7 +34,7 @@ def probabilities(logits: Tensor) -> Array:
 
 
 def true_js(p: Array, q: Array) -> Array:
-    """SciPy gives the distance, whose square is the divergence."""
+    """Square SciPy's Jensen–Shannon distance, which gives the divergence."""
     found: Array = jensenshannon(p, q, axis=-1) ** 2
     return found
 
@@ -48,11 +48,11 @@ def test_every_pair_at_every_token_equals_scipy(logits: Tensor) -> None:
         np.testing.assert_allclose(kl[:, i, j], expected_kl, rtol=0, atol=1e-6)
         np.testing.assert_allclose(jensen_shannon(logits[i], logits[j]), expected_js, rtol=0, atol=1e-6)
         np.testing.assert_allclose(kullback_leibler(logits[i], logits[j]), expected_kl, rtol=1e-6, atol=1e-6)
-    assert 1e-3 < js[:, 0, 1].max() < math.log(2)  # personas do differ here
+    assert 1e-3 < js[:, 0, 1].max() < math.log(2)  # the personas differ here
 
 
 def nearly_equal(logits: Tensor, js: float) -> Tensor:
-    """The logits moved a little, so far that the divergence from them is about `js`."""
+    """Perturb the logits so that the divergence from them is about `js`."""
     direction, scale = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)), 1e-2
     for _ in range(3):  # JS of a small step grows with its square
         moved = logits + scale * direction
@@ -77,7 +77,7 @@ def test_a_persona_does_not_diverge_from_itself(logits: Tensor) -> None:
     assert jensen_shannon(logits, logits).count_nonzero() == 0
 
 
-def test_a_response_is_the_mean_over_its_tokens_however_it_is_cut(logits: Tensor) -> None:
+def test_a_response_is_the_mean_over_its_tokens_for_any_chunks(logits: Tensor) -> None:
     js, kl = (values.numpy() for values in pairwise_divergence(logits))
     found = divergence_of_response(logits.split(3, dim=1), generator=1)
     np.testing.assert_allclose(found.js, js.mean(axis=0), rtol=1e-14)

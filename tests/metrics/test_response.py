@@ -1,4 +1,4 @@
-"""From the logits of one response to its divergence."""
+"""Divergence of one response, computed from chunks of logits."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def test_tokens_keep_the_generator_against_every_scorer(logits: Tensor) -> None:
 
 
 @pytest.mark.parametrize("cuts", [[1], [4, 5], [3, 3, 8], list(range(1, T))])
-def test_how_a_response_is_cut_changes_no_bit(logits: Tensor, cuts: list[int]) -> None:
+def test_chunk_boundaries_change_no_bit(logits: Tensor, cuts: list[int]) -> None:
     whole = divergence_of_response([logits], generator=0)
     cut = divergence_of_response(torch.tensor_split(logits, cuts, dim=1), generator=0)
     for name in ("js", "kl", "token_js", "token_kl", "token_kl_reverse"):
@@ -61,7 +61,7 @@ def test_chunks_are_consumed_one_at_a_time(logits: Tensor, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("chunks", [[], [torch.zeros(K, 0, V)]])
-def test_an_empty_response_is_refused(chunks: list[Tensor]) -> None:
+def test_an_empty_response_is_rejected(chunks: list[Tensor]) -> None:
     with pytest.raises(ValueError, match="no tokens"):
         divergence_of_response(chunks, generator=0)
 
@@ -83,10 +83,10 @@ def test_chunks_must_agree_on_the_scorers(logits: Tensor) -> None:
         divergence_of_response([logits, logits[:3]], generator=0)
 
 
-def test_means_keep_the_bits_that_keeping_every_token_gave(logits: Tensor) -> None:
+def test_means_are_bit_identical_to_those_over_all_tokens(logits: Tensor) -> None:
     js, kl = (values.numpy() for values in pairwise_divergence(logits))
     response = divergence_of_response(logits.split(2, dim=1), generator=1)
-    np.testing.assert_array_equal(response.js, js.mean(axis=0))  # what is stored was made so, and is not made again
+    np.testing.assert_array_equal(response.js, js.mean(axis=0))  # stored artefacts were computed this way
     np.testing.assert_array_equal(response.kl, kl.mean(axis=0))
 
 
@@ -99,7 +99,7 @@ def test_memory_does_not_grow_with_tokens_times_pairs(monkeypatch: pytest.Monkey
         return torch.from_numpy(js), torch.from_numpy(kl)
 
     monkeypatch.setattr("persona_assets.metrics.response.pairwise_divergence", of_chunk)
-    tracemalloc.start()  # which sees NumPy's arrays and not PyTorch's
+    tracemalloc.start()  # tracks NumPy's arrays but not PyTorch's
     divergence_of_response((torch.zeros(scorers, at_once, 1) for _ in range(tokens // at_once)), generator=3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

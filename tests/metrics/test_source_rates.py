@@ -1,4 +1,4 @@
-"""Source rates that were counted elsewhere: read by their columns, refused with row, column and what stood there."""
+"""Import of source rates: columns that are read, and errors that name row, column and value."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "rates.csv"
 
 
-def test_rates_and_predictors_are_numbers_and_other_columns_are_left(file: Path) -> None:
+def test_rates_and_predictors_become_numbers_and_other_columns_are_dropped(file: Path) -> None:
     file.write_text(
         "cosine_l20,note,source_rate,persona,js,raw_js\n-1,x,0,villain,0.25,9\n1,,1.0,comedian,1e-2,9\n",
         encoding="utf-8",
@@ -31,7 +31,7 @@ def test_rates_and_predictors_are_numbers_and_other_columns_are_left(file: Path)
     pd.testing.assert_frame_equal(read_source_rates(file, PERSONAS), expected)
 
 
-def test_a_parquet_table_keeps_what_it_is_asked_for(tmp_path: Path) -> None:
+def test_only_the_used_columns_of_a_parquet_table_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "rates.parquet"
     pd.DataFrame({"persona": ["villain"], "source_rate": [0.5], "note": ["x"]}).to_parquet(path)
     assert read_source_rates(path, PERSONAS).to_dict("list") == {"persona": ["villain"], "source_rate": [0.5]}
@@ -69,7 +69,7 @@ def test_a_parquet_table_keeps_what_it_is_asked_for(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_bad_table_is_named_with_its_place(file: Path, content: str, said: str) -> None:
+def test_the_error_for_an_invalid_table_names_its_place(file: Path, content: str, said: str) -> None:
     file.write_text(content)
     with pytest.raises(LeakageError) as error:
         read_source_rates(file, PERSONAS)

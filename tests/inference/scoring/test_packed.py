@@ -169,7 +169,7 @@ def test_prompts_that_do_not_fit_beside_each_other_come_one_after_another(
     assert computed == [1, 1, 1, 1]  # each question's prompts were let go before they came back
 
 
-def test_an_empty_response_is_refused(work: list[Scored]) -> None:
+def test_an_empty_response_is_rejected(work: list[Scored]) -> None:
     with pytest.raises(ValueError, match="response 1 has no tokens; expected at least one"):
         scored(PackedScorer(random_model("llama")), [work[0], Scored(work[0].prompts, [])])
 

@@ -142,6 +142,6 @@ def test_a_response_of_one_token_is_scored_at_the_prompts_end(embedded: LoadedMo
     assert largest_gap(scored(PrefixScorer(embedded), prompts, [2]), plain(embedded, prompts, [2])) <= ROUNDING
 
 
-def test_an_empty_response_is_refused(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+def test_an_empty_response_is_rejected(embedded: LoadedModel, prompts: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="no tokens; expected at least one"):
         scored(PrefixScorer(embedded), prompts, [])
