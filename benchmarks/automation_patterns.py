@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.scan import scan_watch
 from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import job_names
@@ -33,7 +33,7 @@ JOBS = job_names(STUDY)
 def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Registers what was complete with the same files in the tick before."""
     report_study(context.instance, STUDY, HOME)
-    found = [each for watch in HOME.watched.all() for each in arrivals_in(watch, HOME.registry) if each.entry]
+    found = [each for watch in HOME.watched.all() for each in scan_watch(watch, HOME.registry) if each.entry]
     stamps = " ".join(each.stamp for each in found)
     known = set(context.instance.get_dynamic_partitions(CHECKPOINT))
     new = [each for each in found if each.name not in known and each.stamp in (context.cursor or "")]

@@ -1,1 +1,1 @@
-"""What happens without a person: sensors, schedules, discovery of new checkpoints, notifications."""
+"""Automation: sensors, schedules, discovery of new checkpoints, notifications."""

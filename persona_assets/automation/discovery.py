@@ -1,4 +1,4 @@
-"""One look at the watched places and the registry: what is registered now, what is to run, who waits and why."""
+"""Discovers new checkpoints: scans watched locations and the registry, registers checkpoints and requests runs."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, stamp
-from persona_assets.checkpoints.scan import Arrival, arrivals_in
+from persona_assets.checkpoints.scan import FoundCheckpoint, scan_watch
 from persona_assets.checkpoints.watched import Watch
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
@@ -16,24 +16,26 @@ from persona_assets.runs.attempts import ATTEMPT_TAG, Outlook, outlook, run_tags
 from persona_assets.runs.measure_job import measure_config
 from persona_assets.study import Study
 
-# Asking a hub costs somebody else's server a request.
+# Seconds between two scans of the same hub branch, to limit requests to the hub.
 HUB_INTERVAL = 60.0
-# Files whose sizes and times are the same after so many seconds are not being written.
+# Files whose sizes and times are unchanged after this many seconds are considered complete.
 SETTLE = 2.0
 MEASURED_CHECK = "measured_without_failure"
 
-# What the registry says under a name, or why that is nothing.
+# A registry entry, or the error if it is invalid.
 Entry = Checkpoint | CheckpointError
 
 
 @dataclass
 class Tick:
-    """What came of one look.
+    """Result of one scan.
 
     Attributes:
-        registered: names that Dagster has no partition for yet.
-        reasons: a line for each checkpoint that waits or failed.
-        memory: for the next look: stamps of what is measured, why others failed, when hubs were asked.
+        requests: runs to launch.
+        registered: names of registered checkpoints that have no Dagster partition yet.
+        events: check results of checkpoints that were measured or failed for good.
+        reasons: one line per checkpoint that is not ready or failed.
+        memory: state for the next scan: stamps of measured checkpoints, failure reasons, times of hub requests.
     """
 
     requests: list[dg.RunRequest] = field(default_factory=list)
@@ -44,10 +46,13 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Arriving:
-    """Looks at everything once; `memory` is what the look before left, and `now` the time in seconds.
+class Discovery:
+    """One scan of all watched locations and the registry.
 
-    `settle` waits while files that are new to us may change.
+    Attributes:
+        memory: `Tick.memory` of the previous scan.
+        now: the current time in seconds.
+        settle: waits between the two stamps that show whether files are still being written.
     """
 
     instance: dg.DagsterInstance
@@ -57,34 +62,35 @@ class Arriving:
     now: float
     settle: Callable[[], None] = lambda: time.sleep(SETTLE)
 
-    def look(self) -> Tick:
-        """Registers what is complete and asks for runs of what is not measured."""
+    def scan(self) -> Tick:
+        """Register complete checkpoints and request runs for those that have not been measured."""
         tick = Tick(memory={"done": {}, "failed": {}, "asked": dict(self.memory.get("asked", {}))})
-        entries = self.home.registry.checked()  # once: the file is parsed every time
-        arrived = [each for watch in self._watches(tick) for each in self._arrivals(watch, entries, tick)]
-        stamps = {each.name: each.stamp for each in arrived}
+        entries = self.home.registry.checked()  # parses the file, so called once
+        new = [each for watch in self._due_watches(tick) for each in self._unregistered(watch, entries, tick)]
+        stamps = {each.name: each.stamp for each in new}
         stamps |= {name: found for name in entries if (found := self._stamp(name, entries[name], tick))}
-        trials = self._trials(stamps, tick)
-        if trials:
+        due = self._due_attempts(stamps, tick)
+        if due:
             self.settle()
-        for each in arrived:
+        for each in new:
             try:
                 if _stamp_of(each) == each.stamp:
                     self.home.registry.add(each.name, each.entry or {})
             except CheckpointError as error:
                 tick.reasons.append(f"{each.name}: {error}")
-        if arrived or trials:
+        if new or due:
             entries = self.home.registry.checked()
-        for name, trial in trials.items():
+        for name, attempt in due.items():
             if name in entries and self._stamp(name, entries[name], tick) == stamps[name]:
-                tick.requests.append(self._request(name, stamps[name], trial))
+                tick.requests.append(self._request(name, stamps[name], attempt))
             else:
-                tick.reasons.append(f"{name}: its files are changing; measured once they have stopped")
+                tick.reasons.append(f"{name}: its files are still changing; it is measured once they stop changing")
         known = set(self.instance.get_dynamic_partitions(CHECKPOINT))
         tick.registered = [name for name in entries if name not in known]
         return tick
 
-    def _watches(self, tick: Tick) -> list[Watch]:
+    def _due_watches(self, tick: Tick) -> list[Watch]:
+        """Return all directory watches, and the hub watches whose last request was at least HUB_INTERVAL ago."""
         try:
             watches = self.home.watched.all()
         except CheckpointError as error:
@@ -95,41 +101,41 @@ class Arriving:
         asked |= {each.name: self.now for each in due if each.hub}
         return due
 
-    def _arrivals(self, watch: Watch, entries: Mapping[str, Entry], tick: Tick) -> list[Arrival]:
-        """What is complete there and not registered yet."""
+    def _unregistered(self, watch: Watch, entries: Mapping[str, Entry], tick: Tick) -> list[FoundCheckpoint]:
+        """Return the complete checkpoints of a watch that are not registered yet."""
         try:
-            found = arrivals_in(watch, self.home.registry)
+            found = scan_watch(watch, self.home.registry)
         except CheckpointError as error:
             tick.reasons.append(f"{watch.name}: {error}")
             return []
-        tick.reasons += [f"{each.name}: {each.waits}" for each in found if each.waits]
+        tick.reasons += [f"{each.name}: {each.problem}" for each in found if each.problem]
         return [each for each in found if each.entry is not None and each.name not in entries]
 
     def _stamp(self, name: str, entry: Entry, tick: Tick) -> str | None:
-        """The stamp of a registered checkpoint's files; None where there is nothing to measure."""
+        """Return the stamp of a registered checkpoint's files, or None if it cannot be measured."""
         try:
             if isinstance(entry, CheckpointError):
                 raise entry
             return None if entry.imported is not None else stamp(entry)
         except CheckpointError as error:
-            if name not in self.memory.get("done", {}):  # a trainer may delete what was measured
+            if name not in self.memory.get("done", {}):  # a trainer may delete measured checkpoints
                 tick.reasons.append(f"{name}: {error}")
             else:
                 tick.memory["done"][name] = self.memory["done"][name]
             return None
 
-    def _trials(self, stamps: Mapping[str, str], tick: Tick) -> dict[str, Outlook]:
-        """The attempts that are due; what is measured is remembered, and asked about once."""
+    def _due_attempts(self, stamps: Mapping[str, str], tick: Tick) -> dict[str, Outlook]:
+        """Return the due attempt per checkpoint; measured checkpoints are remembered, to query their runs only once."""
         done = self.memory.get("done", {})
         known = {name for name, now in stamps.items() if done.get(name) == [now, self.study.name]}
         tick.memory["done"] |= {name: done[name] for name in known}
-        open_ones = {name: now for name, now in stamps.items() if name not in known}
-        runs = runs_of(self.instance, self.study, open_ones)
-        outlooks = {name: self._outlook(name, now, runs[name], tick) for name, now in open_ones.items()}
-        return {name: trial for name, trial in outlooks.items() if trial is not None}
+        unknown = {name: now for name, now in stamps.items() if name not in known}
+        runs = runs_of(self.instance, self.study, unknown)
+        outlooks = {name: self._outlook(name, now, runs[name], tick) for name, now in unknown.items()}
+        return {name: attempt for name, attempt in outlooks.items() if attempt is not None}
 
     def _outlook(self, name: str, now_stamp: str, runs: Sequence[dg.RunRecord], tick: Tick) -> Outlook | None:
-        """The attempt that is due for a checkpoint, if one is; what else there is to say goes into the tick."""
+        """Return a checkpoint's due attempt, or None; record its state in the tick."""
         found = outlook(self.instance, self.study, runs, now_stamp, self.now)
         if found.what == "try":
             return found
@@ -144,21 +150,21 @@ class Arriving:
                 tick.events.append(_check(name, False, found.why))
         return None
 
-    def _request(self, name: str, its_stamp: str, trial: Outlook) -> dg.RunRequest:
+    def _request(self, name: str, its_stamp: str, due: Outlook) -> dg.RunRequest:
         tags = run_tags(self.study, name, its_stamp)
         return dg.RunRequest(
-            run_key=" ".join([*tags.values(), str(trial.attempt)]),
+            run_key=" ".join([*tags.values(), str(due.attempt)]),
             run_config=measure_config(name),
-            tags={**tags, ATTEMPT_TAG: str(trial.attempt)},
+            tags={**tags, ATTEMPT_TAG: str(due.attempt)},
         )
 
 
-def _stamp_of(arrival: Arrival) -> str:
-    return stamp(Checkpoint.model_validate({"name": arrival.name, **(arrival.entry or {})}))
+def _stamp_of(found: FoundCheckpoint) -> str:
+    return stamp(Checkpoint.model_validate({"name": found.name, **(found.entry or {})}))
 
 
 def _check(name: str, passed: bool, why: str) -> dg.AssetCheckEvaluation:
-    """Marks the checkpoint in the page, where Dagster shows what checks say."""
+    """Return a check result, which Dagster shows on the checkpoint's page."""
     return dg.AssetCheckEvaluation(
         check_name=MEASURED_CHECK,
         asset_key=dg.AssetKey("model_checkpoint"),

@@ -1,7 +1,7 @@
-"""Posts a line where people read lines when a checkpoint's report is ready or its measurement failed.
+"""Posts a line to a webhook when a checkpoint's report is ready or its measurement failed.
 
-The address stands in PERSONA_ASSETS_WEBHOOK (chat services take `{"text": …}`). These are sensors and not hooks of the
-job, for a killed process runs no hook.
+PERSONA_ASSETS_WEBHOOK is the webhook's URL; the payload is `{"text": …}`, as chat services expect. These are sensors
+rather than job hooks because a killed process runs no hooks.
 """
 
 import json
@@ -16,12 +16,12 @@ from persona_assets.graph.page_urls import asset_address, run_address
 from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
 
 WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
-SCHEDULE_TAG = "dagster/schedule_name"  # which Dagster puts on a schedule's runs
+SCHEDULE_TAG = "dagster/schedule_name"  # set by Dagster on runs of a schedule
 TIMEOUT = 10.0
 
 
 def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinition]:
-    """One sensor for reports that are ready, one for runs that failed; running where there is an address."""
+    """Return a sensor for finished reports and one for failed runs; both start enabled if a webhook is set."""
     status = dg.DefaultSensorStatus.RUNNING if os.environ.get(WEBHOOK) else dg.DefaultSensorStatus.STOPPED
 
     @dg.run_status_sensor(
@@ -35,10 +35,10 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
         tags = context.dagster_run.tags
         checkpoint, study = tags.get(CHECKPOINT_TAG, ""), tags.get(STUDY_TAG)
         if SCHEDULE_TAG in tags:
-            return dg.SkipReason(f"{checkpoint}: looked at by the schedule; only its failures are posted")
+            return dg.SkipReason(f"{checkpoint}: run by the nightly schedule, of which only failures are posted")
         if twin := tags.get(SAME_AS_TAG):
             return post(
-                f"{checkpoint}: the same weights as {twin}, nothing was computed: {asset_address('report', twin)}"
+                f"{checkpoint}: same weights as {twin}, so nothing was computed: {asset_address('report', twin)}"
             )
         return post(f"{checkpoint}: report of study {study} is ready: {asset_address('report', checkpoint)}")
 
@@ -59,18 +59,18 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
 
 
 def post(line: str) -> dg.SkipReason | None:
-    """Posts a line; a webhook that does not answer is said in the sensor's tick and stops nothing."""
-    line = redact(line)  # it may say why something failed, and many people read it
+    """Post a line to the webhook; if that fails, return a skip reason instead of raising."""
+    line = redact(line)  # error messages may contain secrets, and chats have many readers
     address = os.environ.get(WEBHOOK)
     if not address:
-        return dg.SkipReason(f"{WEBHOOK} is not set; this would have been posted: {line}")
+        return dg.SkipReason(f"{WEBHOOK} is not set; would have posted: {line}")
     if not address.startswith(("http://", "https://")):
-        return dg.SkipReason(f"{WEBHOOK}: expected an address that begins with http:// or https://")
+        return dg.SkipReason(f"{WEBHOOK}: expected a URL that begins with http:// or https://")
     body = json.dumps({"text": line}).encode()
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT):
             return None
     except (urllib.error.URLError, TimeoutError, OSError) as error:
-        # The address may hold a secret, so it is not repeated.
-        return dg.SkipReason(f"{WEBHOOK} did not take the line ({type(error).__name__}): {line}")
+        # The URL may contain a secret, so it is not logged.
+        return dg.SkipReason(f"{WEBHOOK}: posting failed ({type(error).__name__}): {line}")

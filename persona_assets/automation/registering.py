@@ -1,4 +1,4 @@
-"""The job by which a person registers a checkpoint from the page's launchpad."""
+"""Job that registers a checkpoint from Dagster's launchpad."""
 
 import dagster as dg
 from pydantic import Field
@@ -9,21 +9,21 @@ from persona_assets.graph.partitions import CHECKPOINT
 
 
 class NewCheckpoint(dg.Config):
-    """An entry of the registry: a path, or a hub repository and a commit of it; optionally an adapter."""
+    """Registry entry: a path, or a hub repository and a commit; optionally an adapter."""
 
-    name: str = Field(description="What to call it from now on: lower-case letters, digits, '_', '.', '-'.")
-    path: str | None = Field(default=None, description="A local Hugging Face directory; either this or hub.")
+    name: str = Field(description="Its name: lower-case letters, digits, '_', '.', '-'.")
+    path: str | None = Field(default=None, description="A local Hugging Face directory; give either this or hub.")
     hub: str | None = Field(default=None, description="A hub repository, such as Qwen/Qwen2.5-7B-Instruct.")
-    revision: str | None = Field(default=None, description="The hub repository's commit: 40 hex digits.")
-    adapter: str | None = Field(default=None, description="A LoRA adapter's directory, measured on top.")
-    series: str | None = Field(default=None, description="The training run that it belongs to.")
+    revision: str | None = Field(default=None, description="A commit of the hub repository: 40 hex digits.")
+    adapter: str | None = Field(default=None, description="Directory of a LoRA adapter to apply to the model.")
+    series: str | None = Field(default=None, description="The training run that saved it.")
     step: int | None = Field(default=None, description="Its training step.")
 
 
 def build_register_job(home: Home) -> dg.JobDefinition:
-    """The job; it fails with the reason where the checkpoint cannot be measured."""
+    """Return the job, which fails if the checkpoint cannot be measured."""
 
-    @dg.op(description="Adds an entry to checkpoints.yaml and a partition to the page.")
+    @dg.op(description="Adds an entry to checkpoints.yaml and a Dagster partition.")
     def register(context: dg.OpExecutionContext, config: NewCheckpoint) -> None:
         fields = config.model_dump(exclude={"name"}, exclude_none=True)
         if config.path is not None:
@@ -31,7 +31,7 @@ def build_register_job(home: Home) -> dg.JobDefinition:
             check_complete(Checkpoint.model_validate({**fields, **places, "name": config.name}))
         home.registry.add(config.name, fields)
         context.instance.add_dynamic_partitions(CHECKPOINT, [config.name])
-        context.log.info(f"{config.name} is registered; measure_checkpoint measures it")
+        context.log.info(f"registered {config.name}; launch measure_checkpoint to measure it")
 
     @dg.job(
         name="register_checkpoint",

@@ -1,4 +1,4 @@
-"""What happens every night, once a person has turned it on."""
+"""Nightly schedule, stopped by default."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from persona_assets.runs.measure_job import measure_config
     cron_schedule="0 3 * * *",
     job_name=MEASURE,
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Reads every byte of every checkpoint's weights again and materialises what is out of date.",
+    description="Verifies the weights of every checkpoint by reading them in full, and materialises stale assets.",
 )
 def nightly(context: dg.ScheduleEvaluationContext, home: dg.ResourceParam[Home]) -> Iterator[dg.RunRequest]:
-    """One run a registered checkpoint; what was pruned is left alone."""
+    """Request one run per registered checkpoint; pruned artefacts are not recomputed."""
     night = f"{context.scheduled_execution_time:%Y-%m-%d}"
     for name in home.registry.names():
         if home.registry.get(name).imported is None:

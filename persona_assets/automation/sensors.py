@@ -1,4 +1,4 @@
-"""What looks after the instance by itself: files that people edit, runs that died, checkpoints that arrive."""
+"""Sensors for edited files, dead runs and new checkpoints."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import time
 
 import dagster as dg
 
-from persona_assets.automation.discovery import Arriving
+from persona_assets.automation.discovery import Discovery
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.graph.processes import release_dead_runs
@@ -15,28 +15,28 @@ from persona_assets.runs.events import new_checkpoints as unknown_to_dagster
 from persona_assets.runs.events import prompt_events
 from persona_assets.study import Study
 
-# Set by `persona-assets ui --automate`; without it a person turns sensors and the schedule on in the page.
+# Set by `persona-assets ui --automate`; otherwise users enable sensors and the schedule in Dagster's page.
 AUTOMATE = "PERSONA_ASSETS_AUTOMATE"
-SAID = 20  # checkpoints that a skipped tick names
+MOST_REASONS = 20  # listed in the skip reason of a tick
 
 
-def off_until_asked() -> dg.DefaultSensorStatus:
-    """Running where a person asked for automation when starting the page, else stopped."""
+def default_status() -> dg.DefaultSensorStatus:
+    """Return RUNNING if the page was started with --automate, else STOPPED."""
     return dg.DefaultSensorStatus.RUNNING if os.environ.get(AUTOMATE) else dg.DefaultSensorStatus.STOPPED
 
 
 @dg.sensor(
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Reports changed prompts of the study and new checkpoints of the registry. Launches no run.",
+    description="Reports changed prompts of the study and new checkpoints of the registry. Launches no runs.",
 )
 def study_and_registry(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Keeps the page up to date with the files that people edit."""
+    """Update Dagster's page when the study or the registry is edited."""
     new, events = unknown_to_dagster(context.instance, home), prompt_events(context.instance, study)
     if not new and not events:
-        return dg.SkipReason("the page knows every prompt of the study and every registered checkpoint")
+        return dg.SkipReason("no prompt of the study changed, and no checkpoint was registered")
     requests = [per_checkpoint.build_add_request(new)] if new else []
     return dg.SensorResult(asset_events=events, dynamic_partitions_requests=requests)
 
@@ -44,34 +44,35 @@ def study_and_registry(
 @dg.sensor(
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Fails runs whose process was killed and frees their slots in the pool. Launches no run.",
+    description="Fails runs whose process was killed and frees their pool slots. Launches no runs.",
 )
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Reaps what dead processes left; see `graph.processes`."""
+    """Fail runs whose process died; see `graph.processes`."""
     dead = release_dead_runs(context.instance)
-    return dg.SkipReason(f"released {', '.join(dead)}" if dead else "every run that is under way has a living process")
+    return dg.SkipReason(f"released {', '.join(dead)}" if dead else "the process of every running run is alive")
 
 
 @dg.sensor(
     job_name=MEASURE,
-    # Every time that the daemon looks, which is every five seconds; 5 here would now and then be every ten.
+    # The daemon evaluates sensors every five seconds; with an interval of 5 it would sometimes skip one evaluation.
     minimum_interval_seconds=1,
-    default_status=off_until_asked(),
-    description="Registers checkpoints that are complete in the watched places, and measures every registered "
-    "checkpoint that the study has not measured. A tick says who waits and why.",
+    default_status=default_status(),
+    description="Registers complete checkpoints in watched locations, and measures every registered checkpoint that "
+    "the study has not measured. Each tick lists checkpoints that are not ready, with the reason.",
 )
 def new_checkpoints(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.SensorResult:
-    """Measures checkpoints as they arrive; see `automation.discovery`."""
-    # What is measured is remembered in a file: Dagster keeps the cursor of every tick, and this grows with checkpoints.
+    """Register and measure new checkpoints; see `automation.discovery`."""
+    # Measured checkpoints are kept in a file because Dagster stores the cursor of every tick and this list grows.
     memory = {"done": home.measured.read(), **json.loads(context.cursor or "{}")}
-    tick = Arriving(context.instance, study, home, memory, time.time()).look()
+    tick = Discovery(context.instance, study, home, memory, time.time()).scan()
     home.measured.write(tick.memory.pop("done"))
     for line in tick.reasons:
         context.log.info(line)
-    more = f"; and {len(tick.reasons) - SAID} more, in the tick's log" if len(tick.reasons) > SAID else ""
-    waiting = "; ".join(tick.reasons[:SAID]) + more or "every checkpoint is measured"
+    left_out = len(tick.reasons) - MOST_REASONS
+    more = f"; and {left_out} more, see the log of this tick" if left_out > 0 else ""
+    waiting = "; ".join(tick.reasons[:MOST_REASONS]) + more or "all checkpoints are measured"
     return dg.SensorResult(
         run_requests=tick.requests,
         skip_reason=None if tick.requests else waiting,

@@ -1,4 +1,4 @@
-"""Which weights are measured: their identity, their files, the registry, and how new ones are found."""
+"""Checkpoints: identity, files, registry, and discovery of new ones."""
 
 from persona_assets.checkpoints.checkpoint import (
     Checkpoint,

@@ -1,4 +1,4 @@
-"""The base model that an adapter in a watched directory belongs to."""
+"""Finds the base model of an adapter in a watched directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,18 @@ from persona_assets.files.reading import shown
 def base_of(
     watch: Watch, config_file: Path, config: dict[str, Any], registered: Mapping[str, Checkpoint]
 ) -> Checkpoint:
-    """What the adapter is measured on: a checkpoint without adapter.
+    """Return the checkpoint, without an adapter of its own, that the adapter is applied to.
 
-    Sought in this order: the watch's `base`; then `base_model_name_or_path` of `config` (the content of `config_file`,
-    an adapter_config.json) as the name of a registered checkpoint, the path of one, a local directory, or the
-    repository of a registered one.
+    The watch's `base` takes precedence. Otherwise `base_model_name_or_path` of `config` is tried, in this order, as the
+    name of a registered checkpoint, the path of a registered checkpoint, a local directory, and the hub repository of a
+    registered checkpoint.
+
+    Args:
+        config_file: the adapter's adapter_config.json, for error messages.
+        config: its content.
 
     Raises:
-        CheckpointError: there is none, or it cannot carry the adapter; says what was found and what to do.
+        CheckpointError: no base was found, or the base cannot take an adapter; the message says what to do.
     """
     if watch.base is not None:
         return _bare(_registered(watch.name, watch.base, registered), f"watch {watch.name}: base")
@@ -31,9 +35,9 @@ def base_of(
     if named in registered:
         return _bare(registered[named], field)
     try:
-        directory = Path(named).expanduser().absolute()  # a relative path starts where the process does, as there
+        directory = Path(named).expanduser().absolute()  # relative paths start at the working directory, as in PEFT
         place, there = directory.resolve(), directory.is_dir()
-    except (RuntimeError, OSError, ValueError):  # nobody's home folder, too long, a NUL: no directory has that name
+    except (RuntimeError, OSError, ValueError):  # unknown home folder, path too long, NUL byte: not a directory
         return _of_repository(watch, field, named, config.get("revision"), registered)
     for checkpoint in registered.values():
         if checkpoint.path is not None and checkpoint.path.resolve() == place:
@@ -55,8 +59,8 @@ def _registered(watch: str, base: str, registered: Mapping[str, Checkpoint]) -> 
 def _bare(base: Checkpoint, field: str) -> Checkpoint:
     if base.adapter is not None:
         raise CheckpointError(
-            f"{field}: found {base.name}, which has an adapter itself ({base.adapter}); "
-            "expected a checkpoint without one, since an adapter on an adapter is not supported: merge the first"
+            f"{field}: found {base.name}, which itself has an adapter ({base.adapter}); "
+            "expected a checkpoint without one, since stacked adapters are not supported; merge the first adapter"
         )
     if base.imported is not None:
         raise CheckpointError(
@@ -69,20 +73,21 @@ def _of_repository(watch: Watch, field: str, repo: str, own: Any, registered: Ma
     known = [checkpoint for checkpoint in registered.values() if checkpoint.hub == repo]
     if not known:
         raise CheckpointError(
-            f"{field}: found {shown(repo)}, which is neither registered nor a directory here; {_advice(watch)}"
+            f"{field}: found {shown(repo)}, which is neither registered nor a local directory; {_advice(watch)}"
         )
-    if isinstance(own, str) and COMMIT.fullmatch(own):  # what the adapter was trained on, whichever is registered
+    if isinstance(own, str) and COMMIT.fullmatch(own):  # trained on this commit, even if another one is registered
         return Checkpoint(name=known[0].name, hub=repo, revision=own)
     if len({checkpoint.revision for checkpoint in known}) > 1:
         names = [checkpoint.name for checkpoint in known]
         raise CheckpointError(
-            f"{field}: found {shown(repo)}, which is registered at several commits, as {shown(names)}; {_advice(watch)}"
+            f"{field}: found {shown(repo)}, which is registered at several commits, as {shown(names)}; "
+            f"expected one; {_advice(watch)}"
         )
     return Checkpoint(name=known[0].name, hub=repo, revision=known[0].revision)
 
 
 def _advice(watch: Watch) -> str:
     return (
-        "register the base with `persona-assets checkpoint add` and name it as base of the watch "
+        "register the base with `persona-assets checkpoint add` and set it as the base of watch "
         f"{watch.name} in watched.yaml"
     )

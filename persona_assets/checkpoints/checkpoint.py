@@ -1,8 +1,8 @@
-"""Which weights are measured, and their identity.
+"""A checkpoint to measure, and its identity.
 
-A checkpoint is a local directory or a hub repository at a commit, with or without a LoRA adapter. Its identity is taken
-from bytes, never from a name: the same weights under another name are the same checkpoint, and other weights under the
-same name are another one.
+A checkpoint is a local directory or a hub repository at a commit, with or without a LoRA adapter. Its identity is
+computed from file contents, never from names: renamed weights are the same checkpoint, and different weights under the
+same name are a different one.
 """
 
 import json
@@ -19,20 +19,22 @@ from persona_assets.files.redaction import redact, redact_hub_logs
 
 __all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]
 
-# What a config says of the program that wrote it and not of the model.
+# Config fields that describe the program that saved the model rather than the model itself.
 VOLATILE_CONFIG = ("transformers_version", "_name_or_path")
 
 
 class Checkpoint(BaseModel):
-    """Where a checkpoint's files are: one entry of the registry.
+    """Location of a checkpoint's files: one registry entry.
+
+    Exactly one of `path`, `hub` and `imported` is set.
 
     Attributes:
-        path: a local Hugging Face directory; or
-        hub, revision: a repository and a commit of it (40 hex digits; a branch moves and is refused).
-        adapter: directory of a LoRA adapter that is measured on top; or
-        imported: folder of a published run that was imported; it has no weights here.
-        series, step: the training run that it belongs to and how far that was. They order checkpoints and are no part
-            of the identity.
+        path: a local Hugging Face directory.
+        hub, revision: a hub repository and a commit (40 hex digits; branches are rejected because they move).
+        imported: folder of an imported published run, which has no weights.
+        adapter: directory of a LoRA adapter to apply to the base model.
+        series, step: the training run that saved the checkpoint, and its training step. They order checkpoints and are
+            not part of the identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,15 +49,19 @@ class Checkpoint(BaseModel):
     step: Annotated[StrictInt, Field(ge=0, le=2**53)] | None = None
 
     def directory(self) -> Path:
-        """The local directory with the base model's files; a hub repository is fetched once, safetensors only."""
+        """Return the local directory of the base model, downloading a hub repository on first use (safetensors only).
+
+        Raises:
+            CheckpointError: the checkpoint is an imported run, or the download failed.
+        """
         if self.imported is not None:
             raise CheckpointError(
-                f"{self.name}: is an imported run, without weights to measure; look at it with `--study {self.name}`"
+                f"{self.name}: is an imported run, which has no weights to measure; view it with `--study {self.name}`"
             )
         if self.path is not None:
             return self.path
-        import httpx2  # what huggingface_hub speaks through: a connection that breaks while a file comes is its error
-        from huggingface_hub import snapshot_download  # imported late: local checkpoints never need it
+        import httpx2  # the HTTP client of huggingface_hub, which raises its errors when a download breaks off
+        from huggingface_hub import snapshot_download  # imported here because local checkpoints do not need it
         from huggingface_hub.errors import HFValidationError
 
         assert self.hub is not None
@@ -63,12 +69,12 @@ class Checkpoint(BaseModel):
         try:
             return Path(snapshot_download(self.hub, revision=self.revision, allow_patterns=list(SAFE_FILES)))
         except (httpx2.HTTPError, HFValidationError, OSError) as error:
-            what = redact(f"{self.name}: {self.hub} at {self.revision} cannot be fetched: {error}")
-            raise CheckpointError(what) from None  # its cause's text holds the whole address
+            what = redact(f"{self.name}: {self.hub} at {self.revision} could not be downloaded: {error}")
+            raise CheckpointError(what) from None  # the original error contains the unredacted URL
 
 
 class Identity(BaseModel):
-    """What a checkpoint is made of: SHA-256 digests (64 hex digits) and the model's shape."""
+    """Content of a checkpoint: SHA-256 digests (64 hex digits) and the model's shape."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,18 +91,18 @@ class Identity(BaseModel):
 
     @property
     def digest(self) -> str:
-        """One digest of all of them."""
+        """Return one digest over all fields."""
         return digest_of(self.model_dump())
 
 
 class DigestCache:
-    """SHA-256 of large files, remembered by path, size and modification time in a JSON file."""
+    """Cache of the SHA-256 digests of large files, keyed by path, size and modification time, in a JSON file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def digest(self, path: Path, *, recheck: bool = False) -> str:
-        """The digest of a file's bytes; `recheck` reads the bytes even where size and time have not moved."""
+        """Return the digest of a file's bytes; `recheck` bypasses the cache."""
         status = path.stat()
         key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
         if not recheck and (known := self._read().get(key)) and known[:2] == stamp:
@@ -109,21 +115,18 @@ class DigestCache:
     def _read(self) -> dict[str, list[Any]]:
         try:
             content = json.loads(self.file.read_text())
-        except (
-            FileNotFoundError,
-            ValueError,
-            RecursionError,
-        ):  # a cache: whatever is wrong with it, the bytes are read again
+        except (FileNotFoundError, ValueError, RecursionError):  # a missing or damaged cache is rebuilt
             return {}
         entries = content.items() if isinstance(content, dict) else ()
         return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
 
 
 def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = False) -> Identity:
-    """The identity of a complete, safe checkpoint.
+    """Return the identity of a checkpoint, after checking that it is complete and safe to load.
 
     Raises:
-        CheckpointError: incomplete, pickled weights, no chat template, no adapter where one is named.
+        CheckpointError: the checkpoint is incomplete, has pickled weights or no chat template, or its adapter is
+            missing.
     """
     model = model_files(checkpoint.name, checkpoint.directory())
     return Identity(
@@ -146,12 +149,12 @@ def _architecture(name: str, config: dict[str, Any]) -> str:
 
 
 def check_complete(checkpoint: Checkpoint) -> None:
-    """Everything that `identify` asks of a local checkpoint, without reading its weights: headers and small files only.
+    """Run the checks of `identify` on a local checkpoint, reading only safetensors headers and small files.
 
-    Of a hub repository only the adapter is checked, for its own files would have to be fetched first.
+    For a hub repository only the adapter is checked, because the other files would have to be downloaded first.
 
     Raises:
-        CheckpointError: the same that `identify` raises.
+        CheckpointError: the same errors as `identify`.
     """
     if checkpoint.hub is None:
         model_files(checkpoint.name, checkpoint.directory())
@@ -160,31 +163,32 @@ def check_complete(checkpoint: Checkpoint) -> None:
 
 
 def stamp(checkpoint: Checkpoint) -> str:
-    """A digest (64 hex digits) that moves whenever a file that `identify` may read moves: its name, size or time.
+    """Return a digest (64 hex digits) of the names, sizes and modification times of the files that `identify` reads.
 
-    Two equal stamps some time apart say that nobody is writing there. Folders below, optimizer state and other things
-    that a trainer leaves do not count. A hub repository at a commit cannot move: its stamp is that of the two names.
+    Two equal stamps taken some time apart mean that the files are not being written. Subfolders, optimizer state and
+    other trainer files are ignored. For a hub repository, whose commits are immutable, the repository name and the
+    commit are hashed instead.
 
     Raises:
-        CheckpointError: a folder that is not there, or has none of these files.
+        CheckpointError: the folder does not exist or contains none of these files.
     """
     if checkpoint.hub is not None:
         base: list[Any] = [checkpoint.hub, checkpoint.revision]
     else:
-        base = _moments(checkpoint.name, checkpoint.directory())
-    return digest_of([base, _moments(checkpoint.name, checkpoint.adapter) if checkpoint.adapter else None])
+        base = _file_stats(checkpoint.name, checkpoint.directory())
+    return digest_of([base, _file_stats(checkpoint.name, checkpoint.adapter) if checkpoint.adapter else None])
 
 
-def _moments(name: str, directory: Path) -> list[Any]:
+def _file_stats(name: str, directory: Path) -> list[Any]:
     try:
         files = sorted({file for pattern in SAFE_FILES for file in directory.glob(pattern) if file.is_file()})
         found = [(file.name, status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]
-    except OSError as error:  # a file that went away between the two lines, or a folder that is not for us
-        raise CheckpointError(f"{name}: {directory} cannot be looked through: {error}") from error
+    except OSError as error:  # a file was deleted in between, or permission was denied
+        raise CheckpointError(f"{name}: {directory} cannot be read: {error}") from error
     if not directory.is_dir():
-        raise CheckpointError(f"{name}: {directory} is not there; expected a Hugging Face model directory")
+        raise CheckpointError(f"{name}: {directory} does not exist; expected a Hugging Face model directory")
     if not found:
-        raise CheckpointError(f"{name}: {directory} holds no file of a checkpoint yet; expected safetensors and JSON")
+        raise CheckpointError(f"{name}: {directory} contains no checkpoint files yet; expected safetensors and JSON")
     return found
 
 

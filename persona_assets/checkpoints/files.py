@@ -1,6 +1,6 @@
-"""The files that make a checkpoint: which they are, and whether they are all there, whole and safe.
+"""Checks that a checkpoint's files are complete, intact and safe to load.
 
-Weights are opened for their headers only, never read.
+Only the headers of weight files are read.
 """
 
 from pathlib import Path
@@ -20,7 +20,12 @@ from persona_assets.files.safetensors_files import Header, read_header
 
 SAFE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model*.bin", "model*.bin", "model*.pt", "consolidated*.pt*", "*.ckpt")
-VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # one of them makes a tokenizer
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+)  # at least one is required
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -32,15 +37,15 @@ TOKENIZER_FILES = (
     "merges.txt",
 )
 LARGEST_INDEX, LARGEST_TEMPLATE, LARGEST_TOKENIZER = 32 * MIB, MIB, 128 * MIB
-LARGEST_SIZE = 10**9  # of any of a model's dimensions
+LARGEST_SIZE = 10**9  # upper limit of every model dimension
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be measured; the message names the file and says why."""
+    """A checkpoint cannot be measured; the message names the file and the reason."""
 
 
 class ModelFiles(NamedTuple):
-    """What a complete model directory holds; `shape` has Identity's blocks, hidden and vocabulary."""
+    """Files of a complete model directory; `shape` has the `blocks`, `hidden` and `vocabulary` of `Identity`."""
 
     configs: tuple[dict[str, Any], dict[str, Any]]
     shape: dict[str, int]
@@ -50,13 +55,17 @@ class ModelFiles(NamedTuple):
 
 
 def model_files(name: str, directory: Path) -> ModelFiles:
-    """The files of a complete, safe model directory; `name` is that of the checkpoint, for the errors.
+    """Return the files of a model directory, after checking that it is complete and safe to load.
+
+    Args:
+        name: the checkpoint's name, for error messages.
 
     Raises:
-        CheckpointError: a file that is missing, cut, damaged or pickled, or sizes that the weights have not.
+        CheckpointError: a file is missing, truncated, damaged or pickled, or config.json states sizes that do not fit
+            the weights.
     """
     if not directory.is_dir():
-        raise CheckpointError(f"{name}: {directory} is not there; expected a Hugging Face model directory")
+        raise CheckpointError(f"{name}: {directory} does not exist; expected a Hugging Face model directory")
     require_own_files(directory)
     config = json_object(directory / "config.json")
     generation = directory / "generation_config.json"  # names the end-of-turn tokens
@@ -75,10 +84,10 @@ def model_files(name: str, directory: Path) -> ModelFiles:
 
 
 def adapter_files(directory: Path) -> tuple[list[Path], dict[str, Any]]:
-    """The weights of a complete, safe LoRA adapter, and the content of its adapter_config.json.
+    """Return the weight files of a LoRA adapter and the content of its adapter_config.json, after checking both.
 
     Raises:
-        CheckpointError: a file that is missing, cut, damaged or pickled.
+        CheckpointError: a file is missing, truncated, damaged or pickled, or the adapter is not a LoRA.
     """
     require_own_files(directory)
     files, headers = _weights(directory, "adapter_model")
@@ -88,7 +97,11 @@ def adapter_files(directory: Path) -> tuple[list[Path], dict[str, Any]]:
 
 
 def _require_lora(file: Path, config: dict[str, Any], largest: int) -> None:
-    """PEFT's other kinds load tokenizers that the file names; a rank that no weights have would fill the memory."""
+    """Reject adapters that are unsafe to load.
+
+    Other PEFT types load a tokenizer named in the file, and PEFT allocates memory for the stated rank before it reads
+    the weights.
+    """
     if config.get("peft_type") != "LORA":
         raise CheckpointError(f"{file}: peft_type: found {shown(config.get('peft_type'))}; expected 'LORA'")
     patterns = config.get("rank_pattern") or {}
@@ -101,15 +114,15 @@ def _require_lora(file: Path, config: dict[str, Any], largest: int) -> None:
         if type(rank) is not int or not 0 < rank <= largest:
             raise CheckpointError(
                 f"{file}: {field}: found {shown(rank)}; expected a whole number from 1 to {largest}, the largest "
-                "dimension of its weights"
+                "dimension of the adapter's weights"
             )
 
 
 def require_own_files(directory: Path) -> None:
-    """Whether what looks like a checkpoint's file is one, wherever it lies; `own_files` has the rule.
+    """Check that all checkpoint files are regular files of this directory; see `files.own_files`.
 
     Raises:
-        CheckpointError: a link that leads elsewhere, a FIFO or a device; it is not opened.
+        CheckpointError: a file is a symbolic link to somewhere else, a FIFO or a device; it is not opened.
     """
     try:
         own_files.require(directory, SAFE_FILES)
@@ -118,10 +131,10 @@ def require_own_files(directory: Path) -> None:
 
 
 def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "model") -> list[Path]:
-    """A directory's safetensors files in the order of their names, each of them whole.
+    """Return a directory's safetensors files, sorted by name, after checking that each is complete.
 
     Raises:
-        CheckpointError: a file that is missing, cut, or pickled.
+        CheckpointError: a file is missing, truncated or pickled.
     """
     return _weights(directory, stem)[0]
 
@@ -130,19 +143,19 @@ def _weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
     for pattern in PICKLED_WEIGHTS:
         if pickled := sorted(directory.glob(pattern)):
             raise CheckpointError(
-                f"{pickled[0]} holds pickled weights, which can run code when they are read; "
-                "expected safetensors only: convert it, or remove it if the same weights are there as safetensors"
+                f"{pickled[0]} contains pickled weights, which can run code when loaded; expected safetensors only; "
+                "convert the file, or delete it if the same weights are also stored as safetensors"
             )
     index = directory / f"{stem}.safetensors.index.json"
     if index.is_file():
         shards = json_object(index, LARGEST_INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise CheckpointError(f"{index}: weight_map: found {shown(shards)}; expected the names of the shards")
+            raise CheckpointError(f"{index}: weight_map: found {shown(shards)}; expected tensor → shard file")
         for tensor, name in shards.items():
             if not isinstance(name, str) or not _is_shard(name):
                 raise CheckpointError(
                     f"{index}: weight_map: {named(tensor)}: found {shown(name)}; "
-                    "expected the name of a safetensors file beside it"
+                    "expected the name of a safetensors file in the same directory"
                 )
         names = sorted(set(shards.values()))
     else:
@@ -151,19 +164,22 @@ def _weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
     for file in files:
         if not file.is_file() and index.is_file():
             raise CheckpointError(
-                f"{index} names {file.name}, which is not there; "
-                "the checkpoint is still being written or was copied in part"
+                f"{index} names {file.name}, which does not exist; "
+                "the checkpoint is still being written or was only partly copied"
             )
         if not file.is_file():
-            raise CheckpointError(f"{file} is not there; expected weights as safetensors")
-        headers.append(_whole(file))
+            raise CheckpointError(f"{file} does not exist; expected weights as safetensors")
+        headers.append(_header(file))
     return files, headers
 
 
 def _require_sizes(config: Path, sizes: dict[str, int], headers: list[Header]) -> None:
-    """A model is built before its weights are looked for: one that they cannot fill would first fill the memory."""
+    """Check that config.json states no sizes larger than the weights.
+
+    Transformers allocates the model before it opens the weights, so wrong sizes could exhaust memory.
+    """
     most = {
-        "num_hidden_layers": (sum(header.tensors for header in headers), "as many as there are tensors"),
+        "num_hidden_layers": (sum(header.tensors for header in headers), "the number of tensors"),
         "hidden_size": (largest := max(header.largest for header in headers), "the largest dimension of any tensor"),
         "vocab_size": (largest, "the largest dimension of any tensor"),
     }
@@ -173,25 +189,25 @@ def _require_sizes(config: Path, sizes: dict[str, int], headers: list[Header]) -
 
 
 def _is_shard(name: str) -> bool:
-    """A plain name: a path could lead anywhere."""
+    """Return whether a name is a plain safetensors file name; paths are rejected because they could point anywhere."""
     plain = "/" not in name and "\\" not in name and name.isprintable() and len(name.encode()) <= 255
     return plain and name.endswith(".safetensors")
 
 
-def _whole(file: Path) -> Header:
+def _header(file: Path) -> Header:
     try:
         return read_header(file)
     except UnreadableError as error:
         raise CheckpointError(
-            f"{file} is not a whole safetensors file: {error.problem}; it is still being written or was cut"
+            f"{file} is not a complete safetensors file: {error.problem}; it is still being written or is truncated"
         ) from error
 
 
 def chat_template(directory: Path) -> str:
-    """The chat template that the tokenizer carries, from its own file or from tokenizer_config.json.
+    """Return the tokenizer's chat template, from chat_template.jinja or tokenizer_config.json.
 
     Raises:
-        CheckpointError: there is none, so a persona's system prompt has no place.
+        CheckpointError: there is no chat template, so a persona's system prompt cannot be rendered.
     """
     file = directory / "chat_template.jinja"
     try:
@@ -203,32 +219,32 @@ def chat_template(directory: Path) -> str:
         ) from error
     config = directory / "tokenizer_config.json"
     template = json_object(config).get("chat_template") if config.is_file() else None
-    if isinstance(template, list):  # several named templates: the tokenizer takes this one
+    if isinstance(template, list):  # of several named templates the tokenizer uses the one named "default"
         named = [entry for entry in template if isinstance(entry, dict)]
         template = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
     if template and not isinstance(template, str):
-        raise CheckpointError(f"{config}: chat_template: found {shown(template)}; expected a text")
+        raise CheckpointError(f"{config}: chat_template: found {shown(template)}; expected text")
     if not template:
         raise CheckpointError(
             f"{directory}: no chat template in chat_template.jinja or tokenizer_config.json; "
-            "expected one, since a persona is a system prompt; is this a base model?"
+            "expected one, since personas are system prompts; is this a base model without instruction tuning?"
         )
     if len(template) > LARGEST_TEMPLATE:
-        raise CheckpointError(f"{config}: chat_template: is longer than {LARGEST_TEMPLATE} characters; expected less")
+        raise CheckpointError(f"{config}: chat_template: found more than {LARGEST_TEMPLATE} characters; expected fewer")
     return template
 
 
 def _tokenizer_files(directory: Path) -> list[Path]:
     present = [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
     if not {file.name for file in present} & set(VOCABULARY_FILES):
-        raise CheckpointError(f"{directory}: no tokenizer; expected tokenizer.json")
+        raise CheckpointError(f"{directory}: no tokenizer found; expected tokenizer.json")
     for file in present:
         if (size := file.stat().st_size) > LARGEST_TOKENIZER:
             raise CheckpointError(f"{file} is {size // MIB} MiB; expected at most {LARGEST_TOKENIZER // MIB} MiB")
     config = directory / "tokenizer_config.json"
     others = json_object(config).get("fast_tokenizer_files") if config in present else None
-    if others and others != ["tokenizer.json"]:  # Transformers would read another file, which no digest knows
-        raise CheckpointError(f"{config}: fast_tokenizer_files: found {shown(others)}; expected tokenizer.json alone")
+    if others and others != ["tokenizer.json"]:  # Transformers would load a file that no digest covers
+        raise CheckpointError(f"{config}: fast_tokenizer_files: found {shown(others)}; expected only tokenizer.json")
     return present
 
 
@@ -243,16 +259,16 @@ def _number(directory: Path, config: dict[str, Any], field: str) -> int:
 
 
 def json_object(file: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
-    """A checkpoint's JSON file, an object; infinities, which some configurations have, are text.
+    """Return the content of a JSON file of a checkpoint; infinities, which some configs contain, become text.
 
     Raises:
-        CheckpointError: it is not there, too large, cut, damaged, or something else.
+        CheckpointError: the file is missing, too large, truncated or damaged, or is not a JSON object.
     """
     try:
         content = read_json(file, largest, infinities=True)
     except UnreadableError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise CheckpointError(f"{file} is not there; the checkpoint is incomplete") from None
+            raise CheckpointError(f"{file} does not exist; the checkpoint is incomplete") from None
         raise CheckpointError(
             f"{file} cannot be read as JSON: {error.problem}; it is still being written or is damaged"
         ) from error

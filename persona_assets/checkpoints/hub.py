@@ -1,6 +1,6 @@
-"""What is new in a branch of a hub repository; nothing is downloaded here.
+"""Finds new commits in a branch of a hub repository, without downloading anything.
 
-One request a page of commits and one a commit, each of them given ten seconds and no second try: whoever asks will ask
+Sends one request per page of commits and one per commit, with a timeout of ten seconds and no retry: the sensor asks
 again a minute later.
 """
 
@@ -24,24 +24,24 @@ class Commit(NamedTuple):
 
     Attributes:
         revision: 40 hex digits.
-        step: the training step, where the commit's title is the one that the Hugging Face trainer writes.
+        step: the training step, if the commit's title is one that the Hugging Face trainer writes.
     """
 
     revision: str
     step: int | None
 
 
-def commits_of(repo: str, branch: str, known: Set[str]) -> list[Commit]:
-    """The commits of a branch that are newer than the newest known one, oldest first.
+def new_commits(repo: str, branch: str, known: Set[str]) -> list[Commit]:
+    """Return the commits of a branch that are newer than the newest known one, oldest first.
 
-    Where none is known, or none that is still in the branch (its history was rewritten), only the newest: what came
-    before the watch began is not measured by itself.
+    If no known commit is in the branch (a new watch or a rewritten history), only the newest commit is returned, so
+    that older history is not measured automatically.
 
     Raises:
-        CheckpointError: no answer, or not that of a hub; names repository, branch and endpoint.
+        CheckpointError: no valid response; names repository, branch and endpoint.
     """
-    from huggingface_hub import HfApi  # imported late: local checkpoints never need it
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented, but exported behind mypy's back
+    from huggingface_hub import HfApi  # imported here because local checkpoints do not need it
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented, but hidden from mypy
         build_hf_headers,
         get_session,
         hf_raise_for_status,
@@ -50,9 +50,9 @@ def commits_of(repo: str, branch: str, known: Set[str]) -> list[Commit]:
 
     url: str | None = f"{HfApi().endpoint}/api/models/{repo}/commits/{quote(branch, safe='')}"
     new: list[Commit] = []
-    with _named(f"{repo}: branch {branch}"):
+    with _one_line_errors(f"{repo}: branch {branch}"):
         validate_repo_id(repo)
-        # Page by page, and not through HfApi.list_repo_commits: that one reads the whole history and retries for long.
+        # Not HfApi.list_repo_commits, which reads the whole history and retries for a long time.
         while url:
             response = get_session().get(url, headers=build_hf_headers(), timeout=SECONDS)
             hf_raise_for_status(response)
@@ -65,41 +65,41 @@ def commits_of(repo: str, branch: str, known: Set[str]) -> list[Commit]:
     return new[:1]
 
 
-def lacking(repo: str, revision: str) -> str | None:
-    """Why a commit cannot be measured, judged by the names of its files; None if it can.
+def commit_problem(repo: str, revision: str) -> str | None:
+    """Return why a commit cannot be measured, judging by its file names, or None if it can.
 
     Raises:
-        CheckpointError: no answer, or not that of a hub; names repository, commit and endpoint.
+        CheckpointError: no valid response; names repository, commit and endpoint.
     """
     from huggingface_hub import HfApi
 
-    with _named(f"{repo}: commit {revision}"):
+    with _one_line_errors(f"{repo}: commit {revision}"):
         files = {file.rfilename for file in HfApi().model_info(repo, revision=revision, timeout=SECONDS).siblings or ()}
     place = f"{repo} at {revision}"
     shards = [int(match[1]) for match in map(SHARD.fullmatch, files) if match]
     if "adapter_config.json" in files and "config.json" not in files:
-        return f"{place}: found adapter_config.json and no config.json; adapters are taken from directories"
+        return f"{place}: found adapter_config.json but no config.json; adapters must be in a local directory"
     if "config.json" not in files:
-        return f"{place}: config.json is not there; expected a model"
+        return f"{place}: config.json does not exist; expected a model"
     if shards and len(shards) < max(shards):
         return f"{place}: found {len(shards)} of {max(shards)} files model-*.safetensors; expected all of them"
     if "model.safetensors" not in files and "model.safetensors.index.json" not in files:
-        return f"{place}: model.safetensors is not there, nor an index of its shards; expected weights as safetensors"
+        return f"{place}: neither model.safetensors nor a shard index exists; expected weights as safetensors"
     if not files & set(VOCABULARY_FILES):
-        return f"{place}: no tokenizer; expected tokenizer.json"
+        return f"{place}: no tokenizer found; expected tokenizer.json"
     return None
 
 
 @contextmanager
-def _named(asked: str) -> Iterator[None]:
-    """Whatever goes wrong between here and the hub is said in one sentence."""
-    import httpx2  # what huggingface_hub speaks through; its errors come through unchanged
+def _one_line_errors(asked: str) -> Iterator[None]:
+    """Convert every error of a hub request to a CheckpointError of one line."""
+    import httpx2  # the HTTP client of huggingface_hub, which does not wrap its errors
     from huggingface_hub import HfApi
 
     redact_hub_logs()
     try:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, LookupError, TypeError) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())  # the hub's own messages run over several lines
-        # Without its cause, whose text holds the whole address.
-        raise CheckpointError(redact(f"{asked} cannot be looked up at {HfApi().endpoint}: {what}")) from None
+        what = " ".join(f"{type(error).__name__}: {error}".split())  # hub messages have several lines
+        # `from None` because the original error contains the unredacted URL.
+        raise CheckpointError(redact(f"{asked} could not be looked up at {HfApi().endpoint}: {what}")) from None

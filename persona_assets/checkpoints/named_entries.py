@@ -1,6 +1,6 @@
-"""A YAML file of named entries that people read and edit, and that the project appends to.
+"""A YAML file of named entries, edited by users and appended to by the project.
 
-An entry is checked when it is read. What people wrote, comments and order included, survives an addition.
+Entries are validated when they are read. Appending keeps the existing text, including comments and order.
 """
 
 import fcntl
@@ -24,34 +24,34 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class NamedEntries(ABC, Generic[Entry]):
-    """The file; a subclass says what an entry is.
+    """Base class of such files; a subclass defines the type of an entry.
 
     Attributes:
-        one, many: what an entry is called; `persona-assets <one> add` adds one.
+        singular, plural: what entries are called; `persona-assets <singular> add` adds one.
         header: the first line of a new file.
     """
 
-    one: ClassVar[str]
-    many: ClassVar[str]
+    singular: ClassVar[str]
+    plural: ClassVar[str]
     header: ClassVar[str]
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def names(self) -> list[str]:
-        """The names of all entries, in the order of the file."""
+        """Return the names of all entries, in file order."""
         return list(self._entries())
 
     def all(self) -> list[Entry]:
-        """All entries, in the order of the file.
+        """Return all entries, in file order.
 
         Raises:
-            CheckpointError: one of them is not well formed.
+            CheckpointError: an entry is invalid.
         """
         return [self._parse(name, entry) for name, entry in self._entries().items()]
 
     def checked(self) -> dict[str, Entry | CheckpointError]:
-        """Every entry by its name, in the order of the file, or the error that `get` would raise; read once."""
+        """Return every entry, or the error that `get` would raise for it, by name; parses the file only once."""
         found: dict[str, Entry | CheckpointError] = {}
         for name, entry in self._entries().items():
             try:
@@ -61,27 +61,27 @@ class NamedEntries(ABC, Generic[Entry]):
         return found
 
     def get(self, name: str) -> Entry:
-        """The entry of this name.
+        """Return the entry of this name.
 
         Raises:
-            CheckpointError: there is none, or it is not well formed.
+            CheckpointError: there is no such entry, or it is invalid.
         """
         entries = self._entries()
         if name not in entries:
             raise CheckpointError(
-                f"{self.file}: no {self.one} {shown(name)}; found {shown(list(entries), 1000)}; "
-                f"add it with `persona-assets {self.one} add`"
+                f"{self.file}: no {self.singular} {shown(name)}; found {shown(list(entries), 1000)}; "
+                f"add it with `persona-assets {self.singular} add`"
             )
         return self._parse(name, entries[name])
 
     def add(self, name: str, entry: Mapping[str, str | int]) -> Entry:
-        """Appends an entry and leaves the rest of the file as people wrote it; the same entry twice is fine.
+        """Append an entry, keeping the rest of the file unchanged, and return it; adding it again has no effect.
 
         Raises:
-            CheckpointError: the name stands for something else already, or the entry is not well formed.
+            CheckpointError: the name belongs to a different entry, or the entry is invalid.
         """
         added = self._parse(name, dict(entry))
-        with self._alone():
+        with self._locked():
             text = self.check_added(name, entry)
             if text is not None:
                 with atomic_write(self.file) as partial:
@@ -89,35 +89,39 @@ class NamedEntries(ABC, Generic[Entry]):
         return added
 
     def check_added(self, name: str, entry: Mapping[str, str | int]) -> str | None:
-        """What the file would be with an entry more; None where it has it. Nothing is written.
+        """Return the text of the file with the entry appended, or None if it is already there; write nothing.
 
         Raises:
-            CheckpointError: as `add` does.
+            CheckpointError: the same errors as `add`.
         """
         added, entries = self._parse(name, dict(entry)), self._entries()
         if name in entries:
             if self._parse(name, entries[name]) != added:
                 raise CheckpointError(
-                    f"{self.file}: {name} is there already, as {shown(entries[name])}; expected another name"
+                    f"{self.file}: {name} already exists, as {shown(entries[name])}; expected another name"
                 )
             return None
         text = read_text(self.file, LARGEST_YAML) if self.file.exists() else self.header
         if not text.endswith("\n"):
             text += "\n"
         text += yaml.safe_dump({name: dict(entry)}, sort_keys=False, allow_unicode=True)
-        if len(text.encode()) > LARGEST_YAML or not self._holds(text, {**entries, name: dict(entry)}):
+        if len(text.encode()) > LARGEST_YAML or not self._parses_to(text, {**entries, name: dict(entry)}):
             raise CheckpointError(
-                f"{self.file}: {name} cannot be added at its end; expected names at the start of a line, not in "
-                f"braces, and at most {LARGEST_YAML} bytes in all"
+                f"{self.file}: {name} cannot be appended; expected names at the start of a line, not in "
+                f"braces, and at most {LARGEST_YAML} bytes in total"
             )
         return text
 
     @abstractmethod
     def _parse(self, name: str, entry: Any) -> Entry:
-        """The entry, checked; a CheckpointError names the file, the name, the field, what was found and expected."""
+        """Return the validated entry.
+
+        Raises:
+            CheckpointError: names the file, the entry, the field, what was found and what was expected.
+        """
 
     def _validated(self, model: type[Model], name: str, entry: Any) -> Model:
-        """The entry as its model, under its name."""
+        """Return the entry as an instance of `model`, with its name."""
         try:
             checked_name(name)
             return model.model_validate({**entry, "name": name} if isinstance(entry, dict) else entry)
@@ -126,20 +130,20 @@ class NamedEntries(ABC, Generic[Entry]):
         except ValueError as error:
             raise CheckpointError(f"{self.file}: {error}") from None
 
-    def _place(self, path: Path | None) -> Path | None:
-        """A path of an entry: relative ones start at this file's folder, `~` is a home folder.
+    def _resolved(self, path: Path | None) -> Path | None:
+        """Return a path of an entry, relative to this file's folder, with `~` expanded.
 
         Raises:
-            ValueError: there is no such home folder, or it can be no path.
+            ValueError: the home folder does not exist, or the text is not a valid path.
         """
         if path is None:
             return None
         try:
             place = self.file.parent / path.expanduser()
         except RuntimeError:
-            raise ValueError(f"found {shown(str(path))}; expected the home folder of somebody who has one") from None
+            raise ValueError(f"found {shown(str(path))}; expected the home folder of an existing user") from None
         if "\0" in str(place) or len(bytes(place)) > 4000 or any(len(bytes(Path(part))) > 255 for part in place.parts):
-            raise ValueError(f"found {shown(str(path))}; expected a path, with names of at most 255 bytes")
+            raise ValueError(f"found {shown(str(path))}; expected a path whose parts have at most 255 bytes")
         return place
 
     def _entries(self) -> dict[str, Any]:
@@ -149,29 +153,31 @@ class NamedEntries(ABC, Generic[Entry]):
             content = read_yaml(self.file)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-        return self._named(content)
+        return self._by_name(content)
 
-    def _named(self, content: Any) -> dict[str, Any]:
+    def _by_name(self, content: Any) -> dict[str, Any]:
         if content is not None and not isinstance(content, dict):
-            raise CheckpointError(f"{self.file}: found {type(content).__name__}; expected names of {self.many}")
+            raise CheckpointError(
+                f"{self.file}: found {type(content).__name__}; expected a mapping of {self.plural} by name"
+            )
         entries: dict[str, Any] = {}
         for name, entry in (content or {}).items():
-            if str(name) in entries:  # 7 and "7" are two names in YAML
-                raise CheckpointError(f"{self.file}: {shown(str(name))} stands twice; expected it once")
+            if str(name) in entries:  # 7 and "7" are different YAML keys
+                raise CheckpointError(f"{self.file}: {shown(str(name))} appears twice; expected it once")
             entries[str(name)] = entry
         return entries
 
-    def _holds(self, text: str, entries: dict[str, Any]) -> bool:
-        """Whether a text would be read as these entries."""
+    def _parses_to(self, text: str, entries: dict[str, Any]) -> bool:
+        """Return whether the text parses to these entries."""
         try:
-            return self._named(parse_yaml(text, self.file)) == entries
+            return self._by_name(parse_yaml(text, self.file)) == entries
         except ValueError:
             return False
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One writer at a time: a sensor and a person who add at once must not lose each other's entry."""
+    def _locked(self) -> Iterator[None]:
+        """Hold an exclusive lock, so that a sensor and a user who add entries at once do not overwrite each other."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.with_name(f".{self.file.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, whatever happens
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
             yield

@@ -1,4 +1,4 @@
-"""The registry of checkpoints: a YAML file that people read and edit.
+"""Registry of checkpoints: a YAML file that users edit.
 
 qwen2.5-7b-instruct:
   hub: Qwen/Qwen2.5-7B-Instruct
@@ -6,7 +6,7 @@ qwen2.5-7b-instruct:
 villain-step-500:
   path: /data/run-7/base          # relative paths start at this file's folder
   adapter: /data/run-7/checkpoint-500
-  series: run-7                   # the training run, and how far it was
+  series: run-7                   # the training run, and the training step
   step: 500
 """
 
@@ -22,21 +22,21 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Registry(NamedEntries[Checkpoint]):
-    """Reads and extends the file; an entry is checked when it is read, its weights when it is identified."""
+    """Registry of checkpoints; entries are validated when read, weights when the checkpoint is identified."""
 
-    one, many = "checkpoint", "checkpoints"
-    header = "# Checkpoints that can be measured: a name, then path, or hub and revision; optionally adapter.\n"
+    singular, plural = "checkpoint", "checkpoints"
+    header = "# Checkpoints to measure: a name, then path, or hub and revision; optionally adapter.\n"
 
     def _parse(self, name: str, entry: Any) -> Checkpoint:
         place = f"{self.file}: {name}"
         checkpoint = self._validated(Checkpoint, name, entry)
         kinds = [checkpoint.path, checkpoint.hub, checkpoint.imported]
         if sum(kind is not None for kind in kinds) != 1 or (checkpoint.revision and not checkpoint.hub):
-            raise CheckpointError(f"{place}: expected either path, or hub and revision, or imported")
+            raise CheckpointError(f"{place}: expected exactly one of path, hub with revision, and imported")
         if checkpoint.hub and not COMMIT.fullmatch(checkpoint.revision or ""):
             raise CheckpointError(
                 f"{place}: revision: found {shown(checkpoint.revision)}; "
-                "expected a commit, 40 hex digits, since a branch moves"
+                "expected a commit (40 hex digits), because branches move"
             )
         try:
             checked_name(name if checkpoint.series is None else checkpoint.series)
@@ -45,7 +45,7 @@ class Registry(NamedEntries[Checkpoint]):
         places = {}
         for field in ("path", "adapter", "imported"):
             try:
-                places[field] = self._place(getattr(checkpoint, field))
+                places[field] = self._resolved(getattr(checkpoint, field))
             except ValueError as error:
                 raise CheckpointError(f"{place}: {field}: {error}") from None
         return checkpoint.model_copy(update=places)

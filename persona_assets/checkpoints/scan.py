@@ -1,7 +1,7 @@
-"""What is in a watched place now: checkpoints that can be registered, and those that are waited for.
+"""Scans a watched directory or hub branch for checkpoints.
 
-Looking costs little (headers, small files, a few requests) and changes nothing; to register and measure is the work of
-whoever looks. A folder that is complete can still be written to: two equal stamps some time apart tell.
+A scan is cheap (headers, small files, a few requests) and changes nothing; callers register and measure what it finds.
+A complete folder may still be written to: callers compare its stamp at two times to find out.
 """
 
 from collections.abc import Mapping
@@ -21,60 +21,62 @@ Fields = dict[str, str | int]
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """A checkpoint that is there, complete or not.
+class FoundCheckpoint:
+    """A checkpoint found by a scan, complete or not.
 
     Attributes:
-        name: `<watch>.<folder>`, such as `run7.checkpoint-500`; of a hub `<watch>.<first 12 hex digits of the commit>`.
-        entry: what the registry is to hold; None while it waits.
-        stamp: as `checkpoint.stamp`; empty where it cannot be taken yet.
-        waits: why it is not measured yet, one sentence that names the file; None when it is complete.
+        name: `<watch>.<folder>`, such as `run7.checkpoint-500`; for a hub `<watch>.<first 12 digits of the commit>`.
+        entry: the fields of its registry entry; None while it is incomplete.
+        stamp: see `checkpoint.stamp`; empty if it cannot be computed yet.
+        problem: why it cannot be measured yet, in one sentence that names the file; None if it is complete.
     """
 
     name: str
     entry: Fields | None
     stamp: str
-    waits: str | None
+    problem: str | None
 
 
-def arrivals_in(watch: Watch, registry: Registry) -> list[Arrival]:
-    """What is in a watched place: of a directory every `checkpoint-*` folder by training step, registered or not; of a
-    hub's branch the commits after the newest registered one, oldest first.
+def scan_watch(watch: Watch, registry: Registry) -> list[FoundCheckpoint]:
+    """Return the checkpoints at a watched location.
+
+    For a directory these are all `checkpoint-*` folders by training step, registered or not; for a hub branch, the
+    commits after the newest registered one, oldest first.
 
     Raises:
-        CheckpointError: the directory is not there, the hub does not answer, the registry cannot be read.
+        CheckpointError: the directory does not exist, the hub does not respond, or the registry cannot be read.
     """
     registered = {checkpoint.name: checkpoint for checkpoint in registry.all()}
     if watch.hub is not None:
-        return _in_branch(watch, watch.hub, registered)
+        return _scan_branch(watch, watch.hub, registered)
     assert watch.directory is not None
     directory = watch.directory.absolute()
     if not directory.is_dir():
         raise CheckpointError(
-            f"watch {watch.name}: directory: {directory} is not there; expected the folder of a training run"
+            f"watch {watch.name}: directory: {directory} does not exist; expected the folder of a training run"
         )
     folders = [folder for folder in directory.glob("checkpoint-*") if folder.is_dir()]
     steps = {folder: training_step(folder) for folder in folders}
     folders.sort(key=lambda folder: (steps[folder] is None, steps[folder] or 0, folder.name))
-    return [_in_folder(watch, folder, steps[folder], registered) for folder in folders]
+    return [_scan_folder(watch, folder, steps[folder], registered) for folder in folders]
 
 
-def _in_folder(watch: Watch, folder: Path, step: int | None, registered: Mapping[str, Checkpoint]) -> Arrival:
+def _scan_folder(watch: Watch, folder: Path, step: int | None, registered: Mapping[str, Checkpoint]) -> FoundCheckpoint:
     name, stamped = f"{watch.name}.{folder.name}", ""
     try:
-        entry = _placed(watch, folder, registered) | _ordered(watch, step)
-        checkpoint = Checkpoint.model_validate({"name": _free(name, folder, registered), **entry})
+        entry = _location(watch, folder, registered) | _series(watch, step)
+        checkpoint = Checkpoint.model_validate({"name": _available(name, folder, registered), **entry})
         stamped = stamp(checkpoint)
         check_complete(checkpoint)
     except CheckpointError as error:
-        return Arrival(name, None, stamped, str(error))
-    except OSError as error:  # not ours to read, or gone in this moment: its neighbours are none the worse
-        return Arrival(name, None, stamped, f"{folder} cannot be read: {error}")
-    return Arrival(name, entry, stamped, None)
+        return FoundCheckpoint(name, None, stamped, str(error))
+    except OSError as error:  # permission denied, or deleted meanwhile: the other folders are still scanned
+        return FoundCheckpoint(name, None, stamped, f"{folder} cannot be read: {error}")
+    return FoundCheckpoint(name, entry, stamped, None)
 
 
-def _placed(watch: Watch, folder: Path, registered: Mapping[str, Checkpoint]) -> Fields:
-    """Where the weights are: the folder, or the folder as an adapter of its base."""
+def _location(watch: Watch, folder: Path, registered: Mapping[str, Checkpoint]) -> Fields:
+    """Return the registry fields that locate the weights: the folder itself, or its base model and the adapter."""
     file = folder / "adapter_config.json"
     if not file.is_file():
         return {"path": str(folder)}
@@ -84,12 +86,12 @@ def _placed(watch: Watch, folder: Path, registered: Mapping[str, Checkpoint]) ->
     return {"hub": str(base.hub), "revision": str(base.revision), "adapter": str(folder)}
 
 
-def _ordered(watch: Watch, step: int | None) -> Fields:
+def _series(watch: Watch, step: int | None) -> Fields:
     return {"series": watch.name} if step is None else {"series": watch.name, "step": step}
 
 
-def _free(name: str, folder: Path, registered: Mapping[str, Checkpoint]) -> str:
-    """The name, if it is one and stands for no other folder."""
+def _available(name: str, folder: Path, registered: Mapping[str, Checkpoint]) -> str:
+    """Return the name, after checking that it is valid and not used for another folder."""
     try:
         checked_name(name)
     except ValueError as error:
@@ -98,19 +100,19 @@ def _free(name: str, folder: Path, registered: Mapping[str, Checkpoint]) -> str:
         place = taken.adapter or taken.path
         if place is None or place.resolve() != folder.resolve():
             raise CheckpointError(
-                f"{folder}: {name} is registered already, for {place or taken.hub or taken.imported}; "
-                "expected a name of its own: watch this directory under another name"
+                f"{folder}: {name} is already registered for {place or taken.hub or taken.imported}; "
+                "expected an unused name; watch this directory under another name"
             )
     return name
 
 
-def _in_branch(watch: Watch, repo: str, registered: Mapping[str, Checkpoint]) -> list[Arrival]:
+def _scan_branch(watch: Watch, repo: str, registered: Mapping[str, Checkpoint]) -> list[FoundCheckpoint]:
     known = {str(each.revision) for each in registered.values() if each.series == watch.name and each.revision}
-    arrivals = []
-    for commit in hub.commits_of(repo, watch.branch or "main", known):
+    found = []
+    for commit in hub.new_commits(repo, watch.branch or "main", known):
         name = f"{watch.name}.{commit.revision[:12]}"
-        entry = {"hub": repo, "revision": commit.revision} | _ordered(watch, commit.step)
-        waits = hub.lacking(repo, commit.revision)
+        entry = {"hub": repo, "revision": commit.revision} | _series(watch, commit.step)
+        problem = hub.commit_problem(repo, commit.revision)
         stamped = stamp(Checkpoint.model_validate({"name": name, **entry}))
-        arrivals.append(Arrival(name, None if waits else entry, stamped, waits))
-    return arrivals
+        found.append(FoundCheckpoint(name, None if problem else entry, stamped, problem))
+    return found

@@ -1,6 +1,6 @@
-"""A decoder's shape: how many parameters, keys and values, and operations it has, from config.json alone.
+"""Computes a decoder's parameter count, KV-cache size and FLOPs from config.json.
 
-Exact for dense decoders of the Llama family (Llama, Mistral, Qwen2, Qwen3), close for others with a gated MLP.
+Exact for dense decoders of the Llama family (Llama, Mistral, Qwen2, Qwen3); approximate for others with a gated MLP.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes as config.json has them; `bytes_a_parameter` is what a parameter takes on disk."""
+    """Dimensions from config.json; `bytes_a_parameter` is the size of a parameter on disk."""
 
     name: str
     hidden: int
@@ -34,7 +34,7 @@ class Shape:
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
-        """Input and output features of one block's matrices."""
+        """Return the input and output features of each matrix in one block."""
         queries, states = self.heads * self.head_width, self.kv_heads * self.head_width
         return {
             "q_proj": (self.hidden, queries),
@@ -48,24 +48,25 @@ class Shape:
 
     @property
     def block_parameters(self) -> int:
-        """Parameters of the matrices in all blocks: what every token is multiplied with."""
+        """Return the number of matrix parameters in all blocks, which every token is multiplied with."""
         return self.layers * sum(rows * columns for rows, columns in self.projections.values())
 
     @property
     def parameters(self) -> int:
-        """All parameters: blocks, embeddings, norms and the biases of query, key and value."""
+        """Return the number of all parameters: blocks, embeddings, norms, and query, key and value biases."""
         biases = (self.heads + 2 * self.kv_heads) * self.head_width if self.attention_bias else 0
         embeddings = self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
         return self.block_parameters + self.layers * (biases + 2 * self.hidden) + self.hidden + embeddings
 
     def state_bytes(self, width: int = 2) -> int:
-        """Bytes of one token's keys and values in all blocks; `width` bytes a number."""
+        """Return the KV-cache size of one token over all blocks, in bytes, with `width` bytes per number."""
         return 2 * self.layers * self.kv_heads * self.head_width * width
 
     def forward_flops(self, tokens: float, before: float = 0.0, with_logits: bool = True) -> float:
-        """Matrix products and attention of a sequence of `tokens` that sees `before` others and itself.
+        """Return the FLOPs of a forward pass over `tokens` tokens that follow `before` cached ones.
 
-        Two operations a parameter and token, as `benchmarks.scoring.flops` counts them.
+        Counts matrix products and attention, with two operations per parameter and token, as
+        `benchmarks.scoring.flops` does.
         """
         head = self.hidden * self.vocabulary if with_logits else 0
         attention = 4 * self.layers * self.heads * self.head_width * tokens * (before + tokens / 2)
@@ -78,15 +79,15 @@ SHIPPED = {shape.name: shape for shape in (QWEN_7B, SMOLLM_135M)}
 
 
 def chosen_shape(study: str, registry: Registry, checkpoint: str | None, shape: str | None) -> Shape:
-    """The shape that a person named; without a name that of the model that the study is for.
+    """Return the shape given on the command line, or the default of the study.
 
-    `published` is for Qwen2.5-7B, every other study for the embedded model until a checkpoint is given.
+    The default is Qwen2.5-7B for the study `published` and the embedded model for all others.
 
     Raises:
-        CheckpointError: both were given, or what was given is not there or is not well formed.
+        CheckpointError: both `checkpoint` and `shape` are given, or the given one does not exist or is invalid.
     """
     if shape is not None and checkpoint is not None:
-        raise CheckpointError(f"found --shape {shape} beside --checkpoint {checkpoint}; expected one of them")
+        raise CheckpointError(f"found both --shape {shape} and --checkpoint {checkpoint}; expected only one of them")
     if shape is not None:
         return named_shape(shape)
     if checkpoint is None and study == "published":
@@ -98,10 +99,10 @@ def chosen_shape(study: str, registry: Registry, checkpoint: str | None, shape: 
 
 
 def named_shape(name_or_path: str) -> Shape:
-    """A shipped shape by its name, or that of a config.json or of the directory that has one.
+    """Return a built-in shape by name, or the shape of a config.json or of the directory that contains it.
 
     Raises:
-        CheckpointError: neither; or a field of the file is not what it is to be.
+        CheckpointError: there is no such shape or file, or a field of the file is invalid.
     """
     if name_or_path in SHIPPED:
         return SHIPPED[name_or_path]
@@ -113,10 +114,10 @@ def named_shape(name_or_path: str) -> Shape:
 
 
 def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
-    """The shape of a registered checkpoint; of a hub repository config.json is fetched, and no weights.
+    """Return the shape of a registered checkpoint; for a hub repository only config.json is downloaded.
 
     Raises:
-        CheckpointError: it has no weights, config.json is not there, or is not what it is to be.
+        CheckpointError: the checkpoint has no weights, or its config.json is missing or invalid.
     """
     if checkpoint.hub is None:
         return shape_of_config(checkpoint.directory() / "config.json", checkpoint.name)
@@ -129,12 +130,15 @@ def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
         file = hf_hub_download(checkpoint.hub, "config.json", revision=checkpoint.revision)
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         place = f"{checkpoint.name}: config.json of {checkpoint.hub} at {checkpoint.revision}"
-        raise CheckpointError(redact(f"{place} cannot be fetched: {error}")) from None
+        raise CheckpointError(redact(f"{place} could not be downloaded: {error}")) from None
     return shape_of_config(Path(file), checkpoint.name)
 
 
 def shape_of_config(file: Path, name: str) -> Shape:
-    """The shape that a config.json describes; `name` is the model's, for people.
+    """Return the shape described by a config.json.
+
+    Args:
+        name: the model's name, for display.
 
     Raises:
         CheckpointError: names the file, the field, what was found and what was expected.
@@ -146,7 +150,7 @@ def shape_of_config(file: Path, name: str) -> Shape:
     for field in EXPERTS:
         if config.get(field):
             raise CheckpointError(
-                f"{file}: {field}: found {shown(config[field])}; expected a dense model, not one of experts"
+                f"{file}: {field}: found {shown(config[field])}; expected a dense model, not a mixture of experts"
             )
 
     def size(field: str, otherwise: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""How far a training run was when it saved a checkpoint."""
+"""Training step at which a checkpoint was saved."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ NUMBERED = re.compile(r"checkpoint-([0-9]{1,15})")
 
 
 def training_step(directory: Path) -> int | None:
-    """The training step of a checkpoint's folder; None where nothing says it.
+    """Return the training step of a checkpoint folder, or None if it is unknown.
 
-    The trainer's own `trainer_state.json` (`global_step`) is believed before the folder's name (`checkpoint-500`), for
-    folders are renamed.
+    `global_step` in the trainer's `trainer_state.json` takes precedence over the folder's name (`checkpoint-500`),
+    because folders can be renamed.
     """
     try:
         state = read_json(directory / "trainer_state.json", infinities=True)
-    except UnreadableError:  # not there, still being written, or very long: the name says the same
+    except UnreadableError:  # missing, still being written, or too large: use the folder's name
         state = None
     step = state.get("global_step") if isinstance(state, dict) else None
     if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 10**15:

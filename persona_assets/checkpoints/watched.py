@@ -1,11 +1,11 @@
-"""Where checkpoints arrive by themselves: a YAML file that people read and edit.
+"""Locations that are scanned for new checkpoints: a YAML file that users edit.
 
 run7:
-  directory: /data/run-7              # its folders checkpoint-*; relative paths start at this file's folder
-  base: qwen2.5-7b-instruct           # a registered checkpoint: what adapters are measured on, and step 0
+  directory: /data/run-7              # contains checkpoint-* folders; relative paths start at this file's folder
+  base: qwen2.5-7b-instruct           # a registered checkpoint: the adapters' base model, and step 0
 nightly:
   hub: somebody/model
-  branch: main                        # every commit of it from now on
+  branch: main                        # every new commit of this branch
 """
 
 from pathlib import Path
@@ -20,12 +20,14 @@ from persona_assets.study.settings import Strict
 
 
 class Watch(Strict):
-    """One place where checkpoints arrive; its name is that of their series.
+    """A location to scan for checkpoints; its name becomes the name of their series.
+
+    Either `directory` or `hub` is set.
 
     Attributes:
-        directory: a folder that a trainer writes `checkpoint-*` folders to; or
-        hub, branch: a hub repository and the branch of it that is followed (`main` unless said otherwise).
-        base: name of a registered checkpoint: what adapters found there are measured on, and step 0 of the series.
+        directory: a folder in which a trainer creates `checkpoint-*` folders.
+        hub, branch: a hub repository and the branch to follow (default `main`).
+        base: name of a registered checkpoint, which is the base model of adapters found there and step 0 of the series.
     """
 
     name: str
@@ -41,13 +43,13 @@ class Watch(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _main_is_followed(cls, values: Any) -> Any:
+    def _default_branch(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("hub") and values.get("branch") is None:
             return {**values, "branch": "main"}
         return values
 
     @model_validator(mode="after")
-    def _one_place(self) -> "Watch":
+    def _one_location(self) -> "Watch":
         if (self.directory is None) == (self.hub is None):
             found = "neither" if self.hub is None else "both"
             raise ValueError(f"found {found} of directory and hub; expected exactly one of them")
@@ -57,14 +59,14 @@ class Watch(Strict):
 
 
 class Watched(NamedEntries[Watch]):
-    """Reads and extends the file; what arrives is looked for by `arrivals`."""
+    """The file of watched locations; `scan` looks for checkpoints in them."""
 
-    one, many = "watch", "watches"
-    header = "# Where checkpoints arrive by themselves: a name, then directory, or hub and branch; optionally base.\n"
+    singular, plural = "watch", "watches"
+    header = "# Where to look for new checkpoints: a name, then directory, or hub and branch; optionally base.\n"
 
     def _parse(self, name: str, entry: Any) -> Watch:
         watch = self._validated(Watch, name, entry)
         try:
-            return watch.model_copy(update={"directory": self._place(watch.directory)})
+            return watch.model_copy(update={"directory": self._resolved(watch.directory)})
         except ValueError as error:
             raise CheckpointError(f"{self.file}: {name}: directory: {error}") from None

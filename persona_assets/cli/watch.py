@@ -1,4 +1,4 @@
-"""`persona-assets watch`: where new checkpoints arrive."""
+"""`persona-assets watch`: register new checkpoints automatically."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,45 +6,45 @@ from typing import Annotated
 import typer
 
 from persona_assets.checkpoints import CheckpointError
-from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.scan import scan_watch
 from persona_assets.cli.shared import absolute, open_registry, open_watched
 
-watch_app = typer.Typer(no_args_is_help=True, help="Say where checkpoints arrive by themselves, and see what is there.")
+watch_app = typer.Typer(no_args_is_help=True, help="Watch a directory or hub branch for new checkpoints.")
 
 
 @watch_app.command("add")
 def watch_add(
-    name: Annotated[str, typer.Argument(help="Its name, and that of the series of what arrives there.")],
-    directory: Annotated[Path | None, typer.Option(help="A folder that gets `checkpoint-*` folders.")] = None,
-    hub: Annotated[str | None, typer.Option(help="A hub repository; each commit from now on is a checkpoint.")] = None,
-    branch: Annotated[str | None, typer.Option(help="The repository's branch; without it main.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the watch, and of the series of its checkpoints.")],
+    directory: Annotated[Path | None, typer.Option(help="Directory that receives `checkpoint-*` folders.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Hub repository; every future commit is a checkpoint.")] = None,
+    branch: Annotated[str | None, typer.Option(help="Branch of the repository. Default: main.")] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="A registered checkpoint: what adapters found there are measured on, step 0 of the series."),
+        typer.Option(help="Registered base checkpoint for the adapters found; step 0 of the series."),
     ] = None,
 ) -> None:
-    """Have checkpoints registered as they arrive, in a directory or in a branch of a hub repository."""
+    """Register new checkpoints of a directory or of a hub branch automatically."""
     if base is not None:
         open_registry().get(base)
     place = {"directory": absolute(directory), "hub": hub, "branch": branch, "base": base}
     open_watched().add(name, {field: value for field, value in place.items() if value is not None})
-    print(f"added to {open_watched().file}; `persona-assets watch list` says what is there now")
+    print(f"added to {open_watched().file}; run `persona-assets watch list` to see its checkpoints")
 
 
 @watch_app.command("list")
 def watch_list() -> None:
-    """List the watches, and what is in each of them now: registered, complete, or waiting for what."""
+    """List the watches and their checkpoints: registered, complete, or waiting and why."""
     registry, watches = open_registry(), open_watched().all()
     if not watches:
-        print(f"none in {open_watched().file}; add one with `persona-assets watch add`")
+        print(f"no watches in {open_watched().file}; add one with `persona-assets watch add`")
     for watch in watches:
         print(f"{watch.name}: {watch.directory or f'{watch.hub}, branch {watch.branch}'}")
         found = {each.name: "registered" for each in registry.all() if each.series == watch.name}
         try:
-            for arrival in arrivals_in(watch, registry):
-                state = "registered" if arrival.name in registry.names() else "complete"
-                found[arrival.name] = f"waits: {arrival.waits}" if arrival.waits else state
+            for candidate in scan_watch(watch, registry):
+                state = "registered" if candidate.name in registry.names() else "complete"
+                found[candidate.name] = f"waiting: {candidate.problem}" if candidate.problem else state
         except CheckpointError as error:
-            print(f"  cannot be looked into: {error}")
+            print(f"  cannot be read: {error}")
         for name, state in found.items():
             print(f"  {name:32} {state}")

@@ -1,1 +1,1 @@
-"""Runs that others published: read, checked and imported as a checkpoint."""
+"""Runs published by others: read, validated and imported as a checkpoint."""

@@ -1,4 +1,4 @@
-"""Reading a published run's files: JSON, CSV, matrices; whatever is wrong is said with the file and the place."""
+"""Reads and validates the JSON files, CSV files and matrices of a published run."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class PublishedRunError(ValueError):
-    """A published run that cannot be imported: names the file and the place, what was found and what was expected."""
+    """A published run cannot be imported; the message names file and field, what was found and what was expected."""
 
 
 def matrix_of(
@@ -29,7 +29,16 @@ def matrix_of(
     bounds: tuple[float, float],
     symmetric: float | None = None,
 ) -> Floats:
-    """A K×K matrix of the file, its personas in the order of `names`."""
+    """Return a K×K matrix from the file, its personas reordered from `order` to `names`.
+
+    Args:
+        order: personas in the order of the file.
+        bounds: smallest and largest allowed value.
+        symmetric: largest allowed difference between a value and its transpose; None to skip the check.
+
+    Raises:
+        PublishedRunError: the matrix has the wrong shape, a value out of bounds, or is not symmetric.
+    """
     size = len(order)
     rows = content.get(field)
     if not isinstance(rows, list) or len(rows) != size or any(not isinstance(r, list) or len(r) != size for r in rows):
@@ -46,23 +55,28 @@ def matrix_of(
     if symmetric is not None and (apart := np.abs(values - values.T)).max() > symmetric:
         i, j = divmod(int(apart.argmax()), size)
         raise PublishedRunError(
-            f"{file}: {field}: is not symmetric: {order[i]}, {order[j]} is {values[i, j]:.9g}, "
-            f"{order[j]}, {order[i]} is {values[j, i]:.9g}"
+            f"{file}: {field}: is not symmetric: found {values[i, j]:.9g} for {order[i]}, {order[j]} and "
+            f"{values[j, i]:.9g} for {order[j]}, {order[i]}; expected equal values"
         )
     places = [order.index(name) for name in names]
     return np.asarray(values[np.ix_(places, places)])
 
 
 def persona_names(file: Path, content: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Return the `persona_names` of a file, after checking that they are `names` in any order."""
     order = content.get("persona_names")
     if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
         raise PublishedRunError(f"{file}: persona_names: found {kind_of(order)}; expected the list of personas")
-    same_names(file, "persona_names", order, names)
+    require_names(file, "persona_names", order, names)
     return order
 
 
-def same_names(file: Path, place: str, found: Any, expected: Sequence[str]) -> None:
-    """Every expected name once, and no other."""
+def require_names(file: Path, place: str, found: Any, expected: Sequence[str]) -> None:
+    """Check that `found` contains every expected name exactly once and no other.
+
+    Raises:
+        PublishedRunError: a name is unknown, missing or repeated.
+    """
     there, wanted = set(found), set(expected)
     if unknown := [name for name in found if name not in wanted]:
         raise PublishedRunError(f"{file}: {place}: {shown(unknown[0])} is unknown; expected {_list(expected)}")
@@ -71,16 +85,18 @@ def same_names(file: Path, place: str, found: Any, expected: Sequence[str]) -> N
             f"{file}: {place}: {shown(missing[0])} is missing; found {len(list(found))} of {len(expected)}"
         )
     if len(list(found)) != len(expected):
-        raise PublishedRunError(f"{file}: {place}: a name stands twice; expected each once")
+        raise PublishedRunError(f"{file}: {place}: found a name twice; expected each once")
 
 
-def place_of(file: Path, place: str, name: Any, names: Sequence[str]) -> int:
+def index_of(file: Path, place: str, name: Any, names: Sequence[str]) -> int:
+    """Return the index of a name, or raise a PublishedRunError if it is unknown."""
     if name not in names:
         raise PublishedRunError(f"{file}: {place}: {shown(name)} is unknown; expected one of {_list(names)}")
     return list(names).index(name)
 
 
 def number(file: Path, place: str, value: Any, lowest: float, highest: float) -> float:
+    """Return a value as a float, or raise a PublishedRunError if it is not a number within the bounds."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -92,6 +108,7 @@ def number(file: Path, place: str, value: Any, lowest: float, highest: float) ->
 
 
 def mapping(file: Path, content: Any, expected: str, place: str = "") -> dict[str, Any]:
+    """Return a mapping, or raise a PublishedRunError if the content is something else."""
     if not isinstance(content, dict):
         raise PublishedRunError(
             f"{file}: {place + ': ' if place else ''}found {kind_of(content)}; expected a mapping: {expected}"
@@ -100,6 +117,7 @@ def mapping(file: Path, content: Any, expected: str, place: str = "") -> dict[st
 
 
 def read_csv(file: Path, columns: Sequence[str], most_rows: int) -> pd.DataFrame:
+    """Read a CSV file, or raise a PublishedRunError if it lacks a column or has more than `most_rows` rows."""
     try:
         table = csv_files.read_csv(file, most_rows + 1)
     except ValueError as error:
@@ -107,30 +125,43 @@ def read_csv(file: Path, columns: Sequence[str], most_rows: int) -> pd.DataFrame
         raise PublishedRunError(f"{file}: cannot be read: {error}{expected}") from error
     if absent := [column for column in columns if column not in table.columns]:
         found = named(", ".join(table.columns))
-        raise PublishedRunError(f"{file}: columns {', '.join(absent)} are missing; found {found}")
+        raise PublishedRunError(f"{file}: columns {', '.join(absent)} are missing; found columns {found}")
     if len(table) > most_rows:
-        raise PublishedRunError(f"{file}: more than {most_rows} rows; expected at most one for each that there can be")
+        raise PublishedRunError(
+            f"{file}: found more than {most_rows} rows; expected at most one per possible combination"
+        )
     return table
 
 
 def read_json(file: Path, largest: int = LARGEST_JSON) -> Any:
-    """A file's JSON; `largest` bytes are what a run of this size can take, and a little more."""
+    """Return the content of a JSON file of at most `largest` bytes, or raise a PublishedRunError."""
     try:
         return reading.read_json(file, largest)
     except UnreadableError as error:
-        expected = "; expected a file of the run" if isinstance(error.__cause__, OSError) else ""
+        expected = "; expected a file of the published run" if isinstance(error.__cause__, OSError) else ""
         raise PublishedRunError(f"{error}{expected}") from error
 
 
 def find_one(directory: Path, pattern: str) -> Path:
+    """Return the file that `find` returns, or raise a PublishedRunError if there is none."""
     file = find(directory, pattern)
     if file is None:
-        raise PublishedRunError(f"{directory}: no {pattern} there or in the folder above; expected one")
+        raise PublishedRunError(f"{directory}: no {pattern} found here or in the parent folder; expected one")
     return file
 
 
 def find(directory: Path, pattern: str, below_only: bool = False) -> Path | None:
-    """The one file of that pattern in the folder, or else in the folder above, which several runs may share."""
+    """Return the file that matches a pattern in the folder, or else in its parent, which several runs may share.
+
+    Args:
+        below_only: do not look in the parent folder.
+
+    Returns:
+        The path, or None if no file matches.
+
+    Raises:
+        PublishedRunError: several files match.
+    """
     for folder in [directory] if below_only else [directory, directory.absolute().parent]:
         found = sorted(folder.glob(pattern))
         if len(found) > 1:
@@ -141,6 +172,7 @@ def find(directory: Path, pattern: str, below_only: bool = False) -> Path | None
 
 
 def kind_of(value: Any) -> str:
+    """Return a short description of a JSON value, for error messages."""
     if value is None:
         return "nothing"
     return f"a {type(value).__name__} of {len(value)}" if isinstance(value, list | dict | str) else shown(value)
@@ -148,4 +180,4 @@ def kind_of(value: Any) -> str:
 
 def _list(names: Sequence[str]) -> str:
     first = ", ".join(named(name, 60) for name in names[:12])
-    return first if len(names) <= 12 else f"{first}, … ({len(names)} in all)"
+    return first if len(names) <= 12 else f"{first}, … ({len(names)} in total)"

@@ -1,11 +1,11 @@
-"""A published run becomes a checkpoint of this instance: study, artefacts and Dagster's events, all from its files.
+"""Imports a published run as a checkpoint: creates its study, artefacts and Dagster events from its files.
 
-    studies/<name>.yaml        what it measured, with its own prompts and questions
-    imported/<name>/           the counts of its marker, and what was read with which digest
-    artefacts/…                responses, JS and cosines, as a computed checkpoint has them
+    studies/<name>.yaml        the study, with the run's own prompts and questions
+    imported/<name>/           the marker counts, and the digest of every file that was read
+    artefacts/…                responses, JS and cosines, in the format of a computed checkpoint
 
-Everything is read and checked before the first byte is written, and events come last: a run that cannot be imported
-leaves nothing behind, and importing it again mends whatever was cut off.
+All files are read and validated before anything is written, and events are reported last. A run that cannot be
+imported therefore leaves nothing behind, and an interrupted import can be repeated.
 """
 
 import json
@@ -36,14 +36,14 @@ from persona_assets.store.artefacts import Artefact, Value
 from persona_assets.study import Study, checked_name
 from persona_assets.study.files import load_study, study_path
 
-# Raise it when the same files give other artefacts.
+# Increment when the same files are imported as different artefacts.
 READER_VERSION = 1
 SOURCE_RATES, MARKER_EVAL, RECORD = "source_rates.csv", "marker_eval", "import.json"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import: the study, how many partitions were reported now, and what the files lack."""
+    """Result of an import: the study, the number of newly reported partitions, and the data missing from the files."""
 
     study: Study
     study_file: Path
@@ -54,15 +54,15 @@ class Imported:
 def import_published_run(
     instance: dg.DagsterInstance, home: Home, directory: Path, name: str, baseline: str
 ) -> Imported:
-    """Records a published run as the checkpoint `name`, measured by the study `name`.
+    """Import a published run as the checkpoint `name`, measured by the study `name`.
 
     Args:
-        directory: as `published.run` describes it.
-        baseline: the persona that others are compared with; no file of the run says which it is.
+        directory: the run's folder, as described in `published.run`.
+        baseline: the persona that others are compared with, which the run's files do not state.
 
     Raises:
-        PublishedRunError: the files cannot be used, or `name` stands for something else already.
-        LeakageError: the counts of the marker cannot be used.
+        PublishedRunError: the files are invalid, or `name` is already used for something else.
+        LeakageError: the marker counts are invalid.
     """
     run = read_published_run(directory, baseline)
     if run.marker_eval:
@@ -71,7 +71,7 @@ def import_published_run(
         checked_name(name)
     except ValueError as error:
         raise PublishedRunError(f"--as: {error}") from None
-    study_file = _free_place(home, name, run)
+    study_file = _available_study_file(home, name, run)
     text = _checked_study(directory, study_file, _study(name, baseline, run), run)
     entry = {"imported": f"imported/{name}"}
     home.registry.check_added(name, entry)
@@ -90,11 +90,11 @@ def import_published_run(
     return Imported(study, study_file, sum(reported), run.absent)
 
 
-def _free_place(home: Home, name: str, run: PublishedRun) -> Path:
-    """The study's file, unless the name is taken by something else."""
+def _available_study_file(home: Home, name: str, run: PublishedRun) -> Path:
+    """Return the path of the study, after checking that the name is not used for something else."""
     file = home.studies / f"{name}.yaml"
     record = home.root / "imported" / name / RECORD
-    if record.is_file() and mapping(record, read_json(record), "what was imported").get("digest") == run.digest:
+    if record.is_file() and mapping(record, read_json(record), "the record of an import").get("digest") == run.digest:
         return file
     taken = record if record.is_file() else file if file.is_file() else None
     if taken is None and name in home.registry.names():
@@ -104,11 +104,11 @@ def _free_place(home: Home, name: str, run: PublishedRun) -> Path:
             taken = study_path(name)
         except ValueError:
             return file
-    raise PublishedRunError(f"{name}: {taken} has that name for something else; expected another name behind --as")
+    raise PublishedRunError(f"{name}: this name is already used by {taken}; expected another name after --as")
 
 
 def _study(name: str, baseline: str, run: PublishedRun) -> dict[str, Any]:
-    """The study's file as plain YAML."""
+    """Return the content of the study's file."""
     optional = {
         "training_questions": list(run.training_questions),
         "leakage": f"../imported/{name}/{MARKER_EVAL}" if run.marker_eval else None,
@@ -126,28 +126,28 @@ def _study(name: str, baseline: str, run: PublishedRun) -> dict[str, Any]:
 
 
 def _checked_study(directory: Path, file: Path, content: dict[str, Any], run: PublishedRun) -> str:
-    """The study's file, if it will be read as this content and can be used."""
+    """Return the text of the study's file, after checking that it is a valid study and parses to this content."""
     text = _with_heading(content, run)
     try:
         Study.model_validate(content)
         if parse_yaml(text, file) != content or len(text.encode()) > LARGEST_YAML:
-            raise ValueError(f"personas and questions that a study's file of at most {LARGEST_YAML} bytes cannot hold")
+            raise ValueError(f"its personas and questions do not fit into a study file of at most {LARGEST_YAML} bytes")
     except ValidationError as error:
-        raise PublishedRunError(f"{directory}: makes no study: {describe_errors(error)}") from None
+        raise PublishedRunError(f"{directory}: cannot be converted to a study: {describe_errors(error)}") from None
     except ValueError as error:
-        raise PublishedRunError(f"{directory}: makes no study: {error}") from None
+        raise PublishedRunError(f"{directory}: cannot be converted to a study: {error}") from None
     return text
 
 
 def _with_heading(content: dict[str, Any], run: PublishedRun) -> str:
     heading = [
-        "What a published run measured, with its own prompts and questions; written by `persona-assets import`.",
+        "Study of a published run, with its own prompts and questions; written by `persona-assets import`.",
         *(
             f"{key}: {_one_line(value)}"
             for key, value in run.about.items()
             if key in ("model", "git_commit", "timestamp")
         ),
-        "Not in its files:",
+        "Missing from its files:",
         *(f"  {absent}" for absent in run.absent),
     ]
     body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
@@ -155,19 +155,17 @@ def _with_heading(content: dict[str, Any], run: PublishedRun) -> str:
 
 
 def _one_line(value: Any) -> str:
-    """What a file says of itself, as part of a comment: a line break in it would begin a line of the study."""
+    """Return a metadata value for a YAML comment, without line breaks, which would end the comment."""
     return named(value if isinstance(value, str) else shown(value), 200)
 
 
 def _keep_files(folder: Path, run: PublishedRun) -> None:
-    """The counts, which light assets read, and a record of everything that was read."""
+    """Store the marker counts, which light assets read, and a record of all files that were read."""
     with atomic_write(folder) as partial:
         partial.mkdir()
         if run.marker_eval:
             (partial / MARKER_EVAL).mkdir()
-            for file in metrics.counts_of(
-                run.marker_eval, run.personas
-            ):  # what was read and checked, and nothing beside it
+            for file in metrics.counts_of(run.marker_eval, run.personas):  # only the validated files
                 shutil.copyfile(file, partial / MARKER_EVAL / file.name)
         if run.source_rates is not None:
             run.source_rates.to_csv(partial / SOURCE_RATES, index=False)
@@ -176,7 +174,7 @@ def _keep_files(folder: Path, run: PublishedRun) -> None:
 
 
 def _values(name: str, run: PublishedRun) -> list[tuple[str, str, str, str | None, Value]]:
-    """Asset, which file it came from, partition, persona if it has one, value."""
+    """Return for every partition: asset, source file, partition key, persona (None if unpartitioned by it), value."""
     described = {"model": run.about.get("model", "unknown"), "imported": {**run.about, "files": run.digests}}
     rows: list[tuple[str, str, str, str | None, Value]] = [
         ("model_checkpoint", "divergences", name, None, described),
@@ -205,7 +203,7 @@ def _store(
     return home.store.find(asset, made_from) or home.store.put(asset, made_from, value, {})
 
 
-# What the page shows of what was imported.
+# Metadata that Dagster shows for imported assets.
 _SHOWN: dict[str, Callable[[Any], dict[str, Any]]] = {
     "generations": asset_metadata.responses,
     "logit_js": asset_metadata.js_of_generator,
@@ -219,14 +217,14 @@ def _links(run: PublishedRun, asset: str, key: str) -> dict[str, Any]:
 
 
 def _report(instance: dg.DagsterInstance, run: PublishedRun, key: str, artefact: Artefact) -> bool:
-    """Tells Dagster of one partition, unless it knows."""
+    """Report the materialisation of one partition; return False if Dagster already has it."""
     if latest_fingerprints(instance, artefact.asset, [key]).get(key) == artefact.fingerprint:
         return False
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             artefact.asset,
             partition=key,
-            description="imported from a published run's files",
+            description="imported from the files of a published run",
             metadata={
                 **_links(run, artefact.asset, key),
                 **_SHOWN.get(artefact.asset, lambda _: {})(value := artefact.read()),

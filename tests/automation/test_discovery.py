@@ -1,6 +1,6 @@
-"""What one look at the watched places registers and asks for; ticks follow one another as the sensor's do.
+"""Scans of watched locations register checkpoints and request runs, over a sequence of ticks.
 
-Runs are written into a real instance and not executed: what they would do is tested with the real daemon.
+Runs are recorded in a real instance but not executed; the end-to-end tests execute them with the real daemon.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 import dagster as dg
 import pytest
 
-from persona_assets.automation.discovery import MEASURED_CHECK, Arriving
+from persona_assets.automation.discovery import MEASURED_CHECK, Discovery
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT, STUDY
 from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, MEASURE, STAMP_TAG, run_tags
@@ -33,21 +33,21 @@ def home(tmp_path):
 
 @pytest.fixture
 def save(tiny_directory, tmp_path):
-    """Saves the tiny model as a trainer would, into checkpoint-<step>."""
+    """Return a function that saves the tiny model to checkpoint-<step>, as a trainer would."""
     return lambda step: shutil.copytree(tiny_directory, tmp_path / "run" / f"checkpoint-{step}")
 
 
 class Daemon:
-    """Looks again and again, and does with what it is told as Dagster's daemon does."""
+    """Scans repeatedly and handles the results as Dagster's daemon does."""
 
     def __init__(self, instance, home):
         self.instance, self.home, self.cursor, self.now, self.keys = instance, home, "{}", time.time(), {}
-        self.meanwhile = lambda: None  # what happens while the sensor waits for files to settle
+        self.meanwhile = lambda: None  # called while the sensor waits for files to settle
 
     def tick(self, study=STUDY, seconds=5.0):
         self.now += seconds
         memory = json.loads(self.cursor)
-        tick = Arriving(self.instance, study, self.home, memory, self.now, lambda: self.meanwhile()).look()
+        tick = Discovery(self.instance, study, self.home, memory, self.now, lambda: self.meanwhile()).scan()
         self.cursor = json.dumps(tick.memory)
         if tick.registered:
             self.instance.add_dynamic_partitions(CHECKPOINT, tick.registered)
@@ -96,7 +96,7 @@ def test_a_complete_folder_is_registered_and_measured_once(daemon, save):
     assert len(daemon.instance.get_runs()) == 1
 
 
-def test_a_folder_whose_files_change_while_it_is_looked_at_waits(daemon, save):
+def test_a_folder_whose_files_change_during_the_scan_is_not_measured(daemon, save):
     folder = save(8)
     tokenizer = folder / "tokenizer_config.json"
     daemon.meanwhile = lambda: tokenizer.write_text(tokenizer.read_text() + " ")
@@ -104,12 +104,14 @@ def test_a_folder_whose_files_change_while_it_is_looked_at_waits(daemon, save):
         tick, launched = daemon.tick()
         assert launched == []
         assert daemon.home.registry.names() == []
-        assert tick.reasons == ["run7.checkpoint-8: its files are changing; measured once they have stopped"]
+        assert tick.reasons == [
+            "run7.checkpoint-8: its files are still changing; it is measured once they stop changing"
+        ]
     daemon.meanwhile = lambda: None
     assert daemon.tick()[1] == ["run7.checkpoint-8"]
 
 
-def test_a_folder_that_is_still_being_written_waits_and_the_reason_is_said(daemon, save):
+def test_an_incomplete_folder_is_not_measured_and_the_tick_states_the_reason(daemon, save):
     folder = save(8)
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
@@ -117,12 +119,12 @@ def test_a_folder_that_is_still_being_written_waits_and_the_reason_is_said(daemo
     for _ in range(3):
         tick, launched = daemon.tick()
         assert launched == []
-        assert "model.safetensors is not a whole safetensors file" in tick.reasons[0]
+        assert "model.safetensors is not a complete safetensors file" in tick.reasons[0]
     weights.write_bytes(whole)
     assert daemon.tick()[1] == ["run7.checkpoint-8"]
 
 
-def test_two_checkpoints_that_arrive_at_once_get_a_run_each_and_no_more(daemon, save):
+def test_two_new_checkpoints_get_one_run_each(daemon, save):
     save(8)
     save(16)
     assert daemon.tick()[1] == ["run7.checkpoint-8", "run7.checkpoint-16"]
@@ -131,10 +133,10 @@ def test_two_checkpoints_that_arrive_at_once_get_a_run_each_and_no_more(daemon, 
         assert daemon.tick()[1] == []
 
 
-def test_a_daemon_that_forgot_everything_starts_nothing_twice(daemon, save):
+def test_a_daemon_without_its_cursor_launches_nothing_twice(daemon, save):
     save(8)
     daemon.tick()
-    daemon.cursor, daemon.keys = "{}", {}  # killed: neither cursor nor run keys are there
+    daemon.cursor, daemon.keys = "{}", {}  # killed: cursor and run keys are lost
     for _ in range(3):
         assert daemon.tick()[1] == []
     daemon.finish()
@@ -143,7 +145,7 @@ def test_a_daemon_that_forgot_everything_starts_nothing_twice(daemon, save):
         assert daemon.tick()[1] == []
 
 
-def test_a_folder_that_is_written_again_is_measured_again(daemon, save, tmp_path):
+def test_a_rewritten_folder_is_measured_again(daemon, save, tmp_path):
     folder = save(8)
     daemon.tick()
     daemon.finish()
@@ -152,7 +154,7 @@ def test_a_folder_that_is_written_again_is_measured_again(daemon, save, tmp_path
     assert daemon.tick()[1] == ["run7.checkpoint-8"]
 
 
-def test_a_checkpoint_that_keeps_failing_is_marked_in_the_page_and_does_not_block_the_next(daemon, save):
+def test_a_checkpoint_that_keeps_failing_gets_a_failed_check_and_does_not_block_the_next(daemon, save):
     save(8)
     assert daemon.tick()[1] == ["run7.checkpoint-8"]
     daemon.finish(dg.DagsterRunStatus.FAILURE)
@@ -178,7 +180,7 @@ def test_a_checkpoint_that_keeps_failing_is_marked_in_the_page_and_does_not_bloc
     assert daemon.tick()[1] == ["run7.checkpoint-16"]
 
 
-def test_checkpoints_that_people_registered_are_measured_too_and_imported_ones_are_not(daemon, tiny_directory):
+def test_manually_registered_checkpoints_are_measured_and_imported_runs_are_not(daemon, tiny_directory):
     daemon.home.registry.add("mine", {"path": str(tiny_directory)})
     daemon.home.registry.add("theirs", {"imported": "imported/theirs"})
     tick, launched = daemon.tick()
@@ -189,7 +191,7 @@ def test_checkpoints_that_people_registered_are_measured_too_and_imported_ones_a
     assert run_tags(STUDY, "mine", tags[STAMP_TAG]).items() <= tags.items()
 
 
-def test_a_watch_that_cannot_be_read_does_not_stop_the_others(daemon, save, tmp_path):
+def test_a_watch_that_cannot_be_scanned_does_not_block_the_others(daemon, save, tmp_path):
     daemon.home.watched.add("gone", {"directory": str(tmp_path / "nowhere")})
     save(8)
     tick, launched = daemon.tick()
@@ -197,7 +199,7 @@ def test_a_watch_that_cannot_be_read_does_not_stop_the_others(daemon, save, tmp_
     assert launched == ["run7.checkpoint-8"]
 
 
-def test_another_study_measures_what_this_one_has_measured(daemon, save):
+def test_another_study_measures_the_checkpoint_again(daemon, save):
     save(8)
     daemon.tick()
     daemon.finish()
@@ -205,7 +207,7 @@ def test_another_study_measures_what_this_one_has_measured(daemon, save):
     assert daemon.tick(STUDY.model_copy(update={"name": "another"}))[1] == ["run7.checkpoint-8"]
 
 
-def test_what_a_trainer_deleted_after_it_was_measured_is_no_matter(daemon, save):
+def test_a_checkpoint_deleted_after_its_measurement_is_ignored(daemon, save):
     folder = save(8)
     daemon.tick()
     daemon.finish()

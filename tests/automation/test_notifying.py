@@ -1,4 +1,4 @@
-"""Lines that are posted; the server on the other end is real, and the daemon that calls is in the end-to-end test."""
+"""Posting to a webhook, tested with a real server; the end-to-end tests cover the daemon."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from persona_assets.runs.attempts import CHECKPOINT_TAG, MEASURE
 
 @pytest.fixture
 def server():
-    """A server that keeps what it is sent, and answers with the status that it is told to."""
+    """Return a server that records requests and answers with its `status`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -33,14 +33,14 @@ def server():
     server.server_close()
 
 
-def test_a_line_is_posted_as_chat_services_take_it(server, monkeypatch):
+def test_a_line_is_posted_in_the_format_of_chat_services(server, monkeypatch):
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/services/secret")
     assert post("run7.checkpoint-8: report of study mine is ready") is None
     assert server.received == [("application/json", {"text": "run7.checkpoint-8: report of study mine is ready"})]
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_a_webhook_that_refuses_stops_nothing_and_its_address_is_not_told(server, monkeypatch, status):
+def test_an_error_of_the_webhook_is_skipped_without_revealing_its_url(server, monkeypatch, status):
     server.status = status
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/services/secret")
     skipped = post("a line")
@@ -48,14 +48,14 @@ def test_a_webhook_that_refuses_stops_nothing_and_its_address_is_not_told(server
     assert "secret" not in skipped.skip_message
 
 
-def test_a_webhook_that_is_not_there_stops_nothing(server, monkeypatch):
+def test_an_unreachable_webhook_is_skipped(server, monkeypatch):
     server.shutdown()
     server.server_close()
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/")
     assert "URLError" in post("a line").skip_message
 
 
-def test_only_addresses_of_the_web_are_posted_to(monkeypatch, tmp_path):
+def test_only_http_urls_are_accepted(monkeypatch, tmp_path):
     (tmp_path / "secret").write_text("secret")
     monkeypatch.setenv(WEBHOOK, f"file://{tmp_path}/secret")
     assert "http://" in post("a line").skip_message
@@ -63,7 +63,7 @@ def test_only_addresses_of_the_web_are_posted_to(monkeypatch, tmp_path):
     assert post("a line").skip_message.startswith("PERSONA_ASSETS_WEBHOOK is not set")
 
 
-def test_the_night_posts_its_failures_only(monkeypatch):
+def test_of_nightly_runs_only_failures_are_posted(monkeypatch):
     monkeypatch.delenv(WEBHOOK, raising=False)
 
     @dg.op
@@ -86,5 +86,5 @@ def test_the_night_posts_its_failures_only(monkeypatch):
                 dagster_run=result.dagster_run,
             )
             said.append(ready(context).skip_message)
-    assert "would have been posted: mine: report of study" in said[0]
-    assert "only its failures are posted" in said[1]
+    assert "would have posted: mine: report of study" in said[0]
+    assert "of which only failures are posted" in said[1]

@@ -1,4 +1,4 @@
-"""Registering a checkpoint from the page's launchpad."""
+"""Registering a checkpoint from Dagster's launchpad."""
 
 import dagster as dg
 import pytest
@@ -31,7 +31,7 @@ def test_a_checkpoint_gets_an_entry_and_a_partition(register, tiny_directory):
     assert partitions == ["mine", "theirs"]
 
 
-def test_what_cannot_be_measured_is_refused_with_the_reason_and_not_registered(register, tiny_directory, tmp_path):
+def test_an_incomplete_checkpoint_is_rejected_and_not_registered(register, tiny_directory, tmp_path):
     (tiny_directory / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match="no tokenizer"):
         register(name="mine", path=str(tiny_directory))

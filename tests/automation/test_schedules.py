@@ -1,4 +1,4 @@
-"""What the night does: every byte is read again, what is pruned or gone is left alone."""
+"""The nightly schedule verifies all weights, and skips pruned artefacts and deleted checkpoints."""
 
 import os
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from persona_assets.runs.run import Run
 
 @pytest.fixture
 def run(tmp_path, tiny_directory):
-    """An instance in which the tiny model is registered and identified."""
+    """Return a run on an instance in which the tiny model is registered and identified."""
     home = Home(tmp_path / "home")
     home.root.mkdir()
     home.registry.add("tiny", {"path": str(tiny_directory)})
@@ -40,7 +40,7 @@ def check(run):
     return records[0].event.asset_check_evaluation
 
 
-def test_every_registered_checkpoint_gets_one_run_a_night(run):
+def test_every_registered_checkpoint_gets_one_run_per_night(run):
     run.home.registry.add("theirs", {"imported": "imported/theirs"})
     night = datetime(2026, 11, 24, 3, tzinfo=UTC)
     context = dg.build_schedule_context(
@@ -52,7 +52,7 @@ def test_every_registered_checkpoint_gets_one_run_a_night(run):
     assert nightly.default_status == dg.DefaultScheduleStatus.STOPPED
 
 
-def test_a_byte_that_changed_behind_the_same_size_and_time_is_found(run, tiny_directory):
+def test_a_changed_byte_is_found_even_with_the_same_size_and_time(run, tiny_directory):
     weights = tiny_directory / "model.safetensors"
     times, content = weights.stat(), bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -62,11 +62,11 @@ def test_a_byte_that_changed_behind_the_same_size_and_time_is_found(run, tiny_di
         at_night(run)
     assert not check(run).passed
     assert check(run).partition == "tiny"
-    # Nothing was measured from them.
+    # Nothing was measured with the changed weights.
     assert run.staleness()["generations"] == dict.fromkeys(run.staleness()["generations"], "missing")
 
 
-def test_a_checkpoint_whose_folder_was_deleted_is_left_as_it_is(run, tiny_directory):
+def test_a_checkpoint_whose_folder_was_deleted_is_skipped(run, tiny_directory):
     tiny_directory.rename(tiny_directory.with_name("elsewhere"))
     result = at_night(run)
     assert result.success

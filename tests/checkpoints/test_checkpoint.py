@@ -1,4 +1,4 @@
-"""Identity comes from bytes; what is incomplete or unsafe is refused by name."""
+"""Identity is computed from file contents; incomplete and unsafe checkpoints are rejected with the file's name."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def change(file: Path, **values: Any) -> None:
 
 
 def shard(directory: Path) -> list[Path]:
-    """Cuts a directory's weights into two files and an index, as large checkpoints are stored."""
+    """Split a directory's weights into two shards and an index."""
     tensors = load_file(directory / "model.safetensors")
     names = sorted(tensors)
     weight_map = {name: f"model-0000{1 + (place % 2)}-of-00002.safetensors" for place, name in enumerate(names)}
@@ -65,9 +65,7 @@ def identity(directory: Path, cache: DigestCache, name: str = "tiny", **more: An
     return identify(Checkpoint(name=name, path=directory, **more), cache)
 
 
-def test_identity_depends_on_neither_time_nor_place_nor_name(
-    tiny_directory: Path, adapter: Path, cache: DigestCache
-) -> None:
+def test_identity_does_not_depend_on_time_path_or_name(tiny_directory: Path, adapter: Path, cache: DigestCache) -> None:
     before = identity(tiny_directory, cache, adapter=adapter)
     elsewhere = tiny_directory.with_name("elsewhere")
     shutil.move(tiny_directory, elsewhere)
@@ -79,7 +77,7 @@ def test_identity_depends_on_neither_time_nor_place_nor_name(
     assert after.digest == before.digest
 
 
-def test_identity_says_what_the_model_is(tiny_directory: Path, cache: DigestCache) -> None:
+def test_identity_contains_the_models_shape(tiny_directory: Path, cache: DigestCache) -> None:
     found = identity(tiny_directory, cache)
     assert (found.architecture, found.blocks, found.hidden, found.vocabulary) == ("LlamaForCausalLM", 3, 32, 259)
     assert found.weights_bytes == (tiny_directory / "model.safetensors").stat().st_size
@@ -100,18 +98,20 @@ def test_identity_says_what_the_model_is(tiny_directory: Path, cache: DigestCach
         ),
         pytest.param("tokenizer", lambda d: change(d / "tokenizer.json", truncation={"max_length": 9}), id="tokenizer"),
         pytest.param(
-            "tokenizer", lambda d: change(d / "special_tokens_map.json", eos_token="a"), id="a tokenizer file more"
+            "tokenizer",
+            lambda d: change(d / "special_tokens_map.json", eos_token="a"),
+            id="additional tokenizer file",
         ),
         pytest.param(
             "chat_template", lambda d: (d / "chat_template.jinja").write_text("{{ messages }}"), id="chat template"
         ),
         pytest.param("config", lambda d: change(d / "config.json", rms_norm_eps=1e-4), id="a value of the config"),
         pytest.param(
-            "config", lambda d: change(d / "generation_config.json", eos_token_id=[2, 1]), id="what ends a turn"
+            "config", lambda d: change(d / "generation_config.json", eos_token_id=[2, 1]), id="end-of-turn token"
         ),
     ],
 )
-def test_identity_changes_in_the_part_that_was_changed(
+def test_identity_changes_only_in_the_modified_part(
     tiny_directory: Path, adapter: Path, cache: DigestCache, field: str, alter: Callable[[Path], object]
 ) -> None:
     before = identity(tiny_directory, cache, adapter=adapter)
@@ -122,7 +122,7 @@ def test_identity_changes_in_the_part_that_was_changed(
     assert after.digest != before.digest
 
 
-def test_identity_does_not_depend_on_the_program_that_saved_the_config(
+def test_identity_does_not_depend_on_the_library_version_in_the_config(
     tiny_directory: Path, cache: DigestCache
 ) -> None:
     before = identity(tiny_directory, cache)
@@ -137,11 +137,11 @@ def test_the_adapter_is_part_of_the_identity(tiny_directory: Path, adapter: Path
     assert base.weights == adapted.weights
 
 
-def test_series_and_step_are_no_part_of_the_identity(tiny_directory: Path, cache: DigestCache) -> None:
+def test_series_and_step_are_not_part_of_the_identity(tiny_directory: Path, cache: DigestCache) -> None:
     assert identity(tiny_directory, cache, series="run7", step=500) == identity(tiny_directory, cache)
 
 
-def test_every_shard_counts(tiny_directory: Path, cache: DigestCache) -> None:
+def test_identity_depends_on_every_shard(tiny_directory: Path, cache: DigestCache) -> None:
     shards = shard(tiny_directory)
     before = identity(tiny_directory, cache)
     assert before.weights_bytes == sum(file.stat().st_size for file in shards)
@@ -149,48 +149,49 @@ def test_every_shard_counts(tiny_directory: Path, cache: DigestCache) -> None:
     assert identity(tiny_directory, cache).weights != before.weights
 
 
-def test_a_missing_shard_is_named_with_the_index_that_asks_for_it(tiny_directory: Path, cache: DigestCache) -> None:
+def test_a_missing_shard_is_reported_with_its_index(tiny_directory: Path, cache: DigestCache) -> None:
     shard(tiny_directory)[1].unlink()
     with pytest.raises(CheckpointError) as caught:
         identity(tiny_directory, cache)
     assert f"{tiny_directory}/model.safetensors.index.json names model-00002-of-00002.safetensors" in str(caught.value)
-    assert "not there; the checkpoint is still being written" in str(caught.value)
+    assert "which does not exist; the checkpoint is still being written" in str(caught.value)
 
 
-def test_a_cut_file_is_refused(tiny_directory: Path, cache: DigestCache) -> None:
+def test_a_truncated_file_is_rejected(tiny_directory: Path, cache: DigestCache) -> None:
     file = tiny_directory / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole safetensors file.*was cut"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a complete safetensors file.*is truncated"):
         identity(tiny_directory, cache)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("config.json", r"config\.json is not there; the checkpoint is incomplete"),
-        ("model.safetensors", r"model\.safetensors is not there; expected weights as safetensors"),
-        ("tokenizer.json", r"no tokenizer; expected tokenizer\.json"),
+        ("config.json", r"config\.json does not exist; the checkpoint is incomplete"),
+        ("model.safetensors", r"model\.safetensors does not exist; expected weights as safetensors"),
+        ("tokenizer.json", r"no tokenizer found; expected tokenizer\.json"),
         ("chat_template.jinja", r"no chat template in chat_template\.jinja or tokenizer_config\.json"),
     ],
 )
-def test_a_missing_file_is_named(tiny_directory: Path, cache: DigestCache, name: str, expected: str) -> None:
+def test_a_missing_file_is_reported(tiny_directory: Path, cache: DigestCache, name: str, expected: str) -> None:
     (tiny_directory / name).unlink()
     with pytest.raises(CheckpointError, match=expected) as caught:
         identity(tiny_directory, cache)
     assert str(tiny_directory) in str(caught.value)
 
 
-def test_a_missing_directory_is_named(tmp_path: Path, cache: DigestCache) -> None:
-    with pytest.raises(CheckpointError, match=r"tiny: .*absent is not there; expected a Hugging Face model directory"):
+def test_a_missing_directory_is_reported(tmp_path: Path, cache: DigestCache) -> None:
+    expected = r"tiny: .*absent does not exist; expected a Hugging Face model directory"
+    with pytest.raises(CheckpointError, match=expected):
         identity(tmp_path / "absent", cache)
 
 
-def test_a_missing_adapter_is_named(tiny_directory: Path, cache: DigestCache) -> None:
-    with pytest.raises(CheckpointError, match=r"absent/adapter_model\.safetensors is not there"):
+def test_a_missing_adapter_is_reported(tiny_directory: Path, cache: DigestCache) -> None:
+    with pytest.raises(CheckpointError, match=r"absent/adapter_model\.safetensors does not exist"):
         identity(tiny_directory, cache, adapter=tiny_directory / "absent")
 
 
-def test_a_half_written_config_is_refused(tiny_directory: Path, cache: DigestCache) -> None:
+def test_a_truncated_config_is_rejected(tiny_directory: Path, cache: DigestCache) -> None:
     file = tiny_directory / "config.json"
     file.write_text(file.read_text()[:50])
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read as JSON.*still being written"):
@@ -213,20 +214,18 @@ def test_a_chat_template_inside_tokenizer_config_is_found(tiny_directory: Path, 
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "consolidated.00.pth"])
-def test_pickled_weights_are_refused_even_beside_safetensors(
+def test_pickled_weights_are_rejected_even_next_to_safetensors(
     tiny_directory: Path, cache: DigestCache, name: str
 ) -> None:
     (tiny_directory / name).write_bytes(b"\x80\x04.")
     with pytest.raises(
-        CheckpointError, match=r"holds pickled weights, which can run code.*expected safetensors only"
+        CheckpointError, match=r"contains pickled weights, which can run code.*expected safetensors only"
     ) as caught:
         identity(tiny_directory, cache)
     assert str(tiny_directory / name) in str(caught.value)
 
 
-def test_what_a_trainer_leaves_beside_the_weights_is_not_refused(
-    tiny_directory: Path, adapter: Path, cache: DigestCache
-) -> None:
+def test_other_files_of_a_trainer_are_ignored(tiny_directory: Path, adapter: Path, cache: DigestCache) -> None:
     before = identity(tiny_directory, cache, adapter=adapter)
     for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
         (tiny_directory / name).write_bytes(b"\x80\x04.")
@@ -234,18 +233,18 @@ def test_what_a_trainer_leaves_beside_the_weights_is_not_refused(
     assert identity(tiny_directory, cache, adapter=adapter) == before
 
 
-def test_an_unchanged_file_is_not_read_again_unless_asked(tmp_path: Path, cache: DigestCache) -> None:
+def test_an_unchanged_file_is_only_read_again_on_request(tmp_path: Path, cache: DigestCache) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"before")
     before, status = cache.digest(file), file.stat()
-    file.write_bytes(b"behind")  # as long, and its time is put back: only the bytes could tell
+    file.write_bytes(b"behind")  # same size, and the modification time is restored below
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert cache.digest(file) == before
     assert cache.digest(file, recheck=True) != before
-    assert cache.digest(file) != before  # what was found is remembered
+    assert cache.digest(file) != before  # the new digest is cached
 
 
-def test_a_file_whose_time_or_size_moved_is_read_again(tmp_path: Path, cache: DigestCache) -> None:
+def test_a_file_with_a_new_time_or_size_is_read_again(tmp_path: Path, cache: DigestCache) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"before")
     before = cache.digest(file)
@@ -255,7 +254,7 @@ def test_a_file_whose_time_or_size_moved_is_read_again(tmp_path: Path, cache: Di
 
 
 @pytest.mark.parametrize("content", ["{cut", "[1, 2]", "7", "null", '{"%s": 5}', '{"%s": [6]}', "\x00"])
-def test_a_damaged_cache_only_costs_the_reading(tmp_path: Path, cache: DigestCache, content: str) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, cache: DigestCache, content: str) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"before")
     before = cache.digest(file)
@@ -281,7 +280,7 @@ def test_a_damaged_cache_only_costs_the_reading(tmp_path: Path, cache: DigestCac
         lambda d: (d.with_name("adapter") / "adapter_config.json").write_text("{"),
     ],
 )
-def test_what_identify_refuses_is_not_complete_and_says_the_same(
+def test_check_complete_raises_the_same_errors_as_identify(
     tiny_directory: Path, adapter: Path, cache: DigestCache, damage: Callable[[Path], object]
 ) -> None:
     checkpoint = Checkpoint(name="tiny", path=tiny_directory, adapter=adapter)
@@ -294,17 +293,17 @@ def test_what_identify_refuses_is_not_complete_and_says_the_same(
     assert str(incomplete.value) == str(refused.value)
 
 
-def test_completeness_is_told_without_fetching_anything(adapter: Path) -> None:
-    """Offline, and in no cache: only the adapter's own files are looked at."""
+def test_check_complete_downloads_nothing(adapter: Path) -> None:
+    """Offline and without a cached repository, only the adapter's files are checked."""
     checkpoint = Checkpoint(name="tiny", hub="someone/absent", revision=COMMIT, adapter=adapter)
     check_complete(checkpoint)
     (adapter / "adapter_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is not there"):
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors does not exist"):
         check_complete(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json"])
-def test_the_stamp_moves_with_every_file_of_the_model(tiny_directory: Path, name: str) -> None:
+def test_the_stamp_changes_with_every_file_of_the_model(tiny_directory: Path, name: str) -> None:
     checkpoint, file = Checkpoint(name="tiny", path=tiny_directory), tiny_directory / name
     before = stamp(checkpoint)
     with file.open("ab") as being_written:
@@ -316,14 +315,14 @@ def test_the_stamp_moves_with_every_file_of_the_model(tiny_directory: Path, name
     assert len({before, appended, touched, stamp(checkpoint)}) == 4
 
 
-def test_the_stamp_moves_with_the_adapter(tiny_directory: Path, adapter: Path) -> None:
+def test_the_stamp_changes_with_the_adapter(tiny_directory: Path, adapter: Path) -> None:
     checkpoint = Checkpoint(name="tiny", path=tiny_directory, adapter=adapter)
     before = stamp(checkpoint)
     change(adapter / "adapter_config.json", lora_alpha=16)
     assert stamp(checkpoint) != before
 
 
-def test_the_stamp_stays_where_only_the_trainer_goes_on(tiny_directory: Path) -> None:
+def test_the_stamp_ignores_other_files_of_a_trainer(tiny_directory: Path) -> None:
     checkpoint = Checkpoint(name="tiny", path=tiny_directory)
     before = stamp(checkpoint)
     (tiny_directory / "optimizer.pt").write_bytes(b"state")
@@ -333,13 +332,13 @@ def test_the_stamp_stays_where_only_the_trainer_goes_on(tiny_directory: Path) ->
     assert stamp(checkpoint) == before
 
 
-def test_the_stamp_does_not_depend_on_the_place(tiny_directory: Path, tmp_path: Path) -> None:
+def test_the_stamp_does_not_depend_on_path_or_name(tiny_directory: Path, tmp_path: Path) -> None:
     before = stamp(Checkpoint(name="tiny", path=tiny_directory))
     moved = tiny_directory.rename(tmp_path / "moved")
     assert stamp(Checkpoint(name="renamed", path=moved)) == before
 
 
-def test_the_stamp_of_a_repository_is_that_of_its_commit() -> None:
+def test_the_stamp_of_a_repository_depends_on_its_name_and_commit() -> None:
     stamps = {
         stamp(Checkpoint(name="tiny", hub=hub, revision=revision))
         for hub, revision in (("a/b", COMMIT), ("a/c", COMMIT), ("a/b", "f" * 40), ("a/b", COMMIT))
@@ -347,20 +346,20 @@ def test_the_stamp_of_a_repository_is_that_of_its_commit() -> None:
     assert len(stamps) == 3
 
 
-def test_what_has_no_stamp_is_named(tmp_path: Path) -> None:
+def test_errors_while_computing_a_stamp_name_the_folder(tmp_path: Path) -> None:
     absent, empty = tmp_path / "absent", tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(CheckpointError, match=f"tiny: {absent} is not there"):
+    with pytest.raises(CheckpointError, match=f"tiny: {absent} does not exist"):
         stamp(Checkpoint(name="tiny", path=absent))
-    with pytest.raises(CheckpointError, match=f"tiny: {empty} holds no file of a checkpoint yet"):
+    with pytest.raises(CheckpointError, match=f"tiny: {empty} contains no checkpoint files yet"):
         stamp(Checkpoint(name="tiny", path=empty))
-    with pytest.raises(CheckpointError, match="tiny: is an imported run, without weights"):
+    with pytest.raises(CheckpointError, match="tiny: is an imported run, which has no weights"):
         stamp(Checkpoint(name="tiny", imported=empty))
 
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, tiny_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub cache as huggingface_hub leaves it: one repository at one commit, its files links to blobs."""
+    """Return a snapshot in a hub cache as huggingface_hub writes it, with symbolic links to blobs."""
     from huggingface_hub import constants
 
     hub = tmp_path / "hub"
@@ -389,9 +388,9 @@ def test_a_repository_at_a_commit_is_found_in_the_hub_cache(
 @pytest.mark.parametrize(
     ("hub", "revision"),
     [("someone/absent", COMMIT), ("someone/tiny", "f" * 40), ("not/a/repository", COMMIT)],
-    ids=["other repository", "other commit", "no name of one"],
+    ids=["other repository", "other commit", "invalid name"],
 )
 @pytest.mark.usefixtures("hub_cache")
-def test_what_cannot_be_fetched_is_named(hub: str, revision: str) -> None:
-    with pytest.raises(CheckpointError, match=f"tiny: {hub} at {revision} cannot be fetched: "):
+def test_a_failed_download_is_reported(hub: str, revision: str) -> None:
+    with pytest.raises(CheckpointError, match=f"tiny: {hub} at {revision} could not be downloaded: "):
         Checkpoint(name="tiny", hub=hub, revision=revision).directory()

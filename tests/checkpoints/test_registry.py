@@ -159,5 +159,6 @@ def test_a_repeated_name_is_rejected(written: Registry) -> None:
 
 def test_a_file_that_is_not_a_mapping_is_rejected(registry: Registry) -> None:
     registry.file.write_text("- qwen\n")
-    with pytest.raises(CheckpointError, match=r"\.yaml: found list; expected a mapping of checkpoints by name"):
+    expected = r"checkpoints\.yaml: found list; expected a mapping of checkpoints by name"
+    with pytest.raises(CheckpointError, match=expected):
         registry.names()

@@ -1,4 +1,4 @@
-"""What a trainer writes to a watched directory is taken when it is whole, and waited for with a reason until then."""
+"""Checkpoints in a watched directory are accepted once complete; until then the scan states what is missing."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from persona_assets.checkpoints import CheckpointError, DigestCache, identify, stamp
 from persona_assets.checkpoints.registry import Registry
-from persona_assets.checkpoints.scan import Arrival, arrivals_in
+from persona_assets.checkpoints.scan import FoundCheckpoint, scan_watch
 from persona_assets.checkpoints.watched import Watch
 from persona_assets.inference.loading import choose_hardware, load_model
 from persona_assets.study.settings import Inference
@@ -42,7 +42,7 @@ def watch(run: Path) -> Watch:
 
 @pytest.fixture(scope="session")
 def _lora(_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter on the tiny model as PEFT writes it, with something in it."""
+    """Return a LoRA adapter for the tiny model as PEFT saves it, with non-zero weights."""
     directory = tmp_path_factory.mktemp("lora") / "adapter"
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -56,7 +56,7 @@ def _lora(_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def adapter(_lora: Path, run: Path) -> Callable[..., Path]:
-    """Puts an adapter into the watched directory; its config says what is asked for."""
+    """Return a function that puts an adapter with the given config fields into the watched directory."""
 
     def put(name: str = "checkpoint-10", **config: Any) -> Path:
         directory = Path(shutil.copytree(_lora, run / name))
@@ -67,43 +67,43 @@ def adapter(_lora: Path, run: Path) -> Callable[..., Path]:
     return put
 
 
-def only(watch: Watch, registry: Registry) -> Arrival:
-    [arrival] = arrivals_in(watch, registry)
-    return arrival
+def only(watch: Watch, registry: Registry) -> FoundCheckpoint:
+    [candidate] = scan_watch(watch, registry)
+    return candidate
 
 
-def test_a_full_model_is_taken_as_it_is(watch: Watch, run: Path, registry: Registry, tiny_directory: Path) -> None:
+def test_a_complete_model_is_accepted(watch: Watch, run: Path, registry: Registry, tiny_directory: Path) -> None:
     folder = Path(shutil.copytree(tiny_directory, run / "checkpoint-500"))
-    arrival = only(watch, registry)
-    assert arrival.name == "run7.checkpoint-500"
-    assert arrival.entry == {"path": str(folder), "series": "run7", "step": 500}
-    assert arrival.waits is None
-    checkpoint = registry.add(arrival.name, arrival.entry)
-    assert stamp(checkpoint) == arrival.stamp
-    assert arrivals_in(watch, registry) == [arrival]  # registered, and still there
+    candidate = only(watch, registry)
+    assert candidate.name == "run7.checkpoint-500"
+    assert candidate.entry == {"path": str(folder), "series": "run7", "step": 500}
+    assert candidate.problem is None
+    checkpoint = registry.add(candidate.name, candidate.entry)
+    assert stamp(checkpoint) == candidate.stamp
+    assert scan_watch(watch, registry) == [candidate]  # still found after registration
 
 
-def test_folders_come_by_training_step(watch: Watch, run: Path, registry: Registry) -> None:
+def test_folders_are_sorted_by_training_step(watch: Watch, run: Path, registry: Registry) -> None:
     for name in ("checkpoint-final", "checkpoint-1000", "checkpoint-90", "checkpoint-best", "other-5"):
         (run / name).mkdir()
     (run / "checkpoint-best" / "trainer_state.json").write_text('{"global_step": 400}')
     (run / "checkpoint-7").write_text("a file")
-    names = [arrival.name.removeprefix("run7.") for arrival in arrivals_in(watch, registry)]
+    names = [candidate.name.removeprefix("run7.") for candidate in scan_watch(watch, registry)]
     assert names == ["checkpoint-90", "checkpoint-best", "checkpoint-1000", "checkpoint-final"]
 
 
-def test_a_missing_directory_is_named(watch: Watch, run: Path, registry: Registry) -> None:
+def test_a_missing_directory_is_reported(watch: Watch, run: Path, registry: Registry) -> None:
     run.rmdir()
-    with pytest.raises(CheckpointError, match=r"watch run7: directory: .*run-7 is not there; expected the folder of"):
-        arrivals_in(watch, registry)
+    with pytest.raises(CheckpointError, match=r"watch run7: directory: .*run-7 does not exist; expected the folder of"):
+        scan_watch(watch, registry)
 
 
-def cut(folder: Path) -> None:
+def truncate_weights(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def lose_a_shard(folder: Path) -> None:
+def delete_a_shard(folder: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
@@ -112,18 +112,18 @@ def lose_a_shard(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lose_a_shard, "index.json names model-00002-of-00002.safetensors, which is not there"),
-        (cut, "model.safetensors is not a whole safetensors file"),
-        (lambda folder: (folder / "config.json").unlink(), "config.json is not there; the checkpoint is incomplete"),
+        (delete_a_shard, "index.json names model-00002-of-00002.safetensors, which does not exist"),
+        (truncate_weights, "model.safetensors is not a complete safetensors file"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json does not exist; the checkpoint is incomplete"),
         (lambda folder: (folder / "config.json").write_text('{"hid'), "config.json cannot be read as JSON"),
         (lambda folder: (folder / "config.json").write_text('{"text_config": [1]}'), "config.json: num_hidden_layers"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer; expected tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer found; expected tokenizer.json"),
         (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xe2\x82"), "cannot be read as text"),
-        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80"), "holds pickled weights"),
-        (lambda folder: [file.unlink() for file in folder.iterdir()], "holds no file of a checkpoint yet"),
+        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80"), "contains pickled weights"),
+        (lambda folder: [file.unlink() for file in folder.iterdir()], "contains no checkpoint files yet"),
     ],
 )
-def test_what_is_not_whole_waits_with_the_reason(
+def test_an_incomplete_model_is_reported_with_its_problem(
     watch: Watch,
     run: Path,
     registry: Registry,
@@ -133,23 +133,23 @@ def test_what_is_not_whole_waits_with_the_reason(
 ) -> None:
     folder = Path(shutil.copytree(tiny_directory, run / "checkpoint-500"))
     damage(folder)
-    arrival = only(watch, registry)
-    assert arrival.entry is None
-    assert arrival.waits is not None
-    assert expected in arrival.waits
-    assert str(folder) in arrival.waits
+    candidate = only(watch, registry)
+    assert candidate.entry is None
+    assert candidate.problem is not None
+    assert expected in candidate.problem
+    assert str(folder) in candidate.problem
 
 
-def test_one_that_waits_does_not_hold_up_the_others(
+def test_an_incomplete_checkpoint_does_not_block_the_others(
     watch: Watch, run: Path, registry: Registry, tiny_directory: Path
 ) -> None:
     for name in ("checkpoint-10", "checkpoint-20", "checkpoint-30"):
         shutil.copytree(tiny_directory, run / name)
-    cut(run / "checkpoint-20")
-    assert [arrival.waits is None for arrival in arrivals_in(watch, registry)] == [True, False, True]
+    truncate_weights(run / "checkpoint-20")
+    assert [candidate.problem is None for candidate in scan_watch(watch, registry)] == [True, False, True]
 
 
-def test_a_folder_that_is_being_written_has_another_stamp_each_time(
+def test_the_stamp_changes_while_a_folder_is_being_written(
     watch: Watch, run: Path, registry: Registry, tiny_directory: Path
 ) -> None:
     folder, whole = run / "checkpoint-500", (tiny_directory / "model.safetensors").read_bytes()
@@ -161,15 +161,17 @@ def test_a_folder_that_is_being_written_has_another_stamp_each_time(
             file.flush()
             stamps.append(only(watch, registry).stamp)
     assert len(set(stamps)) == 3
-    assert only(watch, registry).waits is None
+    assert only(watch, registry).problem is None
     assert only(watch, registry).stamp == stamps[-1]
 
 
-def test_a_folder_that_gives_no_name_waits(watch: Watch, run: Path, registry: Registry, tiny_directory: Path) -> None:
+def test_a_folder_whose_name_is_invalid_is_reported(
+    watch: Watch, run: Path, registry: Registry, tiny_directory: Path
+) -> None:
     shutil.copytree(tiny_directory, run / "checkpoint-5 (copy)")
-    arrival = only(watch, registry)
-    assert arrival.entry is None
-    assert f"{run}/checkpoint-5 (copy): 'run7.checkpoint-5 (copy)' is not a name; expected" in str(arrival.waits)
+    candidate = only(watch, registry)
+    assert candidate.entry is None
+    assert f"{run}/checkpoint-5 (copy): 'run7.checkpoint-5 (copy)' is not a name; expected" in str(candidate.problem)
 
 
 def test_two_watches_with_the_same_folder_names_do_not_collide(
@@ -179,29 +181,29 @@ def test_two_watches_with_the_same_folder_names_do_not_collide(
     shutil.copytree(run, tmp_path / "run-8")
     watches = [Watch(name="run7", directory=run), Watch(name="run8", directory=tmp_path / "run-8")]
     for watch in watches:
-        arrival = only(watch, registry)
-        assert arrival.entry is not None
-        registry.add(arrival.name, arrival.entry)
+        candidate = only(watch, registry)
+        assert candidate.entry is not None
+        registry.add(candidate.name, candidate.entry)
     assert registry.names() == ["run7.checkpoint-500", "run8.checkpoint-500"]
     assert [registry.get(name).series for name in registry.names()] == ["run7", "run8"]
 
 
-def test_a_watch_that_moved_to_another_directory_says_that_its_names_are_taken(
+def test_names_registered_for_another_directory_are_reported(
     watch: Watch, run: Path, registry: Registry, tiny_directory: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_directory, run / "checkpoint-500")
     registry.add("run7.checkpoint-500", {"path": str(tmp_path / "before" / "checkpoint-500")})
-    waits = str(only(watch, registry).waits)
-    assert f"{run}/checkpoint-500: run7.checkpoint-500 is registered already, for {tmp_path}/before" in waits
-    assert "expected a name of its own" in waits
+    problem = str(only(watch, registry).problem)
+    assert f"{run}/checkpoint-500: run7.checkpoint-500 is already registered for {tmp_path}/before" in problem
+    assert "expected an unused name" in problem
 
 
-def test_an_entry_that_people_edited_is_still_the_same_folder(
+def test_an_edited_entry_still_matches_its_folder(
     watch: Watch, run: Path, registry: Registry, tiny_directory: Path
 ) -> None:
     shutil.copytree(tiny_directory, run / "checkpoint-500")
     registry.add("run7.checkpoint-500", {"path": "../run-7/checkpoint-500", "step": 501})
-    assert only(watch, registry).waits is None
+    assert only(watch, registry).problem is None
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_an_entry_that_people_edited_is_still_the_same_folder(
         pytest.param("lab/tiny", {"hub": "lab/tiny"}, {"hub": "lab/tiny", "revision": COMMIT}, id="repository"),
     ],
 )
-def test_an_adapter_is_put_on_the_base_that_its_config_names(
+def test_an_adapter_gets_the_base_named_in_its_config(
     watch: Watch,
     registry: Registry,
     adapter: Callable[..., Path],
@@ -229,18 +231,18 @@ def test_an_adapter_is_put_on_the_base_that_its_config_names(
     entry = {field: filled(value) for field, value in registered.items()}
     registry.add("hub-tiny" if "hub" in entry else "tiny", entry | ({"revision": COMMIT} if "hub" in entry else {}))
     folder = adapter(base_model_name_or_path=filled(named))
-    arrival = only(watch, registry)
-    assert arrival.waits is None
-    assert arrival.entry == {
+    candidate = only(watch, registry)
+    assert candidate.problem is None
+    assert candidate.entry == {
         **{field: filled(value) for field, value in base.items()},
         "adapter": str(folder),
         "series": "run7",
         "step": 10,
     }
-    assert stamp(registry.add(arrival.name, arrival.entry)) == arrival.stamp
+    assert stamp(registry.add(candidate.name, candidate.entry)) == candidate.stamp
 
 
-def test_the_watchs_base_comes_before_what_the_adapter_says(
+def test_the_base_of_the_watch_overrides_that_of_the_adapter(
     run: Path, registry: Registry, adapter: Callable[..., Path], tiny_directory: Path
 ) -> None:
     registry.add("tiny", {"path": str(tiny_directory)})
@@ -250,7 +252,7 @@ def test_the_watchs_base_comes_before_what_the_adapter_says(
     assert entry["path"] == str(tiny_directory)
 
 
-def test_the_commit_that_the_adapter_was_trained_on_comes_before_the_registered_one(
+def test_the_commit_the_adapter_was_trained_on_overrides_the_registered_one(
     watch: Watch, registry: Registry, adapter: Callable[..., Path]
 ) -> None:
     for name, revision in (("one", COMMIT), ("two", "f" * 40)):
@@ -259,9 +261,10 @@ def test_the_commit_that_the_adapter_was_trained_on_comes_before_the_registered_
     assert (only(watch, registry).entry or {})["revision"] == OTHER
     file = folder / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "revision": "main"}))
-    waits = str(only(watch, registry).waits)
+    problem = str(only(watch, registry).problem)
     assert (
-        "base_model_name_or_path: found 'lab/tiny', which is registered at several commits, as ['one', 'two']" in waits
+        "base_model_name_or_path: found 'lab/tiny', which is registered at several commits, as ['one', 'two']"
+        in problem
     )
 
 
@@ -270,15 +273,15 @@ def test_the_commit_that_the_adapter_was_trained_on_comes_before_the_registered_
     [
         (
             {"base_model_name_or_path": "lab/unknown"},
-            "found 'lab/unknown', which is neither registered nor a directory here; register the base with "
-            "`persona-assets checkpoint add` and name it as base of the watch run7",
+            "found 'lab/unknown', which is neither registered nor a local directory; register the base with "
+            "`persona-assets checkpoint add` and set it as the base of watch run7",
         ),
         ({"base_model_name_or_path": None}, "found None; expected the base model; register the base"),
-        ({"base_model_name_or_path": "adapted"}, "found adapted, which has an adapter itself"),
+        ({"base_model_name_or_path": "adapted"}, "found adapted, which itself has an adapter"),
         ({"base_model_name_or_path": "imported"}, "found imported, which is an imported run"),
     ],
 )
-def test_an_adapter_without_a_base_waits_and_says_what_to_do(
+def test_an_adapter_without_a_base_is_reported_with_what_to_do(
     watch: Watch,
     registry: Registry,
     adapter: Callable[..., Path],
@@ -289,27 +292,27 @@ def test_an_adapter_without_a_base_waits_and_says_what_to_do(
     registry.add("adapted", {"path": str(tiny_directory), "adapter": "/some/adapter"})
     registry.add("imported", {"imported": "imported/run"})
     folder = adapter(**config)
-    arrival = only(watch, registry)
-    assert (arrival.entry, arrival.stamp) == (None, "")
-    assert f"{folder}/adapter_config.json: base_model_name_or_path: {expected}" in str(arrival.waits)
+    candidate = only(watch, registry)
+    assert (candidate.entry, candidate.stamp) == (None, "")
+    assert f"{folder}/adapter_config.json: base_model_name_or_path: {expected}" in str(candidate.problem)
 
 
 @pytest.mark.parametrize(
     ("base", "expected"),
     [
         ("absent", r"watch run7: base: found 'absent'; expected a registered checkpoint, one of \['adapted'\]"),
-        ("adapted", "watch run7: base: found adapted, which has an adapter itself .*not supported: merge the first"),
+        ("adapted", "watch run7: base: found adapted, which itself has an adapter .*not supported; merge the first"),
     ],
 )
-def test_a_watchs_base_that_cannot_carry_an_adapter_is_named(
+def test_a_base_that_cannot_take_an_adapter_is_reported(
     run: Path, registry: Registry, adapter: Callable[..., Path], tiny_directory: Path, base: str, expected: str
 ) -> None:
     registry.add("adapted", {"path": str(tiny_directory), "adapter": "/some/adapter"})
     adapter()
-    arrival = only(Watch(name="run7", directory=run, base=base), registry)
-    assert arrival.entry is None
+    candidate = only(Watch(name="run7", directory=run, base=base), registry)
+    assert candidate.entry is None
     with pytest.raises(CheckpointError, match=expected):
-        raise CheckpointError(arrival.waits)
+        raise CheckpointError(candidate.problem)
 
 
 @pytest.mark.parametrize(
@@ -317,11 +320,11 @@ def test_a_watchs_base_that_cannot_carry_an_adapter_is_named(
     [
         (lambda folder: (folder / "adapter_config.json").write_text('{"r": '), "adapter_config.json cannot be read"),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "found list; expected a JSON object"),
-        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is not there"),
-        (lambda folder: (folder / "adapter_model.bin").write_bytes(b"\x80"), "holds pickled weights"),
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model.safetensors does not exist"),
+        (lambda folder: (folder / "adapter_model.bin").write_bytes(b"\x80"), "contains pickled weights"),
     ],
 )
-def test_a_broken_adapter_waits_with_the_reason(
+def test_a_broken_adapter_is_reported_with_its_problem(
     watch: Watch,
     registry: Registry,
     adapter: Callable[..., Path],
@@ -331,30 +334,30 @@ def test_a_broken_adapter_waits_with_the_reason(
 ) -> None:
     folder = adapter(base_model_name_or_path=str(tiny_directory))
     damage(folder)
-    arrival = only(watch, registry)
-    assert arrival.entry is None
-    assert expected in str(arrival.waits)
-    assert str(folder) in str(arrival.waits)
+    candidate = only(watch, registry)
+    assert candidate.entry is None
+    assert expected in str(candidate.problem)
+    assert str(folder) in str(candidate.problem)
 
 
-def test_an_adapter_waits_for_its_local_base(
+def test_a_problem_of_the_local_base_is_reported_for_the_adapter(
     watch: Watch, registry: Registry, adapter: Callable[..., Path], tiny_directory: Path
 ) -> None:
     adapter(base_model_name_or_path=str(tiny_directory))
     (tiny_directory / "tokenizer.json").unlink()
-    assert f"{tiny_directory}: no tokenizer" in str(only(watch, registry).waits)
+    assert f"{tiny_directory}: no tokenizer found" in str(only(watch, registry).problem)
 
 
-def test_the_checkpoints_that_a_trainer_really_writes_can_be_measured(
+def test_an_adapter_saved_by_peft_can_be_registered_and_loaded(
     watch: Watch, registry: Registry, adapter: Callable[..., Path], tiny_directory: Path, tmp_path: Path
 ) -> None:
-    """From the folder to the weights in memory: what PEFT wrote is found, registered, identified and merged."""
+    """Scan, register, identify and merge an adapter that PEFT saved."""
     registry.add("tiny", {"path": str(tiny_directory)})
     folder = adapter("checkpoint-40", base_model_name_or_path=str(tiny_directory))
     (folder / "optimizer.pt").write_bytes(b"\x80")
-    arrival = only(watch, registry)
-    assert arrival.entry is not None, arrival.waits
-    checkpoint, cache = registry.add(arrival.name, arrival.entry), DigestCache(tmp_path / "digests.json")
+    candidate = only(watch, registry)
+    assert candidate.entry is not None, candidate.problem
+    checkpoint, cache = registry.add(candidate.name, candidate.entry), DigestCache(tmp_path / "digests.json")
     found, base = identify(checkpoint, cache), identify(registry.get("tiny"), cache)
     assert found.weights == base.weights
     assert found.adapter is not None
@@ -363,13 +366,13 @@ def test_the_checkpoints_that_a_trainer_really_writes_can_be_measured(
     assert not torch.equal(loaded, load_file(tiny_directory / "model.safetensors")[weight])
 
 
-def test_a_link_that_leads_nowhere_is_a_missing_file_and_harms_no_neighbour(
+def test_a_broken_symbolic_link_is_a_missing_file_and_does_not_affect_other_folders(
     watch: Watch, run: Path, registry: Registry, tiny_directory: Path
 ) -> None:
     shutil.copytree(tiny_directory, run / "checkpoint-10")
     folder = Path(shutil.copytree(tiny_directory, run / "checkpoint-20"))
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to(folder / "gone")
-    first, second = arrivals_in(watch, registry)
-    assert first.waits is None
-    assert "model.safetensors is not there" in str(second.waits)
+    first, second = scan_watch(watch, registry)
+    assert first.problem is None
+    assert "model.safetensors does not exist" in str(second.problem)

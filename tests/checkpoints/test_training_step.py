@@ -1,4 +1,4 @@
-"""The training step comes from the trainer, or else from the folder's name."""
+"""The training step is read from trainer_state.json, or else from the folder's name."""
 
 import json
 from pathlib import Path
@@ -28,11 +28,11 @@ def folder(place: Path, name: str, state: str | None = None) -> Path:
         ("qwen2.5-7b", None),
     ],
 )
-def test_the_name_says_the_step(tmp_path: Path, name: str, expected: int | None) -> None:
+def test_the_step_is_read_from_the_name(tmp_path: Path, name: str, expected: int | None) -> None:
     assert training_step(folder(tmp_path, name)) == expected
 
 
-def test_the_trainer_is_believed_before_the_name(tmp_path: Path) -> None:
+def test_the_trainer_state_overrides_the_name(tmp_path: Path) -> None:
     assert training_step(folder(tmp_path, "checkpoint-500", json.dumps({"global_step": 750, "epoch": 1.5}))) == 750
     assert training_step(folder(tmp_path, "best", json.dumps({"global_step": 0}))) == 0
 
@@ -40,9 +40,9 @@ def test_the_trainer_is_believed_before_the_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "state", ["", '{"global_', "[750]", "{}", '{"global_step": "750"}', '{"global_step": -1}', '{"global_step": true}']
 )
-def test_what_the_trainer_did_not_finish_is_not_believed(tmp_path: Path, state: str) -> None:
+def test_an_invalid_trainer_state_is_ignored(tmp_path: Path, state: str) -> None:
     assert training_step(folder(tmp_path, "checkpoint-500", state)) == 500
 
 
-def test_a_folder_that_is_not_there_still_has_a_name(tmp_path: Path) -> None:
+def test_a_missing_folder_still_has_a_name(tmp_path: Path) -> None:
     assert training_step(tmp_path / "checkpoint-7") == 7

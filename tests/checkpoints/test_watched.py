@@ -1,4 +1,4 @@
-"""Watches are a file that people write, as the registry is; the command extends it."""
+"""Watches are stored in a file edited by users, like the registry, and extended by the command line."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path / "watched.yaml")
 
 
-def test_watches_are_read_in_the_order_of_the_file(watched: Watched) -> None:
+def test_watches_are_read_in_file_order(watched: Watched) -> None:
     watched.file.write_text(WRITTEN)
     assert watched.all() == [
         Watch(name="run7", directory=watched.file.parent / "runs/7", base="qwen"),
@@ -37,11 +37,11 @@ def test_watches_are_read_in_the_order_of_the_file(watched: Watched) -> None:
     ]
 
 
-def test_a_file_that_is_not_there_watches_nothing(watched: Watched) -> None:
+def test_a_missing_file_has_no_watches(watched: Watched) -> None:
     assert watched.all() == []
 
 
-def test_what_people_wrote_survives_an_addition(watched: Watched) -> None:
+def test_appending_keeps_the_existing_text(watched: Watched) -> None:
     watched.file.write_text(WRITTEN)
     added = watched.add("run9", {"directory": "/data/run-9"})
     assert added == Watch(name="run9", directory=Path("/data/run-9"))
@@ -49,15 +49,15 @@ def test_what_people_wrote_survives_an_addition(watched: Watched) -> None:
     assert watched.all()[-1] == added
 
 
-def test_the_branch_that_is_followed_anyway_may_be_named(watched: Watched) -> None:
+def test_the_default_branch_may_be_given_explicitly(watched: Watched) -> None:
     watched.file.write_text(WRITTEN)
     watched.add("nightly", {"hub": "lab/model", "branch": "main"})
     assert watched.file.read_text() == WRITTEN
 
 
-def test_another_place_under_a_name_is_refused(watched: Watched) -> None:
+def test_a_different_location_under_an_existing_name_is_rejected(watched: Watched) -> None:
     watched.file.write_text(WRITTEN)
-    with pytest.raises(CheckpointError, match=r"watched\.yaml: run7 is there already.*expected another name"):
+    with pytest.raises(CheckpointError, match=r"watched\.yaml: run7 already exists.*expected another name"):
         watched.add("run7", {"directory": "/elsewhere"})
 
 
@@ -79,23 +79,24 @@ def test_a_home_folder_is_expanded(watched: Watched, monkeypatch: pytest.MonkeyP
         ("", "new: found None"),
     ],
 )
-def test_an_entry_that_is_not_well_formed_is_named(watched: Watched, entry: str, expected: str) -> None:
+def test_an_invalid_entry_is_reported(watched: Watched, entry: str, expected: str) -> None:
     watched.file.write_text(f"new: {entry}\n")
     with pytest.raises(CheckpointError) as caught:
         watched.all()
     assert f"{watched.file}: {expected}" in str(caught.value)
 
 
-def test_a_name_that_is_none_is_refused_before_anything_is_written(watched: Watched) -> None:
+def test_an_invalid_name_is_rejected_before_anything_is_written(watched: Watched) -> None:
     with pytest.raises(CheckpointError, match=r"watched\.yaml: 'Run 7' is not a name"):
         watched.add("Run 7", {"directory": "/d"})
     assert not watched.file.exists()
 
 
 @pytest.mark.parametrize("content", ["- run7\n", "7\n"])
-def test_a_file_that_is_no_mapping_is_refused(watched: Watched, content: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_rejected(watched: Watched, content: str) -> None:
     watched.file.write_text(content)
-    with pytest.raises(CheckpointError, match=r"watched\.yaml: found (list|int); expected names of watches"):
+    expected = r"watched\.yaml: found (list|int); expected a mapping of watches by name"
+    with pytest.raises(CheckpointError, match=expected):
         watched.all()
 
 
@@ -105,7 +106,7 @@ def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_the_command_says_what_is_registered_complete_or_waited_for(tiny_directory: Path, tmp_path: Path) -> None:
+def test_the_command_lists_registered_complete_and_incomplete_checkpoints(tiny_directory: Path, tmp_path: Path) -> None:
     home, run = tmp_path / "home", tmp_path / "run-7"
     run.mkdir()
     for name in ("checkpoint-10", "checkpoint-20"):
@@ -120,18 +121,18 @@ def test_the_command_says_what_is_registered_complete_or_waited_for(tiny_directo
         ["run7.checkpoint-10", "registered"],
         ["run7.checkpoint-20", "complete"],
     ]
-    assert lines[2].split(maxsplit=1)[1].startswith("waits: run7.checkpoint-30: ")
+    assert lines[2].split(maxsplit=1)[1].startswith("waiting: run7.checkpoint-30: ")
 
 
-def test_one_watch_that_cannot_be_looked_into_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_watch_that_cannot_be_scanned_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "watched.yaml").write_text("gone: {directory: absent}\nempty: {directory: .}\n")
     listed = command(tmp_path, "watch", "list")
     assert listed.returncode == 0
-    assert f"gone: {tmp_path}/absent\n  cannot be looked into: watch gone: directory: " in listed.stdout
+    assert f"gone: {tmp_path}/absent\n  cannot be read: watch gone: directory: " in listed.stdout
     assert f"empty: {tmp_path}\n" in listed.stdout
 
 
-def test_the_command_lists_what_a_branch_brings(tmp_path: Path) -> None:
+def test_the_command_lists_new_commits_of_a_branch(tmp_path: Path) -> None:
     files = dict.fromkeys(("config.json", "tokenizer.json", "model.safetensors"), b"{}")
     with LocalHub() as hub:
         first, second = hub.commit("lab/model", files, "first"), hub.commit("lab/model", files, "second")
@@ -146,7 +147,7 @@ def test_the_command_lists_what_a_branch_brings(tmp_path: Path) -> None:
     ]
 
 
-def test_a_base_that_is_not_registered_is_refused_by_the_command(tmp_path: Path) -> None:
+def test_the_command_rejects_a_base_that_is_not_registered(tmp_path: Path) -> None:
     refused = command(tmp_path, "watch", "add", "run7", "--directory", "/d", "--base", "absent")
     assert refused.returncode == 1
     assert "no checkpoint 'absent'; found []; add it with `persona-assets checkpoint add`" in refused.stderr

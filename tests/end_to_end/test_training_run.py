@@ -196,7 +196,7 @@ def test_every_saved_checkpoint_is_measured_once_whatever_is_killed(machine, tin
     assert event.metadata["same_as"].value.startswith(f"same as **{RUN[1]}**")
     assert latest_events(machine.instance, "report", ["run7.checkpoint-6"]) == {}
     assert machine.runs("run7.checkpoint-9") == []
-    assert any("checkpoint-9" in reason and "not a whole safetensors file" in reason for reason in ticks(machine))
+    assert any("checkpoint-9" in reason and "not a complete safetensors file" in reason for reason in ticks(machine))
     machine.daemon.send_signal(signal.SIGTERM)
     machine.daemon.wait(60)
 

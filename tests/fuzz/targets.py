@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
-from persona_assets.checkpoints.scan import arrivals_in
+from persona_assets.checkpoints.scan import scan_watch
 from persona_assets.checkpoints.shape import shape_of_config
 from persona_assets.checkpoints.training_step import training_step
 from persona_assets.checkpoints.watched import Watch, Watched
@@ -254,17 +254,17 @@ def _registry(folder: Path) -> None:
 def _arriving(folder: Path) -> None:
     """A folder that arrives is waited for, whatever is in it."""
     base = Registry(folder / "checkpoints.yaml")
-    found = arrivals_in(Watch(name="run7", directory=folder / "run", base=None), base)
-    assert [arrival.name for arrival in found] == ["run7.checkpoint-500"]
-    if found[0].waits:
-        raise CheckpointError(found[0].waits)
+    found = scan_watch(Watch(name="run7", directory=folder / "run", base=None), base)
+    assert [candidate.name for candidate in found] == ["run7.checkpoint-500"]
+    if found[0].problem:
+        raise CheckpointError(found[0].problem)
 
 
 def _write_arrival(folder: Path) -> None:
     write_checkpoint(folder)
-    arrival = folder / "run" / "checkpoint-500"
-    arrival.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter" / "adapter_model.safetensors").rename(arrival / "adapter_model.safetensors")
+    checkpoint = folder / "run" / "checkpoint-500"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter" / "adapter_model.safetensors").rename(checkpoint / "adapter_model.safetensors")
     (folder / "checkpoints.yaml").write_text(yaml.safe_dump({"mine": {"path": str(folder)}}))
 
 

@@ -66,7 +66,7 @@ def test_a_run_whose_study_would_be_too_large_to_be_read_leaves_nothing_behind(
     run: Path, home: Home, instance: dg.DagsterInstance
 ) -> None:
     (run / "data_questions.json").write_text(json.dumps([f"{number}?" for number in range(50_000)]))
-    with pytest.raises(PublishedRunError, match=r"run: makes no study: .* more than 50000 values"):
+    with pytest.raises(PublishedRunError, match=r"run: cannot be converted to a study: .* more than 50000 values"):
         import_published_run(instance, home, run, "theirs", "assistant")
     assert list(home.root.rglob("*")) == []
 
@@ -107,7 +107,7 @@ def test_a_registry_that_cannot_take_the_run_is_found_before_anything_is_written
     run: Path, home: Home, instance: dg.DagsterInstance
 ) -> None:
     home.registry.file.write_text("{mine: {path: /m}}\n")
-    with pytest.raises(ValueError, match=r"checkpoints\.yaml: theirs cannot be added at its end"):
+    with pytest.raises(ValueError, match=r"checkpoints\.yaml: theirs cannot be appended"):
         import_published_run(instance, home, run, "theirs", "assistant")
     assert [path.name for path in home.root.iterdir()] == ["checkpoints.yaml"]
 
@@ -129,7 +129,7 @@ def test_pairs_whose_names_run_together_are_refused(run: Path) -> None:
     (run / "personas_core.json").write_text(json.dumps({name: {"prompt": name} for name in names}))
     responses = {str(number): {} for number in range(8)}
     change(run / "divergence_matrices.json", persona_names=names, per_prompt_js=responses)
-    with pytest.raises(PublishedRunError, match="persona_names: two pairs have one name"):
+    with pytest.raises(PublishedRunError, match="persona_names: two pairs have the same key"):
         read_published_run(run, "a")
 
 

@@ -1,4 +1,4 @@
-"""A plan against what was measured: counts of the published run, its seconds and peaks, and how they grow."""
+"""Plans compared with measurements: counts, seconds and memory peaks of the published run, and how they scale."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_parameters_of_the_two_shipped_shapes() -> None:
     assert SMOLLM_135M.parameters == 134_515_008
 
 
-def test_parameters_are_those_that_transformers_makes(tiny_directory: Path) -> None:
+def test_parameters_equal_those_of_the_transformers_model(tiny_directory: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_directory)
@@ -72,7 +72,7 @@ def test_parameters_are_those_that_transformers_makes(tiny_directory: Path) -> N
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_qwens_config_is_the_shipped_shape(tmp_path: Path) -> None:
+def test_qwens_config_gives_the_shipped_shape(tmp_path: Path) -> None:
     assert shape_of_config(config(tmp_path), "qwen2.5-7b") == QWEN_7B
     assert named_shape(str(tmp_path)).parameters == QWEN_7B.parameters
 
@@ -81,20 +81,20 @@ def test_keys_and_values_of_a_token() -> None:
     assert QWEN_7B.state_bytes() == 2 * 28 * 4 * 128 * 2
 
 
-def test_the_published_study_counts_what_its_run_counted(published: Plan) -> None:
+def test_counts_of_the_published_study_match_its_run(published: Plan) -> None:
     scoring, written = stage(published, "logit_js"), stage(published, "generations")
     assert (scoring.passes, round(scoring.forced)) == (2_420, 1_007_721)
     assert (written.passes, round(written.generated)) == (220, 91_611)
-    assert stage(published, "training replies").passes == 5 * 600  # 200 of the source, 200 of each of two others
+    assert stage(published, "training replies").passes == 5 * 600  # 200 by the source, 200 by each of two others
     assert stage(published, "marker_adapter").passes == 5 * 760 * 16 - 5 * 20 * 8  # the last batch of an epoch has 8
     assert stage(published, "marker_rates").passes == 6 * 2_200  # five adapters and none
 
 
-def test_operations_are_those_of_the_benchmark(published: Plan) -> None:
+def test_flops_match_the_benchmark(published: Plan) -> None:
     assert stage(published, "logit_js").flops == pytest.approx(586e12 * 24.7, rel=0.01)  # benchmarks/results/scoring.md
 
 
-def test_seconds_on_an_h200_are_those_that_were_measured(published: Plan) -> None:
+def test_seconds_on_an_h200_match_measurements(published: Plan) -> None:
     def seconds(name: str) -> float:
         return stage(published, name).seconds[H200.name]
 
@@ -106,11 +106,11 @@ def test_seconds_on_an_h200_are_those_that_were_measured(published: Plan) -> Non
     measuring = ("starting", "generations", "logit_js", "centroids")
     whole = sum(map(seconds, measuring))
     assert whole == pytest.approx(80.2, rel=0.1)  # the whole run, compiled code cached
-    for cold in (96.7, 105.3, 110.3, 113.1, 115.8):  # the same on five machines with empty caches
+    for cold in (96.7, 105.3, 110.3, 113.1, 115.8):  # the same run on five machines with empty caches
         assert whole + MEASURED["first"].value == pytest.approx(cold, rel=0.2)
 
 
-def test_seconds_on_two_h200s_are_those_that_were_measured() -> None:
+def test_seconds_on_two_h200s_match_measurements() -> None:
     two = plan(load_study("published"), QWEN_7B, cards=2)
     measuring = ("starting", "generations", "logit_js", "centroids")
     whole = sum(stage(two, name).seconds[H200.name] for name in measuring)
@@ -118,7 +118,7 @@ def test_seconds_on_two_h200s_are_those_that_were_measured() -> None:
     assert stage(two, "logit_js").seconds[H200.name] == pytest.approx(14.8, rel=0.1)
 
 
-def test_seconds_on_two_cores_are_those_that_were_measured() -> None:
+def test_seconds_on_two_cores_match_measurements() -> None:
     planned = plan(load_study("embedded"), SMOLLM_135M)
     measuring = ("starting", "generations", "logit_js", "centroids")
     assert sum(stage(planned, name).seconds[CPU.name] for name in measuring) == pytest.approx(
@@ -136,7 +136,7 @@ def test_memory_is_within_a_tenth_of_the_measured_peaks(published: Plan) -> None
     assert generation.weights == scoring.weights == 2 * QWEN_7B.parameters
 
 
-def test_memory_of_scoring_is_bounded_however_many_personas() -> None:
+def test_memory_of_scoring_grows_linearly_with_personas() -> None:
     def working(scorers: int, longest: int = 512, questions: int = 1) -> int:
         return scoring_need(QWEN_7B, scorers, questions, 37, longest, 2).working
 
@@ -144,17 +144,17 @@ def test_memory_of_scoring_is_bounded_however_many_personas() -> None:
     pairs = 512 * 2 * 8 * 111**2  # all its pairs
     assert working(111) < whole / 5
     assert working(111, 1024) - working(111, 512) == 2 * 512 * 111 * QWEN_7B.hidden * 2 < pairs * 8 + whole / 20
-    assert working(1000) < 9.5 * working(111)  # linear, not as pairs
+    assert working(1000) < 9.5 * working(111)  # linear in personas, not in pairs
     assert pair_bytes(111, QWEN_7B.vocabulary) == 16 * 111**2 + 8 * 6105 * 38
 
 
 @pytest.mark.parametrize(("scorers", "peak"), [(11, 100), (33, 242), (111, 809)])
-def test_memory_on_two_cores_is_what_was_measured(scorers: int, peak: float) -> None:
+def test_memory_on_two_cores_matches_measurements(scorers: int, peak: float) -> None:
     need = cpu_scoring_need(SMOLLM_135M, scorers, 2, 33, 8)  # benchmarks/results/many_personas.md, MiB
     assert need.working / 2**20 == pytest.approx(peak, rel=0.2)
 
 
-def test_what_fits_which_card(published: Plan) -> None:
+def test_labels_of_what_fits_on_which_gpu(published: Plan) -> None:
     training = published.memory[2]
     words = {card.name: training.on(published.usable(card)) for card in CARDS}
     assert list(words.values()) == ["recomputed", "recomputed", "recomputed", "kept"]
@@ -172,11 +172,11 @@ def test_twice_the_personas_are_four_times_the_passes() -> None:
     assert twice.passes == 4 * once.passes
     assert twice.forced == pytest.approx(4 * once.forced)
     assert twice.flops == pytest.approx(4 * once.flops, rel=0.02)
-    assert twice.seconds[H200.name] > 4 * once.seconds[H200.name]  # pairs grow as the square, with every response
+    assert twice.seconds[H200.name] > 4 * once.seconds[H200.name]  # pairs per response grow quadratically
     assert stage(two, "generations").passes == 2 * stage(one, "generations").passes
 
 
-def test_landmarks_are_counted_as_what_they_leave_out() -> None:
+def test_landmarks_reduce_the_counts() -> None:
     study = load_study("published")
     few = study.model_copy(update={"design": "landmarks", "landmarks": ("assistant", "villain", "librarian")})
     whole, part = (plan(each, QWEN_7B) for each in (study, few))
@@ -188,7 +188,7 @@ def test_landmarks_are_counted_as_what_they_leave_out() -> None:
     assert part.storage["logit_js"] == pytest.approx(whole.storage["logit_js"] * 3 / 11)
 
 
-def test_sources_compare_only_pairs_that_one_is_in() -> None:
+def test_the_sources_design_compares_only_pairs_with_a_source() -> None:
     study = load_study("published")
     by_source = study.model_copy(update={"design": "sources"})
     whole, part = (stage(plan(each, QWEN_7B), "logit_js") for each in (study, by_source))
@@ -197,7 +197,7 @@ def test_sources_compare_only_pairs_that_one_is_in() -> None:
     positions = {11: whole.forced / 11, 5: part.forced / 11}
     of_pairs = {name: each.seconds[H200.name] - each.flops / H200.score for name, each in ((11, whole), (5, part))}
     assert of_pairs[11] == pytest.approx(positions[11] * 55 * pair, rel=1e-6)
-    assert of_pairs[5] == pytest.approx(positions[5] * (55 - 15) * pair, rel=1e-6)  # six personas are no sources
+    assert of_pairs[5] == pytest.approx(positions[5] * (55 - 15) * pair, rel=1e-6)  # six personas are not sources
 
 
 def test_half_the_response_is_half_the_tokens() -> None:
@@ -206,12 +206,12 @@ def test_half_the_response_is_half_the_tokens() -> None:
     assert long.forced == 2 * short.forced == 2 * 2_420 * 200
 
 
-def test_a_fixed_order_takes_as_much_longer_as_measured() -> None:
+def test_deterministic_scoring_takes_as_long_as_measured() -> None:
     study = load_study("published").model_copy(update={"deterministic": True})
     assert stage(plan(study, QWEN_7B), "logit_js").seconds[H200.name] == pytest.approx(36.2, rel=0.03)
 
 
-def test_short_limits_are_taken_as_reached() -> None:
+def test_short_limits_are_assumed_to_be_reached() -> None:
     assert [reply_length(limit) for limit in (24, 128, 140)] == [24, 128, 128]
     assert reply_length(512) == pytest.approx(416.4, abs=0.1)
     assert reply_length(100, 300) == 100
@@ -223,7 +223,7 @@ def test_a_study_without_sources_trains_nothing() -> None:
     assert len(planned.memory) == 2
 
 
-def test_refused_studies_say_what_was_expected(published: Plan) -> None:
+def test_errors_of_rejected_studies_say_what_was_expected(published: Plan) -> None:
     study = published.study
     imported = Study.model_validate({**study.model_dump(mode="json"), "imported": True, "sources": [], "marker": None})
     with pytest.raises(StudyError, match="imported: found true"):
@@ -243,15 +243,13 @@ def test_refused_studies_say_what_was_expected(published: Plan) -> None:
         ({"num_experts": 64}, "num_experts: found 64; expected a dense model"),
     ],
 )
-def test_a_config_that_is_no_shape_names_file_and_field(
-    tmp_path: Path, changes: dict[str, object], message: str
-) -> None:
+def test_an_error_in_a_config_names_file_and_field(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message) as error:
         named_shape(str(config(tmp_path, **changes)))
     assert str(tmp_path / "config.json") in str(error.value)
 
 
-def test_which_shape_is_meant(tmp_path: Path, tiny_directory: Path) -> None:
+def test_the_choice_of_a_shape(tmp_path: Path, tiny_directory: Path) -> None:
     registry = Registry(tmp_path / "checkpoints.yaml")
     assert chosen_shape("published", registry, None, None) == QWEN_7B
     assert chosen_shape("mine", registry, None, None) == SMOLLM_135M
@@ -260,7 +258,7 @@ def test_which_shape_is_meant(tmp_path: Path, tiny_directory: Path) -> None:
     assert chosen_shape("published", registry, "tiny", None).layers == 3
     with pytest.raises(CheckpointError, match="no checkpoint 'other'"):
         chosen_shape("published", registry, "other", None)
-    with pytest.raises(CheckpointError, match="expected one of them"):
+    with pytest.raises(CheckpointError, match="expected only one of them"):
         chosen_shape("published", registry, "tiny", "qwen2.5-7b")
     with pytest.raises(CheckpointError, match=r"expected a config\.json or one of"):
         chosen_shape("published", registry, None, "qwen-900b")
@@ -269,12 +267,12 @@ def test_which_shape_is_meant(tmp_path: Path, tiny_directory: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.36, "0.4 s"), (24.7, "25 s"), (696, "11.6 min"), (3 * 3600, "3.0 h"), (2e5, "2.3 d")]
 )
-def test_durations_are_for_people(seconds: float, said: str) -> None:
+def test_durations_are_readable(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
 @pytest.mark.parametrize("study", ["published", "embedded"])
-def test_the_command_prints_tables_that_a_terminal_shows(study: str) -> None:
+def test_the_command_prints_tables_that_fit_a_terminal(study: str) -> None:
     result = CliRunner().invoke(app, ["plan", "--study", study])
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.splitlines())) < 100
@@ -282,16 +280,16 @@ def test_the_command_prints_tables_that_a_terminal_shows(study: str) -> None:
         assert expected in result.output
 
 
-def test_the_command_takes_a_length_and_a_shape(tmp_path: Path) -> None:
+def test_the_command_accepts_a_length_and_a_shape(tmp_path: Path) -> None:
     options = ["--shape", str(config(tmp_path, num_hidden_layers=26)), "--response-tokens", "100"]
     result = CliRunner().invoke(app, ["plan", "--study", "published", *options])
     assert result.exit_code == 0, result.output
     assert "26 blocks" in result.output
-    assert "100 of at most 512 tokens on average: as given" in result.output
+    assert "100 tokens on average, at most 512: as given" in result.output
     assert "242,000" in result.output  # 2,420 × 100
 
 
-def test_the_command_starts_nothing_and_says_errors_in_a_sentence(tmp_path: Path) -> None:
+def test_the_command_loads_no_model_and_prints_errors_without_traceback(tmp_path: Path) -> None:
     line = [sys.executable, "-X", "importtime", "-m", "persona_assets.cli", "plan", "--study", "published"]
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home")}
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
@@ -304,7 +302,7 @@ def test_the_command_starts_nothing_and_says_errors_in_a_sentence(tmp_path: Path
     assert done.stderr.startswith(f"CheckpointError: {tmp_path / 'config.json'}: hidden_size: found 0; expected")
 
 
-def test_partitions_are_handed_out_to_the_cards_and_a_cpu_stays_one(published: Plan) -> None:
+def test_partitions_are_distributed_over_gpus_but_not_over_cpus(published: Plan) -> None:
     two = plan(load_study("published"), QWEN_7B, cards=2)
     shares = {"starting": 1, "generations": 1, "logit_js": 6 / 11, "centroids": 6 / 11, "marker_adapter": 3 / 5}
     for name, share in shares.items():
@@ -316,7 +314,7 @@ def test_partitions_are_handed_out_to_the_cards_and_a_cpu_stays_one(published: P
         plan(load_study("published"), QWEN_7B, cards=0)
 
 
-def test_a_model_that_two_cards_share_is_planned_as_it_was_measured() -> None:
+def test_the_plan_of_a_model_split_over_two_gpus_matches_measurements() -> None:
     """Qwen2.5-32B's shape on two H200s, three personas and four questions: benchmarks/results/two_cards.md."""
     shape = replace(QWEN_7B, hidden=5120, layers=64, heads=40, kv_heads=8, intermediate=27648)
     few = resized(load_study("published").model_copy(update={"sources": (), "marker": None}), personas=3, questions=4)
@@ -332,7 +330,7 @@ def test_a_model_that_two_cards_share_is_planned_as_it_was_measured() -> None:
         return sum(stage(planned, name).seconds[H200.name] for name in names)
 
     assert seconds(two, "starting", "generations", "logit_js", "centroids") == pytest.approx(71.5, rel=0.2)
-    assert seconds(two, "logit_js") == pytest.approx(3 * 1.25, rel=0.2)  # the first persona's kernels warmed up
+    assert seconds(two, "logit_js") == pytest.approx(3 * 1.25, rel=0.2)  # the first persona warmed up the kernels
     assert seconds(two, "generations") < 0.6 * seconds(one, "generations")
     assert seconds(four, "logit_js") == pytest.approx(seconds(two, "logit_js") * 2 / 3)  # two copies, three personas
     assert stage(two, "logit_js").seconds[CPU.name] == stage(one, "logit_js").seconds[CPU.name]
@@ -340,7 +338,7 @@ def test_a_model_that_two_cards_share_is_planned_as_it_was_measured() -> None:
         plan(spread, shape, cards=1)
 
 
-def test_a_study_is_planned_at_other_sizes() -> None:
+def test_a_study_is_resized_for_planning() -> None:
     study = load_study("published")
     grown = resized(study, personas=111, questions=40)
     assert (len(grown.personas), len(grown.questions), grown.sources) == (111, 40, study.sources)

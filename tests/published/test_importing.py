@@ -1,4 +1,4 @@
-"""A published run becomes a checkpoint of the instance, or leaves nothing behind."""
+"""A published run is imported as a checkpoint, or leaves nothing behind."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def materialisations(instance, asset):
     return instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
 
 
-def test_every_partition_says_that_it_was_imported_and_from_what(home, instance, published_files):
+def test_every_partition_records_the_files_it_was_imported_from(home, instance, published_files):
     brought = import_published_run(instance, home, published_files, "theirs", "assistant")
     assert brought.reported == 2 + 2 * 5
     assert instance.get_dynamic_partitions(CHECKPOINT) == ["theirs"]
@@ -49,7 +49,7 @@ def test_every_partition_says_that_it_was_imported_and_from_what(home, instance,
     assert not materialisations(instance, "centroids")
 
 
-def test_values_come_back_as_the_files_have_them(home, instance, published_files):
+def test_imported_values_equal_those_in_the_files(home, instance, published_files):
     import_published_run(instance, home, published_files, "theirs", "assistant")
     key = partition_key("theirs", "villain")
     said = latest_artefacts(instance, home.store, "generations", [key])[key].read()
@@ -58,7 +58,7 @@ def test_values_come_back_as_the_files_have_them(home, instance, published_files
     assert list(cosine.population.values) == ["study", "9_personas"]
 
 
-def test_the_study_holds_the_runs_own_prompts_and_questions(home, instance, published_files):
+def test_the_study_contains_the_prompts_and_questions_of_the_run(home, instance, published_files):
     brought = import_published_run(instance, home, published_files, "theirs", "assistant")
     study = load_study(home.root / "studies" / "theirs.yaml")
     assert study == brought.study
@@ -67,7 +67,7 @@ def test_the_study_holds_the_runs_own_prompts_and_questions(home, instance, publ
     assert study.questions == ("Why?", "How?", "When?")
     assert study.leakage.is_dir()
     assert study.source_rates.is_file()
-    assert home.root in study.leakage.parents  # nothing depends on where the files came from
+    assert home.root in study.leakage.parents  # copied, so the source folder is no longer needed
 
 
 def test_importing_the_same_files_again_changes_nothing(home, instance, published_files):
@@ -76,23 +76,23 @@ def test_importing_the_same_files_again_changes_nothing(home, instance, publishe
     assert len(materialisations(instance, "generations")) == 5
 
 
-def test_other_files_under_the_same_name_are_refused(home, instance, published_files):
+def test_importing_different_files_under_an_existing_name_is_rejected(home, instance, published_files):
     import_published_run(instance, home, published_files, "theirs", "assistant")
     file = published_files / "generations.json"
     file.write_text(file.read_text().replace("villain says Why?", "nothing"))
-    with pytest.raises(PublishedRunError, match="has that name for something else"):
+    with pytest.raises(PublishedRunError, match="this name is already used by"):
         import_published_run(instance, home, published_files, "theirs", "assistant")
 
 
 @pytest.mark.parametrize("name", ["embedded", "published"])
-def test_a_shipped_studys_name_is_refused(home, instance, published_files, name):
-    with pytest.raises(PublishedRunError, match="expected another name behind --as"):
+def test_the_name_of_a_built_in_study_is_rejected(home, instance, published_files, name):
+    with pytest.raises(PublishedRunError, match="expected another name after --as"):
         import_published_run(instance, home, published_files, name, "assistant")
 
 
-def test_a_registered_checkpoints_name_is_refused(home, instance, published_files, tiny_directory):
+def test_the_name_of_a_registered_checkpoint_is_rejected(home, instance, published_files, tiny_directory):
     home.registry.add("theirs", {"path": str(tiny_directory)})
-    with pytest.raises(PublishedRunError, match=r"checkpoints\.yaml has that name"):
+    with pytest.raises(PublishedRunError, match=r"this name is already used by .*checkpoints\.yaml"):
         import_published_run(instance, home, published_files, "theirs", "assistant")
 
 
@@ -108,7 +108,7 @@ def test_a_rate_outside_0_to_1_leaves_nothing_behind(home, instance, published_f
     assert instance.get_dynamic_partitions(CHECKPOINT) == []
 
 
-def test_an_imported_run_is_no_checkpoint_to_measure(home, instance, published_files):
+def test_an_imported_run_cannot_be_measured(home, instance, published_files):
     import_published_run(instance, home, published_files, "theirs", "assistant")
-    with pytest.raises(ValueError, match="without weights to measure; look at it with `--study theirs`"):
+    with pytest.raises(ValueError, match="which has no weights to measure; view it with `--study theirs`"):
         home.registry.get("theirs").directory()

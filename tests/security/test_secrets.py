@@ -81,7 +81,7 @@ def test_a_hub_that_does_not_answer_is_named_without_its_password(tmp_path: Path
         text=True,
     )
     said = done.stdout + done.stderr
-    assert "cannot be looked up at http://<password>@127.0.0.1:9" in said
+    assert "could not be looked up at http://<password>@127.0.0.1:9" in said
     assert leaked(said, tmp_path) == []
 
 
