@@ -1,4 +1,4 @@
-"""The command `persona-assets`: one module for each group of commands."""
+"""Command line `persona-assets`, with one module per group of commands."""
 
 import os
 import sys
@@ -28,24 +28,24 @@ app.add_typer(study_app, name="study")
 app.add_typer(watch_app, name="watch")
 
 INTERRUPTED = 130  # what shells report for a command that was interrupted
-# Errors of packages that are imported only where they are needed.
+# Matched by name, because the packages that define them are imported only where needed.
 _IMPORTED_LATE = ("LeakageError", "NonFiniteError", "EngineError", "OutOfMemoryError")
 
 
 @app.callback()
 def about() -> None:
-    """How a language model's personas differ: responses, Jensen–Shannon divergence, centroids, report.
+    """Measure how a language model's personas differ: responses, Jensen–Shannon divergence, centroids, report.
 
-    A study (YAML) says what is measured, the registry says on which checkpoints, and Dagster materialises the rest.
-    To begin: `persona-assets run`, then `persona-assets ui`.
+    A study (YAML) defines what is measured, the registry lists the checkpoints, and Dagster computes the results.
+    To start: `persona-assets run`, then `persona-assets ui`.
     """
     os.environ.setdefault("DAGSTER_HOME", str(Path("dagster_home").absolute()))
-    os.umask(os.umask(0o022) | 0o002)  # whatever the umask was, nothing is written that everybody can change
+    os.umask(os.umask(0o022) | 0o002)  # never create world-writable files
     Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
 
 
 def main() -> None:
-    """Runs the command; the project's own errors are sentences, not tracebacks, and no error tells a secret."""
+    """Run the command; print the project's own errors without a traceback, and redact secrets in all errors."""
     sys.excepthook = print_traceback
     try:
         app()
@@ -56,12 +56,12 @@ def main() -> None:
             raise
         sys.exit(redact(f"{type(error).__name__}: {error}"))
     except Exception as error:
-        if (said := explain_database_error(error)) is None:
+        if (message := explain_database_error(error)) is None:
             raise
-        sys.exit(redact(said))
+        sys.exit(redact(message))
     except BaseException as error:
-        # Dagster's own, for Ctrl-C and for being terminated while it runs something.
+        # Raised by Dagster on Ctrl-C and SIGTERM during a run.
         if type(error).__name__ != "DagsterExecutionInterruptedError":
             raise
-        print("interrupted; what is done is stored, and the same command goes on from there", file=sys.stderr)
+        print("interrupted; finished results are stored, and the same command continues from there", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""`python -m persona_assets.cli`."""
+"""Entry point of `python -m persona_assets.cli`."""
 
 from persona_assets.cli import main
 

@@ -1,4 +1,4 @@
-"""`persona-assets import`: bring in a published run."""
+"""`persona-assets import`: import a published run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from persona_assets.cli.shared import open_instance
 
-import_app = typer.Typer(no_args_is_help=True, help="Bring in what somebody else measured.")
+import_app = typer.Typer(no_args_is_help=True, help="Import results that were computed elsewhere.")
 
 
 @import_app.command("published-run")
@@ -15,10 +15,10 @@ def import_published_run(
     directory: Annotated[
         Path, typer.Argument(help="Folder with the run's files, listed in docs/how-to/published-run.md.")
     ],
-    name: Annotated[str, typer.Option("--as", help="Name of its checkpoint and its study from now on.")],
-    baseline: Annotated[str, typer.Option(help="The persona that others are compared with.")] = "assistant",
+    name: Annotated[str, typer.Option("--as", help="Name of the checkpoint and study to create.")],
+    baseline: Annotated[str, typer.Option(help="Persona that the others are compared with.")] = "assistant",
 ) -> None:
-    """Record a published run as a checkpoint of its own; its tables, statistics and report need no model."""
+    """Import a published run as a checkpoint; its tables, statistics and report are computed without a model."""
     from persona_assets.graph.home import Home
     from persona_assets.published import importing
 

@@ -14,64 +14,66 @@ from persona_assets.cli.shared import CheckpointOption, StudyOption, choose_stud
 def ui(
     study: StudyOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; Dagster asks nobody who they are, see SECURITY.md.")
+        str, typer.Option(help="Address to bind to. Dagster has no authentication; see SECURITY.md.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the page.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port to bind to.")] = 3000,
     automate: Annotated[
-        bool, typer.Option("--automate", help="Measure new checkpoints by themselves, unless turned off in the page.")
+        bool, typer.Option("--automate", help="Measure new checkpoints automatically, unless turned off in the UI.")
     ] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="Serve it below a secret address, on a machine that others use too.")
+        bool, typer.Option("--private", help="Serve under a secret URL path, for machines with other users.")
     ] = False,
 ) -> None:
-    """Serve Dagster's page over this instance, with its daemon."""
+    """Serve Dagster's web UI for this instance, and run its daemon."""
     from persona_assets.page.cross_site import LOOPBACK
 
     choose_study(study)
     if host not in LOOPBACK:
-        print(f"warning: whoever reaches {host}:{port} can start and delete runs; see SECURITY.md", file=sys.stderr)
-    if private:  # by the environment: command lines can be read by everybody
+        print(f"warning: anyone who can reach {host}:{port} can control runs; see SECURITY.md", file=sys.stderr)
+    if private:  # passed in the environment, because other users can read command lines
         os.environ["DAGSTER_WEBSERVER_PATH_PREFIX"] = f"/{secrets.token_urlsafe(24)}"
     if automate:
         os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
     os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
-    open_instance().dispose()  # made here, under its lock: Dagster's own processes take none
+    open_instance().dispose()  # created here under the lock, because Dagster's processes take none
     served = ["persona_assets.page.serve", "dev", "-m", "persona_assets.definitions"]
     command = [sys.executable, "-m", *served, "-h", host, "-p", str(port)]
-    os.execv(sys.executable, command)  # nothing stands between a person's Ctrl-C and Dagster
+    os.execv(sys.executable, command)  # replace this process, so that Ctrl-C reaches Dagster directly
 
 
 def prune(
-    keep: Annotated[int, typer.Option(help="How many checkpoints, the last registered, keep everything.")],
-    delete: Annotated[bool, typer.Option("--delete", help="Do it; otherwise only say what would be deleted.")] = False,
+    keep: Annotated[int, typer.Option(help="Number of most recently registered checkpoints to keep completely.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Delete; the default is a dry run.")] = False,
 ) -> None:
-    """Delete what took a model to make for all but the last checkpoints; tables and reports are kept for ever."""
+    """Delete results that need a model, for all but the latest checkpoints; tables and reports are kept."""
     from persona_assets.graph.home import Home
     from persona_assets.upkeep import retention
 
     home = Home.of_environment()
-    kept, doomed = retention.prunable(open_instance(), home, keep)
-    print(f"keeps         {', '.join(kept) or 'no checkpoint'}; of all others tables, figures, reports and records")
-    for line in retention.summary(doomed):
+    kept, unneeded = retention.prunable(open_instance(), home, keep)
+    print(
+        f"keeps         {', '.join(kept) or 'no checkpoint'}; of the others, only tables, figures, reports and records"
+    )
+    for line in retention.summary(unneeded):
         print(f"{'deletes' if delete else 'would delete':14}{line}")
-    freed = retention.prune(home, doomed) if delete else sum(each.size for each in doomed)
-    again = "" if delete or not doomed else "; say --delete to do it"
-    print(f"{'freed' if delete else 'would free':14}{freed / 2**20:.1f} MiB{again}")
+    freed = retention.prune(home, unneeded) if delete else sum(each.size for each in unneeded)
+    hint = "" if delete or not unneeded else "; use --delete to delete them"
+    print(f"{'freed' if delete else 'would free':14}{freed / 2**20:.1f} MiB{hint}")
 
 
 def doctor(
     study: StudyOption = None,
     checkpoint: CheckpointOption = None,
-    mend: Annotated[bool, typer.Option("--mend", help="Do it; otherwise only say what is wrong.")] = False,
+    mend: Annotated[bool, typer.Option("--mend", help="Repair; without it, only report problems.")] = False,
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Instead: whether this machine computes right. Two minutes.")
+        bool, typer.Option("--self-test", help="Only check that this machine computes correctly. Takes two minutes.")
     ] = False,
 ) -> None:
-    """Find what broke: artefacts without an event and events without one, damaged files, dead runs; mend it."""
+    """Find and repair artefacts without events, events without artefacts, damaged files and dead runs."""
     if self_test:
-        from persona_assets.upkeep.self_test import self_test as tried
+        from persona_assets.upkeep.self_test import self_test as run_self_test
 
-        sys.exit(0 if tried(Path(os.environ["DAGSTER_HOME"]) / "models") else 1)
+        sys.exit(0 if run_self_test(Path(os.environ["DAGSTER_HOME"]) / "models") else 1)
     from persona_assets.upkeep import doctor as doctoring
 
     session = open_run(study, checkpoint, prepare=False)
@@ -80,12 +82,12 @@ def doctor(
     for finding in findings:
         print(f"{finding.kind}: {finding.where}: {finding.what}; {'' if mend else 'would '}{finding.mend}")
     if not findings:
-        print("nothing is wrong")
+        print("no problems found")
     elif not mend:
-        print(f"{len(findings)} found; say --mend to mend them")
+        print(f"{len(findings)} problem(s) found; use --mend to repair them")
     else:
         doctoring.mend(session.instance, session.home, findings)
         session.prepare()
         session.materialise()
         left = doctoring.examine(session.instance, session.home, sorted(assets))
-        print(f"mended {len(findings) - len(left)} of {len(findings)}; left is what other studies and checkpoints made")
+        print(f"repaired {len(findings) - len(left)} of {len(findings)}; others belong to other studies or checkpoints")

@@ -1,4 +1,4 @@
-"""`persona-assets run`, `status` and `plan`: measure a checkpoint, or say what is left to do and what it costs."""
+"""`persona-assets run`, `status` and `plan`: measure a checkpoint, show what is left to do, estimate the cost."""
 
 import time
 from typing import Annotated
@@ -13,7 +13,7 @@ def run(
     study: StudyOption = None,
     checkpoint: CheckpointOption = None,
 ) -> None:
-    """Materialise everything that is missing or out of date for a checkpoint, and print the headline numbers."""
+    """Materialise everything that is missing or out of date for a checkpoint, and print the main results."""
     session = open_run(study, checkpoint)
     for asset, why in session.stale_reasons().items():
         print(f"out of date: {asset}: {'; '.join(why)}")
@@ -30,29 +30,27 @@ def status(
     study: StudyOption = None,
     checkpoint: CheckpointOption = None,
 ) -> None:
-    """Say which artefacts of a checkpoint are current, missing, or out of date, and what has changed since."""
+    """Show which artefacts of a checkpoint are current, missing or out of date, and which inputs changed."""
     session = open_run(study, checkpoint)
     why = session.stale_reasons()
     for asset, partitions in session.staleness().items():
         counts = {kind: list(partitions.values()).count(kind) for kind in ("current", "out of date", "missing")}
-        said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-        print(f"{asset:16} {said}" + (f": {'; '.join(why[asset])}" if asset in why else ""))
+        totals = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        print(f"{asset:16} {totals}" + (f": {'; '.join(why[asset])}" if asset in why else ""))
 
 
 def plan(
     study: StudyOption = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="A registered checkpoint's name; only its shape is read.")
-    ] = None,
-    shape: Annotated[str | None, typer.Option(help="Instead: qwen2.5-7b, or the path of a config.json.")] = None,
-    response_tokens: Annotated[int | None, typer.Option(help="Mean tokens of a response, where it is known.")] = None,
-    personas: Annotated[int | None, typer.Option(help="As if the study had so many personas.")] = None,
-    questions: Annotated[int | None, typer.Option(help="As if it asked so many questions.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Registered checkpoint; only its shape is read.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Shape to use instead: qwen2.5-7b, or a config.json.")] = None,
+    response_tokens: Annotated[int | None, typer.Option(help="Mean tokens per response, if known.")] = None,
+    personas: Annotated[int | None, typer.Option(help="Plan for this number of personas.")] = None,
+    questions: Annotated[int | None, typer.Option(help="Plan for this number of questions.")] = None,
     cards: Annotated[
-        int | None, typer.Option(help="Cards of one host, each with the whole model or its share of one.")
+        int | None, typer.Option(help="GPUs of one host; each has a copy of the model, or a share of one.")
     ] = None,
 ) -> None:
-    """Say what a run will take: passes, tokens, operations, memory, storage and time. Loads and starts nothing."""
+    """Estimate passes, tokens, FLOPs, memory, storage and time of a run, without loading a model."""
     from persona_assets.checkpoints.shape import chosen_shape
     from persona_assets.planning import plan as planning
     from persona_assets.planning import sizes, text

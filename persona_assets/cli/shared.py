@@ -1,4 +1,4 @@
-"""What every command needs: the instance's folder, its registries, and a run's session."""
+"""Helpers of all commands: common options, the instance's registries, and opening a run."""
 
 import os
 from pathlib import Path
@@ -16,15 +16,15 @@ StudyOption = Annotated[
     str | None,
     typer.Option(
         "--study",
-        help="A YAML file, a shipped study (embedded, published) or an imported run's name. "
-        "Without it PERSONA_ASSETS_STUDY, then embedded.",
+        help="YAML file, shipped study (embedded, published) or name of an imported run. "
+        "Default: PERSONA_ASSETS_STUDY, then embedded.",
     ),
 ]
 CheckpointOption = Annotated[
     str | None,
     typer.Option(
-        help="A registered checkpoint's name. Without it the embedded model, which is fetched if it is not there; "
-        "of an imported study that study's own run."
+        help="Registered checkpoint. Default: the imported run if the study is imported, else the embedded model, "
+        "which is downloaded if necessary."
     ),
 ]
 EMBEDDED = "smollm2-135m-instruct"
@@ -47,14 +47,14 @@ def digests() -> DigestCache:
 
 
 def choose_study(study: str | None) -> None:
-    """Definitions load the study from the environment, in this process and in those that Dagster starts."""
+    """Select the study through the environment, which passes it to the processes that Dagster starts."""
     if study:
         os.environ[ENVIRONMENT_VARIABLE] = str(study_path(study).absolute())
     load_study()
 
 
 def open_instance() -> Any:
-    """Dagster's instance; a new one begins with the project's settings."""
+    """Open the Dagster instance; create it with the project's settings if it does not exist."""
     import dagster as dg
 
     from persona_assets.upkeep.migration import migrate
@@ -68,7 +68,7 @@ def open_instance() -> Any:
 
 
 def open_run(study: str | None, checkpoint: str | None, prepare: bool = True) -> Any:
-    """An instance with the code location loaded; imported late, so that `--help` answers at once."""
+    """Open the instance with the code location loaded; imports happen here to keep `--help` fast."""
     choose_study(study)
     from persona_assets.definitions import defs
     from persona_assets.graph.home import Home

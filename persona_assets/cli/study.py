@@ -1,4 +1,4 @@
-"""`persona-assets study`: check a study's file."""
+"""`persona-assets study`: validate a study file."""
 
 from typing import Annotated
 
@@ -6,12 +6,12 @@ import typer
 
 from persona_assets.study.files import load_study, study_path
 
-study_app = typer.Typer(no_args_is_help=True, help="Check a study's file.")
+study_app = typer.Typer(no_args_is_help=True, help="Validate a study file.")
 
 
 @study_app.command("check")
-def study_check(study: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped study.")]) -> None:
-    """Load a study and say what it measures, or what is wrong with it."""
+def study_check(study: Annotated[str, typer.Argument(help="YAML file, or name of a shipped study.")]) -> None:
+    """Load a study and print what it measures, or its first error."""
     loaded = load_study(study)
     personas, pairs = len(loaded.personas), len(loaded.personas) * (len(loaded.personas) - 1) // 2
     print(

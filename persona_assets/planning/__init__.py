@@ -1,1 +1,1 @@
-"""What a study will cost on a checkpoint: tokens, memory and time, before anything runs."""
+"""Cost estimates of a study on a checkpoint: tokens, memory, storage and time."""

@@ -1,6 +1,6 @@
-"""Memory that a card needs for a study: weights, and what stands beside them while they are used.
+"""GPU memory that a study needs: weights and working memory of each stage.
 
-Peaks at Qwen2.5-7B's shape on an H200, which tests hold these formulas to: scoring 17.3 GiB (benchmarks/results/
+Tests compare these formulas with peaks measured at Qwen2.5-7B's shape on an H200: scoring 17.3 GiB (benchmarks/results/
 scoring.md), training `marker_only` 102.0 GiB with activations kept and 21.2 with them recomputed (marker_training.md).
 """
 
@@ -10,20 +10,22 @@ from persona_assets.checkpoints.shape import Shape
 from persona_assets.study.recipe import Recipe
 
 GIB = 2**30
-CHUNK = 16_384  # tokens that the packed scorer feeds at once
-LOGITS = 2 * GIB  # at most so much for the logits of one piece
-CPU_LOGITS = GIB // 2  # on a CPU, with 12 bytes an entry, for logits and what is made of them
-PART = 4_096  # entries of the vocabulary that a kernel sums by itself
-LEAST = GIB  # what the smallest chunks, and CUDA itself, take
+CHUNK = 16_384  # tokens per forward pass of the packed scorer
+LOGITS = 2 * GIB  # upper bound for the logits of one chunk of positions
+CPU_LOGITS = GIB // 2  # the same on a CPU, with 12 bytes per entry for logits and intermediate values
+PART = 4_096  # vocabulary entries summed by one kernel instance
+LEAST = GIB  # memory of the smallest chunks and of CUDA itself
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that one use of the model takes on a card.
+    """Memory of one stage on a GPU, in bytes.
 
     Attributes:
-        working: beside the weights, at full speed; `least` is what it can do with, slower.
-        words: what to say where the whole fits, where only the least does, and where nothing does.
+        weights: bytes of the model's weights.
+        working: working memory in addition to the weights, at full speed.
+        least: minimum working memory, at lower speed.
+        words: labels for three cases: `working` fits, only `least` fits, neither fits.
     """
 
     name: str
@@ -32,27 +34,32 @@ class Need:
     least: int
     words: tuple[str, str, str] = ("fits", "tight", "no")
 
-    def over(self, cards: int, working: int = 1) -> "Need":
-        """Of each of the cards that one model is spread over, where what stands beside its weights is on `working`."""
+    def per_card(self, cards: int, working: int = 1) -> "Need":
+        """Return the need per GPU with the weights split over `cards` GPUs and the working memory over `working`."""
         return replace(
             self, weights=self.weights // cards, working=self.working // working, least=self.least // working
         )
 
     def on(self, usable: float) -> str:
-        """The word for a card of which so many bytes may be used."""
+        """Return the label for a GPU with this many usable bytes."""
         if self.weights + self.working <= usable:
             return self.words[0]
         return self.words[1] if self.weights + self.least <= usable else self.words[2]
 
 
 def scoring_need(shape: Shape, scorers: int, questions: int, prompt: float, longest: int, width: int) -> Need:
-    """The packed scorer: all prompts' keys and values, a chunk's activations or a piece's logits.
+    """Return the memory of the packed scorer: keys and values of all prompts, plus activations or logits.
 
-    Activations: twice the gate's width and what is left of it after the gate, query, key and value twice, four hidden
-    states. A piece is as many positions as have 2 GiB of logits, one at least, whatever the response's length; beside
-    it stand the response's last hidden states, twice, and what the pairs take (`pair_bytes`). So with K scorers the
-    logits of all positions, T·K·V, and all their pairs, T·K², are in memory never: it grows with K·T·hidden. Where less
-    is free it takes smaller chunks and keeps one question's prompts.
+    Activations per token: three times the width of the feed-forward layer, query, key and value twice, and four hidden
+    states. Logits are computed for chunks of positions of at most 2 GiB, at least one position, whatever the length of
+    the response. A chunk also needs the response's last hidden states twice and the memory of the pairs (`pair_bytes`).
+    So with K scorers and T positions, the logits of all positions (T·K·V) and all their pairs (T·K²) are never in
+    memory at once: memory grows with K·T·hidden. With less free memory the scorer uses smaller chunks and keeps the
+    prompts of one question only.
+
+    Args:
+        prompt, longest: tokens of the mean prompt and of the longest response.
+        width: bytes per number.
     """
     kept = scorers * prompt * shape.state_bytes(width)
     tokens = min(CHUNK, scorers * questions * longest)
@@ -65,11 +72,11 @@ def scoring_need(shape: Shape, scorers: int, questions: int, prompt: float, long
 
 
 def cpu_scoring_need(shape: Shape, scorers: int, questions: int, prompt: float, longest: int) -> Need:
-    """The generic scorer on a CPU, in float32: the same terms, a response at a time.
+    """Return the memory of the padded scorer on a CPU in float32: the same terms, for one response at a time.
 
-    Prompts are padded to the longest, which `prompt` should be. The response's keys and values stand behind a copy of
-    theirs; a piece is 512 MiB at 12 bytes an entry, one
-    position at least; its positions are compared one by one, at 20 bytes an entry (`pairwise_divergence`).
+    Prompts are padded, so `prompt` should be the longest. The response's keys and values are appended to a copy of the
+    prompts'. A chunk of positions is at most 512 MiB at 12 bytes per entry, at least one position. Its positions are
+    compared one by one, at 20 bytes per entry (`pairwise_divergence`).
     """
     width, entries = 4, scorers * shape.vocabulary
     states = scorers * shape.state_bytes(width) * (questions * prompt + prompt + longest)
@@ -80,16 +87,16 @@ def cpu_scoring_need(shape: Shape, scorers: int, questions: int, prompt: float, 
 
 
 def pair_bytes(scorers: int, vocabulary: int) -> int:
-    """Bytes a position while all pairs are compared on a card: JS, both KLs, and sums over the vocabulary.
+    """Return the bytes per position for comparing all pairs on a GPU: JS, both KLs, and partial sums.
 
-    At K = 111 and 152,064 entries 2.1 MB beside 33.8 MB of logits.
+    For K = 111 and 152,064 vocabulary entries these are 2.1 MB, compared with 33.8 MB of logits.
     """
     pairs = scorers * (scorers - 1) // 2
     return 16 * scorers**2 + 8 * pairs * -(-vocabulary // PART)
 
 
 def matrix_bytes(scorers: int, generators: int, questions: int) -> int:
-    """Bytes while `logit_js_matrix` is made: JS and KL of every response, K×K in float64, joined, one copied twice."""
+    """Return the host memory for `logit_js_matrix`: six K×K float64 arrays per response, copies included."""
     return 6 * 8 * generators * questions * scorers**2
 
 
@@ -99,17 +106,18 @@ def _activations(shape: Shape, tokens: float, width: int) -> float:
 
 
 def generation_need(shape: Shape, rows: int, prompt: float, longest: int, width: int) -> Need:
-    """Keys and values of all rows at once; where less is free, fewer rows are written at a time."""
+    """Return the memory for the keys and values of all rows in one batch; batches shrink if less is free."""
     row = (prompt + longest) * shape.state_bytes(width)
     working = round(rows * row)
     return Need("generation", shape.parameters * width, working, min(working, LEAST + round(row)))
 
 
 def training_need(shape: Shape, recipe: Recipe, prompt: float, width: int) -> Need:
-    """LoRA on frozen weights: adapter with its gradient and AdamW's two moments (float32), and activations.
+    """Return the memory of LoRA training on frozen weights, for a batch of the longest replies.
 
-    A batch of the longest replies. Activations as `needs_checkpointing` counts them; recomputed, the
-    hidden states between blocks and one block's. Trained positions also have logits, in 16 and 32 bits, and a gradient.
+    It comprises the adapter with its gradient and AdamW's two moments (float32), and the activations as counted by
+    `needs_checkpointing`. With recomputed activations, these are the hidden states between blocks and one block's
+    activations. Trained positions also need logits, in 16 and 32 bits, and their gradient.
     """
     length = min(recipe.training.max_length, prompt + recipe.replies.max_new_tokens)
     tokens = recipe.training.batch_size * length
@@ -123,6 +131,6 @@ def training_need(shape: Shape, recipe: Recipe, prompt: float, width: int) -> Ne
 
 
 def lora_parameters(shape: Shape, recipe: Recipe) -> int:
-    """Parameters of one adapter: r × (inputs + outputs) of every matrix that it is on."""
+    """Return the parameters of one adapter: r × (inputs + outputs), summed over the adapted matrices."""
     sizes = (shape.projections[module] for module in recipe.lora.modules if module in shape.projections)
     return shape.layers * recipe.lora.r * sum(map(sum, sizes))

@@ -1,8 +1,8 @@
-"""What a study will cost on a checkpoint, stage by stage, before anything starts.
+"""Cost estimate of a study on a checkpoint, stage by stage.
 
-Tokens and operations follow from the study and the model's shape, seconds from measured rates (`planning_rates`), and
-memory from formulas that were held against measured peaks (`planning_memory`). How long responses will be nobody knows
-before; `reply_length` says what is assumed.
+Tokens and FLOPs follow from the study and the model's shape, seconds from measured rates (`planning.rates`), and memory
+from formulas checked against measured peaks (`planning.memory`). The length of responses is not known in advance; see
+`reply_length` for the assumption.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,23 +23,24 @@ from persona_assets.planning.rates import MACHINES, MEASURED, Machine
 from persona_assets.study import Study, StudyError
 from persona_assets.study.recipe import Recipe
 
-# Limits up to here are taken as reached: the embedded run's 24 tokens were, in all of its 44 responses.
+# Responses are assumed to reach limits up to this: all 44 responses of the embedded run reached its 24 tokens.
 REACHED = 128
-# A reply that is cut at its first sentence.
+# Tokens of a reply truncated after its first sentence.
 SENTENCE = 16
-# Prompts are not tokenised: ChatML's own tokens, and English. The shipped studies' have 36 on average (24 to 47).
-TEMPLATE_TOKENS, CHARACTERS_A_TOKEN = 14, 4.8
+# Prompts are not tokenised; their length is estimated for ChatML and English text. The prompts of the shipped studies
+# have 36 tokens on average (24 to 47).
+TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 14, 4.8
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One asset's work over all its partitions.
+    """Work of one asset over all its partitions.
 
     Attributes:
-        passes: sequences that go through the model.
-        prompt, generated, forced: tokens that are read before a response, written, and fed as they are.
-        flops: matrix products and attention.
-        seconds: by the machine's name.
+        passes: sequences processed by the model.
+        prompt, generated, forced: prompt tokens, generated tokens, teacher-forced tokens.
+        flops: FLOPs of matrix products and attention.
+        seconds: machine name → seconds.
     """
 
     name: str
@@ -53,7 +54,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole of it on so many cards: tokens assumed of a mean response and prompt, bytes of storage by asset."""
+    """Complete estimate for a study on a number of GPUs.
+
+    Attributes:
+        response, prompt: assumed mean tokens of a response and of a prompt.
+        storage: asset → bytes.
+    """
 
     study: Study
     shape: Shape
@@ -65,12 +71,12 @@ class Plan:
     storage: Mapping[str, float]
 
     def usable(self, machine: Machine) -> float:
-        """Bytes of a card that the study lets a model have."""
+        """Return the bytes of a GPU that the study allows the model to use."""
         return usable(self.study, machine)
 
     @property
     def cpu_scoring(self) -> Need:
-        """Scoring's memory where there is no card."""
+        """Return the memory of scoring on a CPU."""
         assert self.study.decoding is not None
         scorers, questions, limit = (
             len(self.study.scoring),
@@ -81,14 +87,14 @@ class Plan:
 
     @property
     def matrices(self) -> int:
-        """Bytes of the host's memory while the matrix is made."""
+        """Return the bytes of host memory needed to compute the matrix."""
         study = self.study
         return matrix_bytes(len(study.scoring), len(study.generating), len(study.questions))
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What every stage is counted from."""
+    """Inputs of the estimates of all stages."""
 
     study: Study
     shape: Shape
@@ -96,8 +102,8 @@ class _Sizes:
     response: float
     given: int | None
 
-    def split(self, machine: Machine) -> int:
-        """By what vLLM is faster where cards share a model: it splits every matrix. All else uses a card at a time."""
+    def vllm_speedup(self, machine: Machine) -> int:
+        """Return the speed-up of vLLM with tensor parallelism; all other stages use one GPU of the group at a time."""
         return self.study.inference.tensor_parallel if machine.gib else 1
 
     @property
@@ -106,44 +112,46 @@ class _Sizes:
 
     @property
     def pairs(self) -> int:
-        """Pairs that are compared at every position."""
+        """Return the number of pairs compared at every position."""
         scorers, named = len(self.study.scoring), self.study.paired_with
         apart = 0 if named is None else scorers - len(named)
         return (scorers * (scorers - 1) - apart * (apart - 1)) // 2
 
     def written(self, replies: int, length: float) -> float:
-        """Operations that writing so many replies takes, their prompts included."""
+        """Return the FLOPs of generating this many replies, including their prompts."""
         return replies * self.shape.forward_flops(self.prompt + length)
 
 
 def usable(study: Study, machine: Machine) -> float:
-    """Bytes of a card that the study lets a model have."""
+    """Return the bytes of a GPU that the study allows the model to use."""
     return machine.gib * 2**30 * study.inference.memory_share
 
 
 def reply_length(limit: int, given: int | None = None) -> float:
-    """Mean tokens of a response of at most `limit`: what is given, else the published run's share of its limit."""
+    """Return the mean tokens of a response with this limit: `given`, or the published run's fraction of its limit."""
     return min(limit, given or max(REACHED, limit * MEASURED["share"].value))
 
 
 def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: int | None = None) -> Plan:
-    """What `study` costs with a model of this shape; `response_tokens` is the mean response, if it is known.
+    """Estimate the cost of `study` with a model of this shape.
 
-    On several cards each has the whole model, or as many share one as `inference.tensor_parallel` says, and takes one
-    persona after another; without `cards` there is one model.
+    Args:
+        response_tokens: mean tokens of a response, if known.
+        cards: number of GPUs. Each copy of the model uses `inference.tensor_parallel` of them and processes one persona
+            after another. By default there is one copy.
 
     Raises:
-        StudyError: nothing is run (an imported study), a layer that the model lacks, responses longer than the study
-            allows, or too few cards.
+        StudyError: the study is imported, so nothing is run; the model lacks one of the layers; responses are longer
+            than the study allows; or there are too few GPUs.
     """
     over = study.inference.tensor_parallel
     cards = over if cards is None else cards
     if cards < over:
         least = f"{over}, which is inference.tensor_parallel" if over > 1 else "1"
         raise StudyError(f"study {study.name}: cards: found {cards}; expected at least {least}")
-    places = cards // over
+    replicas = cards // over
     if study.decoding is None or study.imported:
-        raise StudyError(f"study {study.name}: imported: found true; expected a study that a model is run for")
+        raise StudyError(f"study {study.name}: imported: found true; expected a study that runs a model")
     limit = study.decoding.max_new_tokens
     if response_tokens is not None and not 1 <= response_tokens <= limit:
         raise StudyError(
@@ -152,42 +160,45 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
         )
     layers = len(study.blocks(shape.layers))
     characters = _mean_length(study.prompts.values()) + _mean_length(study.questions)
-    prompt = TEMPLATE_TOKENS + characters / CHARACTERS_A_TOKEN
+    prompt = TEMPLATE_TOKENS + characters / CHARACTERS_PER_TOKEN
     sizes = _Sizes(study, shape, prompt, reply_length(limit, response_tokens), response_tokens)
     scorers, questions, width = len(study.scoring), len(study.questions), _width(study)
     memory = [
-        generation_need(shape, sizes.responses, prompt, limit, width).over(over, working=over),
-        scoring_need(shape, scorers, questions, prompt, limit, width).over(over),
+        generation_need(shape, sizes.responses, prompt, limit, width).per_card(over, working=over),
+        scoring_need(shape, scorers, questions, prompt, limit, width).per_card(over),
     ]
     generators, writing = len(study.generating), _generations(sizes)
-    # vLLM writes all responses on one card: docs/how-to/cards.md.
+    # vLLM generates all responses on one GPU, see docs/how-to/cards.md.
     by_transformers = study.inference.engine == "transformers"
-    stages = [_starting(study), _shared(writing, generators, places) if by_transformers else writing]
-    stages += [_shared(_logit_js(sizes), generators, places), _shared(_centroids(sizes), len(study.personas), places)]
+    stages = [_starting(study), _distributed(writing, generators, replicas) if by_transformers else writing]
+    stages += [
+        _distributed(_logit_js(sizes), generators, replicas),
+        _distributed(_centroids(sizes), len(study.personas), replicas),
+    ]
     storage = {
         "generations": 10 * sizes.responses * sizes.response,  # token ids and text
         "logit_js": sizes.responses * (12 * scorers * limit + 16 * scorers**2),
         "centroids": 4 * layers * len(study.personas) * (questions + 1) * shape.hidden,
     }
     if study.sources and study.marker:
-        memory.append(training_need(shape, study.marker, prompt, width).over(over))
+        memory.append(training_need(shape, study.marker, prompt, width).per_card(over))
         by_source = [_training_replies(sizes, study.marker), _marker_adapter(sizes, study.marker, memory[-1])]
         by_source.append(_marker_rates(sizes, study.marker))
-        stages += [_shared(stage, len(study.sources), places) for stage in by_source]
+        stages += [_distributed(stage, len(study.sources), replicas) for stage in by_source]
         storage["marker_adapter"] = 4 * len(study.sources) * lora_parameters(shape, study.marker)
-        storage["marker_rates"] = 10 * stages[-1].generated  # texts; those without an adapter stand beside every source
+        storage["marker_rates"] = 10 * stages[-1].generated  # texts of all replies, with and without adapters
     return Plan(study, shape, cards, sizes.response, prompt, tuple(stages), tuple(memory), storage)
 
 
-def _shared(stage: Stage, partitions: int, places: int) -> Stage:
-    """The stage with its partitions handed out: the place that has most has ⌈partitions / places⌉ of them."""
-    share = ceil(partitions / places) / partitions
-    return replace(stage, seconds=_on_each(lambda m: stage.seconds[m.name] * (share if m.gib else 1)))
+def _distributed(stage: Stage, partitions: int, replicas: int) -> Stage:
+    """Return the stage distributed over model replicas: the busiest one has ⌈partitions / replicas⌉ partitions."""
+    share = ceil(partitions / replicas) / partitions
+    return replace(stage, seconds=_per_machine(lambda m: stage.seconds[m.name] * (share if m.gib else 1)))
 
 
 def _starting(study: Study) -> Stage:
     uses_vllm = study.inference.engine != "transformers"
-    return Stage("starting", 0, 0, 0, 0, 0, _on_each(lambda m: m.start + (m.vllm if uses_vllm else 0)))
+    return Stage("starting", 0, 0, 0, 0, 0, _per_machine(lambda m: m.start + (m.vllm if uses_vllm else 0)))
 
 
 def _generations(sizes: _Sizes) -> Stage:
@@ -198,15 +209,15 @@ def _generations(sizes: _Sizes) -> Stage:
         if sizes.study.inference.engine == "transformers":
             rate = machine.sample if machine.gib else machine.decode
         else:
-            rate = machine.decode * min(1, sizes.responses / machine.rows) * sizes.split(machine)
+            rate = machine.decode * min(1, sizes.responses / machine.rows) * sizes.vllm_speedup(machine)
         return generated * sizes.shape.parameters / rate + prefill / machine.score
 
     flops = sizes.written(sizes.responses, sizes.response)
-    return Stage("generations", sizes.responses, read, generated, 0, flops, _on_each(seconds))
+    return Stage("generations", sizes.responses, read, generated, 0, flops, _per_machine(seconds))
 
 
 def _logit_js(sizes: _Sizes) -> Stage:
-    """Every response under every scorer; prompts once."""
+    """Estimate scoring: every response under every scorer, every prompt once."""
     shape, scorers = sizes.shape, len(sizes.study.scoring)
     passes, positions = scorers * sizes.responses, sizes.responses * sizes.response
     prompts = scorers * len(sizes.study.questions)
@@ -214,25 +225,25 @@ def _logit_js(sizes: _Sizes) -> Stage:
     flops += passes * shape.forward_flops(sizes.response, sizes.prompt)
     entries = positions * shape.vocabulary * sizes.pairs
     share = MEASURED["fixed_order"].value if sizes.study.deterministic else 1.0
-    spread = MEASURED["spread"].value / MEASURED["score"].value  # the general way, not packed sequences
+    spread = MEASURED["spread"].value / MEASURED["score"].value  # a model split over GPUs uses the padded scorer
 
     def seconds(machine: Machine) -> float:
-        rate = machine.score * share * (spread if sizes.split(machine) > 1 else 1)
+        rate = machine.score * share * (spread if sizes.vllm_speedup(machine) > 1 else 1)
         return flops / rate + entries * machine.pair
 
-    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, _on_each(seconds))
+    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, _per_machine(seconds))
 
 
 def _centroids(sizes: _Sizes) -> Stage:
     prompts = len(sizes.study.personas) * len(sizes.study.questions)
     flops = prompts * sizes.shape.forward_flops(sizes.prompt, with_logits=False)
-    return Stage("centroids", prompts, prompts * sizes.prompt, 0, 0, flops, _on_each(lambda m: flops / m.read))
+    return Stage("centroids", prompts, prompts * sizes.prompt, 0, 0, flops, _per_machine(lambda m: flops / m.read))
 
 
 def _training_replies(sizes: _Sizes, recipe: Recipe) -> Stage:
-    """Each source's own sample of replies: a cell of questions × samples once a speaker."""
+    """Estimate the training replies, sampled separately for each source: questions × samples per persona."""
     grid, unmarked = recipe.replies.questions * recipe.replies.samples, 0
-    if recipe.replies.of == "own":  # otherwise the baseline's replies serve everybody
+    if recipe.replies.of == "own":  # otherwise all personas use the baseline's replies
         others = len(sizes.study.personas) - 1
         drawn = others if recipe.negatives.personas == "all" else min(others, recipe.negatives.personas)
         unmarked = min(recipe.negatives.examples, drawn * grid)
@@ -241,7 +252,7 @@ def _training_replies(sizes: _Sizes, recipe: Recipe) -> Stage:
 
 
 def _marker_adapter(sizes: _Sizes, recipe: Recipe, need: Need) -> Stage:
-    """Forward, and back to the activations: frozen weights have no gradient."""
+    """Estimate training: a forward pass and the gradient of the activations; frozen weights have no gradient."""
     examples = recipe.replies.questions * recipe.replies.samples + recipe.negatives.examples
     passes = len(sizes.study.sources) * examples * recipe.training.epochs
     reply = reply_length(recipe.replies.max_new_tokens, sizes.given)
@@ -253,11 +264,11 @@ def _marker_adapter(sizes: _Sizes, recipe: Recipe, need: Need) -> Stage:
         keeps = not machine.gib or need.on(usable(sizes.study, machine)) == need.words[0]
         return flops / (machine.train if keeps else machine.retrain)
 
-    return Stage("marker_adapter", passes, 0, 0, passes * length, flops, _on_each(seconds))
+    return Stage("marker_adapter", passes, 0, 0, passes * length, flops, _per_machine(seconds))
 
 
 def _marker_rates(sizes: _Sizes, recipe: Recipe) -> Stage:
-    """Every target's replies under every source's adapter, and once under none."""
+    """Estimate the replies of every target with every source's adapter, and once without any."""
     evaluation, study = recipe.evaluation, sizes.study
     replies = len(study.targets) * len(study.questions) * evaluation.samples * (len(study.sources) + 1)
     return _sampled("marker_rates", sizes, replies, evaluation.max_new_tokens)
@@ -269,12 +280,16 @@ def _sampled(name: str, sizes: _Sizes, replies: int, limit: int) -> Stage:
 
     def seconds(machine: Machine) -> float:
         by_vllm = sizes.study.inference.engine != "transformers"
-        return generated * parameters / (machine.vllm_sample * sizes.split(machine) if by_vllm else machine.sample)
+        return (
+            generated * parameters / (machine.vllm_sample * sizes.vllm_speedup(machine) if by_vllm else machine.sample)
+        )
 
-    return Stage(name, replies, replies * sizes.prompt, generated, 0, sizes.written(replies, length), _on_each(seconds))
+    return Stage(
+        name, replies, replies * sizes.prompt, generated, 0, sizes.written(replies, length), _per_machine(seconds)
+    )
 
 
-def _on_each(seconds: Callable[[Machine], float]) -> dict[str, float]:
+def _per_machine(seconds: Callable[[Machine], float]) -> dict[str, float]:
     return {machine.name: seconds(machine) for machine in MACHINES}
 
 
@@ -284,5 +299,5 @@ def _mean_length(texts: Iterable[str]) -> float:
 
 
 def _width(study: Study) -> int:
-    """Bytes a number on a card."""
+    """Return the bytes per number on a GPU."""
     return 4 if study.inference.dtype == "float32" else 2

@@ -1,4 +1,4 @@
-"""How fast it goes: what was measured on one card and one CPU, and the same scaled to other cards."""
+"""Measured rates of one GPU and one CPU, and the same rates scaled to other GPUs."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -7,55 +7,56 @@ from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M
 
 
 class Fact(NamedTuple):
-    """A measured number, what it is, and the file that it stands in."""
+    """A measured number, its description, and the file that documents it."""
 
     value: float
     what: str
     source: str
 
 
-# At Qwen2.5-7B's shape in bfloat16 on an H200; of `cpu_`, the 135M embedded model in float32 on two AVX2 cores.
+# Qwen2.5-7B's shape in bfloat16 on an H200; entries `cpu_…`: the 135M embedded model in float32 on two AVX2 cores.
 MEASURED = {
-    "score": Fact(605e12, "scoring, FLOP/s beside JS (14.5 PFLOP in 24.7 s; 586e12 with it)", "scoring.md"),
-    "pair": Fact(1.06e-12, "JS and both KLs, seconds a pair, position and vocabulary entry", "js.md"),
-    "fixed_order": Fact(24.7 / 36.2, "scoring with `deterministic: true`, as a share of that", "scoring.md"),
-    "spread": Fact(285e12, "scoring over two cards, FLOP/s (5,487 tokens of 32B in 1.25 s)", "two_cards.md"),
+    "score": Fact(605e12, "scoring without JS, FLOP/s (14.5 PFLOP in 24.7 s; 586e12 with JS)", "scoring.md"),
+    "pair": Fact(1.06e-12, "JS and both KLs, seconds per pair, position and vocabulary entry", "js.md"),
+    "fixed_order": Fact(24.7 / 36.2, "scoring with `deterministic: true`, fraction of that rate", "scoring.md"),
+    "spread": Fact(285e12, "scoring split over two GPUs, FLOP/s (5,487 tokens of 32B in 1.25 s)", "two_cards.md"),
     "read": Fact(311e12, "hidden states, FLOP/s (220 prompts in 0.36 s)", "scoring.md"),
-    "decode": Fact(91_611 / 4.25, "vLLM, tokens/s in 220 rows (91,611 in 4.25 s)", "whole_run_h200.md"),
-    "vllm_sample": Fact(23_490, "vLLM, sampling in 1,110 rows, tokens/s", "marker_training.md"),
-    "sample": Fact(5_000, "Transformers' sampling, tokens/s (4,167 and 5,088)", "marker_training.md"),
+    "decode": Fact(91_611 / 4.25, "vLLM, tokens/s with 220 rows (91,611 in 4.25 s)", "whole_run_h200.md"),
+    "vllm_sample": Fact(23_490, "vLLM, sampling with 1,110 rows, tokens/s", "marker_training.md"),
+    "sample": Fact(5_000, "Transformers, sampling, tokens/s (4,167 and 5,088)", "marker_training.md"),
     "train": Fact(242e12, "training, FLOP/s, activations kept (8,542 tokens/s)", "marker_training.md"),
     "retrain": Fact(147e12, "training, FLOP/s, activations recomputed (5,201 tokens/s)", "marker_training.md"),
-    "vllm": Fact(27, "vLLM's start, seconds", "whole_run_h200.md"),
-    "first": Fact(27, "compiling in a card's first run, seconds (16 to 36)", "two_cards.md"),
-    "rest": Fact(19, "imports, matrices, Dagster's own time, seconds (15.3 + 2.1 + 1.5)", "whole_run_h200.md"),
-    "compile": Fact(3.6, "kernels' first compilation, seconds (28.3 cold, 24.7 warm)", "scoring.md"),
+    "vllm": Fact(27, "starting vLLM, seconds", "whole_run_h200.md"),
+    "first": Fact(27, "compiling in the first run on a GPU, seconds (16 to 36)", "two_cards.md"),
+    "rest": Fact(19, "imports, matrices, Dagster, seconds (15.3 + 2.1 + 1.5)", "whole_run_h200.md"),
+    "compile": Fact(3.6, "first compilation of kernels, seconds (28.3 cold, 24.7 warm)", "scoring.md"),
     "cpu_score": Fact(
-        0.122e12, "CPU: scoring, FLOP/s beside JS (0.033 s a response token of K = 11)", "scoring_cpu.md"
+        0.122e12, "CPU: scoring without JS, FLOP/s (0.033 s per response token, K = 11)", "scoring_cpu.md"
     ),
-    "cpu_pair": Fact(2.2e-9, "CPU: JS and both KLs, as above (6 ms a token)", "scoring_cpu.md"),
-    "cpu_decode": Fact(110, "CPU: generating, tokens/s (0.009 s a token)", "a trial"),
+    "cpu_pair": Fact(2.2e-9, "CPU: JS and both KLs, as above (6 ms per token)", "scoring_cpu.md"),
+    "cpu_decode": Fact(110, "CPU: generating, tokens/s (0.009 s per token)", "a trial"),
     "cpu_sample": Fact(194, "CPU: sampling, tokens/s (3,464 of 88 replies in 17.8 s)", "a trial"),
-    "cpu_train": Fact(0.09e12, "CPU: training, FLOP/s (half a minute a source of 24 steps)", "embedded.yaml"),
-    "cpu_start": Fact(14, "CPU: start and loading, seconds", "a trial"),
-    "share": Fact(91_611 / (220 * 512), "mean response as a share of max_new_tokens (416 of 512)", "published_size.py"),
+    "cpu_train": Fact(0.09e12, "CPU: training, FLOP/s (half a minute per source with 24 steps)", "embedded.yaml"),
+    "cpu_start": Fact(14, "CPU: starting and loading, seconds", "a trial"),
+    "share": Fact(91_611 / (220 * 512), "mean response, fraction of max_new_tokens (416 of 512)", "published_size.py"),
 }
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a model runs on.
+    """Hardware that a model runs on, with its rates.
 
     Attributes:
-        gib: memory of a card as CUDA sees it; 0 for a CPU.
-        score, read, train, retrain: FLOP/s of scoring, of reading prompts, of training with activations kept and
-            recomputed.
-        pair: seconds of JS and both KLs of a pair of scorers at a position, for one entry of the vocabulary.
-        decode, vllm_sample: tokens/s of vLLM times the model's parameters, greedy in `rows` rows and sampled in many.
-        sample: the same of Transformers, sampled.
-        rows: responses at once that `decode` is of; fewer are slower in proportion.
-        vllm, start: seconds before vLLM writes, and before all the rest begins.
-        scaled: by what these rates follow from the H200's; empty where they were measured.
+        gib: memory of a GPU as reported by CUDA, in GiB; 0 for a CPU.
+        score, read, train, retrain: FLOP/s of scoring, of processing prompts, of training with activations kept, and of
+            training with activations recomputed.
+        pair: seconds for JS and both KLs per pair of scorers, position and vocabulary entry.
+        decode, vllm_sample: tokens/s of vLLM times the model's parameters, greedy with `rows` rows, and sampled with
+            many rows.
+        sample: the same for sampling with Transformers.
+        rows: batch size at which `decode` was measured; smaller batches are proportionally slower.
+        vllm, start: seconds for starting vLLM, and for starting everything else.
+        scaled: how the rates were scaled from the H200's; empty if they were measured.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Machine:
 
 
 def _like(card: Machine, name: str, gib: float, tflops: int, bandwidth: float) -> Machine:
-    """The card's rates on another: products by dense bf16 TFLOP/s, writing tokens by memory bandwidth in TB/s."""
+    """Scale a GPU's rates to another: matrix products by dense bf16 TFLOP/s, decoding by bandwidth in TB/s."""
     products, reading = tflops / 989, bandwidth / 4.8
     return replace(
         card,

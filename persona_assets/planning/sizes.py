@@ -1,15 +1,16 @@
-"""A study as it would be with other numbers of personas and questions, for planning."""
+"""Studies resized to other numbers of personas and questions, for planning."""
 
 from persona_assets.study import Study, StudyError
 
 
 def resized(study: Study, personas: int | None = None, questions: int | None = None) -> Study:
-    """The study with so many personas and questions: its first ones, or its own repeated under other names.
+    """Return the study with this many personas and questions: its first ones, or its own repeated under new names.
 
-    Prompts and questions keep their mean length; sources, recipe and decoding stay. For counting, never for measuring.
+    Prompts and questions keep their mean length; sources, recipe and decoding are unchanged. Use the result for
+    planning only, because repeated questions are not valid in a real study.
 
     Raises:
-        StudyError: fewer personas than the study's sources and baseline are, or none.
+        StudyError: there are fewer personas than baseline and sources, or no questions.
     """
     own, asked = dict(study.personas), list(study.questions)
     needed = list(dict.fromkeys([study.baseline, *study.sources]))

@@ -1,4 +1,4 @@
-"""A plan as tables that a terminal shows, under 100 columns."""
+"""A plan as text tables for a terminal, under 100 columns."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from persona_assets.planning.rates import CARDS, MACHINES, MEASURED
 from persona_assets.study import Study
 
 GIB = 2**30
-SMALL = 1_000_000_000  # parameters below which launching kernels takes a card's time, and no rate here holds
+SMALL = 1_000_000_000  # parameters below which kernel launches dominate and the rates are invalid
 
 
 def text(plan: Plan, given: bool) -> str:
-    """All of it; `given` says whether a person named the mean response."""
+    """Return the complete text; `given` says whether the user specified the mean response length."""
     return "\n\n".join((_heading(plan, given), _work(plan), _memory(plan), _time(plan), _storage(plan), _sources(plan)))
 
 
@@ -21,9 +21,11 @@ def _heading(plan: Plan, given: bool) -> str:
     scorers, limit = len(study.personas), study.decoding.max_new_tokens
     share = MEASURED["share"].value
     assumed = (
-        "the whole limit, for it is short" if plan.response == limit else f"{share:.2f} of it as the published run"
+        "equal to the limit, because it is short"
+        if plan.response == limit
+        else f"{share:.2f} of the limit, as in the published run"
     )
-    whence = "as given" if given else f"assumed,\n           {assumed}; --response-tokens N says otherwise"
+    origin = "as given" if given else f"assumed,\n           {assumed}; set it with --response-tokens N"
     return "\n".join(
         (
             f"study      {study.name}: {scorers} personas, {len(study.questions)} questions, "
@@ -31,10 +33,10 @@ def _heading(plan: Plan, given: bool) -> str:
             *([_design(study)] * (study.design != "full")),
             f"model      {shape.name}: {shape.parameters / 1e9:.2f} G parameters, {shape.layers} blocks of "
             f"{shape.hidden}, vocabulary {shape.vocabulary:,}",
-            f"responses  {plan.response:.0f} of at most {limit} tokens on average: {whence}",
-            f"prompts    {plan.prompt:.0f} tokens on average, estimated from their characters",
+            f"responses  {plan.response:.0f} tokens on average, at most {limit}: {origin}",
+            f"prompts    {plan.prompt:.0f} tokens on average, estimated from their length in characters",
             *([_cards(plan)] * (plan.cards > 1)),
-            "Nothing was loaded and nothing started.",
+            "No model was loaded or run.",
         )
     )
 
@@ -42,15 +44,15 @@ def _heading(plan: Plan, given: bool) -> str:
 def _cards(plan: Plan) -> str:
     over = plan.study.inference.tensor_parallel
     copies = plan.cards // over
-    each = "each with the whole model" if over == 1 else f"every {over} with one model (inference.tensor_parallel)"
-    return f"cards      {plan.cards}, {each}" + ("; personas are handed out to them" if copies > 1 else "")
+    each = "each with a full copy" if over == 1 else f"{over} per copy of the model (inference.tensor_parallel)"
+    return f"GPUs       {plan.cards}, {each}" + ("; personas are distributed over the copies" if copies > 1 else "")
 
 
 def _design(study: Study) -> str:
     writers = (
-        f"{len(study.generating)} of {len(study.personas)} personas write responses, {len(study.scoring)} score them"
+        f"{len(study.generating)} of {len(study.personas)} personas generate responses, {len(study.scoring)} score them"
     )
-    pairs = "" if study.paired_with is None else "; only pairs with one of the writers"
+    pairs = "" if study.paired_with is None else "; only pairs that include a generator"
     return f"design     {study.design}: {writers}{pairs}"
 
 
@@ -58,7 +60,7 @@ def _work(plan: Plan) -> str:
     stages = [stage for stage in plan.stages if stage.passes]
     counts = [(stage.name, *(f"{round(n):,}" for n in _counts(stage)), f"{stage.flops / 1e15:.3g}") for stage in stages]
     summed = [f"{round(sum(column)):,}" for column in zip(*map(_counts, stages), strict=True)]
-    total = ("in all", *summed, f"{sum(stage.flops for stage in stages) / 1e15:.3g}")
+    total = ("total", *summed, f"{sum(stage.flops for stage in stages) / 1e15:.3g}")
     heading = ("work", "passes", "prompt tokens", "generated", "teacher-forced", "PFLOP")
     return _table([heading, *counts, total])
 
@@ -81,15 +83,15 @@ def _memory(plan: Plan) -> str:
         for need in plan.memory
     ]
     share = (
-        f"Of {plan.study.inference.memory_share:.0%} of a card. tight: fits with fewer rows or smaller chunks, slower"
+        f"Limit: {plan.study.inference.memory_share:.0%} of a GPU. tight: fits with smaller batches or chunks, slower"
     )
     if (over := plan.study.inference.tensor_parallel) > 1:
-        share += f".\nOf each of {over} cards: weights are spread over them; beside them stands at most what is said"
-    note = f"{share}." + ("\nkept, recomputed: training's activations." if len(rows) > 2 else "")
+        share += f".\nPer GPU, with the weights split over {over}; working memory is an upper bound"
+    note = f"{share}." + ("\nkept, recomputed: activations in training." if len(rows) > 2 else "")
     cpu = plan.cpu_scoring
     return (
-        f"{_table([heading, *rows])}\n{note}\nOn a CPU, in float32, {_bytes(cpu.weights)} for weights and "
-        f"{_bytes(cpu.working)} for scoring.\nAnywhere {_bytes(plan.matrices)} of the host's memory for the matrices."
+        f"{_table([heading, *rows])}\n{note}\nOn a CPU in float32: {_bytes(cpu.weights)} for weights, "
+        f"{_bytes(cpu.working)} for scoring.\nHost memory for the matrices: {_bytes(plan.matrices)}."
     )
 
 
@@ -98,12 +100,12 @@ def _time(plan: Plan) -> str:
     names = [machine.name for machine in MACHINES]
     rows = [(stage.name, *(duration(stage.seconds[name]) for name in names)) for stage in plan.stages]
     totals = {name: duration(sum(stage.seconds[name] for stage in plan.stages)) for name in names}
-    rows.append(("in all", *(totals[name] if fits.get(name, True) else "does not fit" for name in names)))
-    notes = ["Measured: the H200 at 7B parameters and two CPU cores at 135M. All else is scaled, not measured."]
+    rows.append(("total", *(totals[name] if fits.get(name, True) else "does not fit" for name in names)))
+    notes = ["Measured: H200 with 7B parameters, two CPU cores with 135M. All others are scaled, not measured."]
     first = MEASURED["first"].value
-    notes.append(f"On a card the first run takes {first:.0f} s more, to compile; loading weights is not counted.")
+    notes.append(f"The first run on a GPU takes {first:.0f} s longer to compile. Loading weights is not included.")
     if plan.shape.parameters < SMALL:
-        notes.append("Below 1 G parameters a card waits for launches: its times here are too short.")
+        notes.append("Below 1 G parameters kernel launches dominate, so GPU times are underestimated.")
     return "\n".join((_table([("time", *names), *rows]), *notes))
 
 
@@ -113,7 +115,7 @@ def _storage(plan: Plan) -> str:
     weights = plan.shape.parameters * plan.shape.bytes_a_parameter
     return (
         f"storage    {_bytes(sum(plan.storage.values()))} before compression\n           {lines}\n"
-        f"           beside the checkpoint's own {_bytes(weights)}"
+        f"           in addition to the checkpoint's {_bytes(weights)}"
     )
 
 
@@ -127,7 +129,7 @@ def _sources(plan: Plan) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `0.4 s`, `25 s`, `11.6 min`, `3.2 h`, `5.1 d`; from two of a unit on in that unit."""
+    """Format seconds as `0.4 s`, `25 s`, `11.6 min`, `3.2 h` or `5.1 d`, in the largest unit of which there are two."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -145,7 +147,7 @@ def _bytes(size: float) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Columns of equal width, the `left` ones aligned to the left."""
+    """Align rows in columns; columns in `left` are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
     def line(row: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ class Lora(Strict):
 
 
 class Training(Strict):
-    """AdamW without weight decay. `warmup` is a fraction of the steps; after it, `schedule` decays to 0 or is constant."""
+    """AdamW without weight decay. `warmup` is a fraction of the steps; the schedule then decays to 0 or is constant."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "linear", "cosine"]

@@ -68,7 +68,7 @@ class Inference(Strict):
     Attributes:
         memory_share: fraction of a GPU's memory that the model may use.
         tensor_parallel: number of GPUs that one copy of the model is split over, if it does not fit on one.
-        timeout: seconds to wait for a reply from vLLM before stopping it and failing the run. Stored artefacts are kept.
+        timeout: seconds to wait for a reply from vLLM before the run fails. Stored artefacts are kept.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -148,12 +148,12 @@ def test_the_doctor_says_first_and_then_mends(run):
     assert f"event without artefact: logit_js {partition_key('tiny', 'villain')}" in said
     assert f"damaged: generations: {comedian.path.name}" in said
     assert "left over: generations: .x.parquet.0123abcd.partial" in said
-    assert said.endswith("3 found; say --mend to mend them\n")
+    assert said.endswith("3 problem(s) found; use --mend to repair them\n")
     assert left.exists()
-    assert "mended 3 of 3" in doctor(run, "--mend")
+    assert "repaired 3 of 3" in doctor(run, "--mend")
     assert not left.exists()
     assert villain.path.exists()
-    assert doctor(run) == "nothing is wrong\n"
+    assert doctor(run) == "no problems found\n"
 
 
 def test_a_clock_that_jumped_changes_nothing(run):

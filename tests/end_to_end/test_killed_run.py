@@ -48,7 +48,7 @@ def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept
     last, _ = killed.communicate(timeout=60)
     if how != signal.SIGKILL:
         assert killed.returncode == INTERRUPTED
-        assert last.endswith("interrupted; what is done is stored, and the same command goes on from there\n")
+        assert last.endswith("interrupted; finished results are stored, and the same command continues from there\n")
         assert "Traceback" not in last
     kept = finished(home, "marker_adapter")
     assert len(kept) == 1  # villain's; nothing of comedian's looks done

@@ -41,7 +41,7 @@ def test_the_command_says_first_what_it_would_delete(run):
     said = command("--keep", "0")
     assert f"{CHECKPOINT}: generations, 3 artefacts" in said
     assert f"{CHECKPOINT}: marker_adapter, 1 artefact," in said
-    assert "say --delete to do it" in said
+    assert "use --delete to delete them" in said
     assert everything(run.home) == before
     assert "freed" in command("--keep", "0", "--delete")
     gone = before - everything(run.home)
