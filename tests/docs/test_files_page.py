@@ -1,4 +1,4 @@
-"""docs/reference/files.md against the code: fields and defaults of settings, columns and dimensions of artefacts."""
+"""The pages on settings and on files against the code: fields and defaults, columns and dimensions of artefacts."""
 
 import io
 import json
@@ -30,16 +30,17 @@ LABELLED = ("logit_js", "logit_js_matrix", "centroids", "centroid_cosine")
 
 
 @pytest.fixture(scope="module")
-def page(repository: Path) -> Path:
-    return repository / "docs" / "reference" / "files.md"
+def reference(repository: Path) -> Path:
+    return repository / "docs" / "reference"
 
 
 @pytest.fixture(scope="module")
-def documented(page: Path) -> dict[str, list[Rows]]:
-    """Heading → the tables below it."""
+def documented(reference: Path) -> dict[str, list[Rows]]:
+    """Heading → the tables below it, of both pages."""
     found: dict[str, list[Rows]] = {}
-    for heading, rows in tables(page):
-        found.setdefault(heading, []).append(rows)
+    for page in ("settings.md", "files.md"):
+        for heading, rows in tables(reference / page):
+            found.setdefault(heading, []).append(rows)
     return found
 
 
@@ -89,8 +90,10 @@ def test_a_recipe_has_these_numbers_and_choices(documented: dict[str, list[Rows]
         assert choices(fields[row["field"].strip("`")]) <= set(re.findall(r"`([^`]+)`", row["type"])), row
 
 
-def test_counts_as_they_are_shown_can_be_read(page: Path, tmp_path: Path) -> None:
-    leakage, rates = [block for block in blocks(page, "text") if block.heading == "Counts of your own"]
+def test_counts_as_they_are_shown_can_be_read(reference: Path, tmp_path: Path) -> None:
+    leakage, rates = [
+        block for block in blocks(reference / "settings.md", "text") if block.heading == "Counts of your own"
+    ]
     personas = ["villain", "comedian", "assistant"]
     (tmp_path / "counts.csv").write_text(leakage.text)
     (tmp_path / "rates.csv").write_text(rates.text)
@@ -152,7 +155,7 @@ def test_a_record_says_what_the_page_says(documented: dict[str, list[Rows]], doc
                 continue
             rows, head = (heavy, "`made_from`") if folder.name in HEAVY else (light, "`made_from` of tables")
             assert {row[head].strip("`") for row in rows} == set(artefact.made_from), folder.name
-    environment = next(row["holds"] for row in heavy if row["`made_from`"] == "`environment`")
+    environment = next(row["meaning"] for row in heavy if row["`made_from`"] == "`environment`")
     generated = next(docs_run.home.store.all("generations"))
     assert [word.strip() for word in environment.partition(";")[0].split(",")] == list(
         generated.made_from["environment"]
@@ -165,8 +168,8 @@ def test_a_checkpoints_identity_has_these_keys(documented: dict[str, list[Rows]]
     assert [row["key"].strip("`") for row in rows] == list(stored)
 
 
-def test_an_instances_folder_holds_what_the_page_names(page: Path, docs_run: Run) -> None:
-    layout = blocks(page, "text")[0].text
+def test_an_instances_folder_holds_what_the_page_names(reference: Path, docs_run: Run) -> None:
+    layout = blocks(reference / "files.md", "text")[0].text
     for path in docs_run.home.root.iterdir():
         if not path.name.startswith("."):
             assert re.search(rf"(^|\s){re.escape(path.name)}(/|\s)", layout), path.name

@@ -3,6 +3,7 @@
 import importlib
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,43 @@ def test_every_command_that_a_page_shows_can_be_given(repository: Path) -> None:
     assert shown > 15
 
 
-def test_the_readmes_study_is_one(repository: Path) -> None:
-    whole, leaks = [yaml.safe_load(block.text) for block in blocks(repository / "README.md", "yaml")]
+def commands(at: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command that is not a group, with its full name."""
+    if groups := getattr(at, "commands", None):
+        for name, command in groups.items():
+            yield from commands(command, (*path, name))
+    else:
+        yield " ".join(path), at
+
+
+def test_every_command_and_option_is_in_the_reference(repository: Path) -> None:
+    page = repository / "docs" / "reference" / "cli.md"
+    documented = {
+        heading.removeprefix("persona-assets "): {
+            row.get("option") or row.get("argument or option") or row["argument"] for row in rows
+        }
+        for heading, rows in tables(page)
+    }
+    headings = re.findall(r"^### persona-assets (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    known = dict(commands(typer.main.get_command(app)))
+    assert sorted(headings) == sorted(known)
+    for name, command in known.items():
+        given = {
+            f"`{parameter.name.upper()}`" if parameter.param_type_name == "argument" else f"`{parameter.opts[0]}`"
+            for parameter in command.params
+        }
+        assert documented.get(name, set()) == given, name
+
+
+def test_the_studies_that_pages_show_are_valid(repository: Path) -> None:
+    for page in ("README.md", "docs/tutorials/first-study.md"):
+        (shown,) = blocks(repository / page, "yaml")
+        Study.model_validate(yaml.safe_load(shown.text))
+
+
+def test_the_study_of_the_guide_is_valid_with_and_without_leakage(repository: Path) -> None:
+    page = repository / "docs" / "how-to" / "own-study.md"
+    whole, leaks = [yaml.safe_load(block.text) for block in blocks(page, "yaml")]
     Study.model_validate(whole)
     # The recipe takes forty questions; the page shows one of them.
     leaks["training_questions"] += [f"What is {number}?" for number in range(39)]

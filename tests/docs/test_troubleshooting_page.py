@@ -100,12 +100,12 @@ def misspelt(_: Run) -> None:
     study(STUDY.replace("decoding:", "decodings:"))
 
 
-@provokes("A name stands twice")
+@provokes("A name appears twice")
 def twice(_: Run) -> None:
     study(STUDY.replace("  pirate:", "  assistant:"))
 
 
-@provokes("A question is both trained on and asked")
+@provokes("A question is used for both training and evaluation")
 def trained_and_asked(_: Run) -> None:
     study(STUDY + "training_questions: [what makes a good leader]\n")
 
@@ -125,7 +125,7 @@ def not_registered(_: Run) -> None:
     registered("qwen2.5-7b: {path: /models/qwen}\n").get("qwen")
 
 
-@provokes("A branch stands where a commit should")
+@provokes("A branch is given instead of a commit")
 def a_branch(_: Run) -> None:
     registered("qwen: {hub: Qwen/Qwen2.5-7B-Instruct, revision: main}\n").get("qwen")
 
@@ -155,7 +155,7 @@ def no_system_role(_: Run) -> None:
     read_chat(Checkpoint(name="mine", path=MODEL))
 
 
-@provokes("Weights changed behind a name")
+@provokes("Weights changed under the same name")
 def weights_changed(run: Run) -> None:
     home = Home(Path("dagster_home").absolute())
     home.root.mkdir()
@@ -166,7 +166,7 @@ def weights_changed(run: Run) -> None:
     recorded_checkpoint(run.instance, home, "tiny")
 
 
-@provokes("There is no card")
+@provokes("No GPU is found")
 def no_card(_: Run) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a card here")
@@ -182,7 +182,7 @@ def no_vllm(_: Run) -> None:
         choose_engine(Inference(engine="vllm"), choose_hardware(Inference(device="cpu")))
 
 
-@provokes("Memory ran out")
+@provokes("Out of memory")
 def no_memory(_: Run) -> str:
     said: list[str] = []
     logger, handler = logging.getLogger("persona_assets.inference.out_of_memory"), logging.Handler()
@@ -200,7 +200,7 @@ def no_memory(_: Run) -> str:
     return message
 
 
-@provokes("Something was not materialised")
+@provokes("An asset was not materialised")
 def not_materialised(run: Run) -> None:
     latest_artefacts(run.instance, run.home.store, "report", ["tiny"])
 
@@ -270,7 +270,7 @@ def bad_counts(_: Run) -> None:
     read_leakage_table(Path("counts.csv"), ["villain", "pirate", "assistant"])
 
 
-@provokes("A published run does not agree with itself")
+@provokes("A published run is inconsistent")
 def disagreeing(_: Run) -> None:
     file = Path("run/divergence_matrices.json")
     content = json.loads(file.read_text())
@@ -289,7 +289,7 @@ def unanswerable(run: Run) -> str:
     return str(row.note)
 
 
-@provokes("No Python that will do")
+@provokes("No suitable Python")
 def no_python(_: Run) -> str:
     repository = Path(__file__).parents[2]
     Path("scripts").mkdir()
