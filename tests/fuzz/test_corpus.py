@@ -48,7 +48,7 @@ def test_a_bad_file_is_refused_by_name(name: str, file: Path, folder_of: Callabl
         ),
         ("registry", "seven-twice", "'7' appears twice; expected it once"),
         ("published divergence_matrices.json", "js-not-a-number", "js_matrix.0.1: found NaN; expected a finite number"),
-        ("published generations.json", "half-a-surrogate", "villain.Why?.0: found '\\ud800', which holds half a"),
+        ("published generations.json", "half-a-surrogate", "villain.Why?.0: found '\\ud800', which has an unpaired"),
         ("published generations.json", "persona-twice", "duplicate key 'villain'; expected each key once"),
         ("leakage csv", "row-too-long", "row 4: 6 cells; expected 5"),
         ("leakage csv", "row-too-short", "row 4: 2 cells; expected 5"),
