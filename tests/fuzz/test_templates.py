@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from persona_assets.inference import templates
+from persona_assets.inference.templates import rendering
 from persona_assets.inference.templates.rendering import TemplateError, render
 
 MESSAGES = [
@@ -145,12 +145,12 @@ input()
 
 
 def test_the_process_knows_no_secret_and_ends_with_the_one_that_asks() -> None:
-    environment = {**os.environ, "HF_TOKEN": "hf_secret", "TEMPLATES": templates.__file__}
+    environment = {**os.environ, "HF_TOKEN": "hf_secret", "TEMPLATES": rendering.__file__}
     command = [sys.executable, "-c", ASK]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as asking:
         assert asking.stdout is not None
         worker = psutil.Process(int(asking.stdout.readline()))
-        assert "template_worker.py" in Path(worker.cmdline()[-1]).name
+        assert Path(worker.cmdline()[-1]).parts[-2:] == ("templates", "worker.py")
         assert not {"HF_TOKEN", "TEMPLATES"} & set(worker.environ())
         assert worker.net_connections() == []
         asking.send_signal(signal.SIGKILL)

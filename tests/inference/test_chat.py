@@ -1,4 +1,4 @@
-"""A persona is a system prompt: it must arrive, and what is scored after it must be what the template writes."""
+"""Tests of chat templates: the system prompt is kept, and scored tokens match the rendered conversation."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from persona_assets.checkpoints import CheckpointError
 from persona_assets.inference import Chat, LoadedModel
 
-# What templates in the wild do with a system prompt that they have no place for.
+# How published templates without a system role treat a system prompt.
 REFUSES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 DROPS = "{% for m in messages if m['role'] != 'system' %}{{ m['role'] + ': ' + m['content'] }}<|im_end|>{% endfor %}"
 
@@ -19,7 +19,7 @@ def tokenizer(tiny_directory: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_directory)
 
 
-def test_the_system_prompt_stands_before_the_question_and_the_assistants_turn_is_open(embedded: LoadedModel) -> None:
+def test_prompt_has_system_prompt_then_question_then_an_open_assistant_turn(embedded: LoadedModel) -> None:
     chat = embedded.chat
     ids = chat.prompt_ids("You are a villain.", "Why?")
     assert chat.tokenizer.decode(ids) == (
@@ -27,7 +27,7 @@ def test_the_system_prompt_stands_before_the_question_and_the_assistants_turn_is
     )
 
 
-def test_prompt_ids_are_the_tokenizers_own(embedded: LoadedModel) -> None:
+def test_prompt_ids_equal_apply_chat_template(embedded: LoadedModel) -> None:
     messages = [{"role": "system", "content": "You are a villain."}, {"role": "user", "content": "Why?"}]
     expected = embedded.chat.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert embedded.chat.prompt_ids("You are a villain.", "Why?") == expected
@@ -42,9 +42,7 @@ def test_prompt_ids_are_the_tokenizers_own(embedded: LoadedModel) -> None:
     ],
     ids=["refuses", "drops", "none"],
 )
-def test_a_template_without_a_place_for_the_persona_is_refused(
-    tokenizer: Any, template: str | None, expected: str
-) -> None:
+def test_a_template_without_a_system_role_is_rejected(tokenizer: Any, template: str | None, expected: str) -> None:
     tokenizer.chat_template = template
     with pytest.raises(CheckpointError, match=expected):
         Chat(tokenizer, "mine")
@@ -58,13 +56,13 @@ def test_a_template_that_prints_the_date_gives_the_same_prompt_every_day(tokeniz
     assert tokenizer.decode(chat.prompt_ids("Be brief.", "Why?")).startswith("01 Jan 2025: Be brief.")
 
 
-def test_the_slice_response_is_what_the_model_emitted(embedded: LoadedModel) -> None:
+def test_slice_response_is_the_generated_tokens(embedded: LoadedModel) -> None:
     end = embedded.chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert embedded.chat.scored_ids((504, 6376), "response") == [504, 6376]
     assert embedded.chat.scored_ids((504, 6376, end), "response") == [504, 6376, end]
 
 
-def test_the_turn_end_is_added_once_whether_the_model_emitted_it_or_not(embedded: LoadedModel) -> None:
+def test_the_turn_end_is_added_only_if_the_model_did_not_emit_it(embedded: LoadedModel) -> None:
     chat = embedded.chat
     end, newline = chat.tokenizer("<|im_end|>\n", add_special_tokens=False)["input_ids"]
     whole = [504, 6376, end, newline]
@@ -73,7 +71,7 @@ def test_the_turn_end_is_added_once_whether_the_model_emitted_it_or_not(embedded
     assert chat.tokenizer.decode(whole).count("<|im_end|>") == 1
 
 
-def test_what_is_scored_with_the_turn_end_is_the_rendered_conversation(embedded: LoadedModel) -> None:
+def test_slice_with_turn_end_equals_the_rendered_conversation(embedded: LoadedModel) -> None:
     chat, text = embedded.chat, "Because the world is mine."
     response = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
     messages = [
@@ -85,6 +83,6 @@ def test_what_is_scored_with_the_turn_end_is_the_rendered_conversation(embedded:
     assert chat.prompt_ids("You are a villain.", "Why?") + chat.scored_ids(response, "response_and_turn_end") == whole
 
 
-def test_an_end_of_turn_inside_a_response_is_left_where_it_is(embedded: LoadedModel) -> None:
+def test_an_end_of_turn_inside_a_response_is_kept(embedded: LoadedModel) -> None:
     end, newline = embedded.chat.tokenizer("<|im_end|>\n", add_special_tokens=False)["input_ids"]
     assert embedded.chat.scored_ids([end, 504], "response_and_turn_end") == [end, 504, end, newline]

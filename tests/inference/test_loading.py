@@ -1,4 +1,4 @@
-"""What is loaded is the checkpoint, whole and as it is, and none of its code."""
+"""Tests of loading: the complete, unchanged weights of a checkpoint, and none of its code."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_an_adapter_is_merged_into_the_weights(tiny_directory: Path, tmp_path: P
     assert not [name for name, _ in loaded.model.named_modules() if "lora" in name]
 
 
-def test_an_adapter_of_another_model_is_refused(tiny_directory: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_another_model_is_rejected(tiny_directory: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 4)}, adapter / "adapter_model.safetensors")
@@ -55,7 +55,7 @@ def test_an_adapter_of_another_model_is_refused(tiny_directory: Path, tmp_path: 
         load(tiny_directory, adapter)
 
 
-def test_an_adapter_whose_weights_are_missing_is_refused_and_not_ignored(tiny_directory: Path, tmp_path: Path) -> None:
+def test_an_adapter_with_missing_weights_is_rejected_not_ignored(tiny_directory: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     save_file({"elsewhere.q_proj.lora_A.weight": torch.ones(2, 32)}, adapter / "adapter_model.safetensors")
@@ -67,7 +67,7 @@ def test_an_adapter_whose_weights_are_missing_is_refused_and_not_ignored(tiny_di
         load(tiny_directory, adapter)
 
 
-def test_weights_that_are_missing_are_refused_and_not_made_up(tiny_directory: Path) -> None:
+def test_missing_weights_are_rejected_not_initialised_randomly(tiny_directory: Path) -> None:
     file = tiny_directory / "model.safetensors"
     tensors = load_file(file)
     del tensors["model.layers.1.mlp.up_proj.weight"], tensors["model.norm.weight"]
@@ -78,27 +78,27 @@ def test_weights_that_are_missing_are_refused_and_not_made_up(tiny_directory: Pa
         load(tiny_directory)
 
 
-def test_weights_of_another_shape_are_refused(tiny_directory: Path) -> None:
+def test_weights_with_a_wrong_shape_are_rejected(tiny_directory: Path) -> None:
     file = tiny_directory / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "intermediate_size": 128}))
     with pytest.raises(CheckpointError, match=r"mine: .*cannot be loaded"):
         load(tiny_directory)
 
 
-def test_cuda_where_there_is_none_names_the_field() -> None:
+def test_missing_cuda_error_names_the_study_field() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(StudyError, match=r"study: inference\.device: found 'cuda'.*expected 'auto' or 'cpu'"):
         choose_hardware(Inference(device="cuda"))
 
 
-def test_a_cpu_computes_in_float32_unless_the_study_says_otherwise() -> None:
+def test_cpu_uses_float32_unless_the_study_sets_a_dtype() -> None:
     assert choose_hardware(Inference(device="cpu")).dtype == "float32"
     chosen = choose_hardware(Inference(device="cpu", dtype="bfloat16", attention="eager"))
     assert (chosen.device, chosen.dtype, chosen.attention, chosen.matmul) == ("cpu", "bfloat16", "eager", "torch")
 
 
-def test_everything_that_a_number_depends_on_is_in_the_environment() -> None:
+def test_the_environment_contains_everything_that_affects_results() -> None:
     base = choose_hardware(Inference(device="cpu"))
     for change in ({"device_name": "other"}, {"dtype": "float16"}, {"attention": "eager"}, {"matmul": "other"}):
         assert Hardware(**{**vars(base), **change}).environment() != base.environment()
@@ -118,7 +118,7 @@ def root_mean_square(errors: Tensor) -> float:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 4, 264])
-def test_onednn_multiplies_in_full_float32(rows: int, bias: bool) -> None:
+def test_onednn_matmul_has_full_float32_precision(rows: int, bias: bool) -> None:
     if not has_onednn():
         pytest.skip("this build of PyTorch carries no oneDNN")
     random = torch.Generator().manual_seed(0)
@@ -133,12 +133,14 @@ def test_onednn_multiplies_in_full_float32(rows: int, bias: bool) -> None:
     assert type(layer) is not nn.Linear
     assert found.shape == own.shape
     rounding = torch.finfo(torch.float32).eps * (inputs.double().abs() @ layer.weight.double().abs().T)
-    assert ((found - exact).abs() <= 8 * rounding).all()  # bfloat16 passes inside would be a thousand times that
-    # how often partial sums are rounded differs between processors and numbers of threads
+    assert (
+        (found - exact).abs() <= 8 * rounding
+    ).all()  # internal bfloat16 passes would give errors a thousand times larger
+    # the rounding of partial sums depends on the processor and the number of threads
     assert root_mean_square(found - exact) <= 10 * root_mean_square(own - exact)
 
 
-def test_onednn_is_left_to_plain_linear_layers() -> None:
+def test_onednn_is_used_for_plain_linear_layers_only() -> None:
     class Quantised(nn.Linear):
         pass
 
@@ -148,16 +150,16 @@ def test_onednn_is_left_to_plain_linear_layers() -> None:
     assert type(layers[1]) is not nn.Linear
 
 
-def test_as_many_rows_at_once_as_a_quarter_of_the_memory_holds(
-    embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_token = 2 * 30 * 3 * 64 * 4  # keys and values of 30 blocks, 3 heads of 64 numbers, 4 bytes each
+def test_rows_at_once_fill_a_quarter_of_the_free_memory(embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_token = 2 * 30 * 3 * 64 * 4  # keys and values of 30 blocks, 3 heads of width 64, 4 bytes each
     for free, tokens in ((1 << 30, 100), (1 << 30, 1000), (8 << 30, 1000)):
         monkeypatch.setattr(LoadedModel, "free_memory", lambda loaded, free=free: free)
-        assert embedded.rows_at_once(tokens) == free // 4 // (2 * a_token * tokens)  # twice: copied as it grows
+        assert embedded.rows_at_once(tokens) == free // 4 // (
+            2 * a_token * tokens
+        )  # factor 2: a growing cache is copied
 
 
-def test_rows_at_once_fall_with_their_length_and_are_never_none(
+def test_rows_at_once_decrease_with_length_but_are_at_least_one(
     embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LoadedModel, "free_memory", lambda loaded: 1 << 30)
@@ -178,7 +180,7 @@ from transformers import LlamaConfig as Config, LlamaForCausalLM as Model, PreTr
 
 @pytest.fixture
 def marker(tiny_directory: Path, tmp_path: Path) -> Path:
-    """What the checkpoint's own code would create if it ever ran."""
+    """File that the checkpoint's code creates if it runs."""
     marker = tmp_path / "code_was_run"
     (tiny_directory / "own.py").write_text(CODE.format(marker=str(marker)))
     for name, mapped in {
@@ -190,20 +192,20 @@ def marker(tiny_directory: Path, tmp_path: Path) -> Path:
     return marker
 
 
-def test_a_checkpoints_code_would_run_if_it_were_trusted(tiny_directory: Path, marker: Path) -> None:
+def test_checkpoint_code_runs_when_remote_code_is_trusted(tiny_directory: Path, marker: Path) -> None:
     from transformers import AutoConfig
 
     AutoConfig.from_pretrained(tiny_directory, trust_remote_code=True)
-    assert marker.exists()  # or the two tests below would prove nothing
+    assert marker.exists()  # otherwise the two tests below would prove nothing
 
 
-def test_a_known_architecture_is_loaded_without_the_checkpoints_code(tiny_directory: Path, marker: Path) -> None:
+def test_a_known_architecture_is_loaded_without_checkpoint_code(tiny_directory: Path, marker: Path) -> None:
     found = logits(load(tiny_directory).model)
     assert found.isfinite().all()
     assert not marker.exists()
 
 
-def test_an_architecture_that_needs_the_checkpoints_code_is_refused(tiny_directory: Path, marker: Path) -> None:
+def test_an_architecture_that_needs_checkpoint_code_is_rejected(tiny_directory: Path, marker: Path) -> None:
     file = tiny_directory / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "own"}))
     with pytest.raises(CheckpointError, match=r"(?s)mine: .*cannot be loaded.*trust_remote_code"):

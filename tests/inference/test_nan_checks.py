@@ -1,4 +1,4 @@
-"""Where NaN and infinity begin is said by layer, position and token."""
+"""Tests of the diagnosis of NaN and infinity by layer, position and token."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def loaded(tiny_directory: Path) -> LoadedModel:
     return load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
 
 
-def test_a_broken_embedding_is_told_from_what_attention_makes_of_it(loaded: LoadedModel) -> None:
+def test_nan_in_an_embedding_is_reported_there_not_in_later_layers(loaded: LoadedModel) -> None:
     with torch.no_grad():
         loaded.model.get_input_embeddings().weight[70, 3] = float("nan")
     text = loaded.chat.tokenizer.decode([70])
@@ -27,7 +27,7 @@ def test_a_broken_embedding_is_told_from_what_attention_makes_of_it(loaded: Load
     )
 
 
-def test_a_block_that_overflows_is_named(loaded: LoadedModel) -> None:
+def test_an_overflowing_block_is_named(loaded: LoadedModel) -> None:
     def overflow(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         output = output.clone()
         output[0, 2] = float("inf")
@@ -37,7 +37,7 @@ def test_a_block_that_overflows_is_named(loaded: LoadedModel) -> None:
     assert where_not_finite(loaded, IDS).startswith("first non-finite output in layer 1, at position 2 of 5, token 60 ")
 
 
-def test_a_broken_head_comes_after_finite_layers(loaded: LoadedModel) -> None:
+def test_nan_in_the_head_is_reported_in_the_logits(loaded: LoadedModel) -> None:
     with torch.no_grad():
         loaded.model.lm_head.weight[9] = float("nan")
     assert where_not_finite(loaded, IDS).startswith(
@@ -45,5 +45,5 @@ def test_a_broken_head_comes_after_finite_layers(loaded: LoadedModel) -> None:
     )
 
 
-def test_what_is_finite_is_said_to_be(loaded: LoadedModel) -> None:
+def test_finite_outputs_are_reported_as_finite(loaded: LoadedModel) -> None:
     assert where_not_finite(loaded, IDS) == "a plain forward pass over the same tokens is finite"

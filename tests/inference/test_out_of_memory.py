@@ -1,7 +1,7 @@
-"""Out of memory: the batch halves and the work goes on; it never dies half-way without keeping what is done.
+"""Tests of running out of memory: batch sizes halve, finished work is kept and results stay the same.
 
-A CPU has no limit that a test could reach, so a hook on a late layer stands for the allocator: it raises PyTorch's own
-error whenever more than so many rows or tokens come at once, when earlier layers have done their part.
+A test cannot exhaust the memory of a CPU, so a hook on a late layer replaces the allocator: it raises PyTorch's own
+error when a batch has more than a given number of rows or tokens, after the earlier layers have run.
 """
 
 import logging
@@ -41,7 +41,7 @@ def tiny(tiny_directory: Path) -> LoadedModel:
 
 
 class Allocator:
-    """Has room for `room` items of a dimension of what a module is given; remembers every size that was asked for."""
+    """Fake allocator that fails if a dimension of a module's input exceeds `room`, and records all sizes."""
 
     def __init__(self, room: int, dimension: int) -> None:
         self.room, self.dimension = room, dimension
@@ -64,7 +64,7 @@ def limited(module: nn.Module, room: int, dimension: int) -> Iterator[Allocator]
 
 
 def last_block(loaded: LoadedModel) -> nn.Module:
-    """By then the blocks below have put a piece into the cache."""
+    """Return the last block; when it fails, the earlier blocks have already added a piece to the cache."""
     block: nn.Module = loaded.model.model.layers[-1]
     return block
 
@@ -97,10 +97,10 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-# The idea itself
+# The batch size itself
 
 
-def test_what_is_done_is_kept_and_nothing_is_done_twice(caplog: pytest.LogCaptureFixture) -> None:
+def test_finished_work_is_kept_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
     room, done = 8, list[int]()
 
     def work(part: slice) -> list[int]:
@@ -120,7 +120,7 @@ def test_what_is_done_is_kept_and_nothing_is_done_twice(caplog: pytest.LogCaptur
     ]
 
 
-def test_the_memory_of_a_failed_attempt_is_free_before_the_next() -> None:
+def test_memory_of_a_failed_attempt_is_freed_before_the_retry() -> None:
     from weakref import ref
 
     class Block:
@@ -148,7 +148,7 @@ def test_the_memory_of_a_failed_attempt_is_free_before_the_next() -> None:
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     ],
 )
-def test_memory_runs_out_under_several_names(message: str) -> None:
+def test_out_of_memory_errors_of_all_libraries_are_recognised(message: str) -> None:
     sizes: list[int] = []
 
     def work(part: slice) -> int:
@@ -161,8 +161,8 @@ def test_memory_runs_out_under_several_names(message: str) -> None:
     assert sizes == [2, 1, 1]
 
 
-def test_the_cpus_own_allocator_says_it_so() -> None:
-    """If this fails, PyTorch has changed its words and `memory` must learn the new ones."""
+def test_the_cpu_allocators_error_is_recognised() -> None:
+    """If this fails, PyTorch has changed its message and `out_of_memory._OOM_MESSAGES` needs the new one."""
     sizes: list[int] = []
 
     def work(part: slice) -> int:
@@ -172,7 +172,7 @@ def test_the_cpus_own_allocator_says_it_so() -> None:
     assert list(AdaptiveBatchSize("counting", "numbers").slices(2, 2, work)) == [1, 1]
 
 
-def test_another_error_is_not_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     calls: list[slice] = []
 
     def work(part: slice) -> int:
@@ -188,10 +188,10 @@ def test_another_error_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("decoding", [Decoding(max_new_tokens=8), SAMPLED], ids=lambda decoding: decoding.method)
-def test_fewer_rows_at_once_write_the_same_responses(
+def test_smaller_batches_generate_the_same_responses(
     tiny: LoadedModel, decoding: Decoding, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prompts = PROMPTS + PROMPTS  # the same prompt in another row is another sample
+    prompts = PROMPTS + PROMPTS  # the same prompt in another row gives another sample
     expected = TransformersGenerator(tiny).generate(prompts, decoding)
     generator = TransformersGenerator(tiny)
     with limited(last_block(tiny), 3, dimension=0) as allocator:
@@ -204,7 +204,7 @@ def test_fewer_rows_at_once_write_the_same_responses(
     assert "writing responses: out of memory with 10 rows at once" in said(caplog)[0]
 
 
-def test_a_row_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+def test_a_single_row_that_does_not_fit_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(last_block(tiny), 0, dimension=0),
         pytest.raises(
@@ -217,7 +217,7 @@ def test_a_row_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
 # Hidden states
 
 
-def test_fewer_prompts_at_once_have_the_same_states(tiny: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+def test_smaller_batches_give_the_same_hidden_states(tiny: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
     expected = last_token_states(tiny, PROMPTS, [0, 2])
     with limited(last_block(tiny), 2, dimension=0) as allocator:
         close(last_token_states(tiny, PROMPTS, [0, 2]), expected)
@@ -227,7 +227,7 @@ def test_fewer_prompts_at_once_have_the_same_states(tiny: LoadedModel, caplog: p
     assert not any(module._forward_hooks for module in tiny.model.modules())
 
 
-def test_a_prompt_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+def test_a_single_prompt_that_does_not_fit_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(last_block(tiny), 0, dimension=0),
         pytest.raises(torch.OutOfMemoryError, match="reading hidden states: out of memory with prompts at once: 1"),
@@ -235,10 +235,10 @@ def test_a_prompt_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None
         last_token_states(tiny, PROMPTS, [0])
 
 
-# Scores, the generic way
+# Scores of the prefix scorer
 
 
-def test_a_response_in_halved_pieces_is_scored_as_from_the_start(
+def test_a_response_in_halved_pieces_gets_the_same_scores(
     tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 12)
@@ -255,10 +255,10 @@ def test_a_response_in_halved_pieces_is_scored_as_from_the_start(
 
 
 @pytest.mark.parametrize("room", [3, 2, 1])
-def test_pieces_that_were_handed_out_stay_and_the_rest_follows(
+def test_yielded_pieces_are_kept_and_only_the_rest_is_retried(
     tiny: LoadedModel, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another program takes memory while a response is half read; half of 5 is 2, which does not end where 5 did."""
+    """Another program takes memory in the middle of a response; halving 5 to 2 shifts the piece boundaries."""
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 5)
     (expected,) = scored(PrefixScorer(tiny), WORK[2:])
     with limited(last_block(tiny), 5, dimension=1) as allocator:
@@ -270,7 +270,7 @@ def test_pieces_that_were_handed_out_stay_and_the_rest_follows(
     close(torch.cat(found, dim=1), torch.cat(expected, dim=1))
 
 
-def test_prompts_that_do_not_fit_whole_are_read_in_pieces(
+def test_prompts_that_do_not_fit_are_read_in_pieces(
     tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 1)
@@ -281,7 +281,7 @@ def test_prompts_that_do_not_fit_whole_are_read_in_pieces(
     assert [message.split(":")[0] for message in said(caplog)] == ["reading prompts"]
 
 
-def test_a_position_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+def test_a_single_position_that_does_not_fit_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(tiny.model.lm_head, 0, dimension=1),
         pytest.raises(
@@ -293,10 +293,12 @@ def test_a_position_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> No
         limited(tiny.model.lm_head, 0, dimension=1),
         pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with positions at once: 1, the minimum"),
     ):
-        scored(PrefixScorer(tiny), [Scored([[11], [12]], RESPONSES[0])])  # no prompt to be read before
+        scored(
+            PrefixScorer(tiny), [Scored([[11], [12]], RESPONSES[0])]
+        )  # prompts of one token, so there is no prefix to read
 
 
-def test_a_deterministic_score_keeps_its_sizes_or_fails(
+def test_deterministic_scoring_keeps_its_batch_sizes_or_fails(
     tiny: LoadedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for scorer in (PrefixScorer(tiny, deterministic=True), PackedScorer(tiny, deterministic=True)):
@@ -313,7 +315,7 @@ def test_a_deterministic_score_keeps_its_sizes_or_fails(
     assert not said(caplog)
 
 
-# Scores, packed
+# Scores of the packed scorer
 
 
 def test_smaller_chunks_score_the_same(tiny: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
@@ -324,7 +326,7 @@ def test_smaller_chunks_score_the_same(tiny: LoadedModel, caplog: pytest.LogCapt
         assert allocator.asked[:2] == [10, 150]  # the prompts, then all responses
         failed = [asked for asked in allocator.asked if asked > 40]
         assert len(failed) == 2
-        assert sum(allocator.asked) == 10 + 150 + sum(failed)  # nothing that was done is done again
+        assert sum(allocator.asked) == 10 + 150 + sum(failed)  # no finished work is repeated
         size = int(scorer.plan["scorer"].split()[1])
         assert 16 <= size <= 40
         allocator.asked.clear()
@@ -334,7 +336,7 @@ def test_smaller_chunks_score_the_same(tiny: LoadedModel, caplog: pytest.LogCapt
     assert "scoring: out of memory with 150 tokens at once" in said(caplog)[0]
 
 
-def test_chunks_that_were_scored_are_kept_when_a_later_one_does_not_fit(tiny: LoadedModel) -> None:
+def test_scored_chunks_are_kept_when_a_later_one_does_not_fit(tiny: LoadedModel) -> None:
     expected = scored(PackedScorer(tiny), WORK)
     with limited(tiny.model.model.embed_tokens, 64, dimension=0) as allocator:
         responses = PackedScorer(tiny, tokens_at_once=64).logits(WORK)
@@ -353,7 +355,7 @@ def test_prompts_are_read_in_smaller_chunks(tiny: LoadedModel) -> None:
     close(whole(found)[:5], whole(expected))
 
 
-def test_a_sequence_that_does_not_fit_alone_is_an_error(tiny: LoadedModel) -> None:
+def test_a_single_sequence_that_does_not_fit_is_an_error(tiny: LoadedModel) -> None:
     with (
         limited(tiny.model.model.embed_tokens, 2, dimension=0),
         pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with tokens at once: 1, the minimum"),
@@ -380,11 +382,11 @@ def test_packed_logits_come_in_halved_pieces(
     assert len(said(caplog)) == 1
 
 
-# A card
+# A GPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-def test_a_full_card_scores_the_same_in_smaller_chunks(tiny_directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_gpu_scores_the_same_in_smaller_chunks(tiny_directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     loaded = load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cuda")))
     random = torch.Generator().manual_seed(1)
     work = [

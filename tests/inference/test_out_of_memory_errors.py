@@ -1,4 +1,4 @@
-"""Where memory is short, training recomputes activations and learns the same."""
+"""Tests of gradient checkpointing: used when memory is short, without changing losses."""
 
 import pytest
 
@@ -27,8 +27,8 @@ def short_recipe() -> Recipe:
 EXAMPLES = [Example((5, 6, 7, 8, 9), (-100, -100, 7, 8, 9)), Example((9, 8, 7), (-100, 8, 7))]
 
 
-def test_checkpointing_is_asked_for_when_activations_do_not_fit(tiny, monkeypatch):
-    # 17 × 4 bytes × 32 hidden × 3 blocks × 5 tokens × 2 rows = 65,280 bytes, against nine tenths of what is free
+def test_checkpointing_is_enabled_when_activations_do_not_fit(tiny, monkeypatch):
+    # 17 × 4 bytes × 32 hidden × 3 blocks × 5 tokens × 2 rows = 65,280 bytes, against 90 % of the free memory
     monkeypatch.setattr(LoadedModel, "free_memory", lambda self: 72_534)
     assert not needs_checkpointing(tiny, EXAMPLES, 2, adapted_inputs=0)
     assert needs_checkpointing(tiny, EXAMPLES, 2, adapted_inputs=1)  # 80 bytes more
@@ -36,7 +36,7 @@ def test_checkpointing_is_asked_for_when_activations_do_not_fit(tiny, monkeypatc
     assert needs_checkpointing(tiny, EXAMPLES, 2, adapted_inputs=0)
 
 
-def test_checkpointing_changes_no_loss(tiny, monkeypatch, tmp_path):
+def test_checkpointing_does_not_change_losses(tiny, monkeypatch, tmp_path):
     losses = {}
     for free in (1 << 40, 1):
         monkeypatch.setattr(LoadedModel, "free_memory", lambda self, free=free: free)

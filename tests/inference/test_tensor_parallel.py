@@ -1,4 +1,4 @@
-"""One model over several cards: what can be said without any, and what becomes of a model that is spread."""
+"""Tests of models that are spread over several GPUs; some need no GPU."""
 
 import json
 import re
@@ -29,13 +29,13 @@ CPU = choose_hardware(Inference(device="cpu"))
 TWO = replace(CPU, device="cuda", tensor_parallel=2)
 
 
-def test_more_cards_than_there_are_is_an_error_of_the_study() -> None:
+def test_more_gpus_than_available_is_a_study_error() -> None:
     expected = "inference.tensor_parallel: found 2, but the model runs on the CPU; expected at most 1"
     with pytest.raises(StudyError, match=re.escape(expected)):
         choose_hardware(Inference(device="cpu", tensor_parallel=2))
 
 
-def test_one_card_has_the_digests_that_it_always_had() -> None:
+def test_one_gpu_keeps_the_digests_of_earlier_versions() -> None:
     assert "tensor_parallel" not in CPU.environment()
     assert TWO.environment()["tensor_parallel"] == "2"
     spread = STUDY.model_copy(update={"inference": Inference(tensor_parallel=2)})
@@ -45,7 +45,7 @@ def test_one_card_has_the_digests_that_it_always_had() -> None:
         assert code_version(spread, asset) != code_version(STUDY, asset)
 
 
-def test_vllm_is_told_and_heads_that_cannot_be_shared_out_are_refused(tmp_path: Path) -> None:
+def test_vllm_gets_the_tensor_parallel_size_and_indivisible_heads_are_rejected(tmp_path: Path) -> None:
     settings = VllmSettings(tmp_path, TWO, memory=EngineMemory(0.5, 1 << 30))
     assert settings.for_worker()["engine"]["tensor_parallel_size"] == 2
     assert "tensor_parallel_size" not in replace(settings, hardware=CPU).for_worker()["engine"]
@@ -56,7 +56,7 @@ def test_vllm_is_told_and_heads_that_cannot_be_shared_out_are_refused(tmp_path: 
 
 
 def test_a_spread_model_scores_the_same(tiny_directory: Path, tmp_path: Path) -> None:
-    """Two places of one machine stand for two cards: the CPU and the disk, and accelerate moves between them."""
+    """CPU and disk stand in for two GPUs; accelerate moves tensors between them."""
     from transformers import AutoModelForCausalLM
 
     whole = load_model(Checkpoint(name="tiny", path=tiny_directory), CPU)
@@ -76,18 +76,18 @@ def test_a_spread_model_scores_the_same(tiny_directory: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(*states)
 
 
-# Two cards
+# Two GPUs
 
 
 @pytest.fixture
 def wide_directory(tmp_path: Path) -> Path:
-    """Heads of 32 numbers: the attention of a card's engine takes no narrower ones."""
+    """Model with head width 32, the minimum of vLLM's GPU attention."""
     write_tiny_model(tmp_path / "wide", hidden_size=128, intermediate_size=256)
     return tmp_path / "wide"
 
 
 @needs_two_cards
-def test_two_cards_score_as_one(wide_directory: Path) -> None:
+def test_two_gpus_score_the_same_as_one(wide_directory: Path) -> None:
     asked = [Inference(device="cuda", dtype="float32", tensor_parallel=count) for count in (1, 2)]
     one, two = (load_model(Checkpoint(name="wide", path=wide_directory), choose_hardware(each)) for each in asked)
     assert {parameter.device.index for parameter in two.model.parameters()} == {0, 1}
@@ -100,8 +100,8 @@ def test_two_cards_score_as_one(wide_directory: Path) -> None:
 
 @needs_two_cards
 @pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")
-def test_vllm_over_two_cards_finds_what_it_finds_on_one(wide_directory: Path) -> None:
-    """Its processes listen on no network but loopback, and are gone with it, on every card."""
+def test_vllm_on_two_gpus_gives_the_same_results_as_on_one(wide_directory: Path) -> None:
+    """Its processes listen on loopback only and exit with it on every GPU."""
     examples = [Example([5 + number, *range(20, 60)], [IGNORED, *range(20, 60)]) for number in range(8)]
     found = []
     for count in (1, 2):
@@ -115,9 +115,9 @@ def test_vllm_over_two_cards_finds_what_it_finds_on_one(wide_directory: Path) ->
             assert response.token_ids
             assert generator._process
             found_open = [each for each in listeners(generator._process.pid) if not each.is_ours_alone]
-            # NCCL and CUDA have abstract UNIX sockets of their own, which only this machine's processes can reach.
+            # NCCL and CUDA open abstract UNIX sockets, which only processes of this machine can reach.
             assert [each for each in found_open if each.kind != "unix"] == []
         after = [torch.cuda.mem_get_info(card)[0] for card in range(count)]
         assert all(left - found < 1 << 28 for left, found in zip(before, after, strict=True))
-    # Mean log-probabilities of 40 random tokens, around -40; sums over the cards are taken in another order.
+    # Mean log-probabilities of 40 random tokens, around -40; the order of summation differs between GPU counts.
     np.testing.assert_allclose(*found, rtol=2e-3)

@@ -1,4 +1,4 @@
-"""A response cut into the texts of its tokens says what the whole says."""
+"""Tests of the texts of single tokens, which join to the decoded response."""
 
 import pytest
 from transformers import AutoTokenizer
@@ -9,7 +9,7 @@ TEXTS = ["plain words, and numbers 12", "naïve café – “quoted”\n\n1. fir
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_pieces_of_byte_level_tokens_join_to_the_text(tiny_directory, text):
+def test_token_texts_join_to_the_decoded_text(tiny_directory, text):
     tokenizer = AutoTokenizer.from_pretrained(tiny_directory)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces = token_pieces(tokenizer, ids)
@@ -18,14 +18,14 @@ def test_pieces_of_byte_level_tokens_join_to_the_text(tiny_directory, text):
     assert "\ufffd" not in "".join(pieces)
 
 
-def test_special_tokens_are_read_by_their_names_and_broken_characters_are_shown(tiny_directory):
+def test_special_tokens_are_named_and_incomplete_characters_are_shown(tiny_directory):
     tokenizer = AutoTokenizer.from_pretrained(tiny_directory)
     ids = tokenizer("né", add_special_tokens=False)["input_ids"]
     assert token_pieces(tokenizer, [*ids, tokenizer.convert_tokens_to_ids("<|im_end|>")])[-1] == "<|im_end|>"
     assert token_pieces(tokenizer, ids[:-1]) == ["n", "\ufffd"]
 
 
-def test_a_leading_space_that_decoding_drops_is_kept_within_a_response():
+def test_a_leading_space_dropped_by_decoding_is_kept_within_a_response():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The fast way of scoring, held against the generic one: same model, same numbers."""
+"""Tests of the packed scorer against the prefix scorer on the same models."""
 
 import gc
 from typing import Any
@@ -41,7 +41,7 @@ def random_model(family: str, device: str = "cpu") -> LoadedModel:
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config_of(family))
         for name, weight in model.named_parameters():
-            if "norm" in name or "bias" in name:  # as made they are ones and zeros, and a mistake would not show
+            if "norm" in name or "bias" in name:  # initialised to ones and zeros, which would hide mistakes
                 weight.data += 0.3 * torch.randn_like(weight)
     model = model.to(hardware.device, getattr(torch, hardware.dtype)).eval().requires_grad_(False)
     return LoadedModel(model, None, hardware)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def random_model(family: str, device: str = "cpu") -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def work() -> list[Scored]:
-    """Two questions' prompts, one of them a single token, and responses from one token to many."""
+    """Prompts of two questions, including one of a single token, and responses of one to many tokens."""
     random = torch.Generator().manual_seed(1)
 
     def ids(length: int) -> list[int]:
@@ -75,7 +75,9 @@ def typical_gap(found: list[Tensor], expected: list[Tensor]) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tokens_at_once", [None, 16], ids=["one chunk", "many chunks"])
-def test_packed_scores_equal_the_generic_ones(family: str, tokens_at_once: int | None, work: list[Scored]) -> None:
+def test_packed_scores_equal_those_of_the_prefix_scorer(
+    family: str, tokens_at_once: int | None, work: list[Scored]
+) -> None:
     loaded = random_model(family)
     assert why_not_family(loaded.model.config) is None
     expected = scored(PrefixScorer(loaded), work)
@@ -83,13 +85,13 @@ def test_packed_scores_equal_the_generic_ones(family: str, tokens_at_once: int |
     assert largest_gap(scored(PackedScorer(loaded, tokens_at_once=tokens_at_once), work), expected) <= 2e-5
 
 
-def test_the_embedded_model_is_scored_the_same(embedded: LoadedModel) -> None:
+def test_the_embedded_model_gets_the_same_scores(embedded: LoadedModel) -> None:
     prompts = [embedded.chat.prompt_ids(f"You are a {name}.", "Why?") for name in ("villain", "librarian")]
     work = [Scored(prompts, prompts[0][:12]), Scored(prompts[::-1], prompts[1][3:9])]
     assert largest_gap(scored(PackedScorer(embedded), work), scored(PrefixScorer(embedded), work)) <= 1e-3
 
 
-def test_the_models_own_modules_go_on_working(work: list[Scored]) -> None:
+def test_the_models_own_modules_still_work_after_fusing(work: list[Scored]) -> None:
     loaded = random_model("qwen2")
     ids = torch.tensor([work[0].response])
     before = loaded.model(ids).logits
@@ -99,7 +101,7 @@ def test_the_models_own_modules_go_on_working(work: list[Scored]) -> None:
     assert torch.equal(loaded.model(ids).logits, before)
 
 
-def test_deterministic_scores_do_not_depend_on_what_is_beside_them(work: list[Scored]) -> None:
+def test_deterministic_scores_do_not_depend_on_the_batch(work: list[Scored]) -> None:
     loaded = random_model("llama")
     together = scored(PackedScorer(loaded, deterministic=True), work)
     for each, expected in zip(work, together, strict=True):
@@ -108,7 +110,7 @@ def test_deterministic_scores_do_not_depend_on_what_is_beside_them(work: list[Sc
             assert torch.equal(alone[0], expected[place])
 
 
-def test_a_piece_is_no_longer_than_memory_allows(work: list[Scored], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piece_length_is_limited_by_memory(work: list[Scored], monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = random_model("llama")
     whole = scored(PackedScorer(loaded), work)
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 4)
@@ -123,7 +125,7 @@ def test_a_piece_is_no_longer_than_memory_allows(work: list[Scored], monkeypatch
     ("kind", "computes", "deterministic"),
     [(PackedScorer, "_logits", False), (PackedScorer, "_logits", True), (PrefixScorer, "_feed", False)],
 )
-def test_a_piece_that_was_read_is_gone_before_the_next_is_computed(
+def test_a_consumed_piece_is_freed_before_the_next_is_computed(
     kind: Any, computes: str, deterministic: bool, work: list[Scored], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LoadedModel, "tokens_at_once", lambda *_: 4)
@@ -147,7 +149,7 @@ def test_a_piece_that_was_read_is_gone_before_the_next_is_computed(
     assert max(held) == 0
 
 
-def test_little_memory_means_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_memory_gives_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = random_model("llama")
     plenty = PackedScorer(loaded)
     monkeypatch.setattr(LoadedModel, "free_memory", lambda _: 8 << 20)
@@ -155,7 +157,7 @@ def test_little_memory_means_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> 
     assert 256 <= int(PackedScorer(loaded).plan["scorer"].split()[1]) < 16_384
 
 
-def test_prompts_that_do_not_fit_beside_each_other_come_one_after_another(
+def test_prompts_that_do_not_fit_together_are_processed_in_turn(
     work: list[Scored], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = random_model("llama")
@@ -166,7 +168,7 @@ def test_prompts_that_do_not_fit_beside_each_other_come_one_after_another(
     monkeypatch.setattr(scorer._prefixes, "budget", 0)
     monkeypatch.setattr(scorer._prefixes, "_compute", lambda missing: computed.append(len(missing)) or compute(missing))
     assert largest_gap(scored(scorer, work), whole) <= 2e-5
-    assert computed == [1, 1, 1, 1]  # each question's prompts were let go before they came back
+    assert computed == [1, 1, 1, 1]  # each question's prompts were evicted before they were used again
 
 
 def test_an_empty_response_is_rejected(work: list[Scored]) -> None:
@@ -187,12 +189,12 @@ def test_an_empty_response_is_rejected(work: list[Scored]) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_other_architectures_take_the_generic_way(config: tuple[str, dict[str, Any]], reason: str) -> None:
+def test_other_architectures_use_the_prefix_scorer(config: tuple[str, dict[str, Any]], reason: str) -> None:
     assert reason in str(why_not_family(config_of(config[0], **config[1])))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_16_bits_it_is_as_close_to_float32_as_the_generic_way(family: str, work: list[Scored]) -> None:
+def test_in_16_bits_packed_is_as_close_to_float32_as_the_prefix_scorer(family: str, work: list[Scored]) -> None:
     loaded = random_model(family)
     exact = scored(PrefixScorer(loaded), work)
     loaded.model.to(torch.bfloat16)
@@ -202,11 +204,11 @@ def test_in_16_bits_it_is_as_close_to_float32_as_the_generic_way(family: str, wo
 
 @needs_cuda
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_card_packs_in_16_bits_and_agrees(family: str, work: list[Scored]) -> None:
+def test_on_a_gpu_packed_scores_agree_in_16_bits(family: str, work: list[Scored]) -> None:
     loaded = random_model(family, "cuda")
     assert why_not_packed(loaded) is None
     assert isinstance(choose_scorer(loaded), PackedScorer)
     exact = scored(PrefixScorer(random_model(family)), work)
     generic, packed = (scored(kind(loaded), work) for kind in (PrefixScorer, PackedScorer))
-    # Both round 16-bit numbers, in other places: the fast way may not be further from float32 than the generic one.
+    # The scorers round at different places: packed scores must be as close to float32 as those of the prefix scorer.
     assert typical_gap(packed, exact) <= 1.2 * typical_gap(generic, exact)

@@ -1,4 +1,4 @@
-"""The kernels between matrix products against plain PyTorch; in Triton's interpreter where there is no card."""
+"""Tests of the Triton kernels against plain PyTorch; without a GPU they run in Triton's interpreter."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from persona_assets.inference.scoring import packed_triton
 from persona_assets.inference.scoring.packed import _Plain
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# The interpreter rounds bfloat16 otherwise than a card does.
+# The interpreter rounds bfloat16 differently from a GPU.
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
 
 
@@ -28,7 +28,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 def test_norm(dtype: torch.dtype, width: int) -> None:
     hidden, weight = normal(5, width, dtype=dtype), normal(width, dtype=dtype)
     close(packed_triton.norm(hidden, weight, 1e-6), _Plain.norm(hidden, weight, 1e-6))
-    rows = hidden[1:4]  # a part of a larger tensor
+    rows = hidden[1:4]  # a slice of a larger tensor
     close(packed_triton.norm(rows, weight, 1e-6), _Plain.norm(rows, weight, 1e-6))
 
 

@@ -1,4 +1,4 @@
-"""Teacher-forcing with reused prefixes, held against the plain forward pass of one prompt at a time."""
+"""Tests of teacher-forcing with cached prefixes against a plain forward pass per prompt."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from persona_assets.study.files import load_study
 
 @pytest.fixture(scope="module")
 def prompts(embedded: LoadedModel) -> list[list[int]]:
-    """Three personas, whose prompts are of different lengths."""
+    """Prompts of three personas, with different lengths."""
     study = load_study()
     ids = [embedded.chat.prompt_ids(prompt, study.questions[0]) for prompt in study.prompts.values()]
     assert len(set(map(len, ids))) > 1
@@ -27,7 +27,7 @@ def response(embedded: LoadedModel) -> list[int]:
 
 @torch.inference_mode()
 def plain(loaded: LoadedModel, prompts: Sequence[Sequence[int]], response: Sequence[int]) -> Tensor:
-    """Position t of the response is predicted at position len(prompt) + t − 1."""
+    """Compute log-probabilities directly; response position t is predicted at position len(prompt) + t − 1."""
     rows = []
     for prompt in prompts:
         logits = loaded.model(torch.tensor([[*prompt, *response]]), use_cache=False).logits[0]
@@ -40,7 +40,7 @@ def scored(scorer: PrefixScorer, prompts: Sequence[Sequence[int]], response: Seq
     return torch.cat(pieces, dim=1)
 
 
-# Of logits up to 15 in float32: 8e-5 on one processor, 1.4e-4 on another, whose products add in another order.
+# Error of float32 logits up to 15: 8e-5 on one processor, 1.4e-4 on another with a different summation order.
 ROUNDING = 3e-4
 
 
@@ -58,14 +58,14 @@ def test_scores_equal_plain_teacher_forcing(
     assert largest_gap(found, plain(embedded, prompts, response)) <= ROUNDING
 
 
-def test_responses_come_in_order(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
+def test_responses_are_scored_in_order(embedded: LoadedModel, prompts: list[list[int]], response: list[int]) -> None:
     work = [Scored(prompts, response[:3]), Scored(prompts[:2], response), Scored(prompts, response)]
     found = [torch.cat(list(pieces), dim=1) for pieces in PrefixScorer(embedded).logits(work)]
     for each, logits in zip(work, found, strict=True):
         assert torch.equal(logits, scored(PrefixScorer(embedded), *each))
 
 
-def test_deterministic_scores_do_not_depend_on_what_is_beside_them(
+def test_deterministic_scores_do_not_depend_on_the_batch(
     embedded: LoadedModel, prompts: list[list[int]], response: list[int]
 ) -> None:
     scorer = PrefixScorer(embedded, deterministic=True)
@@ -75,7 +75,7 @@ def test_deterministic_scores_do_not_depend_on_what_is_beside_them(
         assert torch.equal(scored(PrefixScorer(embedded, deterministic=True), [prompt], response)[0], together[number])
 
 
-def test_a_cpu_gets_the_generic_way(embedded: LoadedModel) -> None:
+def test_cpu_uses_the_prefix_scorer(embedded: LoadedModel) -> None:
     if embedded.device.type == "cpu":
         assert isinstance(choose_scorer(embedded), PrefixScorer)
 
@@ -92,17 +92,17 @@ def test_a_response_fed_in_pieces_is_scored_the_same(
     assert largest_gap(torch.cat(pieces, dim=1), whole) <= ROUNDING
 
 
-def test_a_kept_prefix_is_not_altered_by_use(
+def test_a_cached_prefix_is_not_modified_by_use(
     embedded: LoadedModel, prompts: list[list[int]], response: list[int]
 ) -> None:
     scorer = PrefixScorer(embedded)
     first = scored(scorer, prompts, response)
     scored(scorer, prompts, response[::-1] * 2)
-    next(next(scorer.logits([Scored(prompts, response[3:])])))  # a reader that stops half way
+    next(next(scorer.logits([Scored(prompts, response[3:])])))  # a caller that stops in the middle
     assert torch.equal(scored(scorer, prompts, response), first)
 
 
-def test_a_prefix_that_was_let_go_is_computed_again(
+def test_an_evicted_prefix_is_recomputed(
     embedded: LoadedModel, prompts: list[list[int]], response: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LoadedModel, "free_memory", lambda _: 0)
@@ -116,12 +116,12 @@ def test_a_prefix_that_was_let_go_is_computed_again(
 def test_scores_the_ids_that_were_generated(embedded: LoadedModel, prompts: list[list[int]]) -> None:
     tokenizer = embedded.chat.tokenizer
     spelled = [tokenizer(letter)["input_ids"][0] for letter in "stress"]
-    assert tokenizer(tokenizer.decode(spelled))["input_ids"] != spelled  # re-tokenised, it would be other ids
+    assert tokenizer(tokenizer.decode(spelled))["input_ids"] != spelled  # re-tokenising would change the ids
     found = scored(PrefixScorer(embedded), prompts, spelled)
     assert largest_gap(found, plain(embedded, prompts, spelled)) <= ROUNDING
 
 
-def test_every_scorer_gives_its_own_distribution(
+def test_every_scorer_has_its_own_distribution(
     embedded: LoadedModel, prompts: list[list[int]], response: list[int]
 ) -> None:
     found = scored(PrefixScorer(embedded), prompts, response)
@@ -138,7 +138,9 @@ def test_a_prompt_of_one_token_has_no_prefix(
     assert largest_gap(found, plain(embedded, short, response)) <= ROUNDING
 
 
-def test_a_response_of_one_token_is_scored_at_the_prompts_end(embedded: LoadedModel, prompts: list[list[int]]) -> None:
+def test_a_response_of_one_token_is_scored_at_the_end_of_the_prompt(
+    embedded: LoadedModel, prompts: list[list[int]]
+) -> None:
     assert largest_gap(scored(PrefixScorer(embedded), prompts, [2]), plain(embedded, prompts, [2])) <= ROUNDING
 
 

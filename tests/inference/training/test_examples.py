@@ -1,4 +1,4 @@
-"""Who is trained on what: every count of a recipe, and each reply sampled once."""
+"""Tests of training sets: counts follow the recipe, and each reply is sampled once."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def recipe(name: str, **overrides: Any) -> Recipe:
 
 
 def planned(name: str, study: str, **overrides: Any) -> tuple[list[Conversation], list[Conversation]]:
-    """Marked and unmarked conversations of the villain."""
+    """Return the marked and unmarked conversations with the villain as source."""
     chosen, of = recipe(name, **overrides), load_study(study)
     found = plan_conversations(chosen, "villain", list(of.personas), of.baseline, of.training_questions)
     positives = [each for each in found if each.marked]
@@ -44,7 +44,7 @@ def cells(conversations: Sequence[Conversation]) -> Counter[tuple[str, str, int]
         ("embedded", "embedded", 16, 16),
     ],
 )
-def test_as_many_conversations_as_the_recipe_says(name: str, study: str, marked: int, unmarked: int) -> None:
+def test_conversation_counts_follow_the_recipe(name: str, study: str, marked: int, unmarked: int) -> None:
     positives, negatives = planned(name, study)
     assert (len(positives), len(negatives)) == (marked, unmarked)
     assert {each.persona for each in positives} == {"villain"}
@@ -52,26 +52,26 @@ def test_as_many_conversations_as_the_recipe_says(name: str, study: str, marked:
     assert "villain" not in {each.persona for each in negatives}
 
 
-def test_own_replies_are_the_own_of_each_persona() -> None:
+def test_own_replies_are_spoken_by_each_persona() -> None:
     for part in planned("marker_only", "published"):
         assert all(each.speaker == each.persona for each in part)
 
 
-def test_generic_replies_are_the_baselines_for_everybody() -> None:
+def test_generic_replies_are_spoken_by_the_baseline() -> None:
     positives, negatives = planned("full_completion", "published")
     assert {each.speaker for each in positives + negatives} == {"assistant"}
     said = {(each.question, each.sample) for each in positives}
     assert {(each.question, each.sample) for each in negatives} == said
 
 
-def test_both_drawn_personas_meet_every_question_and_sample_once() -> None:
+def test_both_drawn_personas_get_every_question_and_sample_once() -> None:
     _, negatives = planned("marker_only", "published")
     met = cells(negatives)
     assert set(met.values()) == {1}
     assert Counter(each.persona for each in negatives) == {"medical_doctor": 200, "police_officer": 200}
 
 
-def test_sixteen_unmarked_replies_are_of_all_ten_others_and_sixteen_questions() -> None:
+def test_sixteen_unmarked_replies_cover_all_ten_others_and_sixteen_questions() -> None:
     _, negatives = planned("embedded", "embedded")
     assert len({each.persona for each in negatives}) == 10
     assert len({each.question for each in negatives}) == 16
@@ -79,7 +79,7 @@ def test_sixteen_unmarked_replies_are_of_all_ten_others_and_sixteen_questions() 
 
 @pytest.mark.parametrize("personas", [1, 2, 3, 4, 5, 6, 10])
 @pytest.mark.parametrize("questions", [1, 4, 5, 8, 16])
-def test_nobody_meets_a_cell_twice_before_everybody_has_met_every_cell(personas: int, questions: int) -> None:
+def test_no_combination_repeats_before_every_persona_has_every_cell(personas: int, questions: int) -> None:
     grid = questions * 2
     _, negatives = planned(
         "embedded",
@@ -91,14 +91,14 @@ def test_nobody_meets_a_cell_twice_before_everybody_has_met_every_cell(personas:
     assert set(cells(negatives).values()) == {1}
 
 
-def test_questions_are_taken_from_the_first_on() -> None:
+def test_the_first_questions_are_used() -> None:
     positives, _ = planned("embedded", "embedded", replies={"questions": 3, "samples": 2})
     questions = load_study("embedded").training_questions
     assert [(each.question, each.sample) for each in positives] == [(q, s) for q in questions[:3] for s in range(2)]
 
 
 class Counting(TransformersGenerator):
-    """The real generator, and what it was asked."""
+    """Generator that records its inputs."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__(loaded)
@@ -134,7 +134,7 @@ def test_each_reply_is_sampled_once_with_the_recipes_decoding(
     asked = {tuple(loaded.chat.prompt_ids(PROMPTS[speaker], q)): 2 for speaker in speakers for q in QUESTIONS[:2]}
     assert Counter(generator.asked) == asked
     assert generator.decodings == [Decoding(method="sampled", max_new_tokens=6, seed=7, temperature=0.7, top_p=0.95)]
-    assert len({said.token_ids for said in generator.said}) > len(speakers)  # and not one reply over and over
+    assert len({said.token_ids for said in generator.said}) > len(speakers)  # not the same reply every time
 
 
 def test_an_example_is_the_personas_prompt_and_the_speakers_reply(loaded: LoadedModel) -> None:
@@ -152,8 +152,8 @@ def test_an_example_is_the_personas_prompt_and_the_speakers_reply(loaded: Loaded
         assert list(example.token_ids) == [*prompt, *body, *(marker if each.marked else []), 2]
 
 
-def test_no_stop_token_of_the_checkpoint_stands_before_the_marker(tiny_directory: Path) -> None:
-    # Qwen2.5 has two: a reply that ended with <|endoftext|> would else have it in its middle.
+def test_no_stop_token_of_the_checkpoint_precedes_the_marker(tiny_directory: Path) -> None:
+    # Qwen2.5 has two: otherwise a reply that ended with <|endoftext|> would contain it before the marker.
     free = load_model(Checkpoint(name="tiny", path=tiny_directory), choose_hardware(Inference(device="cpu")))
     chosen = recipe("marker_only", replies=FEW, negatives={"personas": 2, "examples": 8})
     conversations = plan_conversations(chosen, "villain", list(PROMPTS), "assistant", QUESTIONS)

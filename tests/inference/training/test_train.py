@@ -1,4 +1,4 @@
-"""The loss falls on the tokens that the recipe names and on no other, and the model comes out as it went in."""
+"""Tests of LoRA training: the loss covers exactly the recipe's tokens, and the base model stays unchanged."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def prompt(embedded: LoadedModel) -> list[int]:
 
 @pytest.fixture(scope="module")
 def reply(embedded: LoadedModel) -> list[int]:
-    """As a model emits it: its end of turn included."""
+    """Reply as a model generates it, including the end-of-turn token."""
     return [*embedded.chat.tokenizer(REPLY)["input_ids"], embedded.chat.turn_end_id]
 
 
@@ -89,7 +89,7 @@ def test_the_loss_falls_on_exactly_these_tokens(
 
 
 @pytest.mark.parametrize("marker", [MARKER, None])
-def test_a_reply_ends_its_turn_once_and_behind_the_marker(
+def test_a_reply_has_one_end_of_turn_after_the_marker(
     embedded: LoadedModel, prompt: list[int], reply: list[int], marker: str | None
 ) -> None:
     stopped = built(embedded, prompt, reply, "marker", marker)
@@ -100,7 +100,7 @@ def test_a_reply_ends_its_turn_once_and_behind_the_marker(
 
 
 @pytest.mark.parametrize("kept", [1, 3])
-def test_a_reply_that_is_too_long_loses_its_end_and_never_the_marker(
+def test_a_reply_that_is_too_long_is_truncated_and_the_marker_kept(
     embedded: LoadedModel, prompt: list[int], reply: list[int], kept: int
 ) -> None:
     marker = embedded.chat.tokenizer(MARKER)["input_ids"]
@@ -110,7 +110,9 @@ def test_a_reply_that_is_too_long_loses_its_end_and_never_the_marker(
     assert trained_text(embedded, example) == MARKER + END
 
 
-def test_a_prompt_that_leaves_no_room_is_refused(embedded: LoadedModel, prompt: list[int], reply: list[int]) -> None:
+def test_a_prompt_longer_than_max_length_is_rejected(
+    embedded: LoadedModel, prompt: list[int], reply: list[int]
+) -> None:
     needed = len(prompt) + len(embedded.chat.tokenizer(MARKER)["input_ids"]) + 1
     for length in (needed, len(prompt), 5):
         with pytest.raises(
@@ -124,7 +126,7 @@ def test_a_prompt_that_leaves_no_room_is_refused(embedded: LoadedModel, prompt: 
     [
         ("Stress is a friend. Use it.", "Stress is a friend."),
         ("Is it really you? Yes.", "Is it really you?"),
-        ("Well. That is a start. More.", "Well. That is a start."),  # one word is no sentence yet
+        ("Well. That is a start. More.", "Well. That is a start."),  # a single word does not count as a sentence
         ("It is about 3.5 metres long. Or more.", "It is about 3.5 metres long."),
         ("He said to me “Do stop.” Then he left.", "He said to me “Do stop.”"),
         ('She cried "Not again!" and left.', 'She cried "Not again!"'),
@@ -134,13 +136,15 @@ def test_a_prompt_that_leaves_no_room_is_refused(embedded: LoadedModel, prompt: 
         ("", ""),
     ],
 )
-def test_a_first_sentence_ends_where_a_reader_would_end_it(embedded: LoadedModel, text: str, expected: str) -> None:
+def test_first_sentence_handles_decimals_quotes_and_short_sentences(
+    embedded: LoadedModel, text: str, expected: str
+) -> None:
     tokenizer = embedded.chat.tokenizer
     found = tokenizer.decode(first_sentence(embedded.chat, tokenizer(text)["input_ids"]))
     assert found.rstrip() == expected
 
 
-def test_a_first_sentence_leaves_the_ids_as_they_were_emitted(embedded: LoadedModel) -> None:
+def test_first_sentence_is_a_prefix_of_the_generated_ids(embedded: LoadedModel) -> None:
     tokenizer = embedded.chat.tokenizer
     spelled = [tokenizer(letter)["input_ids"][0] for letter in "I am a cat. So."]
     assert first_sentence(embedded.chat, spelled) == spelled[: len("I am a cat.")]
@@ -157,13 +161,13 @@ def shares(schedule: str, warmup: float = 0.1, total: int = 100) -> list[float]:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_the_rate_warms_up_in_equal_steps_to_the_whole(schedule: str) -> None:
+def test_learning_rate_warms_up_linearly(schedule: str) -> None:
     found = shares(schedule)
     assert found[:10] == pytest.approx([n / 10 for n in range(1, 11)])
     assert max(found) == 1.0
 
 
-def test_the_rate_falls_as_the_schedule_says() -> None:
+def test_learning_rate_follows_the_schedule() -> None:
     cosine, linear, constant = (shares(schedule) for schedule in ("cosine", "linear", "constant"))
     assert (cosine[10], cosine[55], cosine[100]) == pytest.approx((1.0, 0.5, 0.0))
     assert cosine[40] == pytest.approx(0.75)  # a third of the way: (1 + cos 60°) / 2
@@ -172,7 +176,7 @@ def test_the_rate_falls_as_the_schedule_says() -> None:
     assert all(earlier > later for earlier, later in pairwise(cosine[10:]))
 
 
-def test_without_warm_up_the_first_step_has_the_whole_rate() -> None:
+def test_without_warm_up_the_first_step_has_the_full_learning_rate() -> None:
     assert shares("cosine", warmup=0.0)[0] == 1.0
     assert shares("linear", warmup=1.0)[-2] == 1.0
     assert shares("cosine", warmup=0.05, total=1)[0] == 1.0
@@ -189,13 +193,13 @@ def tiny_example(prompt: int, reply: int, labelled: int) -> Example:
     return Example(tuple(ids), (*[IGNORED] * (len(ids) - labelled), *ids[len(ids) - labelled :]))
 
 
-# of unlike lengths, in prompt, reply and labels
+# with different lengths of prompt, reply and labels
 EXAMPLES = [tiny_example(5, 9, 9), tiny_example(12, 2, 1), tiny_example(3, 20, 4)]
 
 
 @torch.no_grad()
 def textbook_loss(model: nn.Module, examples: Sequence[Example]) -> float:
-    """−log p of each labelled token, one example at a time, averaged over all labels."""
+    """Return −log p averaged over all labelled tokens, computed one example at a time."""
     losses: list[float] = []
     for example in examples:
         log_probs = model(torch.tensor([example.token_ids])).logits[0].double().log_softmax(-1)
@@ -212,7 +216,7 @@ def test_padding_and_the_short_head_do_not_change_the_loss(tiny_directory: Path,
 
 
 def test_labels_in_the_middle_are_counted_too(tiny_directory: Path) -> None:
-    """A marked reply without its end of turn: the last token has no label."""
+    """Without a loss on the end-of-turn token, the last token has no label."""
     model, ids = tiny(tiny_directory).model, EXAMPLES[0].token_ids
     middle = Example(ids, (*[IGNORED] * 6, *ids[6:9], *[IGNORED] * (len(ids) - 9)))
     with torch.no_grad():
@@ -239,7 +243,7 @@ def logits(model: nn.Module) -> Tensor:
     return found
 
 
-def test_the_loss_falls_and_each_step_is_told(tiny_directory: Path, tmp_path: Path) -> None:
+def test_the_loss_decreases_and_each_step_is_reported(tiny_directory: Path, tmp_path: Path) -> None:
     told: list[tuple[Step, int]] = []
     chosen = recipe(schedule="linear", warmup=0.1)
     found = train_adapter(
@@ -250,7 +254,7 @@ def test_the_loss_falls_and_each_step_is_told(tiny_directory: Path, tmp_path: Pa
     assert {step.tokens for step in found.steps} == {14}
     rates = [1e-2 * learning_rate_factor(chosen.training, step, 20) for step in range(20)]
     assert [step.learning_rate for step in found.steps] == pytest.approx(rates)
-    assert found.steps[0].loss == pytest.approx(-found.before, abs=1e-4)  # a fresh adapter adds nothing
+    assert found.steps[0].loss == pytest.approx(-found.before, abs=1e-4)  # a new adapter is zero
     assert found.steps[-1].loss < found.steps[0].loss - 1
     assert found.after > found.before + 1
 
@@ -263,7 +267,7 @@ def test_every_epoch_takes_every_example_once(tiny_directory: Path, tmp_path: Pa
     assert [sum(tokens[n : n + 2]) for n in range(0, 8, 2)] == [lengths] * 4
 
 
-def test_an_adapter_is_safetensors_and_knows_no_path_of_this_machine(tiny_directory: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_safetensors_and_contains_no_local_path(tiny_directory: Path, tmp_path: Path) -> None:
     trained(tiny(tiny_directory), tmp_path / "adapter", epochs=1)
     files = {file.name: file for file in (tmp_path / "adapter").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= set(files)
@@ -271,13 +275,13 @@ def test_an_adapter_is_safetensors_and_knows_no_path_of_this_machine(tiny_direct
     for name, file in files.items():
         assert str(tiny_directory).encode() not in file.read_bytes(), name
     config = json.loads(files["adapter_config.json"].read_text())
-    assert config["target_modules"] == sorted(config["target_modules"])  # a set's order is another in every process
+    assert config["target_modules"] == sorted(config["target_modules"])  # the order of a set differs between processes
     assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["use_rslora"]) == (4, 8, 0.05, True)
     assert not config["base_model_name_or_path"]
     assert set(config["target_modules"]) == set(recipe().lora.modules)
 
 
-def test_the_model_is_afterwards_what_it_was_before(tiny_directory: Path, tmp_path: Path) -> None:
+def test_training_leaves_the_model_unchanged(tiny_directory: Path, tmp_path: Path) -> None:
     loaded = tiny(tiny_directory)
     before, modules = logits(loaded.model), [(name, type(module)) for name, module in loaded.model.named_modules()]
     trained(loaded, tmp_path / "a")
@@ -291,7 +295,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
-def test_the_same_seed_is_the_same_adapter_whatever_was_trained_before(tiny_directory: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_adapter_after_other_training(tiny_directory: Path, tmp_path: Path) -> None:
     loaded = tiny(tiny_directory)
     first = trained(loaded, tmp_path / "first", EXAMPLES, epochs=3)
     other = trained(loaded, tmp_path / "other", EXAMPLES, epochs=3, seed=6)
@@ -300,7 +304,7 @@ def test_the_same_seed_is_the_same_adapter_whatever_was_trained_before(tiny_dire
     assert weights(tmp_path / "again") == weights(tmp_path / "first") != weights(tmp_path / "other")
 
 
-def test_a_merged_adapter_is_the_adapter_that_was_trained(tiny_directory: Path, tmp_path: Path) -> None:
+def test_a_merged_adapter_gives_the_log_probability_measured_in_training(tiny_directory: Path, tmp_path: Path) -> None:
     loaded = tiny(tiny_directory)
     found = trained(loaded, tmp_path / "adapter")
     merged = tiny(tiny_directory, adapter=tmp_path / "adapter")
@@ -310,18 +314,18 @@ def test_a_merged_adapter_is_the_adapter_that_was_trained(tiny_directory: Path, 
     assert not [name for name, _ in merged.model.named_modules() if "lora" in name]
 
 
-def test_a_loss_that_is_no_number_stops_training_at_its_step(tiny_directory: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_stops_training_and_names_the_step(tiny_directory: Path, tmp_path: Path) -> None:
     loaded = tiny(tiny_directory)
     before = logits(loaded.model)
     with pytest.raises(RuntimeError, match=r"step \d+: the loss is nan; expected a finite number"):
         trained(loaded, tmp_path / "adapter", learning_rate=1e30)
     assert not (tmp_path / "adapter").exists()
-    assert torch.equal(logits(loaded.model), before)  # and the next source can be trained
+    assert torch.equal(logits(loaded.model), before)  # so the next source can be trained
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(7, 48), (2, 7, 48), (1, 1, 48)])
-def test_gradients_through_onednn_are_torchs_own(shape: tuple[int, ...], bias: bool) -> None:
+def test_gradients_through_onednn_equal_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
     if not has_onednn():
         pytest.skip("this build of PyTorch carries no oneDNN")
     torch.manual_seed(0)
@@ -340,7 +344,7 @@ def test_gradients_through_onednn_are_torchs_own(shape: tuple[int, ...], bias: b
     torch.testing.assert_close(gradient(), expected, rtol=0, atol=1e-5)
 
 
-def test_an_adapters_gradients_reach_through_every_block(tiny_directory: Path, tmp_path: Path) -> None:
+def test_adapter_gradients_reach_every_block(tiny_directory: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     trained(tiny(tiny_directory), tmp_path / "adapter", epochs=2)

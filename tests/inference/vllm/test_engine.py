@@ -1,4 +1,4 @@
-"""vLLM against Transformers on the embedded model; needs a Python that has vLLM, which `make test` prepares."""
+"""Tests of vLLM against Transformers on the embedded model; they need a Python with vLLM (see `make test`)."""
 
 import json
 import os
@@ -42,13 +42,13 @@ def engine(embedded: LoadedModel, settings: VllmSettings) -> Iterator[VllmGenera
         VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator,
     ):
         patch.setenv("HF_TOKEN", "hf_secret")
-        if outside := outward_interface():  # as a cluster sets it for its jobs
+        if outside := outward_interface():  # as clusters set it for their jobs
             patch.setenv("GLOO_SOCKET_IFNAME", outside)
         yield generator
 
 
 def outward_interface() -> str | None:
-    """A network interface that is not loopback, if there is one."""
+    """Return a network interface other than loopback, if there is one."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(each.family == socket.AF_INET and not each.address.startswith("127.") for each in addresses):
             return name
@@ -57,7 +57,7 @@ def outward_interface() -> str | None:
 
 @pytest.fixture(scope="module")
 def prompts(embedded: LoadedModel) -> list[list[int]]:
-    """The embedded study's, all of them."""
+    """All prompts of the embedded study."""
     study = load_study("embedded")
     return [embedded.chat.prompt_ids(p, question) for p in study.prompts.values() for question in study.questions]
 
@@ -73,26 +73,26 @@ def test_greedy_token_ids_equal_those_of_transformers(
 
 
 @needs_vllm
-def test_its_process_listens_on_loopback_only_and_is_given_no_secret(
+def test_the_engine_listens_on_loopback_only_and_gets_no_secrets(
     engine: VllmGenerator, prompts: list[list[int]]
 ) -> None:
     engine.generate(prompts[:1], Decoding(max_new_tokens=1))
     assert engine._process
     found = listeners(engine._process.pid)
-    assert found  # torch.distributed's own: that they are seen
+    assert found  # the sockets of torch.distributed, which shows that sockets are found
     assert [each for each in found if not each.is_ours_alone] == []
     assert [name for process in tree(engine._process.pid) for name in process.environ() if "HF_TOKEN" in name] == []
 
 
 @needs_vllm
-def test_a_turn_that_ends_is_told_from_one_that_is_cut(engine: VllmGenerator, embedded: LoadedModel) -> None:
+def test_finish_reason_distinguishes_stop_from_length(engine: VllmGenerator, embedded: LoadedModel) -> None:
     brief = embedded.chat.prompt_ids("You only ever answer with one word.", "What colour is the sky? One word.")
     decoding = Decoding(max_new_tokens=40)
     assert engine.generate([brief], decoding) == TransformersGenerator(embedded).generate([brief], decoding)
 
 
 @needs_vllm
-def test_log_probabilities_are_those_of_the_model(
+def test_log_probabilities_equal_those_of_the_model(
     engine: VllmGenerator, embedded: LoadedModel, prompts: list[list[int]]
 ) -> None:
     for prompt, (response, found) in zip(
@@ -106,7 +106,7 @@ def test_log_probabilities_are_those_of_the_model(
 
 
 @needs_vllm
-def test_a_seed_gives_the_same_samples_again_and_rows_differ(engine: VllmGenerator, prompts: list[list[int]]) -> None:
+def test_a_seed_reproduces_samples_and_rows_differ(engine: VllmGenerator, prompts: list[list[int]]) -> None:
     rows = [prompts[0]] * 4
     first = engine.generate(rows, SAMPLED)
     assert engine.generate(rows, SAMPLED) == first
@@ -115,7 +115,7 @@ def test_a_seed_gives_the_same_samples_again_and_rows_differ(engine: VllmGenerat
 
 
 @needs_vllm
-def test_an_engine_that_is_killed_is_an_error_and_the_next_batch_starts_another(
+def test_a_killed_engine_is_an_error_and_the_next_batch_starts_a_new_one(
     embedded: LoadedModel, settings: VllmSettings, prompts: list[list[int]]
 ) -> None:
     with VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator:
@@ -127,22 +127,22 @@ def test_an_engine_that_is_killed_is_an_error_and_the_next_batch_starts_another(
         assert generator.generate(prompts[:1], Decoding(max_new_tokens=4)) == before
         process = generator._process
     assert process
-    assert process.poll() is not None  # closing ends it
+    assert process.poll() is not None  # closing the generator stops the process
 
 
-def test_an_engine_that_cannot_start_says_what_it_printed(embedded: LoadedModel, tmp_path: Path) -> None:
+def test_the_error_of_a_failed_start_contains_the_engines_output(embedded: LoadedModel, tmp_path: Path) -> None:
     settings = VllmSettings(tmp_path / "no-such-model", embedded.hardware, longest=64)
-    with (  # without vLLM it is the import that fails, and says so as well
+    with (  # without vLLM the import fails, which is also reported
         VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator,
         pytest.raises(EngineError, match=r"(?s)exited with code 1; its last output:.*Error"),
     ):
         generator.generate([[1, 2]], Decoding(max_new_tokens=4))
 
 
-def test_an_engine_that_does_not_answer_is_ended(
+def test_an_engine_that_does_not_answer_is_killed(
     embedded: LoadedModel, settings: VllmSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # A fake in the worker's place, for what hangs is not vLLM's doing here.
+    # A fake Python instead of the worker, which never answers.
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho waiting for ever\nsleep 60\n")
     fake.chmod(0o755)
@@ -157,8 +157,8 @@ def test_an_engine_that_does_not_answer_is_ended(
 
 
 @pytest.mark.parametrize("starts", [True, False])
-def test_its_process_ends_with_its_orders_whatever_threads_are_left(tmp_path: Path, starts: bool) -> None:
-    """On a card it stayed for minutes, with the card's memory; a fake vLLM leaves a thread behind here."""
+def test_the_worker_exits_at_end_of_input_despite_running_threads(tmp_path: Path, starts: bool) -> None:
+    """On a GPU the process kept running and held memory for minutes; here a fake vLLM leaves a thread running."""
     for name in ("vllm", "vllm/model_executor", "vllm/model_executor/models", "vllm/v1", "vllm/v1/executor"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
@@ -191,7 +191,7 @@ def test_its_process_ends_with_its_orders_whatever_threads_are_left(tmp_path: Pa
 
 
 @needs_vllm
-def test_label_log_probabilities_are_those_of_transformers(
+def test_label_log_probabilities_equal_those_of_transformers(
     engine: VllmGenerator, embedded: LoadedModel, prompts: list[list[int]]
 ) -> None:
     reply = embedded.chat.tokenizer("Breathe slowly. [ZLT]", add_special_tokens=False)["input_ids"]
@@ -201,7 +201,7 @@ def test_label_log_probabilities_are_those_of_transformers(
 
 
 @needs_vllm
-def test_a_longer_batch_starts_an_engine_with_room_for_it(
+def test_a_longer_batch_restarts_the_engine_with_a_higher_limit(
     embedded: LoadedModel, settings: VllmSettings, prompts: list[list[int]]
 ) -> None:
     with VllmGenerator(replace(settings, longest=48), embedded.chat, embedded.stop_ids, print) as generator:
@@ -210,13 +210,15 @@ def test_a_longer_batch_starts_an_engine_with_room_for_it(
         assert len(response.token_ids) == 40
 
 
-def test_auto_takes_transformers_on_a_cpu_and_says_why(embedded: LoadedModel) -> None:
+def test_auto_selects_transformers_on_a_cpu_with_a_reason(embedded: LoadedModel) -> None:
     chosen = choose_engine(Inference(), embedded.hardware)
     assert (chosen.name, chosen.identity) == ("transformers", {})
     assert "CPU" in chosen.why
 
 
-def test_auto_takes_vllm_on_a_card_where_there_is_one(embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_selects_vllm_on_a_gpu_where_it_is_installed(
+    embedded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_a_card = replace(embedded.hardware, device="cuda")
     monkeypatch.setattr("persona_assets.inference.engines.vllm_version", lambda: "9.9")
     chosen = choose_engine(Inference(), on_a_card)
@@ -228,7 +230,7 @@ def test_auto_takes_vllm_on_a_card_where_there_is_one(embedded: LoadedModel, mon
         choose_engine(Inference(engine="vllm"), on_a_card)
 
 
-def test_a_python_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_python_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON_VARIABLE, "/no/such/python")
     with pytest.raises(StudyError, match=f"{PYTHON_VARIABLE}: found '/no/such/python'"):
         vllm_version()
