@@ -1,4 +1,4 @@
-"""What the code location serves."""
+"""Dagster definitions of the code location: assets, checks, jobs, sensors, schedules and resources."""
 
 import dagster as dg
 
@@ -36,10 +36,10 @@ from persona_assets.upkeep.sqlite_waits import wait_for_locks
 
 
 def build_definitions(study: Study, home: Home) -> dg.Definitions:
-    """The graph over one study and one instance's folder.
+    """Build the definitions for one study and one instance.
 
-    Leakage and its statistics are in it where the study trains a marker or imports counts; where the study came with a
-    published run, files stand in for everything that takes a model.
+    Leakage and its statistics are only included if the study trains a marker or imports counts. For a study that
+    imports a published run, assets that need a model are external and read from files.
     """
     by_model = [checkpoints.model_checkpoint, responses.generations, divergence.logit_js]
     by_model += [geometry.centroids, geometry.centroid_cosine]
@@ -64,7 +64,7 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
             "gpu": Gpu(**study.inference.model_dump()),
             "io_manager": build_io_manager(home.store, study),
         },
-        # Every run is one process: the model that one step loads serves the next.
+        # One process per run, so that consecutive steps share the loaded model.
         executor=dg.in_process_executor,
         loggers={"console": terminal},
     )

@@ -1,10 +1,10 @@
-"""Parts that tests share: the embedded model, and a tiny random one to be taken apart. Nobody's instance is touched."""
+"""Shared fixtures: the embedded model, a tiny random model, a small published run. Tests use a temporary instance."""
 
 import os
 import tempfile
 from pathlib import Path
 
-# Before persona_assets is imported: the study and the instance are read from the environment.
+# Set before persona_assets is imported, which reads the study and the instance from the environment.
 os.environ["PERSONA_ASSETS_STUDY"] = str(Path(__file__).parent / "small_study.yaml")
 os.environ["DAGSTER_HOME"] = tempfile.mkdtemp(prefix="persona-assets-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,21 +26,21 @@ from persona_assets.study.settings import Inference
 from tests.tiny_model import write_tiny_model
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # the card's kernels run on the CPU then, slowly
+    os.environ["TRITON_INTERPRET"] = "1"  # run the GPU kernels on the CPU, slowly
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of whatever a shell starts in the background
-    # Dagster gives SIGTERM what SIGINT has: it would be ignored too, and by every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start background processes with SIGINT ignored
+    # Dagster copies the handler of SIGINT to SIGTERM, which would then be ignored too, also in child processes.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 atexit.register(shutil.rmtree, os.environ["DAGSTER_HOME"], ignore_errors=True)
 
-# Studies that are measured once a worker: files that take one of them go to the same worker.
+# Fixtures that measure a study once per xdist worker: test files that use the same one run on the same worker.
 MEASURED_ONCE = ("small_run", "measured_tiny", "docs_run", "tests.security.conftest")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Workers share the tests by file, for a file's tests share what they prepare."""
+    """Distribute tests to workers by file, because the tests of a file share fixtures."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -59,7 +59,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def embedded_directory(repository: Path) -> Path:
-    """SmolLM2-135M-Instruct; a fresh clone fetches it once."""
+    """Directory of SmolLM2-135M-Instruct, downloaded on first use."""
     return ensure_embedded_model(repository / "dagster_home" / "models")
 
 
@@ -78,13 +78,13 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_directory(_tiny: Path, tmp_path: Path) -> Path:
-    """A random Llama of three blocks whose tokenizer reads bytes: a copy of its own for every test."""
+    """Directory of a random Llama with three blocks and a byte tokenizer; a new copy for every test."""
     return Path(shutil.copytree(_tiny, tmp_path / "tiny"))
 
 
 @pytest.fixture
 def published_files(tmp_path: Path) -> Path:
-    """A small published run: five personas, three questions, three sources; two cosines, one of them partly known."""
+    """Files of a small published run: five personas, three questions, three sources; one cosine known in part only."""
     directory = tmp_path / "run"
     (directory / "marker_eval").mkdir(parents=True)
     names, questions = ["villain", "comedian", "librarian", "teacher", "assistant"], ["Why?", "How?", "When?"]

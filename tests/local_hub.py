@@ -1,4 +1,4 @@
-"""A hub on this machine: the few calls of the Hugging Face API that huggingface_hub makes, over real HTTP."""
+"""Local Hugging Face Hub for tests: the part of the HTTP API that huggingface_hub calls."""
 
 import hashlib
 import json
@@ -12,16 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-PAGE = 2  # commits on a page, so that a short history has several
+PAGE = 2  # commits per page, so that a short history already has several pages
 
 
 class LocalHub:
     """Repositories with branches of commits; a commit is a mapping of file names to bytes.
 
     Attributes:
-        asked: the path of every request for a repository, in order.
-        fault: `status` answers 503, `silent` does not answer, `nonsense` answers no JSON, `cut` breaks off in the
-            middle of a file.
+        asked: paths of all requests, in order.
+        fault: simulated failure: `status` answers 503, `silent` does not answer in time, `nonsense` answers with HTML
+            instead of JSON, `cut` closes the connection in the middle of a file.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class LocalHub:
     def commit(
         self, repo: str, files: Path | Mapping[str, bytes], title: str = "Upload model", branch: str = "main"
     ) -> str:
-        """Puts a commit on top of a branch: a folder's files as they are now, or named bytes; returns the revision."""
+        """Add a commit to a branch, with a folder's current files or the given contents, and return its revision."""
         history = self.branches.setdefault((repo, branch), [])
         content = {file.name: file.read_bytes() for file in files.iterdir()} if isinstance(files, Path) else files
         revision = hashlib.sha1(f"{repo} {branch} {len(history)} {title}".encode()).hexdigest()
@@ -54,7 +54,7 @@ class LocalHub:
         return revision
 
     def run(self, script: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-        """Runs Python for which this is the only hub there is, with a cache of its own below `home`."""
+        """Run a Python script that uses this hub, with a cache below `home`."""
         environment = {
             **os.environ,
             "HF_ENDPOINT": self.endpoint,
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if not self.path.startswith("/api/agent"):  # huggingface_hub asks about itself, now and then
+        if not self.path.startswith("/api/agent"):  # huggingface_hub occasionally requests this on its own behalf
             self.hub.asked.append(self.path)
         if self.hub.fault == "silent":
             time.sleep(2)
@@ -156,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut
 
     def log_message(self, *_: object) -> None:
-        """A test's output is not a server's log."""
+        """Suppress request logging."""
 
 
 def _sha(content: bytes) -> str:

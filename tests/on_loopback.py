@@ -1,4 +1,4 @@
-"""A network namespace with loopback and nothing else: what listens on every interface listens on none of the host."""
+"""Network namespace with a loopback interface only, so that servers listening on all interfaces stay unreachable."""
 
 import fcntl
 import os
@@ -14,22 +14,22 @@ UNSHARE = ["unshare", "--map-root-user", "--net"]
 
 @cache
 def why_not() -> str | None:
-    """Why there is no such namespace to be had here; None where there is."""
+    """Return why network namespaces are not available on this machine; None if they are."""
     if shutil.which("unshare") is None:
-        return "there is no unshare"
+        return "`unshare` is not installed"
     tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
-    return None if tried.returncode == 0 else f"no network namespace of one's own: {tried.stderr.strip()}"
+    return None if tried.returncode == 0 else f"`unshare` cannot create a network namespace: {tried.stderr.strip()}"
 
 
 def bring_up() -> None:
-    """Brings loopback up in the namespace of this process, which must be such a one.
+    """Bring up the loopback interface in this process's network namespace.
 
     Raises:
-        RuntimeError: it has other interfaces too.
+        RuntimeError: the namespace has other interfaces, so it is not an isolated one.
     """
     names = [name for _, name in socket.if_nameindex() if not name.startswith(("tunl", "sit", "ip6", "gre", "erspan"))]
     if names != ["lo"]:
-        raise RuntimeError(f"found the interfaces {names}; expected loopback alone, as {' '.join(UNSHARE)} gives it")
+        raise RuntimeError(f"network interfaces: found {names}; expected only lo; start with `{' '.join(UNSHARE)}`")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sH14s", b"lo", 0, b"")
         flags = struct.unpack("16sH14s", fcntl.ioctl(control, _GET_FLAGS, request))[1]

@@ -1,4 +1,4 @@
-"""A server on loopback that speaks S3 (moto's), with a bucket in it, for as long as a test wants it."""
+"""Local S3 server (moto) with one bucket, for the duration of a test."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 @contextmanager
 def s3() -> Iterator[str]:
-    """`s3://…/folder` on it; this process's environment, and its children's, lead there."""
+    """Start the server, point AWS environment variables to it, and yield an address `s3://bucket/folder`."""
     import fsspec
     from moto.server import ThreadedMotoServer
 
@@ -27,8 +27,8 @@ def s3() -> Iterator[str]:
     }
     with patch.dict(os.environ, environment):
         try:
-            bucket = f"bucket-{uuid.uuid4().hex[:8]}"  # moto's are kept from one server of a process to the next
-            # Connections are kept by fsspec for as long as the process lives: this server's must be new ones.
+            bucket = f"bucket-{uuid.uuid4().hex[:8]}"  # moto keeps buckets across servers of a process
+            # fsspec caches connections for the lifetime of the process, so skip those to an earlier server.
             fsspec.filesystem("s3", skip_instance_cache=True).mkdir(bucket)
             yield f"s3://{bucket}/folder"
         finally:

@@ -1,4 +1,4 @@
-"""The code location, loaded as workspace.yaml loads it, against the table of the design."""
+"""The code location, loaded as in workspace.yaml, has the assets, jobs and sensors of the design."""
 
 import importlib
 import subprocess
@@ -13,7 +13,7 @@ from persona_assets.graph import schemas
 
 PER_CHECKPOINT, PER_PERSONA, PROMPTS = "checkpoint", "checkpoint × persona", "persona"
 PER_SOURCE = "checkpoint × source"
-# asset: (partitioned by, made from)
+# asset: (partitions, upstream assets)
 TABLE = {
     "model_checkpoint": (PER_CHECKPOINT, set()),
     "persona_prompts": (PROMPTS, set()),
@@ -67,7 +67,7 @@ def partitioning(partitions_def):
             return PROMPTS
 
 
-def test_the_graph_is_the_designs_table(defs):
+def test_assets_partitions_and_dependencies_match_the_design(defs):
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
     found = {
         name: (partitioning(spec.partitions_def), {dep.asset_key.to_user_string() for dep in spec.deps})
@@ -84,7 +84,7 @@ def test_heavy_assets_share_the_pool_gpu_and_run_all_personas_in_one_run(defs):
         assert single == (name in HEAVY), name
 
 
-def test_every_asset_says_what_it_is_and_who_answers_for_it(defs):
+def test_every_asset_has_a_description_kinds_and_an_owner(defs):
     for spec in defs.resolve_all_asset_specs():
         assert spec.description, spec.key
         assert spec.kinds, spec.key
@@ -92,7 +92,7 @@ def test_every_asset_says_what_it_is_and_who_answers_for_it(defs):
         assert owner in ("team:study", "team:measurement", "team:analysis"), spec.key
 
 
-def test_groups_sort_by_name_in_the_order_in_which_data_flow(defs):
+def test_group_names_sort_in_the_order_of_the_data_flow(defs):
     groups = {spec.key: spec.group_name for spec in defs.resolve_all_asset_specs()}
     assert sorted(set(groups.values())) == [
         "1_study", "2_checkpoint", "3_responses", "4_divergence", "5_geometry", "6_leakage", "7_statistics",
@@ -103,7 +103,7 @@ def test_groups_sort_by_name_in_the_order_in_which_data_flow(defs):
             assert groups[dep.asset_key] <= spec.group_name, (dep.asset_key, spec.key)
 
 
-def test_tables_name_their_columns_and_arrays_their_dimensions_before_anything_is_made(defs):
+def test_tables_and_arrays_have_a_schema_before_the_first_materialisation(defs):
     described = {**schemas.COLUMNS, **schemas.VARIABLES}
     for spec in defs.resolve_all_asset_specs():
         name = spec.key.to_user_string()
@@ -115,7 +115,7 @@ def test_tables_name_their_columns_and_arrays_their_dimensions_before_anything_i
     assert TABLE.keys() - described.keys() == {"model_checkpoint", "persona_prompts"} | files
 
 
-def test_the_launchpad_has_defaults_and_says_what_each_setting_is(defs):
+def test_every_setting_of_the_launchpad_has_a_default_and_a_description(defs):
     def settings(field):
         inner = getattr(field.config_type, "fields", None)
         return [each for name in inner for each in settings(inner[name])] if inner else [field]
@@ -131,20 +131,20 @@ def test_the_launchpad_has_defaults_and_says_what_each_setting_is(defs):
         assert definition.run_config, job
 
 
-def test_a_scorers_prompt_reaches_every_generators_divergence(defs):
+def test_logit_js_of_every_generator_depends_on_all_prompts(defs):
     graph = defs.resolve_asset_graph()
     mapping = graph.get_partition_mapping(dg.AssetKey("logit_js"), dg.AssetKey("persona_prompts"))
     assert isinstance(mapping, dg.AllPartitionMapping)
 
 
-def test_drift_is_made_from_every_checkpoint(defs):
+def test_drift_depends_on_all_checkpoints(defs):
     graph = defs.resolve_asset_graph()
     for table in ("logit_js_matrix", "centroid_cosine", "leakage_table"):
         mapping = graph.get_partition_mapping(dg.AssetKey("checkpoint_drift"), dg.AssetKey(table))
         assert isinstance(mapping, dg.AllPartitionMapping)
 
 
-def test_nothing_starts_a_run_until_a_person_turns_it_on(defs):
+def test_sensors_and_schedules_that_launch_runs_are_off_by_default(defs):
     repository = defs.get_repository_def()
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     always_on = {"study_and_registry", "dead_runs"}
@@ -160,15 +160,15 @@ def test_nothing_starts_a_run_until_a_person_turns_it_on(defs):
     ]
 
 
-def test_reading_all_weights_again_is_no_part_of_a_usual_run(defs):
+def test_usual_jobs_do_not_re_read_all_weights(defs):
     expensive = dg.AssetCheckKey(dg.AssetKey("model_checkpoint"), "weights_are_unchanged")
     assert expensive in defs.resolve_asset_graph().asset_check_keys
     for name in ("identify_checkpoint", "measure_personas", "compare_personas"):
         assert expensive not in defs.resolve_job_def(name).asset_layer.asset_graph.asset_check_keys
 
 
-def test_loading_the_definitions_loads_no_science():
-    """The page and every tick of a sensor do it; what computes is imported by what computes."""
+def test_loading_the_definitions_imports_no_heavy_libraries():
+    """Dagster's page and every sensor tick load the definitions, so this has to be fast."""
     heavy = (
         "torch",
         "transformers",
@@ -185,8 +185,8 @@ def test_loading_the_definitions_loads_no_science():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_science_package_is_loaded_by_use_and_not_by_inspection():
-    """PyTorch looks through all modules while it is imported."""
+def test_science_packages_are_imported_on_use_but_not_on_inspection():
+    """Importing PyTorch inspects all loaded modules, which must not trigger the lazy imports."""
     code = """
 import sys, inspect, persona_assets.definitions
 from persona_assets import metrics, presentation
@@ -202,6 +202,6 @@ print(metrics.GENERATOR_SUBSETS[0], "persona_assets.metrics.averaging" in sys.mo
 
 
 @pytest.mark.parametrize("module", [checks, checkpoint_checks, leakage_checks])
-def test_every_check_of_a_module_is_served(module):
+def test_every_check_of_a_module_is_listed_in_its_checks(module):
     made = [value for value in vars(module).values() if isinstance(value, dg.AssetChecksDefinition)]
     assert made == module.CHECKS

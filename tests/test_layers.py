@@ -1,4 +1,4 @@
-"""Imports point one way: no package imports one above it, there are no import cycles, science stands alone."""
+"""Import rules: packages import only from lower layers, without cycles, and science packages are independent."""
 
 import ast
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ STANDS_ALONE = ("metrics", "presentation", "statistics")  # nothing above `files
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Dotted name below the package → file; a package has the name of its folder."""
+    """Map dotted module names, relative to the root package, to files; `__init__.py` has the name of its package."""
     named = {}
     for file in root.rglob("*.py"):
         parts = file.relative_to(root).with_suffix("").parts
@@ -44,7 +44,11 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(file: Path, known: dict[str, Path], at_load: bool = False) -> Iterator[str]:
-    """Modules that a file imports: of the package without its prefix, of others in full. at_load: not in functions."""
+    """Yield the names of the modules that a file imports; those of this package without its prefix.
+
+    Args:
+        at_load: only imports that are executed when the module is loaded, not those inside functions.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in _at_load(tree) if at_load else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -67,7 +71,7 @@ def _at_load(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def faults(root: Path) -> list[str]:
-    """What breaks a rule, a sentence each."""
+    """Return one sentence per violation of the import rules."""
     known = modules(root)
     found = []
     for name, file in known.items():
@@ -89,7 +93,7 @@ def faults(root: Path) -> list[str]:
                 found.append(f"{name} imports {imported}, another science package")
             if package in STANDS_ALONE and other != "files":
                 found.append(f"{name} imports {imported}, which is neither its own nor `files`")
-    # Packages re-export names of their modules, which may import other modules of the same package: only modules count.
+    # Cycles through a package's `__init__`, which re-exports names of its modules, are allowed; only modules count.
     graph = {
         name: {each for each in imports(file, known, at_load=True) if each in known and known[each].stem != "__init__"}
         for name, file in known.items()
@@ -101,11 +105,11 @@ def faults(root: Path) -> list[str]:
     return found
 
 
-def test_imports_point_down_and_in_no_circle(repository: Path) -> None:
+def test_imports_follow_the_layers_without_cycles(repository: Path) -> None:
     assert faults(repository / "persona_assets") == []
 
 
-def test_only_packages_and_definitions_are_at_the_top(repository: Path) -> None:
+def test_the_top_level_contains_only_packages_and_definitions(repository: Path) -> None:
     top = repository / "persona_assets"
     assert sorted(each.name for each in top.iterdir() if each.is_file()) == [
         "__init__.py",
@@ -125,14 +129,14 @@ BREAKS = {
     "science with Dagster": ("metrics.a imports Dagster", {"metrics/a.py": "import dagster as dg"}),
     "science with other science": ("inference.a imports metrics.b, another science package", {
         "inference/a.py": "from persona_assets.metrics import b", "metrics/b.py": ""}),
-    "a figure that knows the study": ("presentation.a imports study.b", {
+    "a figure that imports the study": ("presentation.a imports study.b", {
         "presentation/a.py": "from persona_assets.study import b", "study/b.py": ""}),
     "a new package without a layer": ("somewhere.a is in no layer", {"somewhere/a.py": ""}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("fault", "files"), BREAKS.values(), ids=BREAKS)
-def test_what_breaks_a_rule_is_found(tmp_path: Path, fault: str, files: dict[str, str]) -> None:
+def test_each_violation_is_detected(tmp_path: Path, fault: str, files: dict[str, str]) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -1,4 +1,4 @@
-"""A random Llama of three blocks whose tokenizer reads bytes: a real checkpoint of 200 KB."""
+"""Tiny checkpoint for tests (200 KB): a random Llama with three blocks and a byte-level tokenizer."""
 
 from pathlib import Path
 
@@ -12,7 +12,11 @@ TEMPLATE = """\
 
 
 def write_tiny_model(directory: Path, **shape: int) -> None:
-    """Writes it as Transformers would; the same weights every time. `shape`: what its configuration has otherwise."""
+    """Write the checkpoint with Transformers; the weights are the same every time.
+
+    Args:
+        shape: fields of LlamaConfig to override, such as hidden_size.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -1,1 +1,1 @@
-"""The stations of the graph, a file each."""
+"""Dagster assets and asset checks, one module per part of the graph."""

@@ -1,6 +1,6 @@
-"""Checks of a checkpoint as a whole: its bytes, whether it could be measured, whether its report is current.
+"""Asset checks of a checkpoint as a whole: unchanged files, successful measurement, current report.
 
-They are made when their asset is materialised in the page, and every night; the usual jobs leave them out.
+They run when their asset is materialised from Dagster's page, and every night; the other jobs skip them.
 """
 
 import time
@@ -20,7 +20,7 @@ from persona_assets.study import Study
 
 @dg.asset_check(asset="model_checkpoint", partitions_def=per_checkpoint)
 def weights_are_unchanged(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
-    """Every byte of the files is read again and gives the identity that was recorded."""
+    """The checkpoint's files still have the digests that were recorded. Re-reads every byte."""
     return result(verify.weights_are_unchanged(context.instance, home, context.partition_key))
 
 
@@ -28,7 +28,7 @@ def weights_are_unchanged(context: dg.AssetCheckExecutionContext, home: dg.Resou
 def measured_without_failure(
     context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.AssetCheckResult:
-    """The automation did not give up on the checkpoint; reported by the sensor `new_checkpoints` as well."""
+    """Automatic measurement of the checkpoint has not failed for good. Sensor `new_checkpoints` also reports this."""
     name = context.partition_key
     try:
         runs = runs_of(context.instance, study, [name])[name]
@@ -39,20 +39,24 @@ def measured_without_failure(
 
 
 def build_report_check(defs: Callable[[], dg.Definitions]) -> dg.AssetChecksDefinition:
-    """The check that follows fingerprints through the whole graph; `defs` gives the definitions that it is part of."""
+    """Build the check of a report's staleness.
+
+    Args:
+        defs: returns the definitions, which will contain this check; called when the check runs.
+    """
 
     @dg.asset_check(asset="report", partitions_def=per_checkpoint)
     def report_is_current(
         context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
     ) -> dg.AssetCheckResult:
-        """Everything that the report stands on is what the study and the checkpoint's files would give today."""
+        """The report and everything upstream of it match the current study, code and checkpoint files."""
         return result(verify.report_is_current(Run(context.instance, defs(), home, study, context.partition_key)))
 
     return report_is_current
 
 
 def result(found: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
-    """An evaluation as what a check returns."""
+    """Convert a check evaluation to the result type that a check function returns."""
     return dg.AssetCheckResult(
         passed=found.passed, severity=found.severity, description=found.description, metadata=found.metadata
     )

@@ -1,4 +1,4 @@
-"""Which weights are measured."""
+"""Asset `model_checkpoint`: identity of the weights that are measured."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ from persona_assets.runs.same_weights import same_as
     code_version=code_version(STUDY, "model_checkpoint"),
 )
 def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.Output[dict[str, Any]]:
-    """Identity of a checkpoint's bytes: SHA-256 of weights, adapter, tokenizer, chat template and config.
+    """Identity of a checkpoint: SHA-256 digests of its weights, adapter, tokenizer, chat template and config.
 
-    Its data version is that identity, so new weights behind a name make everything downstream out of date, and the same
-    weights registered again make nothing so.
+    The identity is also the data version: if the files behind a registered name change, everything downstream becomes
+    stale; if the same weights are registered again, nothing does.
     """
     checkpoint = home.registry.get(context.partition_key)
     identity = identify(checkpoint, home.digests)
     twin = same_as(context.instance, home, checkpoint.name, identity.digest)
-    about = {"same_as": dg.MetadataValue.md(f"same as **{twin}**: the same weights under another name")} if twin else {}
+    about = {"same_as": dg.MetadataValue.md(f"same as **{twin}**: identical weights under both names")} if twin else {}
     return dg.Output(
         identity.model_dump(),
         data_version=dg.DataVersion(identity.digest),

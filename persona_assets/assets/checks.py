@@ -1,4 +1,4 @@
-"""Checks that can fail: each says what was found, whether it passes or not."""
+"""Asset checks of responses, divergence and cosine. Each reports the numbers that it found, even if it passes."""
 
 import math
 
@@ -13,12 +13,12 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.study import Study
 
-# Rounding of a float64 mean; a JS or cosine further out is wrong.
+# Tolerance for rounding in float64 means.
 TOLERANCE = 1e-9
 
 
 def run_partitions(context: dg.AssetCheckExecutionContext, asset: str) -> list[str]:
-    """The partitions of the run, or all that are materialised where a person executes the check by itself."""
+    """Return the partitions of the run, or all materialised ones if the check is executed on its own."""
     if context.has_partition_key or context.has_partition_key_range:
         return list(context.partition_keys)
     return sorted(context.instance.get_materialized_partitions(dg.AssetKey(asset)))
@@ -34,7 +34,7 @@ def _responses(context: dg.AssetCheckExecutionContext, home: Home) -> dict[str, 
 def responses_are_not_empty(
     context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]
 ) -> dg.AssetCheckResult:
-    """Every response has at least one visible character."""
+    """Every response contains at least one non-whitespace character."""
     tables = _responses(context, home)
     empty = {key: int((table.text.str.strip() == "").sum()) for key, table in tables.items()}
     return dg.AssetCheckResult(
@@ -48,7 +48,7 @@ def responses_are_not_empty(
 def some_responses_end_by_themselves(
     context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.AssetCheckResult:
-    """Not every response is cut at max_new_tokens; else JS describes only how responses begin."""
+    """At least one response is not truncated at max_new_tokens; otherwise JS only covers how responses begin."""
     reasons = pd.concat(_responses(context, home).values()).finish_reason
     cut, limit = int((reasons == "length").sum()), study.decoding.max_new_tokens if study.decoding else None
     return dg.AssetCheckResult(
@@ -76,7 +76,10 @@ def every_question_is_answered(
 
 @dg.asset_check(asset="logit_js_matrix", partitions_def=per_checkpoint)
 def js_is_a_divergence(study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset) -> dg.AssetCheckResult:
-    """JS within [0, ln 2], symmetric, 0 on the diagonal, a number wherever the design measures, nothing missing."""
+    """JS is within [0, ln 2], symmetric, 0 on the diagonal, and finite for exactly the pairs that the design measures.
+
+    Every persona and question of the study is included.
+    """
     shown = logit_js_matrix.js.sel(generators=logit_js_matrix.attrs["generators_shown"])
     js, names = shown.to_numpy(), [str(name) for name in shown.persona.values]
     measured = np.array([[study.compares(persona, other) for other in names] for persona in names])
@@ -94,7 +97,7 @@ def js_is_a_divergence(study: dg.ResourceParam[Study], logit_js_matrix: xr.Datas
 
 @dg.asset_check(asset="centroid_cosine", partitions_def=per_checkpoint)
 def cosine_is_a_cosine(study: dg.ResourceParam[Study], centroid_cosine: xr.Dataset) -> dg.AssetCheckResult:
-    """Cosine within [−1, 1], symmetric, 1 on the diagonal, no NaN, every persona present."""
+    """Cosine is within [−1, 1], symmetric, 1 on the diagonal and finite, for every persona of the study."""
     cosine = centroid_cosine.cosine.transpose(..., "persona", "other").to_numpy()
     diagonal = np.diagonal(cosine, axis1=-2, axis2=-1)
     faults = {

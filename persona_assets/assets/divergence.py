@@ -1,4 +1,4 @@
-"""How far apart personas' next-token distributions are."""
+"""Assets `logit_js` and `logit_js_matrix`: divergence between the personas' next-token distributions."""
 
 import dagster as dg
 import xarray as xr
@@ -16,7 +16,7 @@ from persona_assets.page import asset_metadata
 from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study import Study
 
-# What the matrix is made of; what is known of single tokens stays on disk.
+# Variables that the matrix needs; the large per-token variables are not kept in memory.
 OF_PAIRS = ("js", "kl", "kl_over_all")
 
 
@@ -34,8 +34,14 @@ OF_PAIRS = ("js", "kl", "kl_over_all")
 def logit_js(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
-    """JS and KL of every pair of personas along one generator's responses, teacher-forced under every prompt."""
-    for_each_persona(context, study, gpu, home, asset_metadata.js_of_generator)
+    """JS and KL between every pair of personas, in nats, on the responses of one generator persona.
+
+    The tokens of each response are teacher-forced under every persona's system prompt. The next-token distributions of
+    two personas are compared at each position and averaged over the tokens of the response.
+
+    JS and KL are stored per question and pair; between the generator and each other persona also per token.
+    """
+    for_each_persona(context, study, gpu, home, asset_metadata.logit_js)
 
 
 @dg.asset(
@@ -48,11 +54,15 @@ def logit_js(
     code_version=code_version(STUDY, "logit_js_matrix"),
 )
 def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
-    """K×K JS and KL between personas, in nats, for every choice of generators, with question-bootstrap intervals."""
+    """K×K matrices of JS and KL between personas, in nats, averaged over responses, with bootstrap intervals.
+
+    There is one matrix for each subset of generators whose responses are averaged: all of them, the two personas of the
+    pair, only one of the two, or all others. Intervals come from resampling questions.
+    """
     bootstrap = study.bootstrap
     matrix = metrics.divergence_matrix(logit_js, study.generators, study.design, **bootstrap.model_dump())
-    if set(study.scoring) != set(study.personas):  # what nobody scored is missing
+    if set(study.scoring) != set(study.personas):  # personas that were not scored get NaN
         matrix = matrix.reindex(persona=list(study.personas), other=list(study.personas))
     picture = {"heatmap": dg.MetadataValue.md(draw.inline_markdown(draw.js_heatmap(matrix), "JS between personas"))}
     numbers = draw.js_range(matrix) | draw.js_extremes(matrix)
-    return dg.Output(matrix, metadata={**picture, **numbers, **asset_metadata.js_of_pairs(matrix)})
+    return dg.Output(matrix, metadata={**picture, **numbers, **asset_metadata.logit_js_matrix(matrix)})

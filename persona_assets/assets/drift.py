@@ -1,4 +1,4 @@
-"""How the measured checkpoints differ from one another."""
+"""Asset `checkpoint_drift`: comparison of the measured checkpoints."""
 
 from typing import Any
 
@@ -33,7 +33,11 @@ every_checkpoint = dg.AllPartitionMapping()
 def checkpoint_drift(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
 ) -> dg.MaterializeResult[None]:
-    """How JS, cosine and leakage move from checkpoint to checkpoint, with question-bootstrap intervals."""
+    """Changes of JS, cosine and leakage from checkpoint to checkpoint, with question-bootstrap intervals.
+
+    Checkpoints are ordered by training step within their series. Each is compared with the previous one, or with its
+    base model if steps are unknown. Tables (Parquet) and a figure (PNG, PDF, SVG).
+    """
     compared = compare(context.instance, home, study)
     made_from = compared.made_from(study)
     artefact = home.store.find("checkpoint_drift", made_from)
@@ -43,7 +47,7 @@ def checkpoint_drift(
 
 
 def drift_files(home: Home, study: Study, compared: Compared) -> Files:
-    """The tables as Parquet, the figure as PNG, PDF and SVG."""
+    """Compare checkpoints; return the tables as Parquet and the figure as PNG, PDF and SVG."""
     bootstrap = study.bootstrap
     found = metrics.measure_drift(
         compared.checkpoints,
@@ -61,7 +65,7 @@ def drift_files(home: Home, study: Study, compared: Compared) -> Files:
 
 
 def shown(artefact: Artefact, compared: Compared) -> dict[str, Any]:
-    """What the asset's page shows: the figure, the numbers, which checkpoints, and which are left out and why."""
+    """Return the asset's metadata: figure, numbers, compared checkpoints, and why others are left out."""
     files = artefact.read()
     changes, distances = (from_parquet(files[f"{name}.parquet"]) for name in ("changes", "distances"))
     order = compared.checkpoints.drop(columns="previous")

@@ -1,4 +1,4 @@
-"""The pictures of a checkpoint, as files for a paper and inline for the page."""
+"""Asset `figures`: the standard figures of a checkpoint, as files and inline on Dagster's page."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from persona_assets.graph.partitions import (
     per_checkpoint,
 )
 from persona_assets.graph.provenance import code_version
-from persona_assets.page.token_texts import tokens_of
+from persona_assets.page.token_texts import js_by_token
 from persona_assets.study import Study
 
 
@@ -41,14 +41,18 @@ def figures(
     generations: dict[str, pd.DataFrame],
     **leakage: pd.DataFrame,
 ) -> dg.Output[dict[str, bytes]]:
-    """JS, a map of the personas, cosine per layer, where they part, leakage and what carries it: PNG, PDF and SVG."""
+    """Figures of a checkpoint as PNG, PDF and SVG.
+
+    JS heatmap and map of the personas, cosine per layer, and JS along the response on which personas differ most. With
+    leakage: rates per dyad and source, their relation to the predictors, and the influence of single personas.
+    """
     furthest = draw.extreme_pairs(logit_js_matrix, centroid_cosine)[:1]
     drawn = draw.standard_figures(
         logit_js_matrix,
         centroid_cosine,
         pair_table,
         study.baseline,
-        tokens=tokens_of(context.instance, home, study, context.partition_key, generations, furthest),
+        tokens=js_by_token(context.instance, home, study, context.partition_key, generations, furthest),
         **(leakage_inputs(study, pair_table, **leakage) if leakage else {}),
     )
     writers = {"png": draw.to_png, "pdf": draw.to_pdf, "svg": draw.to_svg}
@@ -60,7 +64,7 @@ def figures(
 def leakage_inputs(
     study: Study, pair_table: pd.DataFrame, leakage_table: pd.DataFrame, partial_correlations: pd.DataFrame
 ) -> dict[str, Any]:
-    """What figures of leakage are drawn from beside the pair table."""
+    """Return the additional inputs that the leakage figures need."""
     primary = statistics.primary_of(partial_correlations)
     counted = study.source_rates
     return {

@@ -1,4 +1,4 @@
-"""How far apart personas' hidden states are."""
+"""Assets `centroids` and `centroid_cosine`: similarity of the personas' hidden states."""
 
 import dagster as dg
 import xarray as xr
@@ -30,8 +30,11 @@ from persona_assets.study import Study
 def centroids(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
-    """A persona's hidden state at the last prompt token per layer: each question's, and the mean over questions."""
-    for_each_persona(context, study, gpu, home, asset_metadata.centroid)
+    """Hidden states of a persona at the last prompt token, per layer: for each question, and their mean (the centroid).
+
+    Layer N is the output of decoder block N, counted from 0.
+    """
+    for_each_persona(context, study, gpu, home, asset_metadata.centroids)
 
 
 @dg.asset(
@@ -44,7 +47,10 @@ def centroids(
     code_version=code_version(STUDY, "centroid_cosine"),
 )
 def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
-    """K×K cosine of centred centroids, per layer and centring population."""
+    """K×K cosine similarity between personas' centroids, per layer and centring population.
+
+    The mean centroid of the centring population, a named group of personas, is subtracted from every centroid first.
+    """
     cosine = metrics.cosine_dataset(centroids, {name: study.population(name) for name in study.centring_populations})
     heatmaps = {
         f"heatmap centred on {name}": draw.inline_markdown(
@@ -53,4 +59,6 @@ def centroid_cosine(study: dg.ResourceParam[Study], centroids: dict[str, xr.Data
         for name in study.centring_populations
     }
     inline = {name: dg.MetadataValue.md(heatmap) for name, heatmap in heatmaps.items()}
-    return dg.Output(cosine, metadata={**inline, **asset_metadata.cosines(cosine), **draw.cosine_extremes(cosine)})
+    return dg.Output(
+        cosine, metadata={**inline, **asset_metadata.centroid_cosine(cosine), **draw.cosine_extremes(cosine)}
+    )

@@ -1,4 +1,4 @@
-"""The heavy end of the graph where a published run was imported: nobody computes it here, files brought it."""
+"""External assets of a study that imports a published run: these assets are read from files, not computed."""
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ IMPORTED = [
         group_name=CHECKPOINT,
         owners=STUDY_TEAM,
         kinds={"json"},
-        description="What the published files say of the model that they measured. There are no weights here.",
+        description="Identity of the measured model as stated in the published files; the weights are not available.",
     ),
     dg.AssetSpec(
         "generations",
@@ -20,7 +20,7 @@ IMPORTED = [
         group_name=RESPONSES,
         owners=STUDY_TEAM,
         kinds={"json", "parquet"},
-        description="What a persona answered to every question, imported from files.",
+        description="A persona's responses, one row per question; imported from the published files.",
     ),
     dg.AssetSpec(
         "logit_js",
@@ -28,7 +28,8 @@ IMPORTED = [
         group_name=DIVERGENCE,
         owners=STUDY_TEAM,
         kinds={"json", "xarray"},
-        description="JS of every pair along one generator's responses, imported from files.",
+        description="JS between every pair of personas, in nats, on the responses of one generator persona; "
+        "imported from the published files.",
     ),
     dg.AssetSpec(
         "centroid_cosine",
@@ -36,6 +37,7 @@ IMPORTED = [
         group_name=GEOMETRY,
         owners=STUDY_TEAM,
         kinds={"json", "xarray"},
-        description="Cosines as they were published, imported from files; the centroids behind them are not there.",
+        description="K×K cosine similarity between personas' centroids, per layer and centring population; imported "
+        "from the published files, which do not include the centroids.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""How a marker that is trained into one persona turns up in the others."""
+"""Leakage assets: train a marker into one persona, and measure how often it appears in the others' replies."""
 
 from typing import Any
 
@@ -34,11 +34,14 @@ from persona_assets.study import Study
 def marker_adapter(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
-    """A LoRA adapter that makes a source end its replies with the marker; its training set and its loss curve."""
+    """LoRA adapter that trains a source persona to use the marker, following the study's recipe.
+
+    Stored as safetensors, with the training set and the loss of every step.
+    """
 
     def show(files: Files) -> dict[str, Any]:
         curve = draw.inline_markdown(draw.loss_curve(from_parquet(files["steps.parquet"])), "loss per step")
-        return {"loss_curve": dg.MetadataValue.md(curve), **asset_metadata.training(files)}
+        return {"loss_curve": dg.MetadataValue.md(curve), **asset_metadata.marker_adapter(files)}
 
     for_each_persona(context, study, gpu, home, show)
 
@@ -57,8 +60,11 @@ def marker_adapter(
 def marker_rates(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
-    """Every target's sampled replies under a source's adapter and under none: which of them hold the marker."""
-    for_each_persona(context, study, gpu, home, asset_metadata.leaks)
+    """Sampled replies of every target persona with and without a source's adapter, and whether they contain the marker.
+
+    One row per reply.
+    """
+    for_each_persona(context, study, gpu, home, asset_metadata.marker_rates)
 
 
 @dg.asset(
@@ -71,14 +77,18 @@ def marker_rates(
     code_version=code_version(STUDY, "leakage_table"),
 )
 def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[pd.DataFrame]:
-    """One row a dyad: how often the source's marker was found in the target's replies, with Wilson intervals."""
+    """Leakage rate of every dyad (source, target), with a 95 % Wilson interval; one row per dyad.
+
+    The rate is the share of the target's sampled replies that contain the marker, with the source's adapter applied.
+    For comparison the table also has the target's rate without an adapter and the source's own rate.
+    """
     table = imported_leakage(study) if study.leakage else counted_leakage(study, sampled["marker_rates"])
     heatmap = draw.inline_markdown(draw.leakage_heatmap(table, list(study.personas)), "leakage rate of every dyad")
-    return dg.Output(table, metadata={"heatmap": dg.MetadataValue.md(heatmap), **asset_metadata.dyads(table)})
+    return dg.Output(table, metadata={"heatmap": dg.MetadataValue.md(heatmap), **asset_metadata.leakage_table(table)})
 
 
 def imported_leakage(study: Study) -> pd.DataFrame:
-    """The leakage table of the study's own file of counts."""
+    """Read the leakage table from the counts file or folder that the study names."""
     path = study.leakage
     assert path is not None
     read = metrics.read_marker_eval if path.is_dir() else metrics.read_leakage_table

@@ -1,4 +1,4 @@
-"""Checks of training and leakage: did the marker take, does it come by itself, can the dyads tell anything apart?"""
+"""Asset checks of marker training and leakage: training worked, the base is silent, dyads are informative."""
 
 import dagster as dg
 import pandas as pd
@@ -10,7 +10,7 @@ from persona_assets.graph.partitions import per_checkpoint, split_key
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 
-# Mean log-probability of a few labels: what float32 and bfloat16 sums in another order may differ by.
+# Tolerance of the mean log-probability of the labels: rounding error from a different order of operations.
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.25, "float16": 0.1}
 SIGNIFICANT = 0.05
 INFORMATIVE_SHARE = 0.2
@@ -37,7 +37,10 @@ def loss_fell(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Hom
 def merged_model_is_the_adapted_model(
     context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]
 ) -> dg.AssetCheckResult:
-    """On a marked reply the merged model agrees with the adapter applied, and both differ from the base."""
+    """The merged model gives the same label log-probability as the unmerged adapter, and a higher one than the base.
+
+    Tested on one training example, within rounding error.
+    """
     lines, faults = {}, []
     for source, artefact in _measured(context, home, "marker_rates").items():
         base, adapter, merged = (artefact.measured[f"label_log_prob_{name}"] for name in ("base", "adapter", "merged"))
@@ -53,7 +56,7 @@ def merged_model_is_the_adapted_model(
 
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def every_target_is_sampled(study: dg.ResourceParam[Study], leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
-    """Every source × target has questions × samples replies, and every source was looked for in itself."""
+    """Every dyad of the study is present, with one reply per question and sample index."""
     assert study.marker is not None
     expected = len(study.questions) * study.marker.evaluation.samples
     dyads = {(s, t) for s in study.sources for t in study.targets if s != t}
@@ -68,7 +71,7 @@ def every_target_is_sampled(study: dg.ResourceParam[Study], leakage_table: pd.Da
 
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def base_is_silent(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
-    """The checkpoint without an adapter never says the marker."""
+    """The checkpoint without an adapter never produces the marker."""
     base = leakage_table.drop_duplicates("target")
     found, total = int(base.base_found.sum()), int(base.base_total.sum())
     return dg.AssetCheckResult(passed=found == 0, description=f"{found} of {total}", metadata={"found": found})
@@ -77,7 +80,7 @@ def base_is_silent(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def sources_say_the_marker(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
     """Each source's own rate is above the base rate (Fisher's exact test, one-sided, p < 0.05)."""
-    from scipy.stats import fisher_exact  # half a second that the page need not wait
+    from scipy.stats import fisher_exact  # imported here because it would slow down loading the definitions by 0.5 s
 
     lines, faults = {}, []
     base = leakage_table.drop_duplicates("target")
@@ -95,7 +98,7 @@ def sources_say_the_marker(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def dyads_are_off_floor_and_ceiling(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
-    """At least a fifth of the dyads leak neither never nor always, and no source leaks to nobody."""
+    """At least a fifth of the dyads have a rate strictly between 0 and 1, and every source leaks to some target."""
     between = (leakage_table.found > 0) & (leakage_table.found < leakage_table.total)
     silent = leakage_table.groupby("source", sort=False).found.sum()
     floor = [str(source) for source, found in silent.items() if found == 0]

@@ -1,4 +1,4 @@
-"""Every predictor beside the others, one row a dyad."""
+"""Asset `pair_table`: all predictors and the outcome in one table."""
 
 import dagster as dg
 import pandas as pd
@@ -25,7 +25,7 @@ from persona_assets.study import Study
 def pair_table(
     study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset, **leakage: pd.DataFrame
 ) -> dg.Output[pd.DataFrame]:
-    """One row a dyad (source, target): JS, KL and cosines; beside them, where it was measured, the leakage."""
+    """Predictors (JS, KL, cosines) and outcome (leakage rate, if measured), one row per dyad (source, target)."""
     outcome = leakage.get("leakage_table")
     table = metrics.build_pair_table(logit_js_matrix, centroid_cosine, study.categories, outcome)
-    return dg.Output(table, metadata=asset_metadata.nearest(table))
+    return dg.Output(table, metadata=asset_metadata.pair_table(table))

@@ -1,4 +1,4 @@
-"""The system prompts: made by people, in the study's file."""
+"""External asset `persona_prompts`: the system prompts in the study's file."""
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ PERSONAS = [
     {"persona": name, "category": about.category, "prompt": about.prompt} for name, about in STUDY.personas.items()
 ]
 
-# External: nobody computes it. `runs.events` tells Dagster when a prompt changes.
+# An external asset because people write it; `runs.events` reports changed prompts to Dagster.
 persona_prompts = dg.AssetSpec(
     "persona_prompts",
     partitions_def=per_prompt,
@@ -25,5 +25,6 @@ persona_prompts = dg.AssetSpec(
             ]
         )
     },
-    description="System prompt of each persona, as the study's file has it; the data version is its digest.",
+    description="System prompt of each persona, from the study's file. The data version is the prompt's digest, so "
+    "editing a prompt makes everything that uses it stale.",
 )

@@ -1,4 +1,4 @@
-"""What a colleague is sent."""
+"""Asset `report`: the self-contained HTML report of a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from persona_assets.graph.partitions import (
     samples_input,
 )
 from persona_assets.graph.provenance import code_version
-from persona_assets.page.lineage import origins, runs_markdown
-from persona_assets.page.token_texts import tokens_of
+from persona_assets.page.lineage import report_lineage, runs_markdown
+from persona_assets.page.token_texts import js_by_token
 from persona_assets.study import Study
 
-# What is asked of everything that a report stands on.
+# Checks whose results the report lists.
 CHECKS = [
     key for check in [*checks.CHECKS, *checkpoint_checks.CHECKS, *leakage_checks.CHECKS] for key in check.check_keys
 ]
@@ -55,13 +55,13 @@ def report(
     generations: dict[str, pd.DataFrame],
     **leakage: Any,
 ) -> dg.Output[dict[str, bytes]]:
-    """One self-contained HTML page: what was measured, the numbers, the pictures, the texts, how it was made.
+    """Report of a checkpoint as one self-contained HTML page: study, results, figures, responses and provenance.
 
-    Beside it the same in short as Markdown, and every table as CSV and Parquet.
+    Also contains a short Markdown version, and every table as CSV and Parquet.
     """
     instance, name = context.instance, context.partition_key
     pairs = draw.extreme_pairs(logit_js_matrix, centroid_cosine)
-    made = origins(instance, home, study, name, CHECKS)
+    made = report_lineage(instance, home, study, name, CHECKS)
     files = draw.report_files(
         title=f"Personas of {name}",
         study=facts_of(study),
@@ -75,7 +75,7 @@ def report(
         samples=adapted_samples(leakage.get("marker_rates")),
         **inference_of(leakage.get("partial_correlations")),
         figures={Path(file).stem: content for file, content in figures.items() if file.endswith(".svg")},
-        tokens=tokens_of(instance, home, study, name, generations, pairs),
+        tokens=js_by_token(instance, home, study, name, generations, pairs),
         marker=study.marker.marker.detect if study.marker else "",
     )
     statements = leakage.get("partial_correlations")
@@ -90,19 +90,19 @@ def report(
 
 
 def facts_of(study: Study) -> dict[str, Any]:
-    """Every line of the study, and its digest; of files their names, whatever the machine's folders are called."""
+    """Return all settings of the study and its digest; paths are reduced to file names to keep folders private."""
     files = {name: path.name for name in ("leakage", "source_rates") if (path := getattr(study, name))}
     return {"name": study.name, "digest": digest_of(study.model_dump(mode="json")), **study.model_dump(), **files}
 
 
 def responses_of(generations: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Every response in one table, with how many tokens it has where that is known."""
+    """Return all responses in one table, with their token counts if token ids are known."""
     responses = pd.concat(generations.values(), ignore_index=True)
     return responses.assign(tokens=responses.token_ids.map(len)) if "token_ids" in responses else responses
 
 
 def inference_of(statements: pd.DataFrame | None) -> dict[str, Any]:
-    """Statements, their verdict and the cosine that it is about, where there is leakage."""
+    """Return the statements, the verdict and its cosine predictor as report inputs; empty without leakage."""
     if statements is None:
         return {}
     return {
@@ -113,7 +113,7 @@ def inference_of(statements: pd.DataFrame | None) -> dict[str, Any]:
 
 
 def adapted_samples(by_source: dict[str, pd.DataFrame] | None) -> pd.DataFrame | None:
-    """Every source's replies under its adapter in one table, or nothing where there are none."""
+    """Return the replies with each source's adapter in one table; None if there are none."""
     if not by_source:
         return None
     tables = [table[table.model == "adapted"].assign(source=source) for source, table in by_source.items()]

@@ -1,4 +1,4 @@
-"""What each persona says."""
+"""Asset `generations`: the personas' responses."""
 
 import dagster as dg
 
@@ -23,10 +23,13 @@ from persona_assets.study import Study
     kinds={"huggingface", "parquet"},
     metadata=expected_schema("generations"),
     code_version=code_version(STUDY, "generations"),
-    op_tags={"dagster/priority": "1"},  # before what needs the model in this process: it is loaded meanwhile
+    op_tags={"dagster/priority": "1"},  # run first: vLLM generates while this process loads the model for the others
 )
 def generations(
     context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
 ) -> None:
-    """What a persona answers to every question: token ids, text and finish reason, one row a question."""
-    for_each_persona(context, study, gpu, home, asset_metadata.responses)
+    """Responses of a persona to every question of the study: token ids, text and finish reason, one row per question.
+
+    These tokens are what `logit_js` scores.
+    """
+    for_each_persona(context, study, gpu, home, asset_metadata.generations)

@@ -1,4 +1,4 @@
-"""Which of JS and cosine predicts leakage, and how sure that is."""
+"""Asset `partial_correlations`: how well JS and cosine predict leakage, and with what uncertainty."""
 
 from typing import Any
 
@@ -29,7 +29,11 @@ def partial_correlations(
     pair_table: pd.DataFrame,
     logit_js_matrix: xr.Dataset,
 ) -> dg.Output[pd.DataFrame]:
-    """Every statement twice: as the field reports it (iid), and as the dependence between dyads allows."""
+    """How well JS and cosine predict leakage: correlations, partial correlations, model comparisons and their verdict.
+
+    Each statistic is reported twice: with dyads treated as independent (iid, common in the literature), and with
+    methods that respect the dependence between dyads that share a persona (dyadic). One row per statistic and view.
+    """
     statements = statistics.infer(
         pair_table,
         study.baseline,
@@ -50,12 +54,12 @@ def partial_correlations(
 
 
 def numbers_of(statements: pd.DataFrame) -> dict[str, float]:
-    """What the verdict stands on, to be plotted over checkpoints: ρ of both predictors and the difference of |ρ|.
+    """Return the numbers behind the verdict, for Dagster's plots: ρ of JS, ρ of cosine, and the difference of |ρ|.
 
-    Of the dyadic view, with the ends of its interval and p; what cannot be answered is left out.
+    Estimate, interval bounds and p-value of the dyadic view; values that could not be computed are left out.
     """
     cosine = statistics.primary_of(statements)
-    asked = {
+    wanted = {
         "rho_js": ("spearman", "js"),
         "rho_cosine": ("spearman", cosine),
         "difference_of_rho": ("difference of |spearman|", f"js − {cosine}"),
@@ -64,7 +68,7 @@ def numbers_of(statements: pd.DataFrame) -> dict[str, float]:
     rows = dyadic.set_index(["quantity", "predictor"])
     return {
         name if field == "estimate" else f"{name}_{field}": float(value)
-        for name, key in asked.items()
+        for name, key in wanted.items()
         if key in rows.index
         for field, value in rows.loc[[key]].iloc[0][["estimate", "low", "high", "p"]].items()
         if pd.notna(value)

@@ -1,1 +1,1 @@
-"""What each heavy asset computes for one persona."""
+"""Computations of the heavy assets, for one persona at a time."""

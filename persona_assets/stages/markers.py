@@ -1,4 +1,4 @@
-"""What the leakage assets do for one source: train its adapter, sample every target, count the marker."""
+"""Leakage measurements of one source: train its adapter, sample replies of every target, count the marker."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ BASE = "base_samples"
 
 
 def training_sets(session: ModelSession, study: Study, source: str) -> dict[str, TrainingSet]:
-    """A source's conversations and the examples made of them, sampled now.
+    """Sample training conversations of a source and tokenise them into examples.
 
-    Where an engine takes all prompts of a run, those of every source that is still missing: it would else be started
-    and closed again for each.
+    Returns:
+        source → conversations, examples. If the engine batches personas (vLLM), all pending sources are sampled
+        together, because training shuts the engine down and it would have to restart for each source.
     """
     recipe, generator = recipe_of(study), session.generator()
     sets = {}
-    for each in session.together(generator, source):
+    for each in session.batch_with(source, generator):
         plan = inference.plan_conversations(
             recipe, each, list(study.personas), study.baseline, study.training_questions
         )
@@ -47,7 +48,11 @@ def training_sets(session: ModelSession, study: Study, source: str) -> dict[str,
 def train_source(
     session: ModelSession, study: Study, training_set: TrainingSet, on_step: Callable[[Step, int], None]
 ) -> tuple[Files, dict[str, Any]]:
-    """A source's adapter as files (safetensors, its config, training set and steps as Parquet), and what it cost."""
+    """Train a source's adapter.
+
+    Returns:
+        Files (adapter as safetensors, its config, training set and steps as Parquet); and cost with training metrics.
+    """
     recipe, (plan, examples), loaded = recipe_of(study), training_set, session.load(alone=True)
     with tempfile.TemporaryDirectory() as folder, inference.measured(loaded.hardware.device) as cost:
         trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step)
@@ -75,11 +80,11 @@ def train_source(
 def rate_source(
     store: ArtefactStore, study: Study, session: ModelSession, adapter: Artefact
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Every target's replies under a source's adapter and under none, with whether the marker is in them.
+    """Sample replies of every target with and without a source's adapter, and search them for the marker.
 
     Returns:
-        Columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found; what it cost
-        and what was found.
+        Table with columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found;
+        and cost with counts and checks of the merged adapter.
     """
     base = base_samples(store, study, session, adapter)
     generator = session.generator(adapter.path)
@@ -107,7 +112,11 @@ def _first_example(adapter: Artefact) -> Example:
 
 
 def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The leakage table of sampled replies: the sources' under their adapters, and the base's."""
+    """Build the leakage table from sampled replies.
+
+    Args:
+        by_source: source → table of `rate_source`.
+    """
     recipe = recipe_of(study)
 
     def counts(table: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -121,7 +130,7 @@ def counted_leakage(study: Study, by_source: dict[str, pd.DataFrame]) -> pd.Data
 
 
 def sample_targets(session: ModelSession, generator: Generator, study: Study) -> pd.DataFrame:
-    """Every target × question × sample of the recipe's evaluation.
+    """Sample replies for every target, question and sample index of the recipe's evaluation.
 
     Returns:
         Columns target, question, sample, text, tokens, finish_reason.
@@ -145,7 +154,7 @@ def sample_targets(session: ModelSession, generator: Generator, study: Study) ->
 
 
 def base_samples(store: ArtefactStore, study: Study, session: ModelSession, adapter: Artefact) -> pd.DataFrame:
-    """The checkpoint's own replies to the same evaluation, from the store or sampled now: the base rate."""
+    """Return replies of every target without an adapter, for the base rate; read from the store if sampled before."""
     made_from = {
         "asset": BASE,
         "checkpoint": adapter.made_from["checkpoint"],

@@ -1,4 +1,4 @@
-"""Refuses to store what is not a number, and says where it came from."""
+"""Checks that reject NaN and infinity before results are stored, and locate where they first occurred."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ def divergences(
     personas: Sequence[str],
     among: Sequence[int] | None = None,
 ) -> list[ResponseDivergence]:
-    """Divergence of every response in `work`, which `generator` gave, under the prompts of `personas`.
+    """Compute the divergence of each response in `work`, scored under the prompts of all personas.
 
-    `among`: as `pairwise_divergence` takes it.
+    Args:
+        generator: persona that generated the responses.
+        among: restricts the pairs; see `metrics.pairwise_divergence`.
 
     Raises:
-        NonFiniteError: names the response, the scorer and the token, and the layer where it began.
+        NonFiniteError: logits are not finite; names the response, the scorer, the token, and the first affected layer.
     """
     found = []
     for number, (scored, logits) in enumerate(zip(work, scorer.logits(work), strict=True), start=1):
         try:
             found.append(metrics.divergence_of_response(logits, personas.index(generator), among))
         except metrics.NoDistributionError as error:
-            began = inference.where_not_finite(loaded, [*scored.prompts[error.scorer], *scored.response])
+            origin = inference.where_not_finite(loaded, [*scored.prompts[error.scorer], *scored.response])
             raise inference.NonFiniteError(
                 f"response {number} of {generator}, token {error.position + 1} under {personas[error.scorer]}: "
-                f"{error}; {began}"
+                f"{error}; {origin}"
             ) from error
     return found
 
@@ -45,12 +47,15 @@ def divergences(
 def require_finite(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], questions: Sequence[str], states: np.ndarray
 ) -> None:
-    """`states`: shape (prompts, layers, hidden).
+    """Check that hidden states are finite.
+
+    Args:
+        states: shape (prompts, layers, hidden).
 
     Raises:
-        NonFiniteError: names the question and the layer where it began.
+        NonFiniteError: names the question and the first affected layer.
     """
-    for prompt, question, of_prompt in zip(prompts, questions, states, strict=True):
-        if not np.isfinite(of_prompt).all():
-            began = inference.where_not_finite(loaded, prompt)
-            raise inference.NonFiniteError(f"the hidden state after {question!r} is not finite; {began}")
+    for prompt, question, state in zip(prompts, questions, states, strict=True):
+        if not np.isfinite(state).all():
+            origin = inference.where_not_finite(loaded, prompt)
+            raise inference.NonFiniteError(f"the hidden state after {question!r} is not finite; {origin}")

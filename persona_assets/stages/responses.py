@@ -1,4 +1,4 @@
-"""What `generations` does: responses of a persona, or of all that are missing where an engine takes all at once."""
+"""Generation of responses: for one persona, or in one batch for all pending personas if the engine supports it."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from persona_assets.study import Study
 def write_responses(
     session: ModelSession, study: Study, persona: str
 ) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:
-    """Responses to every question, of this persona and maybe of others of the run that are still missing.
+    """Generate responses to every question, for this persona and possibly for other pending ones in the same batch.
 
     Returns:
-        persona → columns persona, question, token_ids, text, finish_reason, engine, seed; and what they cost. Those
-        that were written together share the seconds by their tokens.
+        persona → table with columns persona, question, token_ids, text, finish_reason, engine, seed; and cost. The
+        seconds of a batch are divided among its personas in proportion to their tokens.
     """
     decoding = study.decoding
-    assert decoding is not None  # only imported studies lack it, and nothing is generated there
+    assert decoding is not None  # only imported studies have none, and they generate nothing
     generator = session.generator()
-    personas = session.together(generator, persona)
+    personas = session.batch_with(persona, generator)
     prompts = [
         session.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
     ]

@@ -1,4 +1,4 @@
-"""One checkpoint of a run on the run's hardware: what makes a heavy asset's personas."""
+"""Model session: one checkpoint on a run's hardware, used to compute the personas of a heavy asset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSession:
-    """One checkpoint of a run on the run's hardware.
+    """One checkpoint on the hardware of a run.
 
     Attributes:
-        pending: personas of it that the run has still to compute, in the study's order.
+        pending: personas that this session has to compute, in the study's order.
     """
 
     gpu: Gpu
@@ -43,34 +43,37 @@ class ModelSession:
         return read_stop_ids(self.checkpoint, self.chat)
 
     def load(self, alone: bool = False) -> "LoadedModel":
-        """The model in memory; see `Gpu.load`."""
+        """Return the loaded model; see `Gpu.load`."""
         loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log, alone=alone)
         return loaded
 
     def generator(self, marker_adapter: Path | None = None) -> "Generator":
-        """What writes responses, with a marker's adapter if one is given; see `Gpu.generator`."""
+        """Return the generator of responses, optionally with a marker's adapter; see `Gpu.generator`."""
         generator: Generator = self.gpu.generator(
             self.checkpoint, self.identity, self.log, self.chat, self.stop_ids, marker_adapter
         )
         return generator
 
-    def together(self, generator: "Generator", persona: str) -> list[str]:
-        """The personas whose prompts belong into one call with this one's."""
+    def batch_with(self, persona: str, generator: "Generator") -> list[str]:
+        """Return the personas whose prompts go into the same generator call as this persona's, itself included."""
         return list(self.pending) if generator.takes_all else [persona]
 
 
-def cache_batch(make: Callable[[ModelSession, str], dict[str, T]]) -> Callable[[ModelSession, str], T]:
-    """What `make` gives for a persona, where it gives others of the same checkpoint too: each is made once."""
-    made: dict[tuple[str, str], T] = {}
+def cache_batch(compute: Callable[[ModelSession, str], dict[str, T]]) -> Callable[[ModelSession, str], T]:
+    """Wrap a function that returns values of several personas, so that it is called once per batch.
+
+    The wrapper returns the value of one persona and keeps the others until they are asked for.
+    """
+    cached: dict[tuple[str, str], T] = {}
 
     def take(session: ModelSession, persona: str) -> T:
         name = session.checkpoint.name
-        if (name, persona) not in made:
-            made.update({(name, each): value for each, value in make(session, persona).items()})
-        return made.pop((name, persona))
+        if (name, persona) not in cached:
+            cached.update({(name, each): value for each, value in compute(session, persona).items()})
+        return cached.pop((name, persona))
 
     return take
 
 
-# The persona's session, the persona, its upstream artefact if the asset has one → value, what it cost.
+# Session, persona, upstream artefact (None if the asset has none) → value to store, cost.
 Compute = Callable[[ModelSession, str, Artefact | None], tuple[Value, dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""What each heavy asset does for one persona, wherever that is done: in the run's process, or in others."""
+"""One function per heavy asset, which returns the computation of one persona. It may run in any worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not meet in one table is refused with a sentence that says what to materialise."""
+"""Inputs of assets: artefacts that do not belong together are rejected, and the latest materialisation is used."""
 
 import dagster as dg
 import pandas as pd
@@ -19,14 +19,14 @@ def stored(store, persona, study=STUDY, checkpoint="weights-1"):
     return store.put("generations", made_from, pd.DataFrame({"text": [persona]}), {})
 
 
-def test_an_artefact_of_another_prompt_is_refused_by_name(tmp_path):
+def test_an_artefact_of_a_different_prompt_is_rejected_by_name(tmp_path):
     other = STUDY.model_copy(update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.")}})
     artefacts = {"villain": stored(ArtefactStore(tmp_path), "villain", study=other)}
     with pytest.raises(ArtefactError, match=r"generations of villain was computed from a different prompt .* again"):
         require_same_study_and_weights(STUDY, "generations", artefacts)
 
 
-def test_artefacts_of_different_weights_under_one_name_are_refused(tmp_path):
+def test_artefacts_of_different_weights_under_one_name_are_rejected(tmp_path):
     store = ArtefactStore(tmp_path)
     artefacts = {
         "villain": stored(store, "villain", checkpoint="weights-1"),
@@ -36,12 +36,12 @@ def test_artefacts_of_different_weights_under_one_name_are_refused(tmp_path):
         require_same_study_and_weights(STUDY, "generations", artefacts)
 
 
-def test_artefacts_of_this_study_and_one_checkpoint_pass(tmp_path):
+def test_artefacts_of_this_study_and_one_checkpoint_are_accepted(tmp_path):
     store = ArtefactStore(tmp_path)
     require_same_study_and_weights(STUDY, "generations", {name: stored(store, name) for name in STUDY.personas})
 
 
-def test_a_partition_that_was_never_materialised_is_named(tmp_path):
+def test_the_error_names_a_partition_that_was_never_materialised(tmp_path):
     with (
         dg.DagsterInstance.ephemeral() as instance,
         pytest.raises(ArtefactError, match=r"generations is not materialised for c\|villain; materialise generations"),
@@ -49,7 +49,7 @@ def test_a_partition_that_was_never_materialised_is_named(tmp_path):
         latest_artefacts(instance, ArtefactStore(tmp_path), "generations", ["c|villain"])
 
 
-def test_the_latest_of_many_materialisations_counts():
+def test_the_latest_of_many_materialisations_is_used():
     with dg.DagsterInstance.ephemeral() as instance:
         for turn in range(60):
             for partition in ("c|villain", "c|comedian"):

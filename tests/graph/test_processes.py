@@ -1,4 +1,4 @@
-"""Runs whose process is gone, with real processes."""
+"""Clean-up of runs whose process is gone, with real processes."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def started(instance, tags=None):
     return run.run_id
 
 
-def test_a_run_of_a_killed_process_is_failed_and_gives_its_slot_back(instance):
+def test_a_run_of_a_killed_process_fails_and_its_slot_is_freed(instance):
     instance.event_log_storage.set_concurrency_slots("gpu", 1)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     run_id = started(instance)
@@ -42,8 +42,8 @@ def test_a_run_of_a_killed_process_is_failed_and_gives_its_slot_back(instance):
     assert release_dead_runs(instance) == []
 
 
-def test_an_ended_run_that_kept_its_slot_gives_it_back(instance):
-    """As where the database was away when the slot should have been given back, and there again when the run failed."""
+def test_the_slot_of_a_finished_run_is_freed(instance):
+    """A database outage can keep a run from freeing its slot although its failure is recorded later."""
     storage = instance.event_log_storage
     storage.set_concurrency_slots("gpu", 1)
     ended, under_way = started(instance), started(instance)
@@ -70,17 +70,17 @@ def test_a_zombie_counts_as_dead(instance):
     child.wait()
 
 
-def test_runs_of_this_process_of_other_hosts_and_of_nobody_known_are_left_alone(instance):
-    mine, elsewhere, nobodys = started(instance), started(instance), started(instance)
+def test_runs_of_this_process_of_other_hosts_and_without_tags_are_left_alone(instance):
+    mine, elsewhere, untagged = started(instance), started(instance), started(instance)
     claim_run(instance, mine)
     claim_run(instance, elsewhere)
     instance.add_run_tags(elsewhere, {HOST: "another-host", PROCESS: "1@0.00"})
     assert release_dead_runs(instance) == []
-    for run_id in (mine, elsewhere, nobodys):
+    for run_id in (mine, elsewhere, untagged):
         assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.STARTED
 
 
-def test_a_process_id_that_is_used_again_is_not_taken_for_the_dead_one(instance):
+def test_a_reused_process_id_is_not_mistaken_for_the_dead_process(instance):
     run_id = started(instance)
     claim_run(instance, run_id)
     pid = instance.get_run_by_id(run_id).tags[PROCESS].partition("@")[0]

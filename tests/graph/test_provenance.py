@@ -1,4 +1,4 @@
-"""Which part of a study decides what: changed settings change the right assets' code versions and fingerprints."""
+"""Dependence of code versions and fingerprints on the settings of a study."""
 
 import pytest
 
@@ -43,11 +43,11 @@ def changed_by(update):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_setting_changes_what_depends_on_it(update, expected):
+def test_a_changed_setting_changes_the_code_versions_of_the_assets_that_depend_on_it(update, expected):
     assert changed_by(update) == expected
 
 
-def test_a_prompt_changes_no_code_version_but_the_right_fingerprints():
+def test_a_changed_prompt_changes_fingerprints_but_no_code_version():
     edited = STUDY.model_copy(
         update={"personas": STUDY.personas | {"villain": Persona(prompt="You are cruel.", category="fictional")}}
     )
@@ -71,7 +71,7 @@ def test_the_order_of_personas_and_the_studys_name_change_no_fingerprint():
             assert study_part(edited, asset, persona) == study_part(STUDY, asset, persona)
 
 
-def test_a_landmarks_divergence_is_what_it_is_in_the_full_design():
+def test_logit_js_of_a_landmark_is_the_same_artefact_as_in_the_full_design():
     landmarks = STUDY.model_copy(update={"design": "landmarks", "landmarks": ("assistant", "villain")})
     assert personas_of(landmarks, "logit_js") == personas_of(landmarks, "generations") == ["assistant", "villain"]
     assert personas_of(landmarks, "centroids") == list(STUDY.personas)
@@ -81,7 +81,7 @@ def test_a_landmarks_divergence_is_what_it_is_in_the_full_design():
     assert changed_by({"design": "landmarks", "landmarks": ("assistant", "villain")}) == {"logit_js_matrix", "report"}
 
 
-def test_sources_leave_pairs_out_and_so_have_a_divergence_of_their_own():
+def test_the_sources_design_skips_pairs_and_so_has_its_own_logit_js():
     sources = STUDY.model_copy(update={"design": "sources"})
     found = study_part(sources, "logit_js", "villain")
     assert found.pop("paired_with") == ["villain"]

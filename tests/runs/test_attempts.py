@@ -1,4 +1,4 @@
-"""What the runs of an instance say of a checkpoint; runs are written into a real instance, nothing is executed."""
+"""State of a checkpoint's measurement, from runs that are added to a real instance without being executed."""
 
 import time
 
@@ -30,30 +30,30 @@ def seen(instance, after=0.0, study=STUDY, stamp="s1"):
     return outlook(instance, study, runs, stamp, time.time() + after)
 
 
-def test_a_checkpoint_without_runs_is_tried(instance):
+def test_a_checkpoint_without_runs_is_due(instance):
     assert (seen(instance).what, seen(instance).attempt) == ("try", 1)
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
-def test_a_run_that_is_under_way_is_waited_for(instance, status):
+def test_a_checkpoint_with_an_unfinished_run_is_under_way(instance, status):
     add_run(instance, dg.DagsterRunStatus(status))
     assert seen(instance).what == "under way"
-    assert seen(instance, stamp="s2").what == "under way"  # whatever became of the files meanwhile
+    assert seen(instance, stamp="s2").what == "under way"  # even if the files have changed
 
 
-def test_what_was_measured_once_is_measured_also_where_the_study_was_edited_since(instance):
+def test_a_measured_checkpoint_stays_measured_after_an_edit_of_the_study(instance):
     add_run(instance, SUCCEEDED)
     assert seen(instance).what == "measured"
     assert seen(instance, study=EDITED).what == "measured"
     assert seen(instance, study=STUDY.model_copy(update={"name": "another"})).what == "try"
 
 
-def test_other_files_under_the_name_are_measured_again(instance):
+def test_changed_files_under_the_same_name_are_measured_again(instance):
     add_run(instance, SUCCEEDED)
     assert seen(instance, stamp="s2").what == "try"
 
 
-def test_a_failed_run_is_retried_twice_with_growing_pauses_and_then_given_up(instance):
+def test_a_failed_run_is_retried_twice_with_growing_delays_and_then_fails_for_good(instance):
     for attempt, pause in enumerate(BACKOFF, start=1):
         add_run(instance, FAILED, attempt=attempt)
         assert seen(instance).what == "wait"
@@ -65,14 +65,14 @@ def test_a_failed_run_is_retried_twice_with_growing_pauses_and_then_given_up(ins
     assert BACKOFF[0] < BACKOFF[1]
 
 
-def test_an_edited_study_gives_a_failed_checkpoint_new_attempts(instance):
+def test_editing_the_study_gives_a_failed_checkpoint_new_attempts(instance):
     for attempt in (1, 2, 3):
         add_run(instance, FAILED, attempt=attempt)
     assert seen(instance, 1e6, EDITED).what == "try"
 
 
-def test_a_person_who_cancels_is_not_overruled_and_one_who_launches_does_not_count(instance):
-    add_run(instance, FAILED, attempt=None)  # by hand
+def test_a_cancelled_run_is_not_retried_and_manual_runs_do_not_count_as_attempts(instance):
+    add_run(instance, FAILED, attempt=None)  # launched manually
     assert seen(instance).what == "try"
     add_run(instance, dg.DagsterRunStatus.CANCELED)
     assert seen(instance, 1e6).what == "cancelled"
@@ -80,7 +80,7 @@ def test_a_person_who_cancels_is_not_overruled_and_one_who_launches_does_not_cou
     assert seen(instance).what == "measured"
 
 
-def test_the_reason_of_a_failure_is_the_error_that_was_raised_first(instance):
+def test_the_reason_of_a_failure_is_the_root_cause(instance):
     @dg.op
     def breaks():
         try:
@@ -99,7 +99,7 @@ def test_the_reason_of_a_failure_is_the_error_that_was_raised_first(instance):
     assert failure_of(instance, run.run_id) == "its process was killed"
 
 
-def test_runs_of_many_checkpoints_are_asked_for_at_once_and_kept_apart(instance):
+def test_runs_of_several_checkpoints_are_fetched_together_and_kept_apart(instance):
     first, second, again = (add_run(instance, FAILED, name=name) for name in ("one", "two", "one"))
     add_run(instance, FAILED, name="another")
     found = runs_of(instance, STUDY, ["one", "two", "none"])

@@ -1,4 +1,4 @@
-"""The order in which checkpoints are compared."""
+"""Order of the checkpoints in a comparison, and which one each is compared with."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ def rows(checkpoints, bases=None):
     return {row.checkpoint: (row.series, row.step, row.previous) for row in table.itertuples()}
 
 
-def test_a_series_begins_at_the_base_of_its_adapters_and_goes_by_training_step():
+def test_a_series_starts_at_the_base_of_its_adapters_and_is_sorted_by_training_step():
     found = rows([adapter("b", step=16), BASE, adapter("c", step=100), adapter("a", step=8)])
     assert list(found) == ["base", "a", "b", "c"]
     assert found["base"] == ("run7", 0.0, None)
@@ -28,7 +28,7 @@ def test_a_series_begins_at_the_base_of_its_adapters_and_goes_by_training_step()
     assert found["c"] == ("run7", 100.0, "b")
 
 
-def test_full_models_begin_at_the_base_that_the_watch_names():
+def test_a_series_of_full_models_starts_at_the_base_that_the_watch_names():
     models = [Checkpoint(name=n, path=Path(f"/runs/{n}"), series="full", step=s) for n, s in (("m1", 10), ("m2", 20))]
     assert rows([BASE, *models])["m1"][2] is None
     found = rows([BASE, *models], {"full": "base"})
@@ -36,7 +36,7 @@ def test_full_models_begin_at_the_base_that_the_watch_names():
     assert (found["m1"][2], found["m2"][2]) == ("base", "m1")
 
 
-def test_a_base_of_two_series_belongs_to_neither_and_both_are_compared_with_it():
+def test_a_base_shared_by_two_series_belongs_to_neither_and_both_are_compared_with_it():
     found = rows([BASE, adapter("x", "run1", 5), adapter("y", "run2", 5)])
     series, step, previous = found["base"]
     assert (series, previous) == ("", None)
@@ -49,7 +49,7 @@ def test_unrelated_models_are_not_compared_with_one_another():
     assert all(previous is None for _, _, previous in rows(others).values())
 
 
-def test_a_base_that_was_not_measured_is_nobodys_predecessor():
+def test_a_base_that_was_not_measured_is_not_compared_with():
     found = rows([adapter("a", step=8), adapter("b", step=16)], {"run7": "base"})
     assert (found["a"][2], found["b"][2]) == (None, "a")
 
@@ -59,6 +59,6 @@ def test_adapters_without_a_step_are_compared_with_their_base():
     assert (found["a"][2], found["b"][2]) == ("base", "base")
 
 
-def test_the_order_of_registration_changes_no_comparison():
+def test_the_order_of_registration_does_not_affect_the_comparison():
     checkpoints = [BASE, adapter("a", step=8), adapter("b", step=16)]
     assert rows(checkpoints) == rows(checkpoints[::-1])
