@@ -100,7 +100,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if alone or not all(engine.stays_up for engine in _engines.values()):
             _close_engine()
-        return self._begin_loading(checkpoint, identity, log, marker_adapter).result()
+        return self._start_loading(checkpoint, identity, log, marker_adapter).result()
 
     def generator(
         self,
@@ -143,29 +143,29 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
                     save_merged(checkpoint, self.hardware, Path(_merged[wanted].name), log.info, marker_adapter)
                 directory = Path(_merged[wanted].name)
             settings = VllmSettings(directory, self.hardware, timeout=self.timeout)
-            held = next(iter(_engines.values()), None)
-            if held is not None and held.can_swap_weights(settings):
-                held.swap_weights(directory, chat, stop_ids)
+            engine = next(iter(_engines.values()), None)
+            if engine is not None and engine.can_swap_weights(settings):
+                engine.swap_weights(directory, chat, stop_ids)
                 _engines.clear()
             else:
                 _close_engine()
-                beside, memory = plan_engine_memory(directory, self.hardware, self.memory_share)
-                if not beside:
+                fits_both, memory = plan_engine_memory(directory, self.hardware, self.memory_share)
+                if not fits_both:
                     _unload_model()
-                held = VllmGenerator(replace(settings, memory=memory), chat, stop_ids, log.info)
-                held.stays_up = beside
-                held.start(wait=False)
-            _engines[wanted] = held
-            if held.stays_up and marker_adapter is None:
-                self._begin_loading(checkpoint, identity, log)
+                engine = VllmGenerator(replace(settings, memory=memory), chat, stop_ids, log.info)
+                engine.stays_up = fits_both
+                engine.start(wait=False)
+            _engines[wanted] = engine
+            if engine.stays_up and marker_adapter is None:
+                self._start_loading(checkpoint, identity, log)
         return _engines[wanted]
 
-    def _begin_loading(
+    def _start_loading(
         self, checkpoint: Checkpoint, identity: Identity, log: Any, marker_adapter: Path | None = None
     ) -> Future[Any]:
         wanted = self._key(identity, marker_adapter)
-        held = _models.get(wanted)
-        if held is None or (held.done() and held.exception()):
+        future = _models.get(wanted)
+        if future is None or (future.done() and future.exception()):
             import torch
 
             from persona_assets.inference import load_model
@@ -173,8 +173,8 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             _unload_model()
             if self.hardware.device == "cuda":
                 torch.cuda.set_per_process_memory_fraction(self.memory_share)
-            held = _models[wanted] = _loader.submit(load_model, checkpoint, self.hardware, log.info, marker_adapter)
-        return held
+            future = _models[wanted] = _loader.submit(load_model, checkpoint, self.hardware, log.info, marker_adapter)
+        return future
 
     def _key(self, identity: Identity, adapter: Path | None) -> str:
         return f"{identity.digest} {adapter or ''} {self.settings.model_dump_json()}"

@@ -1,6 +1,6 @@
 """Protocol between a run and its workers: requests are JSON, results are the bytes to store.
 
-A message is a JSON object and any number of blobs, whatever the transport. There is one message per persona.
+A message is a JSON object followed by any number of blobs, for any transport. There is one message per persona.
 """
 
 import traceback
