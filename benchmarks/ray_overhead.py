@@ -45,7 +45,7 @@ def main() -> None:
         home = Home(Path(folder))
         checkpoint = Checkpoint(name="measured", path=arguments.checkpoint.absolute())
         identity = identify(checkpoint, DigestCache(home.root / "digests.json"))
-        environment = gpu.environment(writes=False)
+        environment = gpu.environment("centroids", identity)
         task = Task("centroids", study, checkpoint, identity, environment, tuple(study.personas), {})
 
         def timed(way: str, workers: Workers) -> None:

@@ -30,13 +30,13 @@ def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[H
     twin = same_as(context.instance, home, checkpoint.name, identity.digest)
     about = {"same_as": dg.MetadataValue.md(f"same as **{twin}**: identical weights under both names")} if twin else {}
     return dg.Output(
-        identity.model_dump(),
+        identity.record(),
         data_version=dg.DataVersion(identity.digest),
         metadata={
             **about,
             "digest": identity.digest,
             "files": str(checkpoint.path or f"{checkpoint.hub} at {checkpoint.revision}"),
             **{field: value for field in ("series", "step") if (value := getattr(checkpoint, field)) is not None},
-            **{name: value for name, value in identity.model_dump().items() if value is not None},
+            **{name: value for name, value in identity.record().items() if value is not None},
         },
     )

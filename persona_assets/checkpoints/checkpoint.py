@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from persona_assets.checkpoints.architecture import architecture_of
 from persona_assets.checkpoints.files import SAFE_FILES, CheckpointError, adapter_files, model_files
 from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of, digest_of_file
@@ -88,11 +89,18 @@ class Identity(BaseModel):
     hidden: int
     vocabulary: int
     weights_bytes: int
+    # How this architecture must be run; None for plain full attention. Derived from `config`.
+    attention: str | None = None
+    scoring: str | None = None
 
     @property
     def digest(self) -> str:
-        """Return one digest over all fields."""
-        return digest_of(self.model_dump())
+        """Return one digest over all fields but those that follow from `config`."""
+        return digest_of({name: value for name, value in self.record().items() if name not in ("attention", "scoring")})
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as they are stored; those added after 0.1.0 only if they are set."""
+        return {name: value for name, value in self.model_dump().items() if value is not None or name == "adapter"}
 
 
 class DigestCache:
@@ -129,6 +137,7 @@ def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = Fals
             missing.
     """
     model = model_files(checkpoint.name, checkpoint.directory())
+    needs = architecture_of(model.configs[0])
     return Identity(
         weights=digest_of([cache.digest(shard, recheck=recheck) for shard in model.shards]),
         adapter=_adapter_digest(checkpoint.adapter, cache, recheck) if checkpoint.adapter else None,
@@ -138,6 +147,8 @@ def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = Fals
         architecture=_architecture(checkpoint.name, model.configs[0]),
         **model.shape,
         weights_bytes=sum(shard.stat().st_size for shard in model.shards),
+        attention=needs.attention,
+        scoring=needs.scoring,
     )
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from persona_assets.checkpoints import Checkpoint, Identity
+from persona_assets.graph.provenance import GENERATING
 from persona_assets.study.settings import Inference
 
 if TYPE_CHECKING:
@@ -73,13 +74,15 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._engine = choose_engine(self.settings, self.hardware)
         return self._engine
 
-    def environment(self, writes: bool) -> dict[str, str]:
-        """Return the part of the environment that results depend on: hardware, libraries, dtype.
+    def environment(self, asset: str, identity: Identity) -> dict[str, str]:
+        """Return the part of the environment that an asset's results depend on: hardware, libraries, how models run.
 
-        Args:
-            writes: whether the asset generates text, which makes the engine part of the environment.
+        The attention implementation is the one that the architecture needs, otherwise the study's. Assets that generate
+        text depend on the engine too.
         """
-        return {**self.hardware.environment(), **(self.chosen_engine.identity if writes else {})}
+        needs = {"attention": identity.attention, "scoring": identity.scoring if asset == "logit_js" else None}
+        engine = self.chosen_engine.identity if asset in GENERATING else {}
+        return {**self.hardware.environment(), **{name: need for name, need in needs.items() if need}, **engine}
 
     def load(
         self,

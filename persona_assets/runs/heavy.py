@@ -19,7 +19,7 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import require_same_study_and_weights
 from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
-from persona_assets.graph.provenance import CODE_VERSIONS, GENERATING, UPSTREAM, personas_of, study_part
+from persona_assets.graph.provenance import CODE_VERSIONS, UPSTREAM, personas_of, study_part
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
@@ -100,13 +100,13 @@ def _tasks(
     sources: Mapping[str, Artefact],
 ) -> list[Task]:
     """Return one task per checkpoint with its missing personas."""
-    environment = gpu.environment(writes=asset in GENERATING)
     tasks = []
     for name, (checkpoint, identity) in recorded.items():
         keys = [key for key in missing if split_key(key)[0] == name]
         upstream = {split_key(key)[1]: sources[key] for key in keys if key in sources}
         if keys:
             personas = tuple(split_key(key)[1] for key in keys)
+            environment = gpu.environment(asset, identity)
             tasks.append(Task(asset, study, checkpoint, identity, environment, personas, upstream))
     return tasks
 
@@ -134,7 +134,7 @@ def heavy_made_from(
         "code": CODE_VERSIONS[asset],
         "checkpoint": identity.digest,
         "study": study_part(study, asset, persona),
-        "environment": gpu.environment(writes=asset in GENERATING),
+        "environment": gpu.environment(asset, identity),
         "upstream": upstream,
     }
 

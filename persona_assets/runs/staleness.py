@@ -52,7 +52,7 @@ def expected_inputs(
             found[asset] = _heavy_inputs(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
         else:
             inputs: dict[str, Any] = {each: expected[each] for each in loaded}
-            inputs = inputs or root_inputs(asset, identity.model_dump() if identity else None)
+            inputs = inputs or root_inputs(asset, identity.record() if identity else None)
             code_version = assets_def.specs_by_key[key].code_version or ""
             found[asset] = {name: light_made_from(asset, name, code_version, inputs)}
         expected[asset] = {key: digest_of(made_from) for key, made_from in found[asset].items()}

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from persona_assets.graph.home import Home
-from persona_assets.graph.provenance import GENERATING
 from persona_assets.graph.resources import Gpu
 from persona_assets.stages.session import Compute, ModelSession
 from persona_assets.study import Study
@@ -49,7 +48,7 @@ class InProcess:
         return self._last[2]
 
     def _require_same_environment(self, task: Task) -> None:
-        own = self.gpu.environment(writes=task.stage in GENERATING)
+        own = self.gpu.environment(task.stage, task.identity)
         if differing := [name for name in {**own, **task.environment} if own.get(name) != task.environment.get(name)]:
             pairs = "; ".join(f"{name}: found {own.get(name)!r}, expected {task.environment.get(name)!r}"
                               for name in differing)  # fmt: skip

@@ -13,7 +13,7 @@ from persona_assets import cli, definitions
 
 @cli.app.command()
 def measure() -> None:
-    session = cli._session(None, "tiny")
+    session = open_run(None, "tiny")
     for job in ("identify_checkpoint", "measure_personas"):
         session.materialise_job(job)
 

@@ -95,7 +95,7 @@ def test_sources_compute_their_own_pairs_and_the_others_are_missing(said: Mappin
 
 def test_the_report_of_a_part_says_whose_responses_it_is_of(said: Mapping[str, str], home: Home) -> None:
     pages = [artefact.read()["report.html"].decode() for artefact in home.store.all("report")]
-    for design, words in (("landmarks", "every generator, estimated from the landmarks’"), ("sources", "the sources")):
+    for design, words in (("landmarks", "every generator, estimated from the landmarks"), ("sources", "the sources")):
         assert sum(f"responses of {words} to" in page for page in pages) == 1, design
     made_from = [artefact.made_from["study"] for artefact in home.store.all("logit_js")]
     assert [study["generator"] for study in made_from if "paired_with" in study] == ["villain"]

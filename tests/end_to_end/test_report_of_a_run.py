@@ -7,7 +7,7 @@ import pytest
 
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.partitions import partition_key
-from persona_assets.page.token_texts import tokens_of
+from persona_assets.page.token_texts import js_by_token
 from tests.end_to_end.conftest import CHECKPOINT
 from tests.presentation.pages import assert_harmless, read_page
 
@@ -32,7 +32,7 @@ def test_every_token_of_the_extreme_pairs_has_its_js_and_its_text(small_run, pag
         for key in [partition_key(CHECKPOINT, name)]
     }
     pair = ("villain", "comedian")
-    tokens = tokens_of(small_run.instance, small_run.home, small_run.study, CHECKPOINT, generations, [pair])
+    tokens = js_by_token(small_run.instance, small_run.home, small_run.study, CHECKPOINT, generations, [pair])
     assert len(tokens) == 2 * len(small_run.study.questions) * small_run.study.decoding.max_new_tokens
     for (persona, question), rows in tokens.groupby(["persona", "question"]):
         text = generations[persona].set_index("question").text[question]
@@ -56,7 +56,7 @@ def test_how_it_was_made_names_stages_checks_and_versions(small_run, page, files
     made = page.one("section", id="made")
     for fact in (
         "marker adapter",
-        "tokens a second",
+        "tokens per second",
         "every question is answered",
         "passed: ",
         "torch",

@@ -14,7 +14,7 @@ from persona_assets import cli
 import dagster
 print("ready", flush=True)
 sys.stdin.readline()
-cli._instance().get_runs_count()
+open_instance().get_runs_count()
 """
 ASSETS = ("generations", "logit_js", "centroids")
 

@@ -30,7 +30,7 @@ sys.argv = ["persona-assets", "compare"]
 
 @cli.app.command()
 def compare() -> None:
-    session = cli._session(None, "tiny")
+    session = open_run(None, "tiny")
     job = session.defs.resolve_job_def("compare_personas")
     assert job.execute_in_process(instance=session.instance, partition_key="tiny").success
 
@@ -97,17 +97,17 @@ def test_tables_and_report_of_a_release_are_made_anew_without_its_model(home):
 
 def test_databases_of_another_dagster_are_migrated_or_refused_with_a_sentence(home, monkeypatch, capsys):
     monkeypatch.setenv("DAGSTER_HOME", str(home.root))
-    with cli._instance() as instance:
+    with open_instance() as instance:
         assert capsys.readouterr().out == ""
         instance.run_storage._alembic_downgrade("-1")  # as the Dagster before this one left it
         found, expected = instance.run_storage.alembic_version()
         assert found != expected
-    with cli._instance() as instance:
-        assert f"of another Dagster; migrating them to {dg.__version__}" in capsys.readouterr().out
+    with open_instance() as instance:
+        assert f"written by another Dagster version; migrating them to {dg.__version__}" in capsys.readouterr().out
         assert instance.run_storage.alembic_version() == (expected, expected)
         assert len(instance.get_runs()) == 4
     (database,) = home.root.rglob("runs.db")
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'feedfeedfeed'")
-    with pytest.raises(InstanceError, match=r"are of a newer Dagster \(revision feedfeedfeed\)"):
-        cli._instance()
+    with pytest.raises(InstanceError, match=r"were written by a newer Dagster version \(schema revision feedfeedfeed\)"):
+        open_instance()

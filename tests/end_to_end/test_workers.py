@@ -149,7 +149,7 @@ def test_workers_of_another_kind_are_refused_with_a_sentence(run: Run, monkeypat
 def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
     gpu = Gpu(device="cpu")
     checkpoint, identity = recorded_checkpoint(run.instance, run.home, "tiny")
-    environment = {**gpu.environment(writes=False), "device": "another card"}
+    environment = {**gpu.environment("centroids", identity), "device": "another card"}
     task = Task("centroids", run.study, checkpoint, identity, environment, ("villain",), {})
     with pytest.raises(WorkerError, match=r"differ from those of the run: device: found '.*', expected 'another card'"):
         list(InProcess(gpu, run.home, None).make([task]))
