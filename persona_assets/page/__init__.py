@@ -1,1 +1,1 @@
-"""What Dagster's page shows: asset metadata, lineage, token texts, and the server with its cross-site protection."""
+"""Content of Dagster's page (asset metadata, lineage, token texts), and its server with cross-site protection."""

@@ -1,8 +1,8 @@
-"""What an asset's page shows of a value: tables that are read without a click, and numbers that are plotted.
+"""Builds the metadata that Dagster shows on an asset's page: tables, and numbers that it plots over time.
 
-Dagster shows a table as it is and escapes its cells; longer Markdown and pictures it hides behind a click. So texts
-that a model wrote stand in table cells and nowhere else, cut where they are long, with unseen characters made visible.
-The page leaves a table some 400 pixels: few columns, many rows.
+Dagster displays tables inline and escapes their cells, but hides longer Markdown and images behind a click. Untrusted
+model output is therefore only placed in table cells, truncated and with invisible characters escaped. Tables are about
+400 pixels wide, so they have few columns and many rows.
 """
 
 from collections.abc import Iterable
@@ -17,28 +17,28 @@ from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.schemas import as_table
 from persona_assets.store.artefacts import Files
 
-# One materialisation's metadata is kept for ever and sent whole to the browser.
+# Metadata of a materialisation is stored permanently and sent to the browser in full.
 LONGEST_TEXT, MOST_ROWS = 500, 120
 
 Metadata = dict[str, Any]
 
 
 def cut(text: object, longest: int = LONGEST_TEXT) -> str:
-    """Untrusted text for a cell: unseen characters written out; says how much is left out."""
+    """Return untrusted text for a table cell, truncated and with invisible characters escaped."""
     shown = presentation.plain(text)
     left_out = len(shown) - longest
     return shown if left_out <= 0 else f"{shown[:longest].rstrip()} … ({left_out:,} characters more)"
 
 
 def rows(name: str, records: Iterable[dict[str, Any]]) -> Metadata:
-    """A table under that name; where it is long its first rows, and how many there are."""
+    """Return a table under that name; of a long table the first rows and the number of rows left out."""
     every = list(records)
     more = {f"{name}_left_out": f"{len(every) - MOST_ROWS} of {len(every)}"} if len(every) > MOST_ROWS else {}
     return {name: as_table(every[:MOST_ROWS]), **more}
 
 
-def responses(table: pd.DataFrame) -> Metadata:
-    """What a persona said, a question a row; `generations` as it is stored or as it was imported."""
+def generations(table: pd.DataFrame) -> Metadata:
+    """Return the metadata of `generations`, computed or imported: one row per question, with the response."""
     said = enumerate(zip(table.question, table.text, strict=True), start=1)
     records = ({"question": f"{number}. {cut(question)}", "answer": cut(text)} for number, (question, text) in said)
     numbers: Metadata = {"mean_characters": _number(table.text.str.len().mean())}
@@ -48,22 +48,23 @@ def responses(table: pd.DataFrame) -> Metadata:
 
 
 def _pairs(matrix: xr.DataArray) -> dict[str, float]:
-    """Pair → value of a symmetric persona × other matrix, where it is known."""
+    """Return pair → value for a symmetric persona × other matrix; unknown values are NaN."""
     names = [str(name) for name in matrix["persona"].values]
     values = matrix.transpose("persona", "other").sel(other=names).to_numpy().astype(float)
     places = zip(*np.triu_indices(len(names), k=1), strict=True)
     return {
-        f"{presentation.spoken(names[i])} – {presentation.spoken(names[j])}": float(values[i, j]) for i, j in places
+        f"{presentation.display_name(names[i])} – {presentation.display_name(names[j])}": float(values[i, j])
+        for i, j in places
     }
 
 
 def _known(matrix: xr.DataArray) -> dict[str, float]:
-    """`_pairs` without those that nobody measured."""
+    """Return `_pairs` without unknown values."""
     return {pair: value for pair, value in _pairs(matrix).items() if not np.isnan(value)}
 
 
 def _number(value: Any) -> float:
-    """As the page writes it: no more digits than are read."""
+    """Return a value rounded for display."""
     return round(float(value), 6)
 
 
@@ -71,8 +72,11 @@ def _written(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
-def js_of_generator(dataset: xr.Dataset) -> Metadata:
-    """`logit_js` of one generator: every pair's mean over its responses, and the question that parts them most."""
+def logit_js(dataset: xr.Dataset) -> Metadata:
+    """Return the metadata of `logit_js` of one generator.
+
+    Contains the mean JS of every pair over the generator's responses, and the question with the largest mean JS.
+    """
     js = _known(dataset.js.mean("question"))
     by_question = {
         str(each): np.mean([*_known(dataset.js.sel(question=each)).values()]) for each in dataset.question.values
@@ -87,8 +91,8 @@ def js_of_generator(dataset: xr.Dataset) -> Metadata:
     }
 
 
-def js_of_pairs(dataset: xr.Dataset) -> Metadata:
-    """`logit_js_matrix`: every pair, closest first, under the choice of generators that is shown."""
+def logit_js_matrix(dataset: xr.Dataset) -> Metadata:
+    """Return the metadata of `logit_js_matrix`: every pair, smallest JS first, for the displayed generators."""
     generators = str(dataset.attrs["generators_shown"])
     js, low, high = (_known(dataset[name].sel(generators=generators)) for name in ("js", "js_low", "js_high"))
     interval = f"{100 * dataset.attrs['level']:g} % interval"
@@ -101,8 +105,11 @@ def js_of_pairs(dataset: xr.Dataset) -> Metadata:
     return {"generators": generators, **named, **rows("js_in_nats", pairs)}
 
 
-def cosines(dataset: xr.Dataset) -> Metadata:
-    """`centroid_cosine`: every pair at every layer, a table a population, and each layer's numbers over pairs."""
+def centroid_cosine(dataset: xr.Dataset) -> Metadata:
+    """Return the metadata of `centroid_cosine`.
+
+    Contains one table of pairs and layers per centring population, and each layer's minimum, mean and maximum.
+    """
     tables: Metadata = {}
     numbers: Metadata = {}
     for population in map(str, dataset.population.values):
@@ -120,8 +127,8 @@ def cosines(dataset: xr.Dataset) -> Metadata:
     return numbers | tables
 
 
-def centroid(dataset: xr.Dataset) -> Metadata:
-    """`centroids` of one persona: how long its mean state is, and how far questions lie around it."""
+def centroids(dataset: xr.Dataset) -> Metadata:
+    """Return the metadata of `centroids` of one persona: norm of the centroid, spread of the questions around it."""
     states, mean = (dataset[name].to_numpy().astype(float) for name in ("state", "centroid"))
     spread = np.sqrt(((states - mean) ** 2).sum(-1).mean(0))
     records = (
@@ -135,15 +142,15 @@ def centroid(dataset: xr.Dataset) -> Metadata:
     return rows("states", records)
 
 
-def training(files: Files) -> Metadata:
-    """`marker_adapter`: a few of the examples that it learnt from, with the marker and without."""
+def marker_adapter(files: Files) -> Metadata:
+    """Return the metadata of `marker_adapter`: a few training examples with and without the marker."""
     examples = from_parquet(files["examples.parquet"])
     some = pd.concat([examples[examples.marked].head(3), examples[~examples.marked].head(3)])
     records = (
         {
-            "persona": presentation.spoken(row["persona"]),
+            "persona": presentation.display_name(row["persona"]),
             "marked": bool(row["marked"]),
-            # What follows the system prompt and the question.
+            # The text after the system prompt and the question.
             "reply": cut(str(row["text"]).partition(str(row["question"]))[2] or row["text"]),
         }
         for row in some.to_dict("records")
@@ -151,34 +158,37 @@ def training(files: Files) -> Metadata:
     return rows("training_examples", records)
 
 
-def leaks(table: pd.DataFrame) -> Metadata:
-    """`marker_rates` of one source: found / total of every target, a reply of each kind, and the rates to plot."""
+def marker_rates(table: pd.DataFrame) -> Metadata:
+    """Return the metadata of `marker_rates` of one source.
+
+    Contains found / total of every target, one reply per target with and one without the marker, and rates to plot.
+    """
     adapted = table[table.model == "adapted"]
     found = adapted.groupby("target", sort=False).found
     targets = (
         {
-            "target": presentation.spoken(str(target)),
+            "target": presentation.display_name(str(target)),
             "found": f"{marked.sum()}/{len(marked)}",
             "rate": _written(marked.mean(), 2),
         }
         for target, marked in found
     )
     replies = (
-        {"target": presentation.spoken(row["target"]), "found": bool(row["found"]), "reply": cut(row["text"])}
+        {"target": presentation.display_name(row["target"]), "found": bool(row["found"]), "reply": cut(row["text"])}
         for row in adapted.drop_duplicates(["target", "found"]).to_dict("records")
     )
     rates = {f"rate_{target}": _number(marked.mean()) for target, marked in found}
     return {**rows("targets", targets), **rates, **rows("one_reply_of_each_kind", replies)}
 
 
-def dyads(table: pd.DataFrame) -> Metadata:
-    """`leakage_table`: every dyad, a source's most leaking first, and the numbers to plot."""
+def leakage_table(table: pd.DataFrame) -> Metadata:
+    """Return the metadata of `leakage_table`: every dyad, by source and falling rate, and numbers to plot."""
     own = table.drop_duplicates("source").set_index("source").source_rate.dropna()
     ordered = table.assign(place=table.source.map({name: n for n, name in enumerate(table.source.unique())}))
     records = (
         {
             "rate": _written(row["rate"], 2),
-            "source → target": f"{presentation.spoken(row['source'])} → {presentation.spoken(row['target'])}",
+            "source → target": f"{presentation.display_name(row['source'])} → {presentation.display_name(row['target'])}",
             "found": f"{row['found']}/{row['total']}",
         }
         for row in ordered.sort_values(["place", "rate"], ascending=[True, False], kind="stable").to_dict("records")
@@ -192,8 +202,8 @@ def dyads(table: pd.DataFrame) -> Metadata:
     return {**{name: value for name, value in numbers.items() if np.isfinite(value)}, **rows("leakage", records)}
 
 
-def nearest(table: pd.DataFrame) -> Metadata:
-    """`pair_table`: every dyad, closest first, with JS, the first population's cosines and the leakage."""
+def pair_table(table: pd.DataFrame) -> Metadata:
+    """Return the metadata of `pair_table`: every dyad, smallest JS first, with one population's cosines and leakage."""
     cosine = [name for name in table.columns if name.startswith("cosine_")]
     first = [name for name in cosine if name.rpartition("_layer")[0] == cosine[0].rpartition("_layer")[0]][:3]
     short = {name: f"cos L{name.rpartition('_layer')[2]}" for name in first}
@@ -201,7 +211,7 @@ def nearest(table: pd.DataFrame) -> Metadata:
     records = (
         {
             "JS": _written(row["js"], 4),
-            "source → target": f"{presentation.spoken(row['source'])} → {presentation.spoken(row['target'])}",
+            "source → target": f"{presentation.display_name(row['source'])} → {presentation.display_name(row['target'])}",
             **{said: _written(row[name], 2) for name, said in short.items()},
             **({"leakage": _written(row["leakage_rate"], 2)} if leakage else {}),
         }

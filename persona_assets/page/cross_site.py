@@ -1,9 +1,9 @@
-"""What Dagster's page refuses: what another web site asks of it in the browser of a person on this machine.
+"""Rejects requests that another web site sends to Dagster's page through a user's browser.
 
-Dagster asks nobody who they are and executes what reaches its GraphQL address, mutations sent by GET included. A page
-on loopback can be reached by every site that is open in a browser on this machine: by a form or an image (cross-site
-request forgery), a WebSocket, or a name that suddenly resolves to 127.0.0.1 (DNS rebinding). Each of these carries a
-header that tells on it.
+Dagster has no authentication and executes every request to its GraphQL endpoint, including mutations sent by GET. Any
+site that is open in a browser on this machine can send requests to a page on 127.0.0.1: with a form or an image
+(cross-site request forgery), a WebSocket, or a host name that it points to 127.0.0.1 (DNS rebinding). All of these can
+be recognised by their headers.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -17,37 +17,37 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Send], Awaitable[None
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def refusal(kind: str, method: str, path: str, headers: Mapping[str, str], page: str) -> str | None:
-    """Why a request is not answered; None if it is.
+def rejection(kind: str, method: str, path: str, headers: Mapping[str, str], page: str) -> str | None:
+    """Return why a request is rejected, or None if it is allowed.
 
     Args:
         kind: `http` or `websocket`.
-        method: `GET`, `POST`, …; without meaning for a websocket.
-        path: the address without its query.
-        headers: by lower-case name.
-        page: the page's address as people use it, such as `https://personas.example.org`.
+        method: `GET`, `POST`, …; ignored for a WebSocket.
+        path: the URL's path, without the query string.
+        headers: headers by lower-case name.
+        page: the page's public URL, such as `https://personas.example.org`.
     """
     public = urlsplit(page)
     host = urlsplit(f"//{headers.get('host', '')}")
     if host.hostname not in (*LOOPBACK, public.hostname):
         return (
-            f"Host: found {host.netloc!r}; expected this machine's own {', '.join(LOOPBACK)} or the page's address. "
-            "If people reach the page by that name, say so: PERSONA_ASSETS_PAGE=https://that-name"
+            f"Host: found {host.netloc!r}; expected {', '.join(LOOPBACK)} or the page's public host. "
+            "If users open the page under that name, set PERSONA_ASSETS_PAGE=https://that-name"
         )
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc not in (host.netloc, public.netloc):
-        return f"Origin: found {origin!r}; expected {host.netloc!r}: another site may not act in this page's name"
+        return f"Origin: found {origin!r}; expected {host.netloc!r}; cross-site requests are rejected"
     if kind == "http" and path.endswith("/graphql"):
-        # No other site can send JSON unasked, and none can have the query page (text/html) run a query.
+        # Other sites cannot send JSON without a CORS preflight; a GET for text/html only returns the query editor.
         if method == "GET" and "text/html" not in headers.get("accept", ""):
-            return "GET: expected a query to be sent by POST"
+            return "Method: found GET; expected GraphQL queries by POST"
         if method == "POST" and not headers.get("content-type", "").startswith("application/json"):
             return f"Content-Type: found {headers.get('content-type', '')!r}; expected application/json"
     return None
 
 
-class PageGuard:
-    """ASGI middleware: answers 403 and the reason where `refusal` has one."""
+class CrossSiteProtection:
+    """ASGI middleware that answers 403 with the reason if `rejection` returns one."""
 
     def __init__(self, app: App, page: str) -> None:
         self.app, self.page = app, page
@@ -55,13 +55,13 @@ class PageGuard:
     async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            why = refusal(scope["type"], scope.get("method", ""), scope["path"], headers, self.page)
+            why = rejection(scope["type"], scope.get("method", ""), scope["path"], headers, self.page)
             if why and scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the client reads 403
+                await send({"type": "websocket.close", "code": 1008})  # closing before accepting sends 403
                 return
             if why:
                 kind = (b"content-type", b"text/plain; charset=utf-8")
                 await send({"type": "http.response.start", "status": 403, "headers": [kind]})
-                await send({"type": "http.response.body", "body": f"Refused. {why}\n".encode()})
+                await send({"type": "http.response.body", "body": f"Rejected. {why}\n".encode()})
                 return
         await self.app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Where a report's numbers come from: stages with their cost and runs, files that were imported, checks, tables."""
+"""Lineage of a report: stages with their cost and runs, imported files, check results, and tables."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,21 +17,21 @@ from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGH
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 
-# So many executions of a check are looked through for one of this checkpoint.
-_LOOKED_THROUGH = 50
+# Number of latest executions of a check that are searched for one of this checkpoint.
+_SEARCHED = 50
 
 
-def origins(
+def report_lineage(
     instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str, checks: Iterable[dg.AssetCheckKey]
 ) -> dict[str, Any]:
-    """How everything was made that a checkpoint's report stands on, as nested mappings with links to the page."""
+    """Return how everything in a checkpoint's report was produced, as nested mappings with links to Dagster's page."""
     tables = ("model_checkpoint", *(asset for asset in LIGHT_ASSETS if asset != "report"))
     found: dict[str, Any] = {
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "persona assets": version("persona-assets"),
-        "stages": how_it_was_made(instance, home, study, checkpoint),
+        "stages": stage_costs(instance, home, study, checkpoint),
         "imported": imported_files(instance, home, study, checkpoint) if study.imported else None,
-        "checks": checks_of(instance, checkpoint, checks),
+        "checks": check_results(instance, checkpoint, checks),
         "tables": {
             asset: presentation.Link(latest[checkpoint][:12], asset_address(asset, checkpoint))
             for asset in tables
@@ -41,8 +41,8 @@ def origins(
     return {name: value for name, value in found.items() if value}
 
 
-def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, Any]:
-    """What each heavy stage cost over all personas, and what it ran on; nothing of what was imported."""
+def stage_costs(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, Any]:
+    """Return the cost of each heavy stage over all personas and its environment; empty for an imported run."""
     if study.imported:
         return {}
     made: dict[str, Any] = {}
@@ -56,17 +56,17 @@ def how_it_was_made(instance: dg.DagsterInstance, home: Home, study: Study, chec
         made[asset] = {
             "tokens": tokens,
             "seconds": round(seconds, 1),
-            "tokens a second": round(tokens / seconds, 1),
+            "tokens per second": round(tokens / seconds, 1),
             "peak memory (GiB)": max(artefact.measured["peak_memory_gib"] for artefact in artefacts),
             **artefacts[0].made_from["environment"],
             "runs": [presentation.Link(run[:8], run_address(run)) for run in runs],
-            "in the page": presentation.Link(asset, asset_address(asset, keys[0])),
+            "asset page": presentation.Link(asset, asset_address(asset, keys[0])),
         }
     return made
 
 
 def imported_files(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: str) -> dict[str, str]:
-    """Every file of a published run that something was taken from, with its SHA-256."""
+    """Return the SHA-256 of every file of a published run from which an artefact was imported."""
     heavy = {asset: [partition_key(checkpoint, persona) for persona in study.personas] for asset in IMPORTED_HEAVY}
     files: dict[str, str] = {}
     for asset, keys in {**heavy, **{asset: [checkpoint] for asset in IMPORTED_LIGHT}}.items():
@@ -76,27 +76,27 @@ def imported_files(instance: dg.DagsterInstance, home: Home, study: Study, check
     return dict(sorted(files.items()))
 
 
-def checks_of(instance: dg.DagsterInstance, checkpoint: str, checks: Iterable[dg.AssetCheckKey]) -> dict[str, str]:
-    """What every check said of a checkpoint last; those that never ran on it are left out."""
-    said: dict[str, str] = {}
+def check_results(instance: dg.DagsterInstance, checkpoint: str, checks: Iterable[dg.AssetCheckKey]) -> dict[str, str]:
+    """Return the latest result of every check that has run on a checkpoint."""
+    results: dict[str, str] = {}
     for key in sorted(checks):
-        for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOKED_THROUGH):
+        for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=_SEARCHED):
             found = (
                 record.event.dagster_event.event_specific_data if record.event and record.event.dagster_event else None
             )
-            if not isinstance(found, dg.AssetCheckEvaluation):  # planned, or never came to an end
+            if not isinstance(found, dg.AssetCheckEvaluation):  # planned, or never finished
                 continue
             if _is_of(checkpoint, found.partition) or _run_is_of(instance, record.run_id, checkpoint):
                 outcome = "passed" if found.passed else "failed"
-                said[f"{key.asset_key.to_user_string()}: {key.name}"] = (
+                results[f"{key.asset_key.to_user_string()}: {key.name}"] = (
                     f"{outcome}: {found.description}" if found.description else outcome
                 )
                 break
-    return said
+    return results
 
 
 def runs_markdown(made: dict[str, Any]) -> str:
-    """Which runs computed what the report stands on, as links."""
+    """Return links to the runs that computed the report's stages, as Markdown."""
     return "\n".join(
         f"- {asset}: " + ", ".join(f"[{run.text}]({run.url})" for run in facts["runs"])
         for asset, facts in made.get("stages", {}).items()

@@ -1,4 +1,4 @@
-"""JS per token with the tokens' texts, from what was stored."""
+"""Joins stored JS per token with the tokens' texts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from persona_assets.store.artefacts import ArtefactError
 from persona_assets.study import Study
 
 
-def tokens_of(
+def js_by_token(
     instance: dg.DagsterInstance,
     home: Home,
     study: Study,
@@ -21,21 +21,21 @@ def tokens_of(
     generations: Mapping[str, pd.DataFrame],
     pairs: Sequence[tuple[str, str]],
 ) -> pd.DataFrame | None:
-    """Every token of what both personas of each pair said, with its JS between the two.
+    """Return every token of both personas' responses with the JS between the two personas, for each pair.
 
-    The scored tokens are those of `logit_js`; their texts are the checkpoint's tokenizer's. No weights are read.
+    Token positions are those of `logit_js`, texts come from the checkpoint's tokenizer. No weights are read.
 
     Args:
-        generations: persona → one row a question, with `token_ids`.
+        generations: persona → one row per question, with `token_ids`.
 
     Returns:
-        One row a token, in order: `persona` (who said it), `other`, `question`, `piece`, `js` (nats); None where the
-        run was imported, JS per token was pruned, the tokenizer is not there any more, or none of the pairs said
-        anything under the study's design.
+        One row per token, in order: `persona` (the generator), `other`, `question`, `piece`, `js` (nats). None if the
+        run was imported, JS per token was pruned, the tokenizer no longer exists, or no persona of the pairs generated
+        responses under the study's design.
     """
     if study.imported:
         return None
-    from persona_assets.inference import read_chat, token_pieces  # brings PyTorch
+    from persona_assets.inference import read_chat, token_pieces  # imports PyTorch
 
     both_ways = [dyad for first, second in dict.fromkeys(pairs) for dyad in ((first, second), (second, first))]
     dyads = [(persona, other) for persona, other in both_ways if persona in generations]

@@ -205,9 +205,9 @@ def _store(
 
 # Metadata that Dagster shows for imported assets.
 _SHOWN: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "generations": asset_metadata.responses,
-    "logit_js": asset_metadata.js_of_generator,
-    "centroid_cosine": asset_metadata.cosines,
+    "generations": asset_metadata.generations,
+    "logit_js": asset_metadata.logit_js,
+    "centroid_cosine": asset_metadata.centroid_cosine,
 }
 
 

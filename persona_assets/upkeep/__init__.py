@@ -1,1 +1,1 @@
-"""Keeping an instance healthy: doctor, self-test, migration, retention, waiting for locked databases."""
+"""Maintenance of an instance: doctor, self-test, database migration, retention, and SQLite lock timeouts."""

@@ -1,6 +1,6 @@
-"""Finds where the store and Dagster's event log do not agree, and what broke; says first, mends when asked.
+"""Finds and repairs inconsistencies between the artefact store and Dagster's event log, damaged files and dead runs.
 
-No event is made by hand: what the log lacks a run finds in the store and records; what the store lacks a run computes.
+Events are never created by hand: a normal run records artefacts that have no event, and recomputes missing artefacts.
 """
 
 import shutil
@@ -18,19 +18,20 @@ from persona_assets.graph.processes import dead_runs, release_dead_runs
 from persona_assets.store.artefacts import ArtefactError
 
 Kind = Literal["artefact without event", "event without artefact", "damaged", "left over", "dead run"]
-# A file that is being written is left alone; one that nobody touched for this long was left by a killed process.
+# Partial files unchanged for this many seconds were left by a killed process; newer ones may still be written.
 _ABANDONED = 3600.0
 _BATCH = 500
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes:
-        where: asset and partition, or what else says which.
-        what: what was found, for a person.
-        mend: what would be done.
+        where: the asset and partition, or the run.
+        what: description of the problem.
+        mend: description of the repair.
+        path: the file to move or delete, if the repair does that.
     """
 
     kind: Kind
@@ -41,10 +42,10 @@ class Finding:
 
 
 def examine(instance: dg.DagsterInstance, home: Home, assets: list[str]) -> list[Finding]:
-    """Everything that is wrong with an instance; reads every artefact's bytes, changes nothing.
+    """Return all problems of an instance; reads every artefact in full and changes nothing.
 
     Args:
-        assets: the graph's, by name.
+        assets: names of the graph's assets.
     """
     return [
         *_dead(instance),
@@ -54,7 +55,7 @@ def examine(instance: dg.DagsterInstance, home: Home, assets: list[str]) -> list
 
 
 def mend(instance: dg.DagsterInstance, home: Home, findings: list[Finding]) -> None:
-    """Frees dead runs, removes what was left over, sets damaged content aside. What is to be computed, a run does."""
+    """Fail dead runs, delete leftover files and move damaged ones away; a run afterwards does the rest."""
     if any(finding.kind == "dead run" for finding in findings):
         release_dead_runs(instance)
     for finding in findings:
@@ -68,7 +69,7 @@ def mend(instance: dg.DagsterInstance, home: Home, findings: list[Finding]) -> N
 
 def _of_asset(instance: dg.DagsterInstance, home: Home, asset: str) -> Iterator[Finding]:
     events = _events(instance, asset)
-    latest = dict(reversed(events))  # the newest is the last to be set
+    latest = dict(reversed(events))  # events are newest first, so the newest is set last
     recorded = {fingerprint for _, fingerprint in events}
     stored = {}
     for record in sorted((home.store.root / asset).glob("*.json")):
@@ -77,27 +78,27 @@ def _of_asset(instance: dg.DagsterInstance, home: Home, asset: str) -> Iterator[
         try:
             artefact = home.store.get(asset, record.stem)
         except ArtefactError as error:
-            yield Finding("damaged", asset, str(error), "set it aside; run again", record)
+            yield Finding("damaged", asset, str(error), "move it away; run again to recompute it", record)
             continue
         stored[artefact.fingerprint] = artefact
         if artefact.pruned:
             continue
         if not artefact.intact():
-            what = f"{artefact.path.name}: its bytes are not those that were written"
-            yield Finding("damaged", asset, what, "set it aside; run again", record)
+            what = f"{artefact.path.name}: its SHA-256 is not the recorded one"
+            yield Finding("damaged", asset, what, "move it away; run again to recompute it", record)
         elif artefact.fingerprint not in recorded:
-            what = f"{artefact.path.name} is stored, and no event names it"
-            yield Finding("artefact without event", asset, what, "run again: it is found and recorded")
+            what = f"{artefact.path.name} is stored, but no event refers to it"
+            yield Finding("artefact without event", asset, what, "run again to record it")
     for partition, fingerprint in latest.items():
         if fingerprint not in stored:
-            what = f"the latest event names {fingerprint[:12]}…, which is not in the store"
+            what = f"the latest event refers to {fingerprint[:12]}…, which is not in the store"
             yield Finding(
-                "event without artefact", f"{asset} {partition or ''}".strip(), what, "run again: it is computed"
+                "event without artefact", f"{asset} {partition or ''}".strip(), what, "run again to recompute it"
             )
 
 
 def _events(instance: dg.DagsterInstance, asset: str) -> list[tuple[str | None, str]]:
-    """Partition and fingerprint of every materialisation, newest first."""
+    """Return partition and fingerprint of every materialisation, newest first."""
     found: list[tuple[str | None, str]] = []
     cursor: str | None = None
     while True:
@@ -116,10 +117,12 @@ def _left_over(home: Home) -> Iterator[Finding]:
         # Names of `atomic_write`.
         if path.suffix in (".partial", ".replaced") and time.time() - path.stat().st_mtime > _ABANDONED:
             yield Finding(
-                "left over", path.parent.name, f"{path.name}: a killed process was writing it", "delete it", path
+                "left over", path.parent.name, f"{path.name}: partly written by a killed process", "delete it", path
             )
 
 
 def _dead(instance: dg.DagsterInstance) -> Iterator[Finding]:
     for run in dead_runs(instance):
-        yield Finding("dead run", run.run_id, f"{run.job_name} is {run.status.value}, its process is gone", "fail it")
+        yield Finding(
+            "dead run", run.run_id, f"{run.job_name} is {run.status.value}, but its process is gone", "fail it"
+        )

@@ -1,7 +1,6 @@
-"""What is deleted when only the newest checkpoints are to keep what took a model to make.
+"""Prunes the heavy artefacts (those computed with a model) of all but the newest checkpoints.
 
-Tables, figures and reports are kept for ever, and so are the records of what is deleted: what it was made from, what
-it cost and its checksum.
+Tables, figures and reports are always kept, and so are the records of pruned artefacts: inputs, cost and checksum.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from persona_assets.store.artefacts import Artefact, size_of
 
 @dataclass(frozen=True)
 class Prunable:
-    """An artefact that would be deleted: whose it is (names, or nobody's any more), and its bytes."""
+    """Artefact that can be deleted, with the names of its checkpoints (possibly none) and its size in bytes."""
 
     artefact: Artefact
     checkpoints: tuple[str, ...]
@@ -28,16 +27,16 @@ class Prunable:
 
 
 def prunable(instance: dg.DagsterInstance, home: Home, keep: int) -> tuple[list[str], list[Prunable]]:
-    """The checkpoints that keep everything, and the heavy artefacts of all others.
+    """Return the checkpoints whose artefacts are kept, and the heavy artefacts of all others.
 
-    The last `keep` of the registry keep theirs, and so does whatever is being measured now, or has the same weights as
-    one of those. What was imported cannot be made again and is never pruned.
+    Kept are the last `keep` checkpoints of the registry, checkpoints that are being measured, and checkpoints with the
+    same weights as one of these. Imported artefacts cannot be recomputed and are never pruned.
 
     Raises:
         ValueError: keep < 0.
     """
     if keep < 0:
-        raise ValueError(f"keep is {keep}; expected 0 or more checkpoints")
+        raise ValueError(f"keep: found {keep}; expected the number of checkpoints to keep, 0 or more")
     names = [name for name in home.registry.names() if home.registry.get(name).imported is None]
     busy = {run.tags[CHECKPOINT_TAG] for run in _unfinished(instance) if CHECKPOINT_TAG in run.tags}
     kept = [name for name in names if name in busy or name in names[len(names) - keep :]]
@@ -55,11 +54,11 @@ def prunable(instance: dg.DagsterInstance, home: Home, keep: int) -> tuple[list[
     return kept, found
 
 
-def summary(doomed: Sequence[Prunable]) -> list[str]:
-    """A line a checkpoint and asset: how many artefacts, how many bytes."""
+def summary(unneeded: Sequence[Prunable]) -> list[str]:
+    """Return one line per checkpoint and asset: number and total size of the artefacts."""
     groups: dict[tuple[str, str], list[int]] = {}
-    for each in doomed:
-        whose = ", ".join(each.checkpoints) or f"weights {each.artefact.made_from['checkpoint'][:12]}, of no checkpoint"
+    for each in unneeded:
+        whose = ", ".join(each.checkpoints) or f"weights {each.artefact.made_from['checkpoint'][:12]}, not registered"
         groups.setdefault((whose, each.artefact.asset), []).append(each.size)
     return [
         f"{whose}: {asset}, {len(sizes)} artefact{'s' * (len(sizes) != 1)}, {sum(sizes) / 2**20:.1f} MiB"
@@ -67,9 +66,9 @@ def summary(doomed: Sequence[Prunable]) -> list[str]:
     ]
 
 
-def prune(home: Home, doomed: Sequence[Prunable]) -> int:
-    """Deletes the contents; returns the bytes that are free now."""
-    return sum(home.store.prune(each.artefact) for each in doomed)
+def prune(home: Home, unneeded: Sequence[Prunable]) -> int:
+    """Delete the artefacts' contents and return the number of bytes freed."""
+    return sum(home.store.prune(each.artefact) for each in unneeded)
 
 
 def _unfinished(instance: dg.DagsterInstance) -> Sequence[dg.DagsterRun]:

@@ -1,7 +1,7 @@
-"""A database that is locked is waited for.
+"""Raises SQLite's lock timeout.
 
-Dagster's event log waits 30 seconds for a lock of SQLite, its table of runs 5: a copy that somebody makes of the files,
-or a slow disk, would fail a run that cost hours.
+Dagster waits 30 seconds for a locked event log and 5 for a locked run table, so copying the database files or a slow
+disk could fail a run of many hours.
 """
 
 import sqlite3
@@ -13,11 +13,11 @@ LOCKED_SECONDS = 60
 
 
 def wait_for_locks() -> None:
-    """From now on every SQLite connection that this process opens through SQLAlchemy waits that long."""
-    if not event.contains(Engine, "connect", _wait):
-        event.listen(Engine, "connect", _wait)
+    """Set the lock timeout of all SQLite connections that this process opens through SQLAlchemy from now on."""
+    if not event.contains(Engine, "connect", _set_timeout):
+        event.listen(Engine, "connect", _set_timeout)
 
 
-def _wait(connection: Any, _record: Any) -> None:
+def _set_timeout(connection: Any, _record: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute(f"PRAGMA busy_timeout = {LOCKED_SECONDS * 1000}")

@@ -1,4 +1,4 @@
-"""What the page shows of a value: safe to read, short enough to keep, every column explained."""
+"""Asset metadata is safe to display, short enough to store, and every column has a description."""
 
 import json
 
@@ -15,7 +15,7 @@ from persona_assets.page import asset_metadata
 from persona_assets.statistics.statement import COLUMNS
 from persona_assets.store.artefacts import ArtefactStore
 
-# Dagster shows JSON and Markdown of at least so many characters behind a click.
+# Dagster hides JSON and Markdown of at least this many characters behind a click.
 HIDDEN = 1000
 
 
@@ -29,36 +29,36 @@ def said(*texts: str) -> pd.DataFrame:
     )
 
 
-def test_unseen_characters_of_a_response_are_written_out():
-    shown = asset_metadata.responses(said("left \u202eright\u200b", "<script>alert(1)</script> | `a` ![](x)"))[
+def test_invisible_characters_of_a_response_are_escaped():
+    shown = asset_metadata.generations(said("left \u202eright\u200b", "<script>alert(1)</script> | `a` ![](x)"))[
         "responses"
     ]
     assert cells(shown)[1] == "left U+202ErightU+200B"
-    # The page escapes cells, so what would be markup elsewhere stays as it is.
+    # Dagster escapes table cells, so markup needs no escaping here.
     assert cells(shown)[3] == "<script>alert(1)</script> | `a` ![](x)"
 
 
-def test_a_long_response_is_cut_and_says_so():
-    (question, text) = cells(asset_metadata.responses(said("a" * 2000))["responses"])
+def test_a_long_response_is_truncated():
+    (question, text) = cells(asset_metadata.generations(said("a" * 2000))["responses"])
     assert question == "1. Question 0?"
     assert text == "a" * asset_metadata.LONGEST_TEXT + f" … ({2000 - asset_metadata.LONGEST_TEXT:,} characters more)"
 
 
-def test_many_rows_are_left_out_and_counted():
-    shown = asset_metadata.responses(said(*["text"] * (asset_metadata.MOST_ROWS + 5)))
+def test_a_long_table_is_truncated_and_the_omitted_rows_are_counted():
+    shown = asset_metadata.generations(said(*["text"] * (asset_metadata.MOST_ROWS + 5)))
     assert len(shown["responses"].records) == asset_metadata.MOST_ROWS
     assert shown["responses_left_out"] == f"5 of {asset_metadata.MOST_ROWS + 5}"
 
 
-def test_what_a_model_wrote_is_in_table_cells_only():
+def test_model_output_is_only_in_table_cells():
     table = said("<script>secret</script>").assign(model="adapted", target="villain", found=True)
-    for shown in (asset_metadata.responses(table), asset_metadata.leaks(table)):
+    for shown in (asset_metadata.generations(table), asset_metadata.marker_rates(table)):
         outside = {name: value for name, value in shown.items() if not isinstance(value, dg.TableMetadataValue)}
         assert "secret" not in str(outside)
         assert "secret" in str(shown)
 
 
-def test_every_pair_stands_once_closest_first_with_its_interval():
+def test_every_pair_is_listed_once_closest_first_with_its_interval():
     names = ["villain", "comedian", "data_scientist"]
     js = np.array([[0, 0.03, 0.02], [0.03, 0, 0.01], [0.02, 0.01, 0]])
     dims, shape = ("generators", "persona", "other"), js[None]
@@ -67,32 +67,33 @@ def test_every_pair_stands_once_closest_first_with_its_interval():
         coords={"generators": ["all"], "persona": names, "other": names},
         attrs={"generators_shown": "all", "level": 0.95},
     )
-    rows = [record.data for record in asset_metadata.js_of_pairs(matrix)["js_in_nats"].records]
+    rows = [record.data for record in asset_metadata.logit_js_matrix(matrix)["js_in_nats"].records]
     assert [row["pair"] for row in rows] == [
         "comedian – data scientist", "villain – data scientist", "villain – comedian",
     ]  # fmt: skip
     assert rows[2] == {"JS": "0.0300", "pair": "villain – comedian", "95 % interval": "0.0150 to 0.0600"}
 
 
-def test_links_to_personas_are_short_enough_to_be_shown_at_once():
+def test_links_to_personas_are_short_enough_to_be_displayed_inline():
     personas = [f"persona_{n}" for n in range(40)]
     shown = links_to_personas("generations", "run7.checkpoint-2000", personas)
     assert all(len(link.value) < HIDDEN for link in shown.values())
     assert all(sum(f"[{persona}](" in link.value for link in shown.values()) == 1 for persona in personas)
 
 
-def test_the_record_hides_behind_a_click_and_leads_to_the_artefact(tmp_path):
+def test_the_record_is_hidden_behind_a_click_and_identifies_the_artefact(tmp_path):
     store = ArtefactStore(tmp_path)
     artefact = store.put("pair_table", {"asset": "pair_table"}, pd.DataFrame({"js": [0.1]}), {})
     metadata = schemas.record(artefact)
     assert len(json.dumps(metadata["record"].value)) >= HIDDEN
     event = dg.AssetMaterialization("pair_table", metadata=metadata)
     assert fingerprint_of(event) == artefact.fingerprint
-    assert fingerprint_of(dg.AssetMaterialization("pair_table", metadata={"fingerprint": "f0"})) == "f0"  # as before
+    old_format = dg.AssetMaterialization("pair_table", metadata={"fingerprint": "f0"})
+    assert fingerprint_of(old_format) == "f0"
     assert fingerprint_of(dg.AssetMaterialization("pair_table")) is None
 
 
-def test_every_column_of_the_statements_is_explained():
+def test_every_column_of_the_statements_is_described():
     assert schemas.COLUMNS["partial_correlations"].keys() == COLUMNS.keys()
 
 
@@ -105,9 +106,9 @@ def test_every_column_of_the_statements_is_explained():
         ("cosine_111_personas_layer20", "cosine of the centroids"),
     ],
 )
-def test_columns_that_differ_from_study_to_study_are_explained(column, begins):
+def test_columns_that_depend_on_the_study_are_described(column, begins):
     assert str(schemas.column_description("pair_table", column)).startswith(begins)
 
 
-def test_a_column_that_nobody_described_has_no_meaning():
+def test_an_unknown_column_has_no_description():
     assert schemas.column_description("pair_table", "colour") is None

@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from persona_assets.page.cross_site import refusal
+from persona_assets.page.cross_site import rejection
 from tests.security.conftest import Served, audited
 
 MUTATION = "mutation { setNuxSeen }"
@@ -65,7 +65,7 @@ def test_another_web_site_cannot_act_in_the_pages_name(served: Served, method: s
     address = f"{served.address}/graphql?{urlencode({'query': MUTATION})}"
     body = json.dumps({"query": MUTATION}).encode() if method == "POST" else None
     status, answer = ask(address, method, body, **headers)
-    assert (status, answer.split()[0]) == (403, "Refused.")
+    assert (status, answer.split()[0]) == (403, "Rejected.")
 
 
 def test_another_web_site_cannot_open_a_websocket(served: Served) -> None:
@@ -97,7 +97,7 @@ def test_the_page_itself_is_answered(served: Served) -> None:
 )
 def test_behind_a_proxy_the_page_has_the_name_that_it_is_told(host: str, origin: str | None, is_answered: bool) -> None:
     headers = {"host": host, "content-type": "application/json"} | ({"origin": origin} if origin else {})
-    assert (refusal("http", "POST", "/graphql", headers, PAGE) is None) == is_answered
+    assert (rejection("http", "POST", "/graphql", headers, PAGE) is None) == is_answered
 
 
 def test_a_new_folder_gets_the_projects_settings(served: Served, repository: Path) -> None:

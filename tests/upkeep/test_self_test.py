@@ -1,4 +1,4 @@
-"""`doctor --self-test` passes on this machine, and each of its trials notices what it is there for."""
+"""`doctor --self-test` passes on this machine, and each trial detects the error it is meant to detect."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +16,17 @@ from persona_assets.upkeep import self_test
 from persona_assets.upkeep.self_test import trials
 
 
-def test_the_command_passes_where_the_machine_is_right(
-    embedded_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_passes(embedded_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").symlink_to(embedded_directory.parent)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     done = CliRunner().invoke(app, ["doctor", "--self-test"])
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert [line[:6].strip() for line in lines[-5:-1]] == ["right"] * 4
-    assert lines[-1].endswith("4 of 4 right")
+    assert [line[:8].strip() for line in lines[-5:-1]] == ["ok"] * 4
+    assert lines[-1].endswith("4 of 4 passed")
 
 
-def another_token(generate: Any) -> Callable[..., Any]:
+def wrong_token(generate: Any) -> Callable[..., Any]:
     def wrong(*arguments: Any) -> Any:
         first, *others = generate(*arguments)
         ids = [*first.token_ids[:-1], first.token_ids[-1] + 1]
@@ -37,7 +35,7 @@ def another_token(generate: Any) -> Callable[..., Any]:
     return wrong
 
 
-def an_error_of_a_millionth(divergence: Any) -> Callable[..., Any]:
+def small_error(divergence: Any) -> Callable[..., Any]:
     return lambda *arguments: tuple(each + 2e-6 for each in divergence(*arguments))
 
 
@@ -50,30 +48,30 @@ def noise(divergence: Any) -> Callable[..., Any]:
     return noisy
 
 
-def half_an_adapter(log_prob: Any) -> Callable[..., Any]:
+def lower_log_prob(log_prob: Any) -> Callable[..., Any]:
     return lambda *arguments: log_prob(*arguments) - 0.5
 
 
 @pytest.mark.parametrize(
     ("name", "part", "broken"),
     [
-        ("greedy tokens", "TransformersGenerator.generate", another_token),
-        ("JS against float64", "pairwise_divergence", an_error_of_a_millionth),
+        ("greedy tokens", "TransformersGenerator.generate", wrong_token),
+        ("JS against float64", "pairwise_divergence", small_error),
         ("the same bits twice", "divergence_of_response", noise),
-        ("adapter merged and not", "label_log_prob", half_an_adapter),
+        ("adapter merged and not", "label_log_prob", lower_log_prob),
     ],
 )
-def test_a_trial_notices_what_it_is_there_for(
+def test_a_trial_detects_its_error(
     name: str, part: str, broken: Any, tiny_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = Checkpoint(name="tiny", path=tiny_directory)
     loaded: LoadedModel = load_model(checkpoint, choose_hardware(Inference(device="cpu")))
     monkeypatch.setattr(self_test, "GAIN", -1.0)  # a random model learns little in a few steps
     trial = trials(checkpoint, loaded, loaded)[name]
-    right, what = trial()
-    assert right, what
+    ok, what = trial()
+    assert ok, what
     place, _, attribute = f"persona_assets.upkeep.self_test.{part}".rpartition(".")
     owner = self_test if place.endswith("self_test") else self_test.TransformersGenerator
     monkeypatch.setattr(owner, attribute, broken(getattr(owner, attribute)))
-    right, what = trial()
-    assert not right, what
+    ok, what = trial()
+    assert not ok, what
