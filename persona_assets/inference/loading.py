@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import psutil
 import torch
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError
-from persona_assets.checkpoints.files import adapter_files, require_own_files
+from persona_assets.checkpoints.architecture import Architecture, architecture_of
+from persona_assets.checkpoints.files import adapter_files, json_object, require_own_files
 from persona_assets.files.reading import shortened
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
@@ -112,6 +114,11 @@ class LoadedModel:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return int(2 * config.num_hidden_layers * heads * self.head_width * self.model.dtype.itemsize)
 
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Return how this architecture must be run."""
+        return architecture_of(self.model.config.get_text_config().to_dict())
+
     @property
     def vocabulary(self) -> int:
         return int(self.model.config.get_text_config().vocab_size)
@@ -155,6 +162,10 @@ def load_model(
 
     logging.disable_progress_bar()  # a single log line reports loading
     directory = checkpoint.directory()
+    needs = architecture_of(json_object(directory / "config.json"))
+    if needs.attention not in (None, hardware.attention):
+        hardware = replace(hardware, attention=needs.attention)
+        say(f"attention: {needs.attention}, because {needs.why}")
     if hardware.device == "cpu":
         keep_freed_memory()
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
