@@ -133,10 +133,9 @@ def test_onednn_matmul_has_full_float32_precision(rows: int, bias: bool) -> None
     assert type(layer) is not nn.Linear
     assert found.shape == own.shape
     rounding = torch.finfo(torch.float32).eps * (inputs.double().abs() @ layer.weight.double().abs().T)
-    assert (
-        (found - exact).abs() <= 8 * rounding
-    ).all()  # internal bfloat16 passes would give errors a thousand times larger
-    # the rounding of partial sums depends on the processor and the number of threads
+    # Internal bfloat16 passes would give errors a thousand times larger.
+    assert ((found - exact).abs() <= 8 * rounding).all()
+    # The rounding of partial sums depends on the processor and the number of threads.
     assert root_mean_square(found - exact) <= 10 * root_mean_square(own - exact)
 
 
@@ -154,9 +153,8 @@ def test_rows_at_once_fill_a_quarter_of_the_free_memory(embedded: LoadedModel, m
     a_token = 2 * 30 * 3 * 64 * 4  # keys and values of 30 blocks, 3 heads of width 64, 4 bytes each
     for free, tokens in ((1 << 30, 100), (1 << 30, 1000), (8 << 30, 1000)):
         monkeypatch.setattr(LoadedModel, "free_memory", lambda loaded, free=free: free)
-        assert embedded.rows_at_once(tokens) == free // 4 // (
-            2 * a_token * tokens
-        )  # factor 2: a growing cache is copied
+        # Factor 2: a growing cache is copied.
+        assert embedded.rows_at_once(tokens) == free // 4 // (2 * a_token * tokens)
 
 
 def test_rows_at_once_decrease_with_length_but_are_at_least_one(

@@ -293,9 +293,8 @@ def test_a_single_position_that_does_not_fit_is_an_error(tiny: LoadedModel) -> N
         limited(tiny.model.lm_head, 0, dimension=1),
         pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with positions at once: 1, the minimum"),
     ):
-        scored(
-            PrefixScorer(tiny), [Scored([[11], [12]], RESPONSES[0])]
-        )  # prompts of one token, so there is no prefix to read
+        # Prompts of one token have no prefix to read.
+        scored(PrefixScorer(tiny), [Scored([[11], [12]], RESPONSES[0])])
 
 
 def test_deterministic_scoring_keeps_its_batch_sizes_or_fails(

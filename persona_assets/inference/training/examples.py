@@ -67,11 +67,11 @@ def build_training_set(
         top_p=replies.top_p,
     )
     wanted = list(dict.fromkeys((each.speaker, each.question, each.sample) for each in conversations))
-    asked = [chat.prompt_ids(prompts[speaker], question) for speaker, question, _ in wanted]
-    said = dict(zip(wanted, generator.generate(asked, decoding), strict=True))
+    prompt_ids = [chat.prompt_ids(prompts[speaker], question) for speaker, question, _ in wanted]
+    responses = dict(zip(wanted, generator.generate(prompt_ids, decoding), strict=True))
     examples = []
     for each in conversations:
-        emitted = said[each.speaker, each.question, each.sample].token_ids
+        emitted = responses[each.speaker, each.question, each.sample].token_ids
         reply = [token for token in emitted if token not in stop_ids]  # a checkpoint may have several stop tokens
         if replies.cut == "sentence":
             reply = first_sentence(chat, reply)
