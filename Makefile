@@ -1,5 +1,5 @@
-# demo: measure eleven personas of the embedded model.   ui: look at them.   test: what CI runs.
-# demo-training: train the embedded model while every checkpoint is measured by itself.
+# demo: measure eleven personas of the embedded model.   ui: start the web interface.   test: run what CI runs.
+# demo-training: train the embedded model while every new checkpoint is measured automatically.
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 BIN := .venv/bin
 
@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	@$(BIN)/persona-assets run --study embedded --checkpoint smollm2-135m-instruct
-	@echo "look at it with \`make ui\`, then open http://127.0.0.1:3000"
+	@echo "To see the results, run \`make ui\` and open http://127.0.0.1:3000"
 
 demo-training: .venv/installed
 	@$(BIN)/python scripts/demo_training.py
@@ -27,16 +27,16 @@ types: .venv/installed-dev
 tests: .venv/installed-dev .venv-vllm/installed
 	PERSONA_ASSETS_VLLM_PYTHON=$$(ls $(CURDIR)/.venv-vllm/bin/python 2>/dev/null) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-# branches that no test takes, of what results are made of; below 95 % it fails
+# Branch coverage of the code that produces results; fails below 95 %.
 coverage: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder --cov=persona_assets tests/metrics tests/statistics tests/fuzz tests/test_*.py
 
-# small changes to metrics and statistics that no test notices: a sample, an hour or more on one core
+# Mutation tests of a sample of metrics and statistics; takes an hour or more on one core.
 mutants: .venv/installed-dev
 	$(BIN)/python -m pip install -q -c constraints.txt mutmut==3.8.1
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.mutation --out benchmarks/results/mutation.md
 
-# build/docs/index.html; a broken link fails, here and in the tests
+# Writes build/docs/index.html; fails on a broken link, as the tests do.
 docs: .venv/installed-dev
 	$(BIN)/python -m sphinx -W --keep-going -q -E -c docs . build/docs
 

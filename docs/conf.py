@@ -1,7 +1,7 @@
-"""How the pages become a site: `make docs`, which writes build/docs and fails at a broken link.
+"""Sphinx configuration for `make docs`, which builds the site in build/docs and fails on a broken link.
 
-The source folder is the repository's root, so that README, docs and benchmarks link to one another by the same relative
-paths here, on a code host and on the site.
+The source folder is the root of the repository, so that the relative links between README, docs and benchmarks work
+in a checkout, on a code host and on the site.
 """
 
 import html
@@ -21,8 +21,7 @@ include_patterns = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    "docs/index.md",
-    "docs/*/*.md",
+    "docs/**.md",
     "benchmarks/results/*.md",
 ]
 exclude_patterns = [".*", ".*/**", "build", "dagster_home", "persona_assets*", "tests", "scripts", "examples"]
@@ -39,12 +38,12 @@ html_show_sphinx = False
 html_static_path = ["docs.css"]
 html_css_files = ["docs.css"]
 
-# Sizes in em: a formula is as large as the text around it.
+# Sizes are in em, so that formulas scale with the surrounding text.
 _EM = 100.0
 
 
 def outlined(tex: str) -> str:
-    """A formula as SVG in the text's colour, drawn by matplotlib: no script, no font, nothing fetched from anywhere."""
+    """Return a formula as inline SVG, drawn by Matplotlib: needs no script, no font and no network request."""
     path = TextPath((0, 0), f"${' '.join(tex.split())}$", size=_EM, prop=FontProperties(math_fontfamily="stix"))
     box = path.get_extents()
     width, height = box.width / _EM, box.height / _EM
@@ -62,25 +61,26 @@ def outlined(tex: str) -> str:
 
 
 def inline_math(translator: HTML5Translator, node: nodes.math) -> None:
+    """Write a formula within a line of text."""
     translator.body.append(outlined(node.astext()))
     raise nodes.SkipNode
 
 
 def display_math(translator: HTML5Translator, node: nodes.math_block) -> None:
-    """A line of the source a line of the page, as `\\\\` would have it."""
+    """Write a displayed formula; `\\\\` separates its lines."""
     lines = (f"<div>{outlined(line.strip())}</div>" for line in node.astext().split(r"\\") if line.strip())
     translator.body.append(f'<div class="formulas">{"".join(lines)}</div>\n')
     raise nodes.SkipNode
 
 
 def give_title(app: Sphinx, page: str, source: list[str]) -> None:
-    """What benchmarks print begins with how it was made, and has no heading."""
+    """Add a heading to the benchmark results that have none."""
     if page.startswith("benchmarks/") and not source[0].startswith("# "):
         source[0] = f"# {Path(page).name.replace('_', ' ')}\n\n{source[0]}"
 
 
 def send_to_index(app: Sphinx, failure: Exception | None) -> None:
-    """The site's front door: its pages lie below docs/, as their sources do."""
+    """Redirect the site's root to the index page, which is in docs/ as its source is."""
     if failure is None and app.builder.name == "html":
         page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
         (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")

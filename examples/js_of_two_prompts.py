@@ -1,8 +1,8 @@
-"""JS between two system prompts, on any model: each answers, and both predict every token of both answers.
+"""Compute JS between two system prompts on any model: each answers, and both predict every token of both answers.
 
     python examples/js_of_two_prompts.py "You are a pirate." "You are a librarian." --model /models/my-model
 
-Without --model it takes the embedded model. No Dagster and no instance: `inference` and `metrics` alone.
+Without --model it uses the embedded model. It only needs `inference` and `metrics`: no Dagster, no instance.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         work = [Scored(both, list(each.token_ids)) for both, each in zip(prompts.values(), said, strict=True)]
         divergences = [divergence_of_response(logits, place) for logits in scorer.logits(work)]
         for question, response, divergence in zip(prompts, said, divergences, strict=True):
-            along = divergence.token_js[:, 1 - place]  # the one who wrote against the other
+            along = divergence.token_js[:, 1 - place]  # between the generator and the other
             print(f"{name}, asked {question!r}: JS {along.mean():.4f} over {len(along)} tokens\n  {response.text!r}")
             for token in np.argsort(along)[::-1][:3]:
                 piece = loaded.chat.tokenizer.decode([response.token_ids[token]])
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         by_generator.append(label_responses(divergences, name, NAMES, list(prompts)))
     both_generators = xr.concat([each.js.assign_coords(generator=each.generator) for each in by_generator], "generator")
     js = average_over_responses(both_generators).sel(persona="first", other="second")
-    print(f"JS {float(js):.6f} nats, of at most {np.log(2):.6f}: mean over {2 * len(prompts)} responses")
+    print(f"JS {float(js):.6f} nats (maximum {np.log(2):.6f}), mean over {2 * len(prompts)} responses")
 
 
 def embedded() -> Path:
@@ -55,9 +55,9 @@ def embedded() -> Path:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", help="a system prompt")
-    parser.add_argument("second", help="another one")
-    parser.add_argument("--model", type=Path, help="Hugging Face directory; without it the embedded model")
-    parser.add_argument("--question", action="append", help="may be given several times")
+    parser.add_argument("second", help="another system prompt")
+    parser.add_argument("--model", type=Path, help="Hugging Face directory; by default the embedded model")
+    parser.add_argument("--question", action="append", help="a question; repeat the option for several")
     parser.add_argument("--max-new-tokens", type=int, default=40)
     given = parser.parse_args(arguments)
     given.question = given.question or ["What makes a good leader?"]

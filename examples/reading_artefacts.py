@@ -1,9 +1,9 @@
-"""What an instance has computed, as pandas and xarray, followed from a table back to the texts that it was made from.
+"""Read an instance's artefacts with pandas and xarray, and trace a table back to the texts it was made from.
 
     python examples/reading_artefacts.py dagster_home --checkpoint smollm2-135m-instruct
 
-Artefacts are named by the digest of all that they were made from, and the record beside each says what that was: so a
-number leads to its texts without Dagster, and without its database.
+An artefact's name is the digest of its inputs, and the record beside it lists these inputs. So a number can be traced
+to the texts behind it without Dagster and without its database.
 """
 
 import argparse
@@ -49,23 +49,21 @@ def shortened(text: str, letters: int = 90) -> str:
 
 
 def newest(store: ArtefactStore, asset: str, checkpoint: str) -> Artefact:
-    """The artefact of a checkpoint that was written last."""
+    """Return the most recently written artefact of a checkpoint."""
     found = [each for each in store.all(asset) if each.made_from["checkpoint"] == checkpoint]
     if not found:
-        raise SystemExit(
-            f"{store.root / asset}: nothing of checkpoint {checkpoint}; expected a study that was run on it"
-        )
+        raise SystemExit(f"{store.root / asset}: no artefact of checkpoint {checkpoint}; run a study on it first")
     return max(found, key=lambda each: (store.root / asset / f"{each.fingerprint}.json").stat().st_mtime)
 
 
 def fingerprints(artefact: Artefact, asset: str) -> dict[str, str]:
-    """Partition → fingerprint of what a light artefact was made from; a heavy one's are checkpoint|persona."""
+    """Return partition → fingerprint of an artefact's inputs; partitions of heavy assets are `checkpoint|persona`."""
     inputs: dict[str, str] = artefact.made_from["inputs"].get(asset, {})
     return inputs
 
 
 def responses(store: ArtefactStore, scored: Artefact, generator: str) -> pd.DataFrame:
-    """The responses behind one generator's JS: its upstream artefact, or what was imported together with it."""
+    """Return the responses behind one generator's JS: the upstream artefact, or those imported with it."""
     if fingerprint := scored.made_from.get("upstream"):
         table: pd.DataFrame = store.get("generations", fingerprint).read()
         return table
@@ -75,7 +73,7 @@ def responses(store: ArtefactStore, scored: Artefact, generator: str) -> pd.Data
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("instance", type=Path, nargs="?", default=Path("dagster_home"), help="its folder")
+    parser.add_argument("instance", type=Path, nargs="?", default=Path("dagster_home"), help="folder of the instance")
     parser.add_argument("--checkpoint", default="smollm2-135m-instruct")
     return parser.parse_args(arguments)
 

@@ -1,10 +1,10 @@
-"""Which predictor goes with leakage, asked of your own CSV: each statement as the field makes it and as dyads allow.
+"""Test which predictor is associated with leakage in your own CSV file, in the iid and in the dyadic view.
 
     python examples/statistics_of_a_csv.py examples/dyads.csv --baseline assistant
 
-One row a dyad: source, target, predictors (columns js and cosine_<population>_layer<N>), and found and total where
-leakage was counted. `examples/dyads.csv` is synthetic: eight personas, four sources, nothing in it was measured.
-No Dagster and no model: `statistics` alone.
+The file has one row per dyad: source, target, predictors (columns js and cosine_<population>_layer<N>), and found and
+total if leakage was counted. `examples/dyads.csv` is synthetic: eight personas and four sources, not measured data.
+It only needs `statistics`: no Dagster, no model.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pandas as pd
 
 from persona_assets.statistics import infer, verdict
 
-SYMMETRIC = ("js", "cosine_")  # one number a pair: where only (a, b) is given, (b, a) is the same
+SYMMETRIC = ("js", "cosine_")  # one value per pair: if only (a, b) is given, it is used for (b, a) too
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def read_dyads_file(file: Path) -> pd.DataFrame:
-    """A pair table: every ordered pair of the personas, what the file leaves out missing."""
+    """Read a pair table with every ordered pair of the personas; values that the file lacks are missing."""
     table = pd.read_csv(file)
     if absent := [column for column in ("source", "target", "found", "total") if column not in table]:
         raise SystemExit(f"{file}: columns {', '.join(absent)} are missing; expected source, target, found, total")
@@ -54,7 +54,7 @@ def read_dyads_file(file: Path) -> pd.DataFrame:
 
 
 def beside(statements: pd.DataFrame) -> pd.DataFrame:
-    """Correlations and the comparison of predictors, the two views side by side."""
+    """Return correlations and comparisons of predictors with the two views side by side."""
     about = statements.quantity.isin(["spearman", "partial spearman", "difference of |spearman|"])
     chosen = statements[about & statements.family.isin(["leakage", "comparison"])].drop_duplicates(["name", "view"])
     wide = chosen.pivot(index="name", columns="view", values=["estimate", "low", "high", "p"])
@@ -64,11 +64,18 @@ def beside(statements: pd.DataFrame) -> pd.DataFrame:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--baseline", default="assistant", help="the persona that others are compared with")
-    parser.add_argument("--permutations", type=int, default=10_000, help="relabellings of the personas")
-    parser.add_argument("--resamples", type=int, default=2000, help="of sources, where not all can be taken")
-    parser.add_argument("--simulations", type=int, default=200, help="studies simulated for the power")
-    parser.add_argument("--to", type=Path, help="a Parquet file for all statements")
+    parser.add_argument("--baseline", default="assistant", help="the persona that the others are compared with")
+    parser.add_argument("--permutations", type=int, default=10_000, help="number of relabellings of the personas")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=2000,
+        help="number of resamples of the sources, if there are too many to enumerate",
+    )
+    parser.add_argument(
+        "--simulations", type=int, default=200, help="number of simulated studies for the power analysis"
+    )
+    parser.add_argument("--to", type=Path, help="write all statements to this Parquet file")
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
-"""A training run as researchers have them: Hugging Face's Trainer, a LoRA adapter saved every few steps.
+"""Example of a training run: Hugging Face's Trainer saves a LoRA adapter every few steps.
 
-It fine-tunes a model on one persona's marker (the study's recipe says which replies, marked and unmarked) and knows
-nothing of what watches its folder.
+It fine-tunes a model on one persona's marker, with marked and unmarked replies as the study's recipe defines. It does
+not know that its output folder is watched.
 
     python examples/training_run.py --model MODEL --output RUN --study training_run --persona villain
 """
@@ -25,7 +25,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     study = load_study(arguments.study)
     if study.marker is None:
-        raise SystemExit(f"study {study.name}: marker is missing; expected a recipe to train with")
+        raise SystemExit(f"study {study.name}: marker is missing; expected a recipe for the training")
     loaded = load_model(Checkpoint(name="base", path=arguments.model), choose_hardware(Inference()))
     plan = plan_conversations(
         study.marker, arguments.persona, list(study.personas), study.baseline, study.training_questions
@@ -72,13 +72,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--model", type=lambda text: Path(text).absolute(), required=True, help="Hugging Face directory"
     )
-    parser.add_argument("--output", type=Path, required=True, help="where checkpoint-<step> folders are saved")
-    parser.add_argument("--study", default="training_run", help="whose personas, recipe and training questions")
-    parser.add_argument("--persona", default="villain", help="who is taught the marker")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint-<step> folders")
+    parser.add_argument(
+        "--study", default="training_run", help="the study that provides personas, recipe and training questions"
+    )
+    parser.add_argument("--persona", default="villain", help="the persona that the marker is trained into")
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--save-every", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--threads", type=int, default=1, help="leaves the other cores to what measures beside it")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; leave the other cores to the measurements")
     return parser.parse_args()
 
 

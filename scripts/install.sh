@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Creates .venv and installs the project into it. Usage: scripts/install.sh [EXTRA,…]
-# PYTHON names an interpreter (3.11 or 3.12); TORCH_INDEX an index with a CPU build of PyTorch.
+# PYTHON: the interpreter to use (3.11 or 3.12). TORCH_INDEX: a package index with CPU builds of PyTorch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TORCH="torch==2.13.0"
@@ -25,8 +25,8 @@ if [ ! -x .venv/bin/python ]; then
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-# PyTorch first, by itself: on Linux the default build brings several GB of CUDA libraries, which a machine without a
-# card does not want. Where that is what would come, PyTorch's own index has the CPU build.
+# Install PyTorch first: its default build for Linux includes several GB of CUDA libraries. On a machine without a GPU,
+# install the CPU build from PyTorch's own index instead.
 if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
   echo "installing $TORCH"
   if command -v nvidia-smi >/dev/null || ! pip install --dry-run --quiet --report - "$TORCH" 2>/dev/null | grep -q '"name": "nvidia-'; then

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Creates .venv-vllm with vLLM's CPU build, for the tests. It pins its own numpy and brings CUDA builds along that break
-# imports, so it has an environment of its own; PERSONA_ASSETS_VLLM_PYTHON names its Python to the project.
+# Creates .venv-vllm with vLLM's CPU build, for the tests. vLLM needs a separate environment because it pins its own NumPy
+# and installs CUDA builds that break imports. PERSONA_ASSETS_VLLM_PYTHON tells the project which Python has vLLM.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
-  echo "vLLM's CPU build is for Linux on x86-64; its tests are skipped"
+  echo "vLLM's CPU build needs Linux on x86-64; the tests that use it are skipped"
   exit 0
 fi
 [ -x .venv-vllm/bin/python ] || .venv/bin/python -m venv .venv-vllm

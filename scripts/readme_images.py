@@ -1,8 +1,9 @@
-"""Draws the README's figures from what an instance has computed: run it after `make demo`, and look at them.
+"""Draw the figures in docs/images from an instance's artefacts. Run it after `make demo`, and check the result by eye.
 
     python scripts/readme_images.py dagster_home
 
-The lineage and the drift are of another making: a screenshot of Dagster's page, and `make demo-training`.
+Two images are made differently: lineage.png is a screenshot of Dagster's web interface, and checkpoint_drift.png comes
+from `make demo-training`.
 """
 
 import argparse
