@@ -39,8 +39,8 @@ def rows(name: str, records: Iterable[dict[str, Any]]) -> Metadata:
 
 def generations(table: pd.DataFrame) -> Metadata:
     """Return the metadata of `generations`, computed or imported: one row per question, with the response."""
-    said = enumerate(zip(table.question, table.text, strict=True), start=1)
-    records = ({"question": f"{number}. {cut(question)}", "answer": cut(text)} for number, (question, text) in said)
+    numbered = enumerate(zip(table.question, table.text, strict=True), start=1)
+    records = ({"question": f"{number}. {cut(question)}", "answer": cut(text)} for number, (question, text) in numbered)
     numbers: Metadata = {"mean_characters": _number(table.text.str.len().mean())}
     if "token_ids" in table:
         numbers["mean_tokens"] = _number(table.token_ids.map(len).mean())
@@ -188,7 +188,7 @@ def leakage_table(table: pd.DataFrame) -> Metadata:
     records = (
         {
             "rate": _written(row["rate"], 2),
-            "source → target": f"{presentation.display_name(row['source'])} → {presentation.display_name(row['target'])}",
+            "source → target": presentation.display_name(f"{row['source']} → {row['target']}"),
             "found": f"{row['found']}/{row['total']}",
         }
         for row in ordered.sort_values(["place", "rate"], ascending=[True, False], kind="stable").to_dict("records")
@@ -211,8 +211,8 @@ def pair_table(table: pd.DataFrame) -> Metadata:
     records = (
         {
             "JS": _written(row["js"], 4),
-            "source → target": f"{presentation.display_name(row['source'])} → {presentation.display_name(row['target'])}",
-            **{said: _written(row[name], 2) for name, said in short.items()},
+            "source → target": presentation.display_name(f"{row['source']} → {row['target']}"),
+            **{heading: _written(row[name], 2) for name, heading in short.items()},
             **({"leakage": _written(row["leakage_rate"], 2)} if leakage else {}),
         }
         for row in table.dropna(subset="js").sort_values("js", kind="stable").to_dict("records")

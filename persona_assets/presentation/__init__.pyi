@@ -15,7 +15,7 @@ from .figures.standard import caption, standard_figures
 from .figures.token_js import js_along_response
 from .layout.image_files import data_url, inline_markdown, to_pdf, to_png, to_svg
 from .layout.ordering import Tree, persona_order, persona_tree
-from .layout.style import ONE_COLUMN, TWO_COLUMNS, house_style, spoken
+from .layout.style import ONE_COLUMN, TWO_COLUMNS, display_name, house_style
 from .report.files import report_files
 from .report.links import Link
 from .report.markdown import render_markdown
@@ -40,6 +40,7 @@ __all__ = [
     "cosine_heatmaps",
     "coupling_panels",
     "data_url",
+    "display_name",
     "drift_headline",
     "extreme_pairs",
     "headline",
@@ -66,7 +67,6 @@ __all__ = [
     "report_files",
     "rules_markdown",
     "specification_curve",
-    "spoken",
     "standard_figures",
     "statements_markdown",
     "to_pdf",

@@ -1,4 +1,4 @@
-"""Statements and a verdict made by hand, hostile names among them: what `statistics` returns, in small."""
+"""Small handmade statements and a verdict like those of `statistics`, including hostile names."""
 
 import math
 from typing import Any
@@ -36,7 +36,7 @@ def count(quantity: str, estimate: float, note: str = "") -> Statement:
 
 
 def statements_by_hand() -> pd.DataFrame:
-    """One of each kind, some of them about what a hostile file could name."""
+    """Return statements of each kind, some with names that a hostile file could contain."""
     why = f"{HOSTILE} was never asked"
     return tabulate(
         [
@@ -70,7 +70,7 @@ def statements_by_hand() -> pd.DataFrame:
 
 
 def verdict_by_hand() -> Verdict:
-    """A verdict whose words end with what its rules say."""
+    """Return a verdict whose words end with the explanations of its rules."""
     return Verdict(
         WORDS,
         (

@@ -1,7 +1,7 @@
-"""Synthetic data with the shape of a real study: nothing here was measured.
+"""Synthetic data with the shape of a real study; nothing here was measured.
 
-Every persona gets a place in a plane; JS grows with the square of how far two places lie apart, and a cosine falls with
-it, plus noise that shrinks with depth. Families of personas are placed together, for clustering to find.
+Every persona has a position in a plane. JS grows with the squared distance of two positions and cosine falls with it,
+plus noise that shrinks with depth. Related personas are close together, so that clustering can find them.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ QUESTIONS = [
 
 
 class Synthetic:
-    """Every input of the room for the first `personas` of PLACES and then of MORE."""
+    """All inputs of the package for the first `personas` entries of PLACES and MORE."""
 
     def __init__(self, personas: int, questions: int = 20, populations: tuple[str, ...] = ("study",), seed: int = 0):
         rng = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ PROVENANCE: Mapping[str, Any] = {
 
 
 def pair_table(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> pd.DataFrame:
-    """One row a dyad, as the asset of that name holds it."""
+    """Return one row per dyad, like the asset of the same name."""
     names = [str(name) for name in logit_js_matrix.persona.values]
     rows = []
     for source in names:
@@ -128,7 +128,7 @@ def pair_table(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> pd.D
 
 
 def leakage_table(names: list[str], sources: list[str], squared: np.ndarray, seed: int) -> pd.DataFrame:
-    """One row a dyad, twenty replies each; nothing was trained. Rates fall with how far two places lie apart."""
+    """Return one row per dyad with twenty replies each; rates fall with the distance of two positions."""
     rng = np.random.default_rng(seed + 100)
     rows = []
     for source in sources:
@@ -151,7 +151,7 @@ def leakage_table(names: list[str], sources: list[str], squared: np.ndarray, see
 
 
 def with_leakage(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> pd.DataFrame:
-    """The pair table as the asset of that name holds it where leakage was measured."""
+    """Return the pair table with leakage columns, like the asset of the same name."""
     names = {"rate_low": "low", "rate_high": "high"} | {name: name for name in ("found", "total", "rate")}
     outcome = leakage_table.rename(columns={name: f"leakage_{short}" for name, short in names.items()})
     columns = [f"leakage_{short}" for short in names.values()] + ["base_rate", "source_rate", "related"]
@@ -159,7 +159,7 @@ def with_leakage(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> pd.Da
 
 
 def samples(leakage_table: pd.DataFrame) -> pd.DataFrame:
-    """One reply a question: a source marks three of its own, a target as many as its count allows."""
+    """Return one reply per question; a source has three marked replies, a target as many as its count allows."""
     rows = []
     for source in dict.fromkeys(leakage_table["source"]):
         counts = {source: 3} | dict(
@@ -205,7 +205,7 @@ def _matrix(names: list[str], squared: np.ndarray, questions: int, rng: np.rando
         "kl_low": kl * 0.85,
         "kl_high": kl * 1.2,
     }
-    # Questions differ by themselves; a generator of its own, so that nothing else that is drawn here moves.
+    # A separate generator, so that the differences between questions do not change the other draws.
     own = np.random.default_rng(questions)
     each = np.stack([_symmetric(own.normal(0, 0.3, (size, size))) for _ in range(questions)])
     by_question = js_all * np.exp(each - each.mean(axis=0))
@@ -260,7 +260,7 @@ def eleven() -> Synthetic:
 
 @pytest.fixture(scope="session")
 def leaky_figures(eleven: Synthetic) -> dict[str, bytes]:
-    """Every figure that eleven personas with leakage give, as SVG."""
+    """Return all figures of eleven personas with leakage, as SVG."""
     tables = (eleven.logit_js_matrix, eleven.centroid_cosine, eleven.leaky_pair_table, "assistant")
     return {name: to_svg(figure) for name, figure in standard_figures(*tables, eleven.leakage_table).items()}
 

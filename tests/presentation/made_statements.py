@@ -1,4 +1,4 @@
-"""Statements for figures: every kind that a figure draws, numbers made by a rule; nothing was measured."""
+"""Synthetic statements of every kind that the figures draw; nothing was measured."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ DYADS = ("all dyads", "sources off the floor", "without the baseline as target")
 
 
 def made_statements(names: Sequence[str], layers: Sequence[int], sources: Sequence[str]) -> pd.DataFrame:
-    """Statements about personas `names`, of whom some are sources, and a cosine at every layer of `study`."""
+    """Return statements about personas `names`, some of them sources, with one cosine per layer of `study`."""
     cosines = [f"cosine_study_layer{layer}" for layer in layers]
     return tabulate(
         [

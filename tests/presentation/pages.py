@@ -1,4 +1,4 @@
-"""A page read as a browser reads it: elements with their attributes and text, by the standard library's parser."""
+"""HTML pages parsed into elements with attributes and text, by the standard library's parser."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from persona_assets import presentation
 
-SCRIPT = (Path(presentation.__file__).parent / "templates" / "report.js").read_text()
+SCRIPT = (Path(presentation.__file__).parent / "report" / "templates" / "report.js").read_text()
 VOID = {"meta", "img", "input", "br", "hr", "link", "base", "source"}
 
 
 class Element:
-    """An element: its tag, attributes, and what it holds (elements and texts)."""
+    """An element: its tag, attributes and content (elements and texts)."""
 
     def __init__(self, tag: str, attributes: dict[str, str]):
         self.tag, self.attributes = tag, attributes
@@ -30,7 +30,7 @@ class Element:
         return " ".join(self.text.split())
 
     def all(self, tag: str = "", **attributes: str) -> list["Element"]:
-        """The elements of a tag below this one; `class_="x"` asks for a class, other attributes for their value."""
+        """Return the descendants with a tag and attributes; `class_="x"` matches one of the element's classes."""
         return [each for each in self._below() if tag in ("", each.tag) and each._has(attributes)]
 
     def one(self, tag: str = "", **attributes: str) -> "Element":
@@ -38,7 +38,7 @@ class Element:
         return found
 
     def rows(self) -> list[list[str]]:
-        """Of a table: the words of every row's cells."""
+        """Return the cell texts of every row of a table."""
         return [[cell.words for cell in row.inside if isinstance(cell, Element)] for row in self.all("tr")]
 
     def _has(self, attributes: dict[str, str]) -> bool:
@@ -76,7 +76,7 @@ class _Reader(HTMLParser):
 
 
 def read_page(html: str) -> Element:
-    """The page, every element of which must be closed in its order."""
+    """Parse a page; fail if its elements are not properly nested and closed."""
     reader = _Reader()
     reader.feed(html)
     assert reader.open == [reader.root], f"<{reader.open[-1].tag}> is never closed"
@@ -84,7 +84,7 @@ def read_page(html: str) -> Element:
 
 
 def assert_harmless(page: Element) -> None:
-    """One script, the page's own; nothing that runs, loads or sends otherwise."""
+    """Check that the page has only its own script and nothing else that runs, loads or sends."""
     assert [script.text for script in page.all("script")] == [SCRIPT]
     for element in page.all():
         assert element.tag not in {"link", "iframe", "object", "embed", "form", "base", "frame", "svg"}

@@ -1,1 +1,1 @@
-"""Figures and numbers of how personas change from checkpoint to checkpoint."""
+"""Figure and headline numbers of changes between checkpoints."""

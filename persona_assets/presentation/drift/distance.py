@@ -1,4 +1,4 @@
-"""How far each JS matrix lies from the one before, beside what other questions alone would make of it."""
+"""Distance panel of the drift figure: each JS matrix compared with the previous one and with question noise."""
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,13 @@ _BETWEEN_PATHS = 0.6  # of a step's width
 
 
 def draw_distances(axes: Axes, size: tuple[float, float], of_js: pd.DataFrame, time: Timeline, room: float) -> None:
-    """Draw one point a step, the noise of the questions as a band below it, p above it.
+    """Draw one point per step, with the question noise as a band below it and p above it.
 
     Args:
-        axes, size: where, and how large in millimetres.
+        axes, size: the axes and their size in millimetres.
         of_js: the drift's distances of JS, not empty.
-        time: the order of the checkpoints.
-        room: millimetres for labels to the right of the axes.
+        time: order of the checkpoints.
+        room: millimetres available for labels to the right of the axes.
     """
     rows = of_js.set_index("checkpoint")
     steps = [(number, before, after) for number, before, after in edges(time.paths) if after in rows.index]
@@ -57,7 +57,7 @@ def draw_distances(axes: Axes, size: tuple[float, float], of_js: pd.DataFrame, t
 
 
 def smallest_p_text(of_js: pd.DataFrame) -> str:
-    """The least p that the test can give, or the range where steps differ."""
+    """Describe the smallest p that the test can reach, or its range if steps differ."""
     shown = sorted({float(value) for value in of_js["smallest_p"].dropna()})
     if not shown:
         return "p is unknown"
@@ -66,7 +66,7 @@ def smallest_p_text(of_js: pd.DataFrame) -> str:
 
 
 def _write_p(axes: Axes, x: Floats, rms: Floats, p: Floats, slot: float) -> float:
-    """Write p above the points: in one line, in two, upright, or not at all, as there is room. Millimetres it takes."""
+    """Write p above the points in one line, two lines, rotated or not at all, as space allows; return the height."""
     texts, upright = [f"p = {p_text(value)}" for value in p], False
     if _widest(texts) + 1.0 > slot:
         texts = [f"p =\n{p_text(value)}" for value in p]
@@ -106,7 +106,7 @@ def _name_steps(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, slot: 
 
 
 def _name_series(axes: Axes, steps: list[tuple[int, str, str]], x: Floats, slot: float, time: Timeline) -> None:
-    """Each series above its own steps, where there are several: by name, or by its number in the legend."""
+    """Write the name, or the legend number, of each series above its steps if there are several series."""
     names = numbered_series(time)
     own = {path: x[[number == path for number, _, _ in steps]] for path in dict.fromkeys(path for path, _, _ in steps)}
     if len(own) < 2:

@@ -1,4 +1,4 @@
-"""How personas' likeness and leakage move from checkpoint to checkpoint, in one figure."""
+"""Figure of how similarity and leakage change between checkpoints."""
 
 from collections.abc import Callable
 
@@ -18,9 +18,9 @@ from persona_assets.presentation.layout.style import (
     TWO_COLUMNS,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     text_width,
     wrapped,
 )
@@ -44,21 +44,21 @@ _HOW = (
     "alone would give. p: that nothing changed; the signs of whole questions’ changes are flipped."
 )
 
-# Title, what is said below it, and how to draw it: None where there is nothing to draw.
+# Title, text below it, and the drawing function, or None if there is nothing to draw.
 _Panel = tuple[str, str, Callable[[Axes, Timeline], None] | None]
 
 
 def checkpoint_drift_figure(levels: pd.DataFrame, changes: pd.DataFrame, distances: pd.DataFrame) -> Figure:
-    """JS, one cosine, leakage, and how far each JS matrix lies from the one before.
+    """Draw JS, one cosine, leakage, and the distance of each JS matrix from the previous one.
 
-    The cosine is that of the first centring population in its middle layer. What was not measured, or cannot be said,
-    is said in words in its panel.
+    The cosine is that of the first centring population in its middle layer. A panel without data explains in words what
+    is missing.
 
     Args:
         levels, changes, distances: the tables of `metrics.Drift`.
 
     Raises:
-        ValueError: a column is missing, or levels hold no JS.
+        ValueError: a column is missing, or `levels` has no JS.
     """
     for name, table in (("levels", levels), ("changes", changes), ("distances", distances)):
         if absent := [column for column in _COLUMNS[name] if column not in table.columns]:
@@ -78,7 +78,7 @@ def checkpoint_drift_figure(levels: pd.DataFrame, changes: pd.DataFrame, distanc
     room = TWO_COLUMNS - 4 * MARGIN
     note = time.key(KEY_POINTS, room) + wrapped(_BARS if distances.empty else f"{_BARS} {_HOW}", KEY_POINTS, room)
     series = _series_key(time)
-    heads[1] += LINE if series else 0.0  # panel d names the series above its points
+    heads[1] += LINE if series else 0.0  # panel d has the series names above its points
     lower = any(draw is not None for _, _, draw in panels[2:])
     header = MARGIN + TITLE + (len(subtitle) + len(series)) * LINE + 2.0
     tops = [header, header + heads[0] + _AXES[1] + _X_AXIS]
@@ -103,8 +103,8 @@ def _subtitle(levels: pd.DataFrame, changes: pd.DataFrame) -> str:
     if len(changes):
         parts.append(_count(changes.groupby(["checkpoint", "previous"]).ngroups, "comparison"))
     series = [name for name in levels["series"].fillna("").unique() if name]
-    if len(series) == 1:  # the legend names several
-        parts.insert(0, f"series {spoken(series[0])}")
+    if len(series) == 1:  # several series are listed in the legend
+        parts.insert(0, f"series {display_name(series[0])}")
     return " · ".join(parts)
 
 
@@ -123,20 +123,20 @@ def _cosine_panel(levels: pd.DataFrame, changes: pd.DataFrame, time: Timeline) -
     if chosen is None:
         return "Cosine", "No cosine was measured at any of these checkpoints.", None
     values = values_by_pair(levels, chosen.column)
-    title = f"Cosine, layer {chosen.layer}, centred on {spoken(chosen.population)}"
+    title = f"Cosine, layer {chosen.layer}, centred on {display_name(chosen.population)}"
     said = _moved_text(chosen.column, values, changes, time, "needs the states of two questions or more")
     return title, said, lambda axes, time: draw_pairs(axes, "cosine", _AXES, values, time, _LABELS)
 
 
 def middle_cosine(levels: pd.DataFrame) -> CosineColumn | None:
-    """The first centring population's middle layer among the levels; None where there is no cosine."""
+    """Return the middle layer of the first centring population; None if there is no cosine."""
     found = cosine_columns(pd.DataFrame(columns=levels["quantity"].unique()))
     first = [cosine for cosine in found if cosine.population == found[0].population]
     return first[(len(first) - 1) // 2] if first else None
 
 
 def _moved_text(quantity: str, values: Values, changes: pd.DataFrame, time: Timeline, needed: str) -> str:
-    """What the panel of a matrix shows, how many of its pairs moved, and what cannot be said."""
+    """Describe what a matrix panel shows, how many pairs moved, and what is not available."""
     of_quantity = changes[changes["quantity"] == quantity]
     many = len(values) > MOST_NAMED
     intervals = any(np.isfinite(low) for at in values.values() for _, low, _ in at.values())
@@ -205,7 +205,7 @@ def _draw_panel(
 
 
 def _series_key(time: Timeline) -> list[list[tuple[int, str, float]]]:
-    """Lines of the legend of series: number of the path, its name, how far from the left (mm)."""
+    """Return the lines of the series legend: number of the path, its name, distance from the left (mm)."""
     lines: list[list[tuple[int, str, float]]] = [[]]
     left = MARGIN
     names = numbered_series(time)
@@ -220,7 +220,7 @@ def _series_key(time: Timeline) -> list[list[tuple[int, str, float]]]:
 
 
 def _write_series(figure: Figure, top: float, key: list[list[tuple[int, str, float]]]) -> None:
-    """Which line is which series."""
+    """Draw the legend of the series."""
     axes = add_axes(figure, 0, top, TWO_COLUMNS, len(key) * LINE)
     axes.set(xlim=(0, TWO_COLUMNS), ylim=(len(key) * LINE, 0))
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""The numbers of a drift that are read first."""
+"""Headline numbers of a drift."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import pandas as pd
 
 from persona_assets.presentation.drift.pairs import signed
-from persona_assets.presentation.layout.style import spoken
+from persona_assets.presentation.layout.style import display_name
 
 
 def drift_headline(changes: pd.DataFrame, distances: pd.DataFrame) -> dict[str, float | str]:
-    """Largest change of JS and of a cosine, how many pairs moved, and the last step's distance.
+    """Return the largest changes of JS and cosine, the number of pairs that moved, and the last step's distance.
 
     Args:
         changes, distances: the tables of `metrics.Drift`.
 
     Returns:
-        By what it says: numbers (JS in nats) and sentences; "unknown" where a number cannot be said. Without distances,
-        only that nothing is compared. An interval is the simultaneous one, where there is one. A pair moved if it did
-        between any two checkpoints that are compared.
+        Numbers (JS in nats) and texts by description; "unknown" for a number that is not available. Without distances,
+        a single entry states that nothing is compared. Intervals are simultaneous, if known. A pair counts as moved if
+        it moved between any two compared checkpoints.
     """
     if distances.empty:
-        return {"compared": "no checkpoint has one before it"}
+        return {"compared": "no checkpoint has a predecessor"}
     found: dict[str, float | str] = {"steps": float(distances.groupby(["checkpoint", "previous"]).ngroups)}
     cosines = [str(name) for name in changes["quantity"].unique() if str(name).startswith("cosine_")]
     for title, quantities in (("JS", ["js"]), ("cosine", cosines)):
@@ -43,17 +43,17 @@ def drift_headline(changes: pd.DataFrame, distances: pd.DataFrame) -> dict[str, 
 
 
 def _moved(changes: pd.DataFrame, quantity: str) -> str:
-    """How many pairs or dyads moved at least once, of how many."""
+    """Return how many of the pairs or dyads moved at least once, as text."""
     of_quantity = changes[changes["quantity"] == quantity]
     moved = of_quantity[of_quantity["moved"].astype(bool)].drop_duplicates(["a", "b"])
     return f"{len(moved)} of {len(of_quantity.drop_duplicates(['a', 'b']))}"
 
 
 def _described(row: Mapping[Hashable, Any]) -> str:
-    """A change with its pair, step and interval, in words."""
+    """Describe a change with its interval, pair and step."""
     text = f"{signed(float(row['change']))}"
     if pd.notna(row["simultaneous_low"]):
         text += f" [{signed(float(row['simultaneous_low']))}, {signed(float(row['simultaneous_high']))}]"
     quantity = "" if row["quantity"] == "js" else f", {row['quantity']}"
-    pair = f"{spoken(str(row['a']))} – {spoken(str(row['b']))}"
+    pair = f"{display_name(str(row['a']))} – {display_name(str(row['b']))}"
     return f"{text}, {pair}, {row['previous']} → {row['checkpoint']}{quantity}"

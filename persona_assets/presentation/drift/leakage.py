@@ -1,11 +1,11 @@
-"""Leakage from checkpoint to checkpoint: the sources' own rates, the mean over dyads, and what no adapter explains."""
+"""Leakage panel of the drift figure: source rates, mean rate over dyads, and base rates."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from persona_assets.presentation.drift.pairs import Values
 from persona_assets.presentation.layout.end_labels import EndLabel, write_end_labels
-from persona_assets.presentation.layout.style import BLUE, ORANGE, spoken
+from persona_assets.presentation.layout.style import BLUE, ORANGE, display_name
 from persona_assets.presentation.layout.timeline import LINE_STYLES, Timeline
 
 _NAMED_SOURCES = 3
@@ -16,10 +16,11 @@ def draw_leakage(axes: Axes, size: tuple[float, float], rates: dict[str, Values]
     """Draw rates with their intervals.
 
     Args:
-        axes, size: where, and how large in millimetres.
-        rates: source_rate, mean_leakage_rate, base_rate and leakage_rate (which is only counted) → `values_by_pair`.
-        time: where the checkpoints stand.
-        room: millimetres for labels to the right of the axes.
+        axes, size: the axes and their size in millimetres.
+        rates: source_rate, mean_leakage_rate, base_rate and leakage_rate (only its dyads are counted) →
+            `values_by_pair`.
+        time: positions of the checkpoints.
+        room: millimetres available for labels to the right of the axes.
     """
     time.draw(axes, size[0])
     sources, bases, dyads = rates["source_rate"], rates["base_rate"], len(rates["leakage_rate"])
@@ -53,7 +54,7 @@ def draw_leakage(axes: Axes, size: tuple[float, float], rates: dict[str, Values]
                     markeredgewidth=0.0,
                 )
                 ends.append((persona, (float(x[-1]), float(estimate[-1]))))
-        # A line that ends early is told by its style; the label is that of the line that goes on longest.
+        # The label belongs to the line that ends last; other series differ by line style.
         ends.sort(key=lambda end: end[1][0])
         labels += _labels(values is sources, values is bases, ends, colour, len(values), dyads)
     top = max((high for values in rates.values() for at in values.values() for _, _, high in at.values()), default=1.0)
@@ -66,21 +67,21 @@ def draw_leakage(axes: Axes, size: tuple[float, float], rates: dict[str, Values]
 def _labels(
     of_sources: bool, of_bases: bool, ends: list[tuple[str, tuple[float, float]]], colour: str, count: int, dyads: int
 ) -> list[EndLabel]:
-    """A label for every source while they are few, else one for all of them; one for the others."""
+    """Return one label per source if they are few, else a common one; and one label for each other rate."""
     if not ends:
         return []
     last = dict(ends)
     up = float(np.median([end[1] for end in last.values()]))
-    # The line's end nearest to the middle, so that a leader begins at a line.
+    # Use the line end nearest to the median, so that the leader starts at a line.
     middle = min(last.values(), key=lambda end: abs(end[1] - up))
     if of_sources and count <= _NAMED_SOURCES:
-        return [(f"source rate: {spoken(persona)} on itself", colour, end) for persona, end in last.items()]
+        return [(f"source rate: {display_name(persona)} on itself", colour, end) for persona, end in last.items()]
     if of_sources:
         return [(f"source rates of {count} sources", colour, middle)]
     if of_bases:
         everyone: EndLabel = (f"base rate, no adapter, {count} target{'s' * (count != 1)}", colour, middle)
-        # Who stands out is whom the training itself taught the marker.
+        # A base rate above all others belongs to a persona that the checkpoint's own training taught the marker.
         highest = max(last, key=lambda persona: last[persona][1])
         above = last[highest][1] > max((end[1] for name, end in last.items() if name != highest), default=1.0)
-        return [everyone, *([(f"base rate of {spoken(highest)}", colour, last[highest])] if above else [])]
+        return [everyone, *([(f"base rate of {display_name(highest)}", colour, last[highest])] if above else [])]
     return [(f"leakage rate, mean of {dyads} dyad{'s' * (dyads != 1)}", colour, middle)]

@@ -1,4 +1,4 @@
-"""A matrix from checkpoint to checkpoint: every pair a quiet line, those that moved most in colour and named."""
+"""Pair panels of the drift figure: one grey line per pair; the pairs that moved most are coloured and labelled."""
 
 import numpy as np
 import pandas as pd
@@ -7,22 +7,22 @@ from matplotlib.collections import LineCollection
 
 from persona_assets.presentation.layout.correlation import Floats
 from persona_assets.presentation.layout.end_labels import EndLabel, write_end_labels
-from persona_assets.presentation.layout.style import spoken
+from persona_assets.presentation.layout.style import display_name
 from persona_assets.presentation.layout.timeline import LINE_STYLES, Timeline
 
 MOST_NAMED = 5
 COLOURS = ("C0", "C1", "C2", "C3", "C4")
 _SHAPES = "os^Dv"
 _QUIET = "#c8c8c8"
-_MANY = 300  # lines beyond which a PDF holds them as an image
+_MANY = 300  # above this number of lines, a PDF stores them as an image
 
 Pair = tuple[str, str]
-# Per pair and checkpoint: estimate, low, high.
+# Estimate, low and high by pair and checkpoint.
 Values = dict[Pair, dict[str, tuple[float, float, float]]]
 
 
 def values_by_pair(levels: pd.DataFrame, quantity: str) -> Values:
-    """One quantity of the drift's levels, by pair (or what a rate is of) and checkpoint."""
+    """Return one quantity of the drift's levels by pair (for rates: by persona or dyad) and checkpoint."""
     values: Values = {}
     of_quantity = levels[levels["quantity"] == quantity]
     columns = of_quantity[["a", "b", "checkpoint", "estimate", "low", "high"]]
@@ -32,9 +32,9 @@ def values_by_pair(levels: pd.DataFrame, quantity: str) -> Values:
 
 
 def most_moved(values: Values, time: Timeline) -> list[tuple[Pair, int, float]]:
-    """The pairs that moved most from the first to the last checkpoint of a path: pair, number of the path, change.
+    """Return the pairs that moved most between the ends of a path: pair, number of the path, change.
 
-    Where nothing is compared, the pairs of the highest values, with a change of NaN.
+    If nothing is compared, return the pairs with the highest values and a change of NaN.
     """
     moves = list[tuple[Pair, int, float]]()
     for pair, at in values.items():
@@ -56,18 +56,18 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
     """Draw lines, bars and labels of one quantity.
 
     Args:
-        axes, size: where, and how large in millimetres.
-        unit: what the y axis says.
-        values: as `values_by_pair` gives them, not empty.
-        time: where the checkpoints stand.
-        room: millimetres for names to the right of the axes.
+        axes, size: the axes and their size in millimetres.
+        unit: label of the y axis.
+        values: as returned by `values_by_pair`, not empty.
+        time: positions of the checkpoints.
+        room: millimetres available for names to the right of the axes.
     """
     named = most_moved(values, time)
     time.draw(axes, size[0])
     _draw_quiet(axes, values, {pair for pair, _, _ in named}, time)
     labels: list[EndLabel] = []
     for rank, (pair, mover, change) in enumerate(named):
-        # Bars of one checkpoint would lie over one another; beside one another they can be told apart.
+        # Shift the bars of a checkpoint sideways, so that they do not overlap.
         aside = (rank - (len(named) - 1) / 2) * 0.009 * time.span()
         ends = list[tuple[float, bool, float]]()
         for number, path in enumerate(time.paths):
@@ -87,9 +87,11 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
             )
             if len(x):
                 ends.append((float(x[-1]), number == mover, float(shown[-1, 0])))
-        # The label stands where a line of the pair reaches farthest; of several, at the one that moved most.
+        # Label the line that ends last; among several, the one that moved most.
         across, _, up = max(ends)
-        text = f"{spoken(pair[0])} – {spoken(pair[1])}" + (f" {signed(change)}" if np.isfinite(change) else "")
+        text = f"{display_name(pair[0])} – {display_name(pair[1])}" + (
+            f" {signed(change)}" if np.isfinite(change) else ""
+        )
         if len(time.lines()) > 1:
             text += f" ({mover + 1})"
         labels.append((text, COLOURS[rank], (across, up)))
@@ -99,7 +101,7 @@ def draw_pairs(axes: Axes, unit: str, size: tuple[float, float], values: Values,
 
 
 def signed(change: float) -> str:
-    """A change with its sign, two digits of it, at most three places unless it is smaller."""
+    """Format a change with its sign and three decimals, or two significant digits if it is small."""
     places = 3 if change == 0 or abs(change) >= 0.0095 else int(np.ceil(-np.log10(abs(change)))) + 1
     return f"{change:+.{min(places, 6)}f}".replace("-", "−")
 
@@ -126,14 +128,14 @@ def _draw_quiet(axes: Axes, values: Values, named: set[Pair], time: Timeline) ->
 
 
 def _along(at: dict[str, tuple[float, float, float]], checkpoints: list[str], time: Timeline) -> tuple[Floats, Floats]:
-    """Places (n,), and estimate, low, high (n, 3) of the checkpoints that have a value."""
+    """Return the positions (n,) and the estimate, low, high (n, 3) of the checkpoints that have a value."""
     shown = [name for name in checkpoints if name in at and np.isfinite(at[name][0])]
     places = np.array([time.place[name] for name in shown], dtype=np.float64)
     return places, np.array([at[name] for name in shown], dtype=np.float64).reshape(-1, 3)
 
 
 def _set_height(axes: Axes, values: Values) -> None:
-    """From 0 where that costs little, else close around the values."""
+    """Set the y limits: starting at 0 if that wastes little space, else close to the values."""
     everything = np.array([numbers for at in values.values() for numbers in at.values()], dtype=np.float64)
     finite = everything[np.isfinite(everything)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)

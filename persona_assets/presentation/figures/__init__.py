@@ -1,1 +1,1 @@
-"""The figures of a checkpoint."""
+"""Figures of one checkpoint."""

@@ -1,4 +1,4 @@
-"""Does a persona's likeness to the baseline go with how readily a marker is trained into it?"""
+"""Source rate against similarity to the baseline: are personas close to the baseline easier to mark?"""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,9 +22,9 @@ from persona_assets.presentation.layout.style import (
     ORANGE,
     TWO_COLUMNS,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     wrapped,
 )
 from persona_assets.presentation.layout.two_views import two_views
@@ -39,7 +39,7 @@ _NOTE = (
 
 
 def coupling_known(table: pd.DataFrame) -> bool:
-    """Whether there is enough of the table to draw."""
+    """Return whether the table has enough data to draw."""
     return int(table["source_rate"].notna().sum()) >= _FEWEST and bool(
         [column for column in table.columns if str(column).startswith(("js", "cosine"))]
     )
@@ -52,14 +52,14 @@ def coupling_panels(
     cosine: str | None = None,
     width: float = TWO_COLUMNS,
 ) -> Figure:
-    """Source rate against JS and against cosine with the baseline, and the two against each other, every persona named.
+    """Draw source rate against JS and cosine to the baseline, and these against each other, with persona names.
 
     Args:
-        table: one row a persona other than the baseline: persona, source_rate, js and cosine… to the baseline.
+        table: one row per persona except the baseline: persona, source_rate, js and cosine… to the baseline.
         baseline: the persona that others are compared with.
-        statements: as `statistics.infer` gives them.
-        cosine: column to show where the table has several; by default its first.
-        width: of the figure, in millimetres; in one column panels stand one below another.
+        statements: as returned by `statistics.infer`.
+        cosine: the cosine column to show; by default the first.
+        width: width of the figure, in millimetres; with one column, panels are below each other.
 
     Raises:
         ValueError: fewer than two personas have a source rate, or none has a predictor.
@@ -71,13 +71,13 @@ def coupling_panels(
     predictors = [*js, *([chosen] if chosen else [])]
     if len(known) < _FEWEST or not predictors:
         raise ValueError(
-            f"coupling: found {len(known)} personas with a source rate and columns {list(table.columns)}; expected two "
-            "personas or more, and js or a cosine"
+            f"coupling: found {len(known)} personas with a source rate and columns {list(table.columns)}; expected at "
+            "least two personas, and js or a cosine"
         )
     pairs = [(predictor, "source_rate") for predictor in predictors] + ([("js", chosen)] if js and chosen else [])
     columns = len(pairs) if width > ONE_COLUMN else 1
     views = [_views(statements, x, y) for x, y in pairs]
-    said = f"{len(known)} personas that a marker was trained into · likeness to {spoken(baseline)}"
+    said = f"{len(known)} personas that a marker was trained into · likeness to {display_name(baseline)}"
     subtitle = wrapped(said, KEY_POINTS, width - 2 * MARGIN)
     note = wrapped(_NOTE, KEY_POINTS, width - 2 * MARGIN) if any(views) else []
     header = MARGIN + TITLE + len(subtitle) * LINE + 2.0
@@ -94,7 +94,7 @@ def coupling_panels(
 
 
 def _views(statements: pd.DataFrame | None, x: str, y: str) -> list[tuple[str, str]]:
-    """Statements name JS as the outcome where it meets a cosine."""
+    """Return the views of a panel; in statements about JS and a cosine, JS is the outcome."""
     predictor, outcome = (x, y) if y == "source_rate" else (y, x)
     return two_views(statements, "coupling", "pearson", predictor, outcome)
 
@@ -117,12 +117,12 @@ def _panel(
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     points = both[list(pair)].to_numpy(dtype=float)
-    texts = [spoken(str(name)) for name in both["persona"]]
+    texts = [display_name(str(name)) for name in both["persona"]]
     write_labels(axes, (grid.panel, grid.height), points, texts, points, _NAME_POINTS)
 
 
 def _colour(pair: tuple[str, str]) -> str:
-    """As everywhere JS is blue and cosine orange; where they meet, neither."""
+    """Return blue for JS and orange for cosine, as in the other figures, and neither for JS against cosine."""
     if pair[1] != "source_rate":
         return INK
     return BLUE if pair[0] == "js" else ORANGE

@@ -1,4 +1,4 @@
-"""A tree of personas beside the rows of a matrix."""
+"""Tree of personas next to the rows of a matrix."""
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -14,18 +14,18 @@ TREE_AXIS = 5.5
 
 
 def room_for(tree: Tree | None) -> float:
-    """Millimetres that the tree takes beside a matrix, 0 where there is none to draw."""
+    """Return the width that a tree needs next to a matrix in millimetres, or 0 if there is no tree."""
     return TREE_WIDTH + TREE_GAP if tree is not None and len(tree.heights) else 0.0
 
 
 def draw_tree(figure: Figure, corner: tuple[float, float], cell: float, tree: Tree, scale: bool = True) -> None:
-    """Draw a tree whose leaves end where the rows of a matrix begin; below it, on request, what a height means.
+    """Draw a tree whose leaves line up with the rows of a matrix, optionally with an axis below.
 
     Args:
         figure: to draw on.
         corner: upper left corner of the tree, in millimetres.
         cell: height of a row, in millimetres.
-        tree: with a join at least.
+        tree: a tree with at least one join.
         scale: whether to draw the axis, `TREE_AXIS` millimetres high.
     """
     axes = add_axes(figure, *corner, TREE_WIDTH, len(tree.order) * cell)

@@ -1,7 +1,7 @@
-"""Matrices of personas as coloured stairs, with the tree that orders them.
+"""Heatmaps of persona × persona matrices, with the tree that orders the personas.
 
-A symmetric matrix is drawn once, below its diagonal. Each persona is named where its row ends and its column begins, so
-every name is written once, level, and beside both. A matrix that is not symmetric is drawn whole.
+A symmetric matrix is drawn as its lower triangle ("stair"): each name is written once, horizontally, where the
+persona's row ends and its column begins. An asymmetric matrix is drawn in full.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from persona_assets.presentation.layout.style import (
     TWO_COLUMNS,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
     readable_on,
-    spoken,
     text_width,
 )
 
@@ -45,12 +45,12 @@ _GUTTER = 4.0
 
 
 def js_heatmap(logit_js_matrix: xr.Dataset, width: float = TWO_COLUMNS) -> Figure:
-    """JS between every pair of personas, each cell written in nats, beside the tree that orders them.
+    """Draw JS between all pairs of personas in nats, next to the tree that orders them.
 
     Args:
         logit_js_matrix: `js` with dims (generators, persona, other), in nats; attrs `generators_shown` (the subset that
             is drawn) and `questions`.
-        width: at most so many millimetres.
+        width: maximum width, in millimetres.
     """
     generators = str(logit_js_matrix.attrs["generators_shown"])
     tree = persona_tree(logit_js_matrix)
@@ -87,14 +87,13 @@ def js_heatmap(logit_js_matrix: xr.Dataset, width: float = TWO_COLUMNS) -> Figur
 def cosine_heatmaps(
     centroid_cosine: xr.Dataset, order: Sequence[str] | Tree, population: str, width: float = TWO_COLUMNS
 ) -> Figure:
-    """Cosine between persona centroids, one panel a layer.
+    """Draw cosines between persona centroids, one panel per layer.
 
     Args:
         centroid_cosine: `cosine` with dims (population, layer, persona, other), in [−1, 1].
-        order: the personas as every other figure orders them (`persona_order`); a `Tree` is drawn beside every row of
-            panels.
-        population: the centring population to show, one of the coordinate's names.
-        width: at most so many millimetres; in one column panels stand one below another.
+        order: the personas in the common order (`persona_order`); a `Tree` is also drawn next to every row of panels.
+        population: the centring population to show, one of the coordinate's values.
+        width: maximum width, in millimetres; with one column, panels are below each other.
     """
     tree = order if isinstance(order, Tree) else None
     names = tree.order if tree else [str(name) for name in order]
@@ -113,7 +112,7 @@ def cosine_heatmaps(
     with house_style():
         figure = new_figure(width, _HEADER + rows * row_height + (TREE_AXIS - 1.0 if tree_width else 0.0))
         add_text(figure, _MARGIN, _MARGIN, "Cosine between persona centroids", weight="bold", size=8, color=INK)
-        subtitle = f"centring population: {spoken(population)} · {len(names)} personas · one panel a layer"
+        subtitle = f"centring population: {display_name(population)} · {len(names)} personas · one panel a layer"
         subtitle += " · tree: JS" if tree_width else ""
         add_text(figure, _MARGIN, _MARGIN + 4.2, subtitle, size=6.5, color=MUTED)
         colours, norm = colormaps["RdBu_r"], Normalize(-1.0, 1.0)
@@ -139,7 +138,7 @@ def _is_symmetric(values: NDArray[np.float64]) -> bool:
 
 
 def _names_width(names: Sequence[str]) -> float:
-    return max(text_width(spoken(name), _NAME_POINTS) for name in names) + _NAME_GAP + 0.5
+    return max(text_width(display_name(name), _NAME_POINTS) for name in names) + _NAME_GAP + 0.5
 
 
 def _matrix(
@@ -153,7 +152,7 @@ def _matrix(
     written: str,
     stair: bool,
 ) -> None:
-    """Draw one matrix with its upper left corner at `corner`, in millimetres; its axes count in cells."""
+    """Draw one matrix with its upper left corner at `corner`, in millimetres; the axes' unit is one cell."""
     size, names_width = len(names), _names_width(names)
     across = (size - 1 if stair else size) + names_width / cell
     above = 0.0 if stair else names_width / cell
@@ -179,10 +178,10 @@ def _matrix(
     name_points = min(_NAME_POINTS, 0.9 * cell / MM_PER_POINT)
     for place, name in enumerate(names):
         right = (place if stair else size) + _NAME_GAP / cell
-        axes.text(right, place + 0.5, spoken(name), size=name_points, color=INK, ha="left", va="center_baseline")
+        axes.text(right, place + 0.5, display_name(name), size=name_points, color=INK, ha="left", va="center_baseline")
         if not stair:
             centre = (place + 0.5, -_NAME_GAP / cell)
-            axes.text(*centre, spoken(name), size=name_points, color=INK, ha="center", va="bottom", rotation=90)
+            axes.text(*centre, display_name(name), size=name_points, color=INK, ha="center", va="bottom", rotation=90)
 
 
 def _bar_height(height: float) -> float:
@@ -190,7 +189,7 @@ def _bar_height(height: float) -> float:
 
 
 def _bar_needs(size: int, cell: float, names_width: float) -> float:
-    """Width of a stair whose colour bar keeps clear of the names in the rows that it stands beside."""
+    """Return the width at which the colour bar of a stair does not overlap the names next to it."""
     lowest_row = min(size - 1, int(_bar_height(size * cell) / cell))
     return lowest_row * cell + names_width + _BAR
 
@@ -198,7 +197,7 @@ def _bar_needs(size: int, cell: float, names_width: float) -> float:
 def _colour_bar(
     figure: Figure, width: float, top: float, height: float, colours: Colormap, norm: Normalize, label: str
 ) -> None:
-    """A bar at the upper right, where a stair leaves the page empty."""
+    """Draw the colour bar at the upper right, which a stair leaves empty."""
     left = width - _MARGIN - _BAR_TICKS - _BAR_WIDTH
     axes = add_axes(figure, left, top + 3.0, _BAR_WIDTH, _bar_height(height) - 3.0)
     bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes)
@@ -208,7 +207,7 @@ def _colour_bar(
 
 
 def _fitted(texts: list[str], cell: float) -> tuple[list[str], float]:
-    """Numbers and the size in points at which they fit a cell, without the 0 before the point where that helps."""
+    """Return numbers and a font size that fit a cell; the leading 0 is dropped if that is necessary."""
     for shown in (texts, [text.replace("0.", ".", 1) for text in texts]):
         longest = max((text_width(text, 10.0) / 10 for text in shown), default=0.0)
         points = min(_VALUE_POINTS, 0.86 * cell / longest) if longest else _VALUE_POINTS

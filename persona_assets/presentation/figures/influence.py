@@ -1,4 +1,4 @@
-"""Who carries the result: the correlations again, without each source and without each persona."""
+"""Influence of single sources and personas: the correlations after leaving each one out."""
 
 import re
 
@@ -15,9 +15,9 @@ from persona_assets.presentation.layout.style import (
     ORANGE,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     text_width,
     wrapped,
 )
@@ -29,7 +29,7 @@ _LEFT_OUT = re.compile(r"spearman without (?P<kind>source|persona) (?P<who>.+)")
 
 
 def left_out(statements: pd.DataFrame) -> pd.DataFrame:
-    """Spearman without a source or a persona: columns kind, who, predictor, strength (as of `specifications_of`)."""
+    """Return Spearman without each source and persona; columns kind, who, predictor, strength (`specifications_of`)."""
     rows = []
     for row in statements[statements["family"] == "influence"].to_dict("records"):
         if match := _LEFT_OUT.fullmatch(str(row["quantity"])):
@@ -39,23 +39,23 @@ def left_out(statements: pd.DataFrame) -> pd.DataFrame:
 
 
 def influence_figure(statements: pd.DataFrame) -> Figure:
-    """One row for each source and each persona that is left out, one mark a predictor; lines stand where all are in.
+    """Draw one row per omitted source or persona, one mark per predictor, and lines at the full-data values.
 
     Args:
-        statements: as `statistics.infer` gives them.
+        statements: as returned by `statistics.infer`.
 
     Raises:
-        ValueError: they say nothing of influence.
+        ValueError: there is no statement about influence.
     """
     table = left_out(statements)
     if table.empty:
-        raise ValueError("statements: found none of family influence; expected Spearman without each persona")
+        raise ValueError("statements: no row of family influence; expected Spearman without each persona")
     specifications = specifications_of(statements)
     shown = specifications[specifications["shown"]]
     everybody = dict(zip(map(str, shown["predictor"]), map(float, shown["strength"]), strict=True))
     predictors = [str(name) for name in dict.fromkeys(table["predictor"])]
     rows = _rows(table)
-    names = [spoken(who) for _, who in rows if who]
+    names = [display_name(who) for _, who in rows if who]
     left = MARGIN + max(text_width(name, _POINTS) for name in names) + 2.0
     width = ONE_COLUMN - left - _RIGHT
     looks = {name: (BLUE, "o") if not name.startswith("cosine_") else (ORANGE, "D") for name in predictors}
@@ -76,7 +76,9 @@ def influence_figure(statements: pd.DataFrame) -> Figure:
             if who is None:
                 add_text(figure, MARGIN, middle, f"without the {kind}", size=KEY_POINTS, color=MUTED, va="center")
                 continue
-            add_text(figure, left - 2.0, middle, spoken(who), size=_POINTS, color=INK, ha="right", va="center_baseline")
+            add_text(
+                figure, left - 2.0, middle, display_name(who), size=_POINTS, color=INK, ha="right", va="center_baseline"
+            )
             axes.axhline(place + 0.5, color="#ececec", linewidth=0.5, zorder=0)
             own = table[(table["kind"] == kind) & (table["who"] == who)]
             for name, strength in zip(own["predictor"], own["strength"], strict=True):
@@ -91,7 +93,7 @@ def influence_figure(statements: pd.DataFrame) -> Figure:
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[str, str | None]]:
-    """A line for each kind, then its members, those that JS leans on most first."""
+    """Return a heading row per kind, followed by its members, those that weaken JS most when omitted first."""
     rows: list[tuple[str, str | None]] = []
     for kind in ("source", "persona"):
         own = table[table["kind"] == kind]

@@ -1,4 +1,4 @@
-"""At which layer does cosine go with leakage? Every layer and centring population beside JS."""
+"""Correlation of leakage with cosine by layer and centring population, compared with JS."""
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,9 @@ from persona_assets.presentation.layout.style import (
     TWO_COLUMNS,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     wrapped,
 )
 
@@ -29,14 +29,14 @@ _COLOURS, _SHAPES = ("C1", "C2", "C3", "C4", "C6"), "Ds^vP"
 
 
 def profile(statements: pd.DataFrame) -> pd.DataFrame:
-    """Spearman of leakage with JS and with every cosine, where there is a number.
+    """Return Spearman of leakage with JS and every cosine that has an estimate.
 
     Args:
-        statements: as `statistics.infer` gives them.
+        statements: as returned by `statistics.infer`.
 
     Returns:
         Columns predictor, population and layer (missing for JS), strength, low, high: the coefficient and its dyadic
-        interval, signs turned for JS, whose hypothesis is a negative one.
+        interval, with signs flipped for JS, whose hypothesis is negative.
     """
     asked = (statements["family"] == "leakage") & (statements["quantity"] == "spearman") & (statements["given"] == "")
     rows = statements[asked & (statements["view"] == "dyadic") & statements["estimate"].notna()]
@@ -54,20 +54,20 @@ def profile(statements: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_profile(statements: pd.DataFrame, primary: str = "", width: float = ONE_COLUMN) -> Figure:
-    """Spearman's ρ of leakage with cosine along the layers, a line a centring population, JS as a level line.
+    """Draw Spearman's ρ of leakage with cosine by layer, one line per centring population, and JS as a horizontal line.
 
     Args:
-        statements: as `statistics.infer` gives them.
+        statements: as returned by `statistics.infer`.
         primary: column of the cosine that the verdict is about; it is ringed.
-        width: of the figure, in millimetres.
+        width: width of the figure, in millimetres.
 
     Raises:
-        ValueError: no cosine has a number.
+        ValueError: no cosine has an estimate.
     """
     table = profile(statements)
     cosines = table[table["layer"].notna()]
     if cosines.empty:
-        raise ValueError("statements: found no Spearman of leakage with a cosine; expected one layer at least")
+        raise ValueError("statements: found no Spearman of leakage with a cosine; expected at least one layer")
     said = "Spearman’s ρ, JS with its sign turned · bars and band: dyadic 95 % intervals"
     said += " · ringed: the cosine of the verdict" if primary in set(cosines["predictor"]) else ""
     subtitle = wrapped(said, KEY_POINTS, width - 2 * MARGIN)
@@ -103,7 +103,9 @@ def _draw(axes: Axes, size: tuple[float, float], table: pd.DataFrame, primary: s
         axes.plot(x, strength, color=colour, marker=shape, markersize=3.4, linewidth=1.0, zorder=3)
         chosen = (own["predictor"] == primary).to_numpy(dtype=bool)
         axes.scatter(x[chosen], strength[chosen], s=46, facecolors="none", edgecolors=INK, linewidths=0.8, zorder=4)
-        labels.append((f"cosine, centred on {spoken(str(population))}", colour, (float(x[-1]), float(strength[-1]))))
+        labels.append(
+            (f"cosine, centred on {display_name(str(population))}", colour, (float(x[-1]), float(strength[-1])))
+        )
     everything = numbers(pd.concat([table["low"], table["high"], table["strength"]]))
     lowest, highest = min(0.0, float(np.nanmin(everything))), max(0.0, float(np.nanmax(everything)))
     margin = 0.07 * (highest - lowest)

@@ -1,4 +1,4 @@
-"""Leakage within each source: does a source leak more to those that are more like it?"""
+"""Leakage within each source: does a source leak more to more similar personas?"""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from persona_assets.presentation.figures.leakage_scatter import look, rate_limits
+from persona_assets.presentation.figures.leakage_scatter import marker_style, rate_limits
 from persona_assets.presentation.layout.correlation import numbers, rho_text
 from persona_assets.presentation.layout.pairs import cosine_columns
 from persona_assets.presentation.layout.panels import (
@@ -24,9 +24,9 @@ from persona_assets.presentation.layout.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     wrapped,
 )
 from persona_assets.presentation.summaries.leakage_headline import leakage_dyads
@@ -39,13 +39,13 @@ _OTHERS = "#dedede"
 def leakage_by_source(
     pair_table: pd.DataFrame, sources: Sequence[str], cosine: str | None = None, width: float = TWO_COLUMNS
 ) -> Figure:
-    """A small panel for each source and predictor, its own dyads in colour and those of the others in grey.
+    """Draw a small panel per source and predictor, the source's dyads in colour and all others in grey.
 
     Args:
-        pair_table: as `leakage_against_predictors` takes it.
-        sources: in the order of every other figure, which gives each its colour.
-        cosine: column that is shown below (or, in one column, beside) JS.
-        width: at most so many millimetres.
+        pair_table: as in `leakage_against_predictors`.
+        sources: the sources in the common order, which determines their colours.
+        cosine: column to show below JS, or next to it if the figure has one column.
+        width: maximum width, in millimetres.
 
     Raises:
         ValueError: no dyad of these sources has a rate, or the table has no such cosine.
@@ -53,7 +53,7 @@ def leakage_by_source(
     dyads = leakage_dyads(pair_table)
     dyads = dyads[dyads["source"].isin(list(sources))]
     if dyads.empty:
-        raise ValueError(f"pair_table: no dyad of sources {list(sources)} has a leakage_rate; expected one at least")
+        raise ValueError(f"pair_table: no dyad of sources {list(sources)} has a leakage_rate; expected at least one")
     named = {column.column: column for column in cosine_columns(pair_table)}
     if cosine is not None and cosine not in named:
         raise ValueError(f"cosine: found {cosine!r}; expected one of {list(named)}")
@@ -83,11 +83,11 @@ def _panel(
     figure: Figure, grid: Grid, index: int, dyads: pd.DataFrame, panel: tuple[str, str], number: int, label: str
 ) -> None:
     source, predictor = panel
-    colour, shape = look(number)
+    colour, shape = marker_style(number)
     of_source = (dyads["source"] == source).to_numpy(dtype=bool)
     x, rate, low, high = (numbers(dyads[name]) for name in (predictor, "leakage_rate", "leakage_low", "leakage_high"))
     said = rho_text(x[of_source], rate[of_source]).replace("Spearman ", "").replace(" (no spread)", "")
-    axes = add_panel(figure, grid, index, spoken(source), [said], x)
+    axes = add_panel(figure, grid, index, display_name(source), [said], x)
     axes.scatter(x[~of_source], rate[~of_source], s=5, color=_OTHERS, linewidths=0, zorder=0, clip_on=False)
     axes.vlines(x[of_source], low[of_source], high[of_source], color=colour, alpha=0.5, linewidth=0.7, zorder=1)
     axes.scatter(

@@ -1,4 +1,4 @@
-"""Which persona's marker turns up in whose replies."""
+"""Heatmap of marker leakage from source to target."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ from persona_assets.presentation.layout.style import (
     TWO_COLUMNS,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
     readable_on,
-    spoken,
     text_width,
     wrapped,
 )
@@ -41,18 +41,18 @@ _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 
 
 def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str], width: float = TWO_COLUMNS) -> Figure:
-    """Leakage rate of every dyad; a source's own rate stands outlined where it is its own target.
+    """Draw the leakage rate of every dyad; cells of sources on themselves are outlined.
 
-    Rates are written found/total, or in percent where a cell is too narrow for that.
+    Rates are written as found/total, or in percent if the cells are too narrow.
 
     Args:
-        leakage_table: one row a dyad: `source`, `target`, `found`, `total`, `source_found`, `source_total`, `recipe`,
-            and, where the checkpoint was counted before training, the target's `base_found` and `base_total`.
-        order: the personas as every other figure orders them (`persona_order`); one without a dyad is left out.
-        width: at most so many millimetres.
+        leakage_table: one row per dyad: `source`, `target`, `found`, `total`, `source_found`, `source_total`, `recipe`
+            and, if the base model was counted, the target's `base_found` and `base_total`.
+        order: the personas in the common order (`persona_order`); personas without a dyad are left out.
+        width: maximum width, in millimetres.
 
     Raises:
-        ValueError: a source or target that `order` does not name, or no dyad at all.
+        ValueError: a source or target is not in `order`, or there is no dyad.
     """
     counts = _cells(leakage_table)
     sources = [name for name in order if name in {source for source, _ in counts}]
@@ -60,7 +60,7 @@ def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str], width: fl
     targets = [name for name in order if name in present]
     if not present or present - set(order):
         raise ValueError(f"leakage_table: found personas {sorted(present)}; expected some of {list(order)}")
-    names_width = max(text_width(spoken(name), _NAME_POINTS) for name in sources) + _NAME_GAP + 0.5
+    names_width = max(text_width(display_name(name), _NAME_POINTS) for name in sources) + _NAME_GAP + 0.5
     cell = _cell_width(counts, targets, width - 2 * _MARGIN - names_width)
     width = min(width, max(ONE_COLUMN, 2 * _MARGIN + names_width + len(targets) * cell))
     write = _written if _points(counts, cell, _written) >= _SMALLEST_POINTS else _percent
@@ -86,7 +86,7 @@ def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str], width: fl
 
 
 def _cells(leakage_table: pd.DataFrame) -> dict[tuple[str, str], Count]:
-    """Found and total by (source, target), a source onto itself from its own columns."""
+    """Return found and total by (source, target); a source on itself has its own columns in the table."""
     dyads = leakage_table.dropna(subset=["found", "total"])
     counts = {
         (str(row["source"]), str(row["target"])): (int(row["found"]), int(row["total"]))
@@ -103,36 +103,36 @@ def _subtitle(leakage_table: pd.DataFrame, sources: Sequence[str], targets: Sequ
 
 
 def recipe_names(leakage_table: pd.DataFrame) -> str:
-    """The recipes that the markers were trained with, as the table names them, a digest by its first digits."""
+    """Return the names of the training recipes in the table, with shortened digests."""
     recipes = dict.fromkeys(str(recipe) for recipe in leakage_table["recipe"].dropna())
     return ", ".join(_DIGEST.sub(r"\1…", recipe) for recipe in recipes) or "not named"
 
 
 def base_text(leakage_table: pd.DataFrame) -> str:
-    """The marker's count before training, over every target, in words."""
+    """Describe the marker's count before training, pooled over all targets."""
     base = base_counts(leakage_table)
     return "base {}/{} before training".format(*pooled(base.values())) if base else "base rate not measured"
 
 
 def _cell_width(counts: Mapping[tuple[str, str], Count], targets: Sequence[str], room: float) -> float:
-    """Wide enough for a count and, up to a limit, for names written level above it."""
+    """Return a cell width that fits a count and, up to a limit, horizontal names above it."""
     written = max(text_width(_written(count), _VALUE_POINTS) for count in counts.values()) + 1.6
-    words = max(text_width(word, _LEVEL_POINTS) for name in targets for word in spoken(name).split()) + 1.2
+    words = max(text_width(word, _LEVEL_POINTS) for name in targets for word in display_name(name).split()) + 1.2
     return min(max(_CELL, written, words if words <= _WIDEST_CELL else 0.0), room / len(targets))
 
 
 def _is_level(targets: Sequence[str], cell: float) -> bool:
-    return all(text_width(word, _LEVEL_POINTS) < cell for name in targets for word in spoken(name).split())
+    return all(text_width(word, _LEVEL_POINTS) < cell for name in targets for word in display_name(name).split())
 
 
 def _level_lines(name: str, cell: float) -> list[str]:
-    return wrapped(spoken(name), _LEVEL_POINTS, cell - _LEVEL_APART)
+    return wrapped(display_name(name), _LEVEL_POINTS, cell - _LEVEL_APART)
 
 
 def _names_height(targets: Sequence[str], cell: float) -> float:
     if _is_level(targets, cell):
         return _NAME_GAP + _LEVEL_LINE * max(len(_level_lines(name, cell)) for name in targets)
-    return _NAME_GAP + max(text_width(spoken(name), _NAME_POINTS) for name in targets)
+    return _NAME_GAP + max(text_width(display_name(name), _NAME_POINTS) for name in targets)
 
 
 def _written(count: Count) -> str:
@@ -144,7 +144,7 @@ def _percent(count: Count) -> str:
 
 
 def _points(counts: Mapping[tuple[str, str], Count], cell: float, write: Callable[[Count], str]) -> float:
-    """The size at which the longest of what is written fits a cell."""
+    """Return the font size at which the longest text fits a cell."""
     longest = max(text_width(write(count), 10.0, "bold") / 10 for count in counts.values())
     return min(_VALUE_POINTS, 0.88 * cell / longest)
 
@@ -157,7 +157,7 @@ def _draw(
     cell: float,
     write: Callable[[Count], str],
 ) -> None:
-    """Cells in millimetres of the axes, drawn one by one: they are few, and those of the sources come out apart."""
+    """Draw the cells one by one, so that those of sources on themselves can be outlined."""
     colours, norm = colormaps["OrRd"], Normalize(0.0, 1.0)
     points = _points(counts, cell, write)
     for row, source in enumerate(sources):
@@ -191,7 +191,7 @@ def _draw(
 def _name(axes: Axes, sources: Sequence[str], targets: Sequence[str], cell: float) -> None:
     for row, name in enumerate(sources):
         place = (-_NAME_GAP, (row + 0.5) * _CELL)
-        axes.text(*place, spoken(name), size=_NAME_POINTS, color=INK, ha="right", va="center_baseline")
+        axes.text(*place, display_name(name), size=_NAME_POINTS, color=INK, ha="right", va="center_baseline")
     level = _is_level(targets, cell)
     for column, name in enumerate(targets):
         place = ((column + 0.5) * cell, -_NAME_GAP)
@@ -202,11 +202,11 @@ def _name(axes: Axes, sources: Sequence[str], targets: Sequence[str], cell: floa
                 axes.text(*at, line, size=_LEVEL_POINTS, color=INK, ha="center", va="baseline")
         else:
             points = min(_NAME_POINTS, 0.9 * cell / MM_PER_POINT)
-            axes.text(*place, spoken(name), size=points, color=INK, ha="center", va="bottom", rotation=90)
+            axes.text(*place, display_name(name), size=points, color=INK, ha="center", va="bottom", rotation=90)
 
 
 def _footer(figure: Figure, left: float, top: float) -> None:
-    """The colour bar, and what the outline means."""
+    """Draw the colour bar and the key of the outline."""
     axes = add_axes(figure, left, top, _BAR_WIDTH, _BAR_HEIGHT)
     bar = figure.colorbar(
         ScalarMappable(Normalize(0.0, 1.0), colormaps["OrRd"]), cax=axes, orientation="horizontal", ticks=[0, 0.5, 1]

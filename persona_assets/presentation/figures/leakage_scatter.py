@@ -1,4 +1,4 @@
-"""Does the likeness of two personas predict how a marker leaks from one to the other?"""
+"""Scatter plots of leakage against JS and cosine: does similarity predict leakage?"""
 
 from collections.abc import Sequence
 
@@ -25,17 +25,17 @@ from persona_assets.presentation.layout.style import (
     TWO_COLUMNS,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     text_width,
     wrapped,
 )
-from persona_assets.presentation.layout.two_views import WHAT_THE_VIEWS_TAKE, said_of, two_views
+from persona_assets.presentation.layout.two_views import VIEWS_NOTE, rho_and_views, two_views
 from persona_assets.presentation.summaries.leakage_headline import leakage_dyads
 
 _LAYERS = 3
-_COLOURS = 7  # of the house's cycle; with a number of shapes that is prime to it, 70 sources differ
+_COLOURS = 7  # of the style's colour cycle; coprime to the number of shapes, so that 70 sources are distinct
 _SHAPES = "os^DvPX<*>"
 _SIZES = {"o": 15, "s": 13, "^": 17, "D": 11, "v": 17, "P": 19, "X": 19, "<": 17, "*": 26, ">": 17}
 _BAND, _HEIGHT = "#e4e4e4", 52.0
@@ -53,20 +53,19 @@ def leakage_against_predictors(
     trends: pd.DataFrame | None = None,
     width: float = TWO_COLUMNS,
 ) -> Figure:
-    """Leakage rate of every dyad against JS and, side by side, against cosine, coloured by source.
+    """Draw the leakage rate of every dyad against JS and against cosine, coloured by source.
 
-    Spearman's ρ is given with its n in every panel, and with its interval and p in both views where statements are
-    given.
+    Every panel has Spearman's ρ and n and, if statements are given, the interval and p of both views.
 
     Args:
-        pair_table: one row a dyad: `source`, `target`, `js` (nats), cosines in `cosine_<population>_layer<N>`,
+        pair_table: one row per dyad: `source`, `target`, `js` (nats), cosines in `cosine_<population>_layer<N>`,
             `leakage_rate` with `leakage_low` and `leakage_high`, and `source_rate`; rows without a rate are left out.
         sources: the sources to show, in the legend's order; by default all, in the table's order.
-        cosines: columns to show beside JS; by default the first centring population's layers, the first, the middle and
-            the last of more than three.
-        statements: as `statistics.infer` gives them.
-        trends: a line and its band: columns predictor, place, rate, low, high, as `statistics.trend` gives them.
-        width: of the figure, in millimetres; in one column panels stand one below another.
+        cosines: columns to show in addition to JS; by default the layers of the first centring population, reduced to
+            the first, middle and last if there are more than three.
+        statements: as returned by `statistics.infer`.
+        trends: curve and band: columns predictor, place, rate, low, high, as returned by `statistics.trend`.
+        width: width of the figure, in millimetres; with one column, panels are below each other.
 
     Raises:
         ValueError: no dyad of these sources has a rate, or the table has no such cosine.
@@ -75,13 +74,13 @@ def leakage_against_predictors(
     shown = list(dict.fromkeys(dyads["source"])) if sources is None else [str(source) for source in sources]
     dyads = dyads[dyads["source"].isin(shown)]
     if dyads.empty:
-        raise ValueError(f"pair_table: no dyad of sources {shown} has a leakage_rate; expected one at least")
+        raise ValueError(f"pair_table: no dyad of sources {shown} has a leakage_rate; expected at least one")
     predictors: list[CosineColumn | None] = [None, *_cosines(pair_table, cosines)]
     columns = {1: 1, 2: 2, 4: 2}.get(len(predictors), 3) if width > ONE_COLUMN else 1
     width = ONE_COLUMN if columns == 1 else width
     names = [predictor.column if predictor else "js" for predictor in predictors]
     views = [two_views(statements, "leakage", "spearman", name, "leakage_rate") for name in names]
-    note = wrapped(WHAT_THE_VIEWS_TAKE if any(views) else DYADS_NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
+    note = wrapped(VIEWS_NOTE if any(views) else DYADS_NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
     subtitle = wrapped(_subtitle(dyads, trends, names), LETTER_POINTS, width - 2 * MARGIN)
     key = _key(dyads, shown, width - 2 * MARGIN)
     header = MARGIN + TITLE + (len(subtitle) + len(key)) * LINE + 4.0
@@ -95,11 +94,11 @@ def leakage_against_predictors(
         for index, (predictor, name) in enumerate(zip(predictors, names, strict=True)):
             x, rate = numbers(dyads[name]), numbers(dyads["leakage_rate"])
             said = f"cosine, layer {predictor.layer}" if predictor else "JS"
-            axes = add_panel(figure, grid, index, said, said_of(x, rate, views[index]), x)
+            axes = add_panel(figure, grid, index, said, rho_and_views(x, rate, views[index]), x)
             if trends is not None:
                 _draw_trend(axes, trends[trends["predictor"] == name])
             _draw_dyads(axes, dyads, shown, name)
-            axes.set_xlabel(f"cosine, centred on {spoken(predictor.population)}" if predictor else "JS (nats)")
+            axes.set_xlabel(f"cosine, centred on {display_name(predictor.population)}" if predictor else "JS (nats)")
             axes.tick_params(labelleft=index % columns == 0)
             if index % columns == 0:
                 axes.set_ylabel("leakage rate (found / total)")
@@ -109,7 +108,7 @@ def leakage_against_predictors(
 
 
 def _cosines(pair_table: pd.DataFrame, columns: Sequence[str] | None) -> list[CosineColumn]:
-    """The columns asked for, or those of the first centring population, thinned to three."""
+    """Return the requested columns, or up to three of the first centring population."""
     found = cosine_columns(pair_table)
     if columns is not None:
         by_name = {cosine.column: cosine for cosine in found}
@@ -145,7 +144,7 @@ def _draw_dyads(axes: Axes, dyads: pd.DataFrame, sources: Sequence[str], predict
     rate, low, high = (numbers(dyads[f"leakage_{name}"]) for name in ("rate", "low", "high"))
     for number, source in enumerate(sources):
         of_source = (dyads["source"] == source).to_numpy(dtype=bool)
-        colour, shape = look(number)
+        colour, shape = marker_style(number)
         axes.vlines(x[of_source], low[of_source], high[of_source], color=colour, alpha=0.45, linewidth=0.7, zorder=1)
         axes.scatter(
             x[of_source],
@@ -163,24 +162,24 @@ def _draw_dyads(axes: Axes, dyads: pd.DataFrame, sources: Sequence[str], predict
 
 
 def rate_limits(dyads: pd.DataFrame) -> tuple[float, float]:
-    """From just below 0 to just above the highest interval of a rate."""
+    """Return y limits from just below 0 to just above the highest interval."""
     ends = np.append(numbers(dyads["leakage_high"]), numbers(dyads["leakage_rate"]))
     top = min(1.0, 1.06 * float(np.nanmax(ends, initial=0.05)))
     return -0.025 * top, top
 
 
-def look(number: int) -> tuple[str, str]:
-    """Colour and shape of the source of that number in the shared order."""
+def marker_style(number: int) -> tuple[str, str]:
+    """Return the colour and shape of a source, by its number in the common order."""
     return f"C{number % _COLOURS}", _SHAPES[number % len(_SHAPES)]
 
 
 def _key(dyads: pd.DataFrame, sources: Sequence[str], width: float) -> list[list[tuple[int, str, float]]]:
-    """Lines of the legend: number of the source, what it says, how far from the left (mm)."""
+    """Return the lines of the legend: number of the source, text, distance from the left (mm)."""
     own = {} if "source_rate" not in dyads else dyads.groupby("source")["source_rate"].first().dropna().to_dict()
     lines: list[list[tuple[int, str, float]]] = [[]]
     left = 0.0
     for number, source in enumerate(sources):
-        text = spoken(source) + (f" (itself {float(own[source]):.2f})" if source in own else "")
+        text = display_name(source) + (f" (itself {float(own[source]):.2f})" if source in own else "")
         needed = 3.2 + text_width(text, KEY_POINTS) + 4.0
         if lines[-1] and left + needed - 4.0 > width:
             lines.append([])
@@ -196,7 +195,7 @@ def _write_key(figure: Figure, top: float, key: list[list[tuple[int, str, float]
     axes.set_axis_off()
     for line, entries in enumerate(key):
         for number, text, left in entries:
-            colour, shape = look(number)
+            colour, shape = marker_style(number)
             middle = (line + 0.5) * LINE
             axes.scatter([MARGIN + left + 1.1], [middle], s=_SIZES[shape], marker=shape, color=colour, linewidths=0)
             axes.text(MARGIN + left + 3.2, middle, text, size=KEY_POINTS, color=INK, va="center_baseline")

@@ -1,4 +1,4 @@
-"""How a marker's training went."""
+"""Training loss and learning rate of a marker adapter."""
 
 import numpy as np
 import pandas as pd
@@ -22,17 +22,17 @@ _MARGIN, _LEFT, _RIGHT, _HEADER, _LOSS, _GAP, _RATE, _X_AXIS = 2.0, 14.0, 3.0, 1
 
 
 def loss_curve(log: pd.DataFrame) -> Figure:
-    """Training loss of every optimiser step, the learning rate in a small panel below.
+    """Draw the training loss of every optimiser step, with the learning rate in a small panel below.
 
     Args:
-        log: one row a step: `step` (int), `loss` (nats a token), `learning_rate`.
+        log: one row per step: `step` (int), `loss` (nats per token), `learning_rate`.
 
     Raises:
-        ValueError: a column is missing, or there is no step.
+        ValueError: a column is missing, or there are no steps.
     """
     if log.empty or not {"step", "loss", "learning_rate"} <= set(log.columns):
         raise ValueError(
-            f"log: found {len(log)} rows of {list(log.columns)}; expected one row a step of step, loss, learning_rate"
+            f"log: found {len(log)} rows of {list(log.columns)}; expected one row per step: step, loss, learning_rate"
         )
     steps = log.sort_values("step", kind="stable")
     step, loss, rate = (numbers(steps[name]) for name in ("step", "loss", "learning_rate"))

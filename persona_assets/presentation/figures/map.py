@@ -1,4 +1,4 @@
-"""The personas as a map: the nearer two of them, the more alike what they would say next."""
+"""Map of the personas: the closer two personas are, the more similar their next-token distributions."""
 
 import numpy as np
 import xarray as xr
@@ -16,39 +16,39 @@ from persona_assets.presentation.layout.style import (
     ORANGE,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     wrapped,
 )
 
 # Millimetres and points.
 _LEFT, _BELOW, _TALLEST = 12.0, 9.0, 80.0
 _NAME_POINTS = 6.5
-# Of the area that an ellipse covers: the 95 % quantile of χ² with two degrees of freedom.
+# Squared radius of the ellipses: the 95 % quantile of χ² with two degrees of freedom.
 _COVERED = 5.991
 
 
 def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, width: float = ONE_COLUMN) -> Figure:
-    """Every persona as a point, distances near √JS (`scaling.persona_map`), ellipses over resampled questions.
+    """Draw every persona as a point (`scaling.persona_map`), with ellipses over resampled questions.
 
     Args:
-        logit_js_matrix: as `scaling.persona_map` takes it.
-        baseline: the persona that is drawn in another colour and shape.
-        width: of the figure, in millimetres; with more than 30 personas it is larger.
+        logit_js_matrix: as in `scaling.persona_map`.
+        baseline: the persona to draw in another colour and shape.
+        width: width of the figure, in millimetres; larger with more than 30 personas.
 
     Raises:
-        ValueError: as `scaling.persona_map`.
+        ValueError: as in `scaling.persona_map`.
     """
     names = [str(name) for name in logit_js_matrix["persona"].values]
     points, spreads, kept = persona_map(logit_js_matrix)
     reach = np.sqrt(_COVERED * np.nan_to_num(spreads.diagonal(axis1=1, axis2=2)))
-    # Room for names grows with the number of them: 30 fit the figure as it is.
+    # The figure grows with the number of names beyond 30.
     crowd = max(1.0, (len(names) / 30) ** 0.5)
     width *= crowd
     across = width - _LEFT - MARGIN
     low, high = (points - reach).min(axis=0), (points + reach).max(axis=0)
-    # One unit is as long upwards as across; names want room at the sides.
+    # Both axes have the same scale; the factors leave space for names.
     scale = across / (1.42 * (high[0] - low[0]) or 1.0)
     height = min(_TALLEST * width / ONE_COLUMN, max(30.0, 1.25 * scale * (high[1] - low[1])))
     scale = min(scale, height / (1.25 * (high[1] - low[1]) or 1.0))
@@ -73,7 +73,7 @@ def map_of_personas(logit_js_matrix: xr.Dataset, baseline: str | None = None, wi
                 axes.add_patch(_ellipse(point, spread, colour, 0.15 / crowd**2))
             axes.plot(*point, marker=marker, markersize=3.2, color=colour, linewidth=0, zorder=3)
         write_labels(
-            axes, (across, height), points, [spoken(name) for name in names], points, _NAME_POINTS / crowd**0.5
+            axes, (across, height), points, [display_name(name) for name in names], points, _NAME_POINTS / crowd**0.5
         )
     return figure
 

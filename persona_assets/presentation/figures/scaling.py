@@ -1,8 +1,9 @@
-"""Personas as points of a plane whose distances are near √JS, and how sure each point is.
+"""Classical scaling of JS: personas as points in a plane whose distances approximate √JS, with their uncertainty.
 
-√JS is a metric, and one of a Hilbert space (Fuglede & Topsøe 2004, ISIT, p. 31); so is the root of a mean of JS. Taking
-JS for squared distances, classical scaling (Torgerson 1952, Psychometrika 17, 401–419) therefore meets no negative
-eigenvalue where the same responses count for every pair, and gives the plane that keeps most of the squared distances.
+√JS is a metric that embeds into a Hilbert space (Fuglede & Topsøe 2004, ISIT, p. 31), and so is the root of a mean JS.
+Classical scaling (Torgerson 1952, Psychometrika 17, 401–419) with JS as squared distances therefore has no negative
+eigenvalues if every pair is averaged over the same responses, and gives the plane that preserves most of the squared
+distances.
 """
 
 from typing import NamedTuple
@@ -17,13 +18,13 @@ RESAMPLES = 500
 
 
 class Map(NamedTuple):
-    """Points of a plane.
+    """Map of the personas.
 
     Attributes:
-        points: (K, 2), √nats, centred; the axes are those of most spread, and each's largest coordinate is positive.
-        spreads: (K, 2, 2), covariance of a point over resamples of the questions, each solution turned, mirrored and
-            shifted onto `points` (Procrustes); NaN where there are fewer than three questions.
-        kept: share of the sum of squared distances that each axis keeps.
+        points: (K, 2), √nats, centred; principal axes, signed so that the coordinate of largest magnitude is positive.
+        spreads: (K, 2, 2), covariance of each point over resamples of the questions, each solution aligned with
+            `points` (orthogonal Procrustes); NaN with fewer than three questions.
+        kept: share of the sum of squared distances that each axis preserves.
     """
 
     points: Floats
@@ -32,20 +33,22 @@ class Map(NamedTuple):
 
 
 def persona_map(logit_js_matrix: xr.Dataset) -> Map:
-    """The map of a JS matrix, in the order of its personas.
+    """Compute the map of a JS matrix, in the order of its personas.
 
     Args:
         logit_js_matrix: `js` (generators, persona, other), in nats, of which the subset `generators_shown` is used, and
-            its `js_by_question` (question, persona, other); a pair with two values stands by their mean. The bootstrap
-            takes the attribute `seed`.
+            `js_by_question` (question, persona, other). A pair with two values is represented by their mean. The
+            attribute `seed` seeds the bootstrap.
 
     Raises:
-        ValueError: fewer than three personas, or a value that is missing.
+        ValueError: there are fewer than three personas, or a value is missing.
     """
     js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
     names = js["persona"].values
     if len(names) < 3 or not np.isfinite(js.to_numpy()).all():
-        raise ValueError(f"JS of {len(names)} personas; expected three or more, and no value missing")
+        raise ValueError(
+            f"logit_js_matrix: found JS of {len(names)} personas; expected three or more, with no value missing"
+        )
     points, kept = _scaled(_symmetric(js.transpose("persona", "other").sel(other=names).to_numpy()))
     by_question = (
         logit_js_matrix["js_by_question"].transpose("question", "persona", "other").sel(other=names).to_numpy()
@@ -67,7 +70,7 @@ def _symmetric(values: Floats) -> Floats:
 
 
 def _scaled(squared: Floats) -> tuple[Floats, Floats]:
-    """Classical scaling of squared distances to two axes."""
+    """Scale squared distances to two axes (classical scaling); return points and preserved shares."""
     centring = np.eye(len(squared)) - 1 / len(squared)
     values, vectors = np.linalg.eigh(-0.5 * centring @ squared @ centring)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
@@ -78,7 +81,7 @@ def _scaled(squared: Floats) -> tuple[Floats, Floats]:
 
 
 def _onto(target: Floats, points: Floats) -> Floats:
-    """Centred points, turned and mirrored so that they lie as near their targets as they can."""
+    """Rotate and reflect centred points onto their targets (orthogonal Procrustes)."""
     left, _, right = np.linalg.svd(points.T @ target)
     turned: Floats = points @ left @ right
     return turned

@@ -1,4 +1,4 @@
-"""Does the likeness of hidden states go with the likeness of next-token distributions?"""
+"""JS against cosine: are similar hidden states associated with similar next-token distributions?"""
 
 import numpy as np
 import pandas as pd
@@ -26,18 +26,18 @@ from persona_assets.presentation.layout.style import (
     ORANGE,
     TWO_COLUMNS,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     wrapped,
 )
-from persona_assets.presentation.layout.two_views import said_of, two_views
+from persona_assets.presentation.layout.two_views import rho_and_views, two_views
 
 _ENDS = 3
-# Panels a row in two columns; what is not named goes by fours.
+# Panels per row at two-column width; other numbers use four.
 _COLUMNS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}
 
-# Two groups of (letter, row of the pairs): the most divergent and the most similar.
+# Two groups of (letter, row number of the pair): the most divergent and the most similar pairs.
 Key = list[list[tuple[str, int]]]
 
 NOT_INDEPENDENT = "Pairs share personas, so they are not independent: no p value from an iid test is printed."
@@ -53,20 +53,20 @@ def js_against_cosine(
     statements: pd.DataFrame | None = None,
     width: float = TWO_COLUMNS,
 ) -> Figure:
-    """JS of every pair against the cosine of its centroids, a panel a centring population and layer.
+    """Draw JS of every pair against the cosine of its centroids, one panel per centring population and layer.
 
-    Spearman's ρ is given with its n, and with its interval and p in both views where statements are given. Lettered
-    points are the most divergent and the most similar pairs, named below.
+    Every panel has Spearman's ρ and n and, if statements are given, the interval and p of both views. Letters mark the
+    most divergent and the most similar pairs, which are named below.
 
     Args:
-        pair_table: one row a dyad: `source`, `target`, `js` with `js_low` and `js_high` (nats), and cosines in
+        pair_table: one row per dyad: `source`, `target`, `js` with `js_low` and `js_high` (nats), and cosines in
             `cosine_<population>_layer<N>`. Each pair is drawn once.
         baseline: pairs with this persona are drawn in another colour and shape.
-        statements: as `statistics.infer` gives them.
-        width: at most so many millimetres.
+        statements: as returned by `statistics.infer`.
+        width: maximum width, in millimetres.
 
     Raises:
-        ValueError: the table holds no cosine, or a pair without one JS.
+        ValueError: the table has no cosine, or a pair has two different values of JS.
     """
     cosines = cosine_columns(pair_table)
     if not cosines:
@@ -89,7 +89,7 @@ def js_against_cosine(
         add_text(figure, MARGIN, MARGIN, "JS against cosine, one point a pair", weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
         for index, cosine in enumerate(cosines):
-            said = said_of(numbers(pairs[cosine.column]), numbers(pairs["js"]), views[index])
+            said = rho_and_views(numbers(pairs[cosine.column]), numbers(pairs["js"]), views[index])
             axes = add_panel(figure, grid, index, f"layer {cosine.layer}", said, numbers(pairs[cosine.column]))
             _draw(axes, grid, pairs, cosine, baseline, first=index % columns == 0)
         _write_key(figure, below, pairs, key, width / 2 if key_columns == 2 else 0.0)
@@ -101,11 +101,11 @@ def _subtitle(pairs: pd.DataFrame, baseline: str | None) -> str:
     personas = len(set(pairs["source"]) | set(pairs["target"]))
     count = f"{len(pairs)} pair" + "s" * (len(pairs) != 1)
     bars = f"{personas} personas, {count} · bars: bootstrap over questions"
-    return f"{bars} · diamonds: pairs with {spoken(baseline)}" if baseline else bars
+    return f"{bars} · diamonds: pairs with {display_name(baseline)}" if baseline else bars
 
 
 def _key(pairs: pd.DataFrame) -> Key:
-    """Letter and row of the pairs to name: first the most divergent, from the top, then the most similar."""
+    """Return the letter and row number of the pairs to name: the most divergent first, then the most similar."""
     ends = min(_ENDS, len(pairs) // 2)
     divergent = [len(pairs) - 1 - rank for rank in range(ends)]
     similar = list(range(ends or len(pairs)))
@@ -122,7 +122,7 @@ def _draw(axes: Axes, grid: Grid, pairs: pd.DataFrame, cosine: CosineColumn, bas
     if with_baseline.any():
         axes.scatter(x[with_baseline], y[with_baseline], s=13, marker="D", color=ORANGE, linewidths=0, zorder=3)
     axes.set_ylim(0.0, 1.12 * float(np.nanmax(np.append(high, y), initial=1e-6)))
-    axes.set_xlabel(f"cosine, centred on {spoken(cosine.population)}")
+    axes.set_xlabel(f"cosine, centred on {display_name(cosine.population)}")
     axes.tick_params(labelleft=first)
     if first:
         axes.set_ylabel("JS (nats)")
@@ -134,7 +134,7 @@ def _draw(axes: Axes, grid: Grid, pairs: pd.DataFrame, cosine: CosineColumn, bas
 
 
 def _write_key(figure: Figure, top: float, pairs: pd.DataFrame, key: Key, step: float) -> None:
-    """Name the lettered pairs, the two groups side by side where `step` says how far apart, else one below another."""
+    """Name the lettered pairs; the two groups are `step` millimetres apart, or below each other if it is 0."""
     groups = [(title, group) for title, group in zip(("most divergent", "most similar"), key, strict=True) if group]
     line = 0
     for column, (title, group) in enumerate(groups):
@@ -143,7 +143,7 @@ def _write_key(figure: Figure, top: float, pairs: pd.DataFrame, key: Key, step: 
         for letter, index in group:
             line += 1
             pair = pairs.iloc[index]
-            names = f"{spoken(pair['source'])} – {spoken(pair['target'])}, {pair['js']:.3f} nats"
+            names = f"{display_name(pair['source'])} – {display_name(pair['target'])}, {pair['js']:.3f} nats"
             add_text(figure, left, top + line * LINE, letter, size=KEY_POINTS, weight="bold", color=INK)
             add_text(figure, left + 2.2, top + line * LINE, names, size=KEY_POINTS, color=INK)
         line += 1

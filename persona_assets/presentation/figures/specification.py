@@ -1,4 +1,4 @@
-"""Every defensible choice beside the one that is shown: a specification curve.
+"""Specification curve: the result under every defensible choice.
 
 Simonsohn, Simmons & Nelson 2020, Nature Human Behaviour 4, 1208–1214.
 """
@@ -31,15 +31,15 @@ _COEFFICIENTS = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall
 
 
 def specifications_of(statements: pd.DataFrame) -> pd.DataFrame:
-    """The specifications that have a number, one row each.
+    """Return the specifications that have an estimate, one row each.
 
     Args:
-        statements: as `statistics.infer` gives them.
+        statements: as returned by `statistics.infer`.
 
     Returns:
-        Columns predictor, coefficient, dyads, strength and shown, sorted by strength. `strength` is the coefficient
-        with its sign turned for JS, whose hypothesis is a negative one: up means that the more alike two personas are,
-        the more leaks. `shown`: the choices that the verdict is about.
+        Columns predictor, coefficient, dyads, strength and shown, sorted by strength. `strength` is the coefficient,
+        with its sign flipped for JS, whose hypothesis is negative: positive means that more similar personas leak more.
+        `shown`: whether the verdict is about this choice.
     """
     looks = statements[(statements["family"] == "looks") & statements["estimate"].notna()]
     parts = looks["quantity"].str.split(", ", n=1, expand=True).reindex(columns=[0, 1])
@@ -60,18 +60,18 @@ def specifications_of(statements: pd.DataFrame) -> pd.DataFrame:
 
 
 def specification_curve(statements: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
-    """Correlation of leakage with each predictor under every choice, sorted, and below it which choices were made.
+    """Draw the correlation of leakage with each predictor under every choice, sorted, above a matrix of the choices.
 
     Args:
-        statements: as `statistics.infer` gives them.
-        width: of the figure, in millimetres.
+        statements: as returned by `statistics.infer`.
+        width: width of the figure, in millimetres.
 
     Raises:
-        ValueError: they hold no specification with a number.
+        ValueError: no specification has an estimate.
     """
     table = specifications_of(statements)
     if table.empty:
-        raise ValueError("statements: found none of family looks with an estimate; expected specifications")
+        raise ValueError("statements: no row of family looks has an estimate; expected at least one specification")
     groups = {
         "predictor": {name: predictor_name(name) for name in dict.fromkeys(sorted(table["predictor"], key=_rank))},
         "coefficient": {name: _COEFFICIENTS[name] for name in _COEFFICIENTS if (table["coefficient"] == name).any()},

@@ -1,4 +1,4 @@
-"""The figures of a checkpoint, by name, and what each of them shows."""
+"""The standard figures of a checkpoint, by name, with their captions."""
 
 import pandas as pd
 import xarray as xr
@@ -17,7 +17,7 @@ from persona_assets.presentation.figures.specification import specification_curv
 from persona_assets.presentation.figures.token_js import js_along_response
 from persona_assets.presentation.layout.ordering import persona_tree
 from persona_assets.presentation.layout.pairs import cosine_columns
-from persona_assets.presentation.layout.style import TWO_COLUMNS, spoken
+from persona_assets.presentation.layout.style import TWO_COLUMNS, display_name
 from persona_assets.presentation.summaries.extremes import complete
 
 _COSINES = "cosine_heatmaps_"
@@ -35,53 +35,53 @@ LEAKAGE_FIGURES = (
 _RESPONSES_OF = {
     "all": "every generator",
     "pair": "the two personas of the pair",
-    "source": "the source, the persona that names the row",
-    "target": "the target, the persona that names the column",
-    "others": "every generator but the two personas of the pair",
+    "source": "the source (the persona of the row)",
+    "target": "the target (the persona of the column)",
+    "others": "every generator except the two personas of the pair",
     "landmarks": "the landmarks",
     "sources": "the sources",
-    "all_estimated": "every generator, estimated from the landmarks’",
+    "all_estimated": "every generator, estimated from the landmarks",
 }
 
 _RATE = (
-    "Leakage rate: the share of the target’s sampled replies that contain the marker, found / total, once a LoRA "
-    "adapter has trained it into the source."
+    "Leakage rate: the share of the target’s sampled replies that contain the marker (found / total) after a LoRA "
+    "adapter was trained to write it as the source."
 )
 _LEAKAGE = {
     "leakage_heatmap": (
-        f"{_RATE} One row a source, one column a target, both ordered as for JS; outlined, the source on itself. "
-        "The report’s table of dyads gives the Wilson 95 % interval of every rate."
+        f"{_RATE} One row per source and one column per target, both in the order of the JS matrix; outlined cells are "
+        "sources on themselves. The report’s table of dyads lists the Wilson 95 % interval of every rate."
     ),
     "leakage_against_predictors": (
-        f"{_RATE} One point a dyad, against JS and against the cosine of the two centroids (the one that the verdict "
-        "is about); colour and shape name the source, whose rate on itself stands in the legend and is not plotted. "
-        "Bars: Wilson 95 % intervals of found / total. Line: a logistic curve through all dyads; band: how far other "
-        "sources could move it (95 %, jackknife over sources), not where a dyad may lie. Above: ρ with its interval "
-        "and p, as if dyads were independent (iid) and as their shared personas allow (dyadic)."
+        f"{_RATE} One point per dyad, against JS and against the cosine of the two centroids that the verdict is "
+        "about. Colour and shape show the source; its rate on itself is in the legend and not plotted. Bars: Wilson "
+        "95 % intervals of found / total. Line: a logistic curve through all dyads. Band: uncertainty of the curve due "
+        "to the choice of sources (95 %, jackknife over sources); it is not a prediction interval for dyads. Above: ρ "
+        "with its interval and p, treating dyads as independent (iid) and accounting for shared personas (dyadic)."
     ),
     "leakage_by_source": (
-        f"{_RATE} One panel a source: its dyads in colour, those of the others in grey, Spearman’s ρ within the "
-        "source. Bars: Wilson 95 % intervals. With as many dyads as there are targets a single ρ is uncertain; what "
-        "counts is whether sources agree."
+        f"{_RATE} One panel per source and predictor: the source’s dyads in colour, all others in grey, and Spearman’s "
+        "ρ within the source. Bars: Wilson 95 % intervals. With one dyad per target, a single ρ is uncertain; what "
+        "matters is whether the sources agree."
     ),
     "layer_profile": (
-        "Spearman’s ρ of the leakage rate with the cosine of the two centroids, layer by layer, a line a centring "
-        "population, beside ρ with JS (its sign turned). Bars and band: the dyadic 95 % intervals; they are wide, and "
-        f"a highest layer that is chosen among several is chosen by chance too. {DYADS_NOT_INDEPENDENT}"
+        "Spearman’s ρ of the leakage rate with the cosine of the two centroids at each layer, one line per centring "
+        "population, and ρ with JS (sign flipped). Bars and band: dyadic 95 % intervals. They are wide, and the layer "
+        f"with the highest ρ among several is partly selected by chance. {DYADS_NOT_INDEPENDENT}"
     ),
     "coupling": (
-        "Each point a persona that a marker was trained into: its source rate (the marker on itself) against its JS "
-        "and cosine to the baseline, and the two against each other, with Pearson’s r in both views. All personas are "
-        "compared with the one baseline: another baseline would be another draw."
+        "Each point is a persona that a marker was trained into. The panels show its source rate (the rate on itself) "
+        "against its JS and its cosine to the baseline, and these two against each other, with Pearson’s r in both "
+        "views. All personas are compared with the same baseline; another baseline could give other values."
     ),
     "specification_curve": (
-        "Correlation of the leakage rate with JS and with every cosine, under every coefficient, subset of dyads and "
-        "choice of generators that somebody might defend, sorted; ticks below say which choices a point stands for. "
-        f"JS has its sign turned, so that up means: the more alike, the more leaks. {DYADS_NOT_INDEPENDENT}"
+        "Correlation of the leakage rate with JS and with every cosine, for every defensible coefficient, subset of "
+        "dyads and choice of generators, sorted. The ticks below show the choices of each point. The sign of JS is "
+        f"flipped: positive values mean that more similar personas leak more. {DYADS_NOT_INDEPENDENT}"
     ),
     "influence": (
-        "Spearman’s ρ of the leakage rate with JS (sign turned) and with the cosine that the verdict is about, without "
-        "each source and without each persona. Where one row lies apart, the result is carried by one. "
+        "Spearman’s ρ of the leakage rate with JS (sign flipped) and with the cosine that the verdict is about, after "
+        "leaving out each source and each persona. A row far from the others means that the result depends on it. "
         f"{DYADS_NOT_INDEPENDENT}"
     ),
 }
@@ -100,23 +100,24 @@ def standard_figures(
     tokens: pd.DataFrame | None = None,
     width: float = TWO_COLUMNS,
 ) -> dict[str, Figure]:
-    """Every figure that the room draws, keyed `js_heatmap`, `persona_map`, `cosine_heatmaps_<population>`,
-    `js_against_cosine`, `js_along_response`, and, where leakage was measured, by the names of `LEAKAGE_FIGURES`.
+    """Draw all standard figures of a checkpoint.
 
     Args:
-        logit_js_matrix, centroid_cosine, pair_table: as `js_heatmap`, `cosine_heatmaps`, `js_against_cosine` take them.
-        baseline: the persona whose pairs the scatter tells apart.
-        leakage_table: as `leakage_heatmap` takes it; the pair table then holds leakage too.
-        partial_correlations: the statements about leakage; figures of what they cannot answer are left out.
+        logit_js_matrix, centroid_cosine, pair_table: as in `js_heatmap`, `cosine_heatmaps`, `js_against_cosine`.
+        baseline: the persona whose pairs are highlighted in the scatter.
+        leakage_table: as in `leakage_heatmap`; the pair table then needs the leakage columns too.
+        partial_correlations: the statements about leakage; figures without an estimate are left out.
         primary_cosine: column of the cosine that the verdict is about.
-        trends: as `leakage_against_predictors` takes them.
-        source_rates: as `coupling_panels` takes it.
-        tokens: as `js_along_response` takes them.
-        width: millimetres that no figure exceeds; those that need less take less.
+        trends: as in `leakage_against_predictors`.
+        source_rates: as in `coupling_panels`.
+        tokens: as in `js_along_response`.
+        width: maximum width of a figure, in millimetres.
 
     Returns:
-        The scatter is left out where the pair table holds no cosine, the map where there are two personas, JS along a
-        response where JS per token is not known.
+        Figures by name: `js_heatmap`, `persona_map`, `cosine_heatmaps_<population>`, `js_against_cosine`,
+        `js_along_response` and, if leakage was measured, the names in `LEAKAGE_FIGURES`. The scatter needs a cosine in
+        the pair table, the map at least three personas, and JS along a response JS per token; they are left out
+        otherwise.
     """
     tree = persona_tree(logit_js_matrix)
     figures = {"js_heatmap": js_heatmap(logit_js_matrix, width)}
@@ -149,61 +150,61 @@ def standard_figures(
     return figures
 
 
-def place_of(name: str) -> int:
-    """Where a figure stands on a page: what the headline is about first, what is asked of it last."""
+def position_of(name: str) -> int:
+    """Return the position of a figure on the page; unknown figures come last."""
     kinds = ("js_heatmap", "persona_map", _COSINES, "js_against_cosine", TOKENS, *LEAKAGE_FIGURES)
     return next((place for place, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
 
 
 def caption(name: str, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None = None) -> str:
-    """What the figure of that name shows, in full; a name that is not of `standard_figures` is only spoken.
+    """Return the caption of a figure of `standard_figures`; for other names, return the name in words.
 
-    The recipe and the base rate of leakage are named where the leakage table is given.
+    If the leakage table is given, captions of leakage figures include the recipe and the base rate.
     """
     attrs = logit_js_matrix.attrs
     order = (
-        "Personas are ordered by average-linkage clustering of JS, whose tree stands beside the rows: two groups are "
-        "joined at the mean JS between them."
+        "Personas are ordered by average-linkage clustering of JS. The tree next to the rows joins two groups at the "
+        "mean JS between them."
     )
-    stair = "A persona is named where its row ends and its column begins."
+    stair = "Each persona’s name is at the end of its row and the top of its column."
     if name == "js_heatmap":
         return (
-            "Jensen–Shannon divergence (JS, in nats: 0 for equal distributions, ln 2 ≈ 0.693 at most) between two "
-            "personas’ next-token distributions on the same response, averaged over its tokens, then equally over the "
-            f"responses of {averaged_over(logit_js_matrix)} to {attrs['questions']} questions. {order} {stair}"
+            "Jensen–Shannon divergence (JS, in nats: 0 for equal distributions, at most ln 2 ≈ 0.693) between two "
+            "personas’ next-token distributions on the same response, averaged over its tokens, then with equal weight "
+            f"over the responses of {averaged_over(logit_js_matrix)} to {attrs['questions']} questions. {order} {stair}"
         )
     if name == "persona_map":
         return (
-            "Personas as points whose distances are near √JS (classical scaling of the JS matrix; √JS is a metric), JS "
-            f"over the responses of {averaged_over(logit_js_matrix)}. Percentages: what each axis keeps of the squared "
-            "distances. Ellipses: where 95 % of a point lies when the questions are resampled, each map turned onto "
-            "this one. Directions mean nothing by themselves."
+            "Personas as points whose distances approximate √JS (classical scaling of the JS matrix; √JS is a metric), "
+            f"with JS over the responses of {averaged_over(logit_js_matrix)}. Percentages: the share of the squared "
+            "distances that each axis preserves. Ellipses: 95 % of a point’s positions when questions are resampled "
+            "and each map is aligned with this one. The directions of the axes have no meaning."
         )
     if name.startswith(_COSINES):
-        population = spoken(name.removeprefix(_COSINES))
+        population = display_name(name.removeprefix(_COSINES))
         return (
-            "Cosine between persona centroids: the hidden state of the prompt’s last token after decoder block N "
-            f"(layer N), averaged over questions, less the mean centroid of the centring population “{population}”. "
-            f"Order and tree as for JS, ends of the scale −1 and 1. {stair}"
+            "Cosine between persona centroids. A centroid is the hidden state of the prompt’s last token after decoder "
+            "block N (layer N), averaged over questions, minus the mean centroid of the centring population "
+            f"“{population}”. Order and tree are those of JS; the colour scale runs from −1 to 1. {stair}"
         )
     if name == "js_against_cosine":
         return (
             f"JS over the responses of {averaged_over(logit_js_matrix)} against the cosine of the two centroids, "
-            "one point a pair, one panel "
-            f"a layer. Bars: {interval_text(logit_js_matrix)}. "
-            "Letters name the most divergent and the most similar pairs. Pairs share personas, so they are not "
-            "independent: what is said iid takes them for it, what is said dyadic does not."
+            "one point per pair, one panel per centring population and layer. "
+            f"Bars: {interval_text(logit_js_matrix)}. "
+            "Letters mark the most divergent and the most similar pairs. Pairs that share a persona are not "
+            "independent: the iid values ignore this, the dyadic values account for it."
         )
     if name == TOKENS:
         return (
             "JS (nats) at every token of one response, between the next-token distributions of the persona that wrote "
-            "it and of the other persona of the most divergent pair. Of both personas’ responses to every question it "
-            "is the one with the highest mean JS: an extreme, not an example. Below, its lines with the most JS, a bar "
-            "over every token."
+            "it and of the other persona of the most divergent pair. It is the response with the highest mean JS among "
+            "both personas’ responses to all questions, so it is an extreme and not typical. Below: its lines with the "
+            "most JS, with a bar over every token."
         )
     if name in LEAKAGE_FIGURES:
         return f"{_LEAKAGE[name]}{_how_trained(leakage_table)}"
-    return spoken(name)
+    return display_name(name)
 
 
 def _how_trained(leakage_table: pd.DataFrame | None) -> str:
@@ -213,12 +214,12 @@ def _how_trained(leakage_table: pd.DataFrame | None) -> str:
 
 
 def averaged_over(logit_js_matrix: xr.Dataset) -> str:
-    """Whose responses the JS that is shown is averaged over, in words."""
+    """Describe whose responses the shown JS is averaged over."""
     return _RESPONSES_OF[str(logit_js_matrix.attrs["generators_shown"])]
 
 
 def interval_text(logit_js_matrix: xr.Dataset) -> str:
-    """How the intervals of JS were made, in words."""
+    """Describe how the intervals of JS were made."""
     attrs = logit_js_matrix.attrs
     if attrs["generators_shown"] == "all_estimated":
         return f"{float(attrs['level']):.0%} intervals, jackknife over landmarks and over questions"

@@ -1,4 +1,4 @@
-"""Where two personas part: JS at every token of a response, and the tokens under it."""
+"""JS at every token of a response, with the text of the tokens below."""
 
 from functools import cache
 
@@ -18,9 +18,9 @@ from persona_assets.presentation.layout.style import (
     TWO_COLUMNS,
     add_axes,
     add_text,
+    display_name,
     house_style,
     new_figure,
-    spoken,
     text_width,
     wrapped,
 )
@@ -30,17 +30,17 @@ _POINTS = 6.5
 _LEFT, _RIGHT, _ALONG, _AXIS, _ROW, _BARS, _MOST_ROWS = 12.0, 3.0, 18.0, 10.0, 9.0, 5.0, 12
 _QUIET = "#d9d9d9"
 _COLUMNS = ("persona", "other", "question", "piece", "js")
-# A line break, a tab, and whatever the font does not have.
+# Symbols for a line break, a tab, and characters that the font lacks.
 _BREAK, _TAB, _UNKNOWN = "↵", "→", "▯"
 
 
 def js_along_response(tokens: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
-    """JS along the response with the highest mean JS, and below it where most of it lies, token by token.
+    """Draw JS along the response with the highest mean JS, and below it the lines with the most JS token by token.
 
     Args:
-        tokens: one row a token, in order: `persona` (who wrote the response), `other` (under whose prompt it was scored
-            too), `question`, `piece` (as the token reads, spaces included) and `js` (nats) between the two.
-        width: of the figure, in millimetres.
+        tokens: one row per token, in order: `persona` (the generator), `other` (the other scorer), `question`, `piece`
+            (the token's text, including spaces) and `js` (nats) between the two.
+        width: width of the figure, in millimetres.
 
     Raises:
         ValueError: a column is missing, or no token has a JS.
@@ -49,7 +49,7 @@ def js_along_response(tokens: pd.DataFrame, width: float = TWO_COLUMNS) -> Figur
         raise ValueError(f"tokens: found columns {list(tokens.columns)}; expected also {absent}")
     means = tokens.groupby(["persona", "other", "question"], sort=False)["js"].mean()
     if not means.notna().any():
-        raise ValueError(f"tokens: found {len(tokens)} rows without JS; expected one response with it at least")
+        raise ValueError(f"tokens: found {len(tokens)} rows without JS; expected JS in at least one response")
     generator, scorer, question = (str(name) for name in means.index[int(means.fillna(-1.0).to_numpy().argmax())])
     of = (tokens["persona"] == generator) & (tokens["other"] == scorer) & (tokens["question"] == question)
     js, texts = numbers(tokens.loc[of, "js"]), [_shown(str(piece)) for piece in tokens.loc[of, "piece"]]
@@ -57,7 +57,7 @@ def js_along_response(tokens: pd.DataFrame, width: float = TWO_COLUMNS) -> Figur
     rows = _rows(texts, room)
     first = _densest(rows, js)
     shown = rows[first : first + _MOST_ROWS]
-    said = f"written by {spoken(generator)}, scored under {spoken(scorer)} · {len(js)} tokens"
+    said = f"written by {display_name(generator)}, scored under {display_name(scorer)} · {len(js)} tokens"
     said += f", mean {np.nanmean(js):.3f} nats"
     begins, ends = shown[0][0], shown[-1][-1]
     part = "" if len(shown) == len(rows) else f" · spelled out: tokens {begins + 1} to {ends + 1}, dark above"
@@ -92,7 +92,7 @@ def _draw_along(axes: Axes, js: Floats, spelled: tuple[int, int]) -> None:
 
 
 def _draw_row(axes: Axes, texts: list[str], js: Floats, width: float, highest: float) -> None:
-    """A line of the response; each token under a bar of its own width."""
+    """Draw a line of the response, each token below a bar of the same width."""
     axes.set(xlim=(0, width), ylim=(0, _ROW))
     axes.set_axis_off()
     floor = _ROW - _BARS
@@ -116,7 +116,7 @@ def _draw_row(axes: Axes, texts: list[str], js: Floats, width: float, highest: f
 
 
 def _rows(texts: list[str], room: float) -> list[list[int]]:
-    """Numbers of the tokens line by line; line breaks in the response end a line."""
+    """Return the token numbers of each line; line breaks in the response end a line."""
     rows: list[list[int]] = [[]]
     filled = 0.0
     for number, text in enumerate(texts):
@@ -130,14 +130,14 @@ def _rows(texts: list[str], room: float) -> list[list[int]]:
 
 
 def _densest(rows: list[list[int]], js: Floats) -> int:
-    """The first of as many lines in a row as are shown that hold the most JS; of equals the first."""
+    """Return the first line of the window of shown lines with the most JS; the earliest among equals."""
     sums = np.array([np.nansum(js[row]) for row in rows])
     windows = np.convolve(sums, np.ones(min(_MOST_ROWS, len(rows))), mode="valid")
     return int(np.argmax(windows.round(9)))
 
 
 def _shown(text: str, line_break: str = _BREAK) -> str:
-    """A text that the font can draw: what it lacks, or what cannot be seen, as a box; lines stay on one line."""
+    """Replace characters that are invisible or missing from the font by boxes, and line breaks by symbols."""
     text = text.replace("\r\n", "\n")
     spelled = {"\n": line_break, "\t": _TAB}
     return "".join(spelled.get(one, one if _drawable(one) else _UNKNOWN) for one in text)
@@ -160,4 +160,4 @@ def _spaces(text: str) -> int:
 
 
 def _space() -> float:
-    return 0.318 * _POINTS * MM_PER_POINT  # the advance of DejaVu Sans's space
+    return 0.318 * _POINTS * MM_PER_POINT  # advance width of DejaVu Sans's space

@@ -1,1 +1,1 @@
-"""How figures are laid out: style, panels, labels, ordering, image files."""
+"""Figure layout: style, panels, labels, ordering and image files."""

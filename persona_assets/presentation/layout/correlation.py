@@ -1,4 +1,4 @@
-"""Spearman's ρ of the values that are there, and how it is written."""
+"""Spearman's ρ with missing values, and its text."""
 
 import warnings
 
@@ -13,12 +13,12 @@ _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def numbers(column: pd.Series) -> Floats:
-    """A column as floats, whatever its dtype, NaN where a value is missing."""
+    """Convert a column of any dtype to floats, with NaN for missing values."""
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def spearman(x: Floats, y: Floats) -> tuple[float, int]:
-    """Spearman's ρ and n where both have a value; ρ is NaN below n = 3 and where one side is constant."""
+    """Return Spearman's ρ and n of the complete pairs; ρ is NaN if n < 3 or one side is constant."""
     both = np.isfinite(x) & np.isfinite(y)
     n = int(both.sum())
     if n < 3:
@@ -29,7 +29,7 @@ def spearman(x: Floats, y: Floats) -> tuple[float, int]:
 
 
 def rho_text(x: Floats, y: Floats) -> str:
-    """ρ and n as a panel says them."""
+    """Return ρ and n as text for a panel."""
     rho, n = spearman(x, y)
     if np.isfinite(rho):
         return f"Spearman ρ = {rho:.2f}, n = {n}".replace("-", "−")
@@ -37,7 +37,7 @@ def rho_text(x: Floats, y: Floats) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p value in few digits: 0.39, 0.004, 2×10⁻⁶."""
+    """Format a p value with few digits: 0.39, 0.004, 2×10⁻⁶."""
     if not np.isfinite(p):
         return "unknown"
     if p >= 0.001:

@@ -1,4 +1,4 @@
-"""Labels beside the ends of lines, none over another."""
+"""Labels at the ends of lines, placed without overlap."""
 
 from collections.abc import Sequence
 
@@ -15,21 +15,21 @@ _BETWEEN = 0.9
 _LEADER = 3.0
 _GAP = 0.8
 
-# Text, colour of its line, where the line ends (in the axes' own units).
+# Text, colour of its line, and end of the line in data coordinates.
 EndLabel = tuple[str, str, tuple[float, float]]
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> NDArray[np.float64]:
-    """Centres of labels in one column, as near as can be to where each wants to be.
+    """Return label centres in one column, as close as possible to their wanted positions.
 
     Args:
-        wanted: where each label's centre would stand if it were alone; any unit of length.
-        heights: of the labels, the gap between two included.
-        low, high: where the column begins and ends.
+        wanted: wanted centre of each label, in any unit of length.
+        heights: heights of the labels, including the gap between two.
+        low, high: ends of the column.
 
     Returns:
-        Centres of least squared displacement without overlap (isotonic regression of the labels' starts), in the order
-        given, kept between low and high unless they do not fit.
+        Centres in the order given, without overlap and with the least squared displacement (isotonic regression of the
+        labels' starts); between low and high unless the labels do not fit.
     """
     order = np.argsort(wanted, kind="stable")
     tall = np.asarray(heights, dtype=np.float64)[order]
@@ -41,13 +41,13 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
 
 
 def write_end_labels(axes: Axes, size: tuple[float, float], labels: Sequence[EndLabel], room: float) -> None:
-    """Write labels to the right of the axes, each tied to the end of its line.
+    """Write labels to the right of the axes, each connected to the end of its line.
 
     Args:
-        axes: whose limits are final.
-        size: of the axes, in millimetres.
+        axes: axes with final limits.
+        size: size of the axes, in millimetres.
         labels: text, colour and end of each line.
-        room: millimetres to the right of the axes.
+        room: millimetres available to the right of the axes.
     """
     if not labels:
         return

@@ -1,4 +1,4 @@
-"""Figures as bytes. The same figure gives the same bytes: nothing written depends on the clock or the machine."""
+"""Figures as reproducible PNG, PDF and SVG bytes, without timestamps or machine-dependent content."""
 
 import base64
 import io
@@ -15,31 +15,31 @@ _INLINE_COLOURS = 128
 
 
 def to_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
-    """The figure as PNG at `dpi` pixels an inch."""
+    """Return the figure as PNG at `dpi` pixels per inch."""
     return _written(figure, "png", {"Software": None}, dpi=dpi)
 
 
 def to_pdf(figure: Figure) -> bytes:
-    """The figure as PDF with vector shapes and real (TrueType) text."""
+    """Return the figure as PDF with vector shapes and TrueType text."""
     return _written(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as SVG with real text and the glyphs that it takes, so that it looks the same everywhere."""
+    """Return the figure as SVG with real text and embedded glyphs, so that it looks the same everywhere."""
     return with_fonts(_written(figure, "svg", {"Date": None, "Creator": None}))
 
 
 def data_url(image: bytes, media_type: str = "image/png") -> str:
-    """An image as a URL that holds the image itself."""
+    """Return an image as a data URL."""
     return f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def inline_markdown(figure: Figure | bytes, alt: str) -> str:
-    """The figure as one Markdown image, small enough to be stored with an asset's metadata.
+    """Return the figure as a Markdown image, small enough for asset metadata.
 
     Args:
-        figure: what to show; where it was written as PNG already, at `PNG_DPI`, those bytes spare drawing it again.
-        alt: what a reader who does not see the image is told; brackets and line breaks are taken out.
+        figure: the figure, or its PNG at `PNG_DPI`, which saves drawing it again.
+        alt: alternative text; brackets become parentheses and line breaks become spaces.
     """
     plain_alt = " ".join(alt.replace("[", "(").replace("]", ")").split())
     png = _shrunk(figure) if isinstance(figure, bytes) else to_png(figure, INLINE_DPI)
@@ -54,7 +54,7 @@ def _written(figure: Figure, kind: str, metadata: dict[str, None], **options: An
 
 
 def _shrunk(png: bytes) -> bytes:
-    """A PNG written at `PNG_DPI` as it would be at `INLINE_DPI`."""
+    """Resample a PNG from `PNG_DPI` to `INLINE_DPI`."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
         size = tuple(round(side * INLINE_DPI / PNG_DPI) for side in image.size)
@@ -63,7 +63,7 @@ def _shrunk(png: bytes) -> bytes:
 
 
 def _fewer_colours(png: bytes) -> bytes:
-    """A palette of 128 colours halves the file; fills and text edges look the same."""
+    """Reduce a PNG to 128 colours, which halves the file without visible change."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(_INLINE_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)

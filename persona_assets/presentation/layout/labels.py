@@ -1,4 +1,4 @@
-"""Names beside points, placed by `placement` in millimetres, so that a gap is a gap on paper."""
+"""Labels next to points, placed in millimetres by `placement`."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from persona_assets.presentation.layout.correlation import Floats
 from persona_assets.presentation.layout.placement import place_labels
 from persona_assets.presentation.layout.style import INK, MM_PER_POINT, MUTED, text_width
 
-_LINE = 1.12  # height of a line of text, of its size
+_LINE = 1.12  # height of a line of text, relative to its font size
 
 
 def write_labels(
@@ -23,17 +23,17 @@ def write_labels(
     weight: str = "normal",
     backed: bool = False,
 ) -> None:
-    """Write a text beside each place, tied to it by a line where it stands apart.
+    """Write a text next to each position, with a connecting line if it is farther away.
 
     Args:
-        axes: whose limits are final.
-        size: of the axes, in millimetres.
-        at: (n, 2), what the texts are about, in the axes' units.
-        points: (m, 2), what they must not cover; the places themselves among them or not.
-        font: size of the texts, in points.
-        clear: millimetres that a text keeps from the centre of every point.
-        weight: of the texts.
-        backed: whether a text hides what it stands on, such as bars.
+        axes: axes with final limits.
+        size: size of the axes, in millimetres.
+        at: (n, 2), the labelled positions, in data coordinates.
+        points: (m, 2), points that must not be covered; may include the labelled positions.
+        font: font size, in points.
+        clear: minimum distance of a text from the centre of every point, in millimetres.
+        weight: font weight.
+        backed: whether texts have a white background that hides what is below, such as bars.
     """
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     scale = np.array([size[0] / (right - left), size[1] / (top - bottom)])

@@ -1,4 +1,4 @@
-"""From the pair table, one row a dyad, to one row a pair."""
+"""Cosine columns of the pair table, and its reduction from dyads to unordered pairs."""
 
 import re
 from typing import NamedTuple
@@ -10,7 +10,7 @@ _COSINE_COLUMN = re.compile(r"cosine_(?P<population>.+)_layer(?P<layer>\d+)")
 
 
 class CosineColumn(NamedTuple):
-    """A column of the pair table that holds a cosine, and what it was centred on and taken from."""
+    """Cosine column of the pair table, with its centring population and layer."""
 
     population: str
     layer: int
@@ -18,7 +18,7 @@ class CosineColumn(NamedTuple):
 
 
 def cosine_columns(pair_table: pd.DataFrame) -> list[CosineColumn]:
-    """The columns `cosine_<population>_layer<N>`: populations in the table's order, layers rising."""
+    """Return the columns `cosine_<population>_layer<N>`: populations in the table's order, layers ascending."""
     found = [
         CosineColumn(match["population"], int(match["layer"]), str(column))
         for column in pair_table.columns
@@ -29,16 +29,16 @@ def cosine_columns(pair_table: pd.DataFrame) -> list[CosineColumn]:
 
 
 def unordered_pairs(pair_table: pd.DataFrame) -> pd.DataFrame:
-    """Keep one of the two dyads of every pair: the one that the table names first.
+    """Keep the first of the two dyads of every pair.
 
     Args:
-        pair_table: one row a dyad, with `source`, `target` and `js` (nats).
+        pair_table: one row per dyad, with `source`, `target` and `js` (nats).
 
     Returns:
-        The same columns, one row a pair, sorted from the most similar pair to the most divergent.
+        The same columns, one row per pair, sorted from the most similar to the most divergent pair.
 
     Raises:
-        ValueError: the two dyads of a pair differ in `js`, so that the pair has no one JS.
+        ValueError: the two dyads of a pair have different `js`.
     """
     apart = pair_table[pair_table["source"] != pair_table["target"]]
     names = [sorted(dyad) for dyad in zip(apart["source"], apart["target"], strict=True)]
@@ -49,7 +49,7 @@ def unordered_pairs(pair_table: pd.DataFrame) -> pd.DataFrame:
         first, row = unequal.index[0], unequal.iloc[0]
         raise ValueError(
             f"pair_table: js of {first[0]} → {first[1]} and of {first[1]} → {first[0]} differ "
-            f"({row['min']:.6g}, {row['max']:.6g}); expected a generator subset that a pair shares: all, pair or others"
+            f"({row['min']:.6g}, {row['max']:.6g}); expected equal values; use the generator subset all, pair or others"
         )
     one_each = keyed.drop_duplicates(["_first", "_second"]).drop(columns=["_first", "_second"])
     return one_each.sort_values("js", kind="stable").reset_index(drop=True)

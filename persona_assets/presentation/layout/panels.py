@@ -1,4 +1,4 @@
-"""Scatter panels that stand side by side: where they are, what is written above them, how far their axes reach."""
+"""Grids of scatter panels: positions, text above each panel, and axis limits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,21 +17,21 @@ TITLE = 4.2
 LINE, KEY_POINTS, LETTER_POINTS = 3.1, 6.0, 6.5
 _VIEW = 8.5
 
-# What stands above a panel, below its title: a line of text, or a word and what belongs to it.
+# Text between a panel's title and its axes: whole lines, or pairs of a view's name and its text.
 Said = Sequence[str | tuple[str, str]]
 
 
 class Grid(NamedTuple):
-    """Panels of one size in rows.
+    """Rows of equally large panels; all lengths in millimetres.
 
     Attributes:
-        width: of the figure, in millimetres.
-        columns: panels a row.
-        top: where the first row begins.
-        lines: how many lines of text stand above a panel, its title not counted.
-        height: of a panel's axes.
-        left: millimetres to the left of the first column, for its axis.
-        gap: between two columns.
+        width: width of the figure.
+        columns: panels per row.
+        top: top of the first row.
+        lines: lines of text above a panel, without its title.
+        height: height of a panel's axes.
+        left: space to the left of the first column, for its axis.
+        gap: space between two columns.
     """
 
     width: float
@@ -44,30 +44,30 @@ class Grid(NamedTuple):
 
     @property
     def panel(self) -> float:
-        """How wide a panel's axes are."""
+        """Width of a panel's axes."""
         return (self.width - self.left - RIGHT - (self.columns - 1) * self.gap) / self.columns
 
     @property
     def head(self) -> float:
-        """How high the text above a panel is."""
+        """Height of the text above a panel."""
         return PANEL_TITLE + self.lines * PANEL_LINE
 
     def place(self, index: int) -> tuple[float, float]:
-        """Upper left corner of a panel, its text included."""
+        """Return the upper left corner of a panel, including its text."""
         row, column = divmod(index, self.columns)
         return self.left + column * (self.panel + self.gap), self.below(row)
 
     def below(self, rows: int) -> float:
-        """Where so many rows end."""
+        """Return the bottom of the given number of rows."""
         return self.top + rows * (self.head + self.height + X_AXIS)
 
     def rows(self, panels: int) -> int:
-        """How many rows so many panels fill."""
+        """Return how many rows the given number of panels fills."""
         return -(-panels // self.columns)
 
 
 def add_panel(figure: Figure, grid: Grid, index: int, title: str, said: Said, x: Floats) -> Axes:
-    """Empty axes that reach over x, under their title and what is said of them."""
+    """Add empty axes that cover the range of x, with a title and text above."""
     left, top = grid.place(index)
     axes = add_axes(figure, left, top + grid.head, grid.panel, grid.height)
     axes.set_xlim(*padded(x))
@@ -85,13 +85,13 @@ def add_panel(figure: Figure, grid: Grid, index: int, title: str, said: Said, x:
 
 
 def write_lines(figure: Figure, top: float, lines: list[str], points: float) -> None:
-    """Quiet lines of text, one below another, from the left margin."""
+    """Write muted lines of text below each other at the left margin."""
     for number, line in enumerate(lines):
         add_text(figure, MARGIN, top + number * LINE, line, size=points, color=MUTED)
 
 
 def padded(x: Floats, share: float = 0.07) -> tuple[float, float]:
-    """Limits that leave a share of the range free on either side."""
+    """Return limits with a margin of `share` of the range on either side."""
     shown = x[np.isfinite(x)]
     low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
     margin = share * (high - low) or 0.1

@@ -1,12 +1,13 @@
-"""Where to write short labels beside crowded points.
+"""Placement of short labels next to crowded points.
 
-Every label may stand at some two hundred places around its point. What is bad about a choice of places is counted: a
-label on a label, on a point or nearer to a strange point than to its own, a tie (the line from a point to its label)
-through a label, past a strange point or over another tie, and the length of ties. From several starts each label moves
-in turn to the place that is best beside all others until none moves (iterated conditional modes; Besag 1986).
+Each label has about two hundred candidate places around its point. A choice of places has a cost: for a label on
+another label, on a point, or closer to another point than to its own; for a tie (the line from a point to its label)
+through a label, past another point or across another tie; and for the length of ties. From several starts, each label
+in turn moves to the place with the lowest cost given all others, until none moves (iterated conditional modes; Besag
+1986).
 
-Of the libraries for this, adjustText (forces; it draws ties over labels) and textalloc (one label after another; its
-ties run through strange points, and the last labels of a crowd find no place) were tried on the map of eleven personas.
+Two libraries were tried on the map of eleven personas: adjustText (force-directed) draws ties over labels; textalloc
+(one label after another) draws ties through other points and finds no place for the last labels of a crowd.
 """
 
 from collections.abc import Sequence
@@ -20,26 +21,26 @@ Point = tuple[float, float]
 
 _ANGLES = np.arange(24) * np.pi / 12
 _GAPS = np.array([0.0, 0.6, 1.3, 2.2, 3.4, 5.0, 7.0, 9.0, 12.0, 15.0])
-# At most; fewer where there are many labels, for every label looks at every other.
+# Maxima; reduced for many labels, because the cost grows with the square of their number.
 _STARTS, _SWEEPS = 10, 12
-_GOOD_ENOUGH = 0.5  # a label, above what it would cost if it were alone
-_TIED_FROM = 1.0  # a label this much farther off than need be is tied to its point
+_GOOD_ENOUGH = 0.5  # cost per label above its lowest possible cost
+_TIED_FROM = 1.0  # a label this much farther away than necessary gets a tie
 _TIE_CLEAR = 0.9
 
-# What one of each costs; a tie costs 1 a millimetre.
+# Costs; a tie also costs 1 per millimetre.
 _ON_LABEL, _ON_POINT, _OUTSIDE, _THROUGH_LABEL, _OVER_TIE, _PAST_POINT, _AMBIGUOUS = 100, 60, 200, 60, 40, 25, 6
 _NOT_LEVEL, _NOT_RIGHT = 0.5, 0.3
 
 
 class Place(NamedTuple):
-    """The centre of a label, and where its tie ends on its edge; None where it stands beside its point."""
+    """Centre of a label, and the end of its tie on the label's edge; None if the label is next to its point."""
 
     centre: Point
     tie: Point | None
 
 
 class _Places(NamedTuple):
-    """Candidates: centres, ends of ties (…, 2), which are tied, what they cost whatever the other labels do."""
+    """Candidate places: centres, ends of ties (…, 2), whether tied, and the cost independent of other labels."""
 
     centre: Floats
     end: Floats
@@ -50,14 +51,14 @@ class _Places(NamedTuple):
 def place_labels(
     points: Sequence[Point], marked: Sequence[int], boxes: Sequence[Point], frame: Point, clear: float
 ) -> list[Place]:
-    """Find a place for each label.
+    """Choose a place for each label.
 
     Args:
-        points: every point of the panel, in millimetres from its lower left corner.
-        marked: the indices of the points that get a label.
+        points: all points of the panel, in millimetres from its lower left corner.
+        marked: indices of the points that get a label.
         boxes: width and height of each label.
-        frame: width and height of the panel; labels stay within it.
-        clear: how far a label keeps from the centre of every point.
+        frame: width and height of the panel; labels stay inside.
+        clear: minimum distance of a label from the centre of every point.
     """
     at = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     half = np.asarray(boxes, dtype=np.float64).reshape(-1, 2) / 2
@@ -108,14 +109,14 @@ def _offered(points: Floats, index: int, half: Floats, frame: Point, clear: floa
         cost = cost + _ON_POINT * (apart < clear * 0.95).sum(axis=1)
         cost = cost + _AMBIGUOUS * (near < length + 0.5)
         passed = _from_segment(origin, end, strange) < _TIE_CLEAR
-        # A tie cannot keep clear of what lies on its own point.
+        # A tie cannot avoid points that coincide with its own point.
         far = np.hypot(*(strange - origin).T) > _TIE_CLEAR
         cost = cost + _PAST_POINT * (passed & far).sum(axis=1) * tied
     return _Places(centre, end, tied, cost)
 
 
 def _costs(offered: list[_Places], chosen: list[int], origins: Floats, half: Floats, label: int) -> Floats:
-    """What every place of a label costs beside the places that the others have now."""
+    """Return the cost of every place of a label, given the current places of the other labels."""
     own, cost = offered[label], offered[label].cost
     for other, (places, index) in enumerate(zip(offered, chosen, strict=True)):
         if other == label:
@@ -131,7 +132,7 @@ def _costs(offered: list[_Places], chosen: list[int], origins: Floats, half: Flo
 
 
 def _from_segment(start: Floats, ends: Floats, points: Floats) -> Floats:
-    """Distance of points (m, 2) from segments start–end, ends (n, 2): (n, m)."""
+    """Return the distances (n, m) of points (m, 2) from segments start–end, ends (n, 2)."""
     along = ends - start
     length = np.maximum((along**2).sum(axis=1), 1e-12)
     share = np.clip(((points - start) @ along.T).T / length[:, None], 0, 1)
@@ -140,7 +141,7 @@ def _from_segment(start: Floats, ends: Floats, points: Floats) -> Floats:
 
 
 def _enters(start: Floats, ends: Floats, centre: Floats, half: Floats) -> NDArray[np.bool_]:
-    """Whether segments start–end run through boxes, slab by slab; ends and centres broadcast."""
+    """Return whether segments start–end intersect boxes (slab method); ends and centres broadcast."""
     along = np.where((step := ends - start) == 0, 1e-12, step)
     first, second = (centre - half - 0.2 - start) / along, (centre + half + 0.2 - start) / along
     enter, leave = np.minimum(first, second).max(axis=-1), np.maximum(first, second).min(axis=-1)
@@ -148,7 +149,7 @@ def _enters(start: Floats, ends: Floats, centre: Floats, half: Floats) -> NDArra
 
 
 def _cross(start: Floats, ends: Floats, other_start: Floats, other_end: Floats) -> NDArray[np.bool_]:
-    """Whether segments start–end (n of them) cross one other segment."""
+    """Return whether each of n segments start–end crosses another segment."""
 
     def side(a: Floats, b: Floats, c: Floats) -> Floats:
         return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])

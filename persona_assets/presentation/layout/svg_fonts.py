@@ -1,4 +1,4 @@
-"""SVG whose text is text and looks the same everywhere: it brings the glyphs that it shows, and asks for nothing."""
+"""SVG with embedded font subsets, so that its text is real text and looks the same everywhere."""
 
 import base64
 import html
@@ -18,9 +18,9 @@ _TAG = re.compile(r"<[^>]*>")
 
 
 def with_fonts(svg: bytes) -> bytes:
-    """Put the glyphs of every text into an SVG that matplotlib wrote with `svg.fonttype: none`.
+    """Embed the glyphs of all texts in an SVG that matplotlib wrote with `svg.fonttype: none`.
 
-    Each weight is a subset of the font that matplotlib ships, as a data URL (WOFF); the same texts give the same bytes.
+    Each font weight is a subset of matplotlib's font as a data URL (WOFF). Equal texts give equal bytes.
     """
     text = svg.decode()
     bold = "".join(found[1] for found in _TEXT.finditer(text) if "font-weight: 700" in found[0].partition(">")[0])
@@ -30,7 +30,7 @@ def with_fonts(svg: bytes) -> bytes:
 
 
 def _glyphs(shown: str) -> str:
-    """What a text takes, and what figures take anyway: subsets that are alike are made once."""
+    """Return the glyphs of a text plus a common set, so that most figures share a cached subset."""
     return "".join(sorted({*_ALWAYS, *html.unescape(_TAG.sub("", shown))}))
 
 
@@ -38,7 +38,7 @@ def _glyphs(shown: str) -> str:
 def _face(weight: int, glyphs: str) -> str:
     font = TTFont(findfont(FontProperties(family=_FAMILY, weight=_WEIGHTS[weight])), recalcTimestamp=False, lazy=True)
     options = Options()
-    # As matplotlib sets the text: pairs are kerned, nothing else is done to it.
+    # Like matplotlib's text layout: kerning and no other features.
     options.layout_features, options.hinting, options.name_IDs = ["kern"], False, []
     options.drop_tables += ["FFTM"]
     subset = Subsetter(options)

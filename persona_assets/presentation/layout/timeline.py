@@ -1,4 +1,4 @@
-"""Checkpoints along an axis: by training step where every step is known, else by name in the order given."""
+"""Checkpoints along an axis: by training step if every step is known, else by name in the given order."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -8,31 +8,31 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from persona_assets.presentation.layout.style import spoken, text_width
+from persona_assets.presentation.layout.style import display_name, text_width
 
 _TICK_POINTS = 6.0
 _APART = 2.0  # millimetres between two names
 
-# One a series; beyond four they begin again.
+# One per series, repeated after four.
 LINE_STYLES: tuple[Any, ...] = ("solid", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.4, 1, 1.4)))
 
 
 class Path(NamedTuple):
-    """Checkpoints of which each is compared with the one before it, and the series that they end in."""
+    """Checkpoints each compared with the previous one, and the series of the last one."""
 
     series: str
     checkpoints: list[str]
 
 
 class Timeline(NamedTuple):
-    """Where every checkpoint stands.
+    """Positions of the checkpoints.
 
     Attributes:
-        place: checkpoint → place on the axis: its step, or its number from 1 on.
-        short: checkpoint → what a tick says: its step, its name, or, where names are too long, its number.
-        paths: every line to draw, then every checkpoint that is compared with none as a path of its own.
-        by_step: whether places are training steps.
-        numbered: whether ticks are numbers that a key must explain.
+        place: checkpoint → position on the axis: its step, or its number starting at 1.
+        short: checkpoint → tick label: its step, its name or, if names are too long, its number.
+        paths: every line to draw, then each checkpoint that is compared with none as its own path.
+        by_step: whether positions are training steps.
+        numbered: whether tick labels are numbers that a key has to explain.
     """
 
     place: dict[str, float]
@@ -42,7 +42,7 @@ class Timeline(NamedTuple):
     numbered: bool
 
     def key(self, points: float, width: float) -> list[str]:
-        """What the numbers stand for, in lines of that many millimetres; none where ticks speak for themselves."""
+        """Return the key to the numbers in lines of `width` millimetres; empty if ticks are not numbered."""
         lines = list[str]()
         for entry in [f"{self.short[name]} {name}" for name in self.place] if self.numbered else []:
             longer = f"{lines[-1]} · {entry}" if lines else entry
@@ -53,15 +53,15 @@ class Timeline(NamedTuple):
         return lines
 
     def lines(self) -> list[Path]:
-        """The paths of two checkpoints or more."""
+        """Return the paths with at least two checkpoints."""
         return [path for path in self.paths if len(path.checkpoints) > 1]
 
     def span(self) -> float:
-        """How far the axis reaches, at least 1."""
+        """Return the range of the positions, or 1 if it is zero."""
         return float(np.ptp(list(self.place.values()))) or 1.0
 
     def draw(self, axes: Axes, width: float) -> None:
-        """Ticks, limits and label of an x axis of that many millimetres."""
+        """Set ticks, limits and label of an x axis that is `width` millimetres long."""
         places = list(self.place.values())
         margin = 0.06 * self.span() if len(set(places)) > 1 else 0.5
         axes.set_xlim(min(places) - margin, max(places) + margin)
@@ -72,7 +72,7 @@ class Timeline(NamedTuple):
         axes.set_xlabel("training step" if self.by_step else "checkpoint")
 
     def _tick_steps(self, axes: Axes, width: float) -> None:
-        """Ticks at the checkpoints themselves, or at round numbers where those would touch."""
+        """Put ticks at the checkpoints, or at round numbers if those would overlap."""
         steps = {self.place[name]: self.short[name] for name in sorted(self.place, key=lambda name: self.place[name])}
         left, right = axes.get_xlim()
         for (low, first), (high, second) in itertools.pairwise(steps.items()):
@@ -88,8 +88,8 @@ def timeline(levels: pd.DataFrame, distances: pd.DataFrame, width: float) -> Tim
 
     Args:
         levels: columns checkpoint, series, step, in the order of display.
-        distances: columns checkpoint, previous: what is compared with what.
-        width: of the axis in millimetres; names that would touch are replaced by numbers.
+        distances: columns checkpoint, previous: which checkpoints are compared.
+        width: length of the axis in millimetres; names that would overlap are replaced by numbers.
     """
     checkpoints = levels.drop_duplicates("checkpoint")
     names = [str(name) for name in checkpoints["checkpoint"]]
@@ -113,17 +113,17 @@ def timeline(levels: pd.DataFrame, distances: pd.DataFrame, width: float) -> Tim
 
 
 def series_names(paths: list[Path]) -> list[str]:
-    """What to call each path: its series, or its last checkpoint where it has none."""
-    return [spoken(path.series) if path.series else path.checkpoints[-1] for path in paths]
+    """Return the name of each path: its series, or its last checkpoint if it has none."""
+    return [display_name(path.series) if path.series else path.checkpoints[-1] for path in paths]
 
 
 def numbered_series(time: Timeline) -> list[str]:
-    """The series of every line, each with the number under which the legend of several has it."""
+    """Return the series of every line, each with its number in the legend."""
     return [f"{number} {name}" for number, name in enumerate(series_names(time.lines()), start=1)]
 
 
 def edges(paths: list[Path]) -> list[tuple[int, str, str]]:
-    """Every comparison once: number of the path, the checkpoint before, the checkpoint."""
+    """Return every comparison once: number of the path, previous checkpoint, checkpoint."""
     seen: dict[tuple[str, str], int] = {}
     for number, path in enumerate(paths):
         for before, after in itertools.pairwise(path.checkpoints):
@@ -132,7 +132,7 @@ def edges(paths: list[Path]) -> list[tuple[int, str, str]]:
 
 
 def _paths(names: list[str], series: dict[str, str], distances: pd.DataFrame) -> list[Path]:
-    """From every checkpoint that no later one is compared with, back to the first."""
+    """Return the paths that end at checkpoints without a successor, each traced back to its first checkpoint."""
     before = {
         str(name): str(previous) for name, previous in zip(distances["checkpoint"], distances["previous"], strict=True)
     }

@@ -1,4 +1,4 @@
-"""A statement as a panel says it: the number, and how sure it is in the two views, iid and dyadic."""
+"""Statements as lines of text above a panel: the estimate, and its iid and dyadic uncertainty."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,24 +8,24 @@ import pandas as pd
 from persona_assets.presentation.layout.correlation import Floats, p_text, rho_text
 
 IID, DYADIC = "iid", "dyadic"
-WHAT_THE_VIEWS_TAKE = (
+VIEWS_NOTE = (
     "[95 % interval]; iid: as if every dyad were an observation of its own, which dyads that share personas are not; "
     "dyadic: intervals resample whole sources, p permutes personas."
 )
-_CANNOT = "cannot be answered"
+_CANNOT = "not computed"
 
 
 def two_views(
     statements: pd.DataFrame | None, family: str, quantity: str, predictor: str, outcome: str
 ) -> list[tuple[str, str]]:
-    """The two views of one statement as lines of a panel: the view's name, its interval and its p.
+    """Return the views of one statement as lines: the name of the view, its interval and p.
 
     Args:
-        statements: as `statistics.infer` gives them, or none.
-        family, quantity, predictor, outcome: which statement.
+        statements: as returned by `statistics.infer`, or None.
+        family, quantity, predictor, outcome: identify the statement.
 
     Returns:
-        A line a view; none where there is no such statement.
+        One line per view; empty if there is no such statement.
     """
     if statements is None:
         return []
@@ -46,6 +46,6 @@ def _said(row: Mapping[Any, Any]) -> str:
     return ", ".join(parts) or _CANNOT
 
 
-def said_of(x: Floats, y: Floats, views: Sequence[tuple[str, str]]) -> list[str | tuple[str, str]]:
-    """Spearman's ρ of x and y, then the views."""
+def rho_and_views(x: Floats, y: Floats, views: Sequence[tuple[str, str]]) -> list[str | tuple[str, str]]:
+    """Return the text of Spearman's ρ of x and y, followed by the views."""
     return [rho_text(x, y), *views]

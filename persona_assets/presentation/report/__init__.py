@@ -1,1 +1,1 @@
-"""The report: one self-contained HTML page, its Markdown summary and its tables."""
+"""The report: a self-contained HTML page, a Markdown summary and data tables."""

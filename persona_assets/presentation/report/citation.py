@@ -1,11 +1,11 @@
-"""How to cite what a report says."""
+"""Citation of a report."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Citation(NamedTuple):
-    """A sentence for the text, an entry for BibTeX, and works to cite beside it."""
+    """Citation as a sentence and as BibTeX, and further works to cite."""
 
     text: str
     bibtex: str
@@ -15,11 +15,11 @@ class Citation(NamedTuple):
 def citation(
     *, version: str, year: int, study: str, checkpoint: str, digests: Sequence[str], imported: bool = False
 ) -> Citation:
-    """The program at its version, and the report by what it was made from.
+    """Return the citation of the software version and of the report, identified by its inputs' digests.
 
     Args:
-        digests: of what the report was made from, such as `weights 0f1e2d3c4b5a`.
-        imported: somebody else measured; then they are to be cited first.
+        digests: of the report's inputs, such as `weights 0f1e2d3c4b5a`.
+        imported: whether the results come from a published run, whose authors are cited first.
     """
     made_from = "; ".join(digests)
     note = f"Report on {checkpoint} by the study {study} ({made_from})"
@@ -34,10 +34,10 @@ def citation(
             "}",
         ]
     )
-    theirs = "The responses, matrices and counts are somebody else's: cite whoever published that run first."
+    theirs = "The responses, matrices and counts come from a published run: cite its authors first."
     js = (
         "Jensen–Shannon divergence: J. Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on "
-        "Information Theory 37 (1991), 145–151. Papers behind each statement stand in its table of methods."
+        "Information Theory 37 (1991), 145–151. The report's list of methods names the papers behind each statement."
     )
     return Citation(f"persona_assets {version} ({year}). {note}.", bibtex, (theirs, js) if imported else (js,))
 

@@ -1,4 +1,4 @@
-"""Figures within a page: SVG without what nobody sees, its size, and what is said instead of it."""
+"""Figures embedded in the report: minified SVG, width, alternative text and caption."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ import xarray as xr
 
 from persona_assets.presentation.figures.standard import LEAKAGE_FIGURES, caption
 from persona_assets.presentation.layout.image_files import data_url
-from persona_assets.presentation.layout.style import spoken
+from persona_assets.presentation.layout.style import display_name
 from persona_assets.presentation.summaries.extremes import js_extremes
 
 _WIDTH = re.compile(rb'<svg[^>]* width="([0-9.]+)pt"')
@@ -17,28 +17,30 @@ _DIGITS = re.compile(r"-?\d+\.\d{3,}")
 _UNSEEN = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", re.DOTALL)
 
 
-def embedded(name: str, svg: bytes, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None) -> dict[str, Any]:
-    """What a page's template asks of a figure.
+def embed_figure(
+    name: str, svg: bytes, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None
+) -> dict[str, Any]:
+    """Return the template variables of a figure.
 
     Raises:
-        ValueError: the file is no SVG as `to_svg` writes it; names the figure.
+        ValueError: the SVG was not written by `to_svg`; the message names the figure.
     """
     width = _WIDTH.search(svg)
     if width is None:
-        raise ValueError(f"figure {name}: no width in points in its SVG; expected a file as `to_svg` writes it")
+        raise ValueError(f"figure {name}: its SVG has no width in points; expected the output of `to_svg`")
     return {
         "id": name,
-        "name": spoken(name),
-        "url": data_url(lean(svg), "image/svg+xml"),
-        "alt": _instead(name, logit_js_matrix),
+        "name": display_name(name),
+        "url": data_url(minify_svg(svg), "image/svg+xml"),
+        "alt": _alt_text(name, logit_js_matrix),
         "caption": caption(name, logit_js_matrix, leakage_table),
         "leakage": name in LEAKAGE_FIGURES,
         "inches": float(width[1]) / 72,
     }
 
 
-def lean(svg: bytes) -> bytes:
-    """The same picture in fewer bytes: coordinates to a hundredth of a point, no metadata, no space between tags."""
+def minify_svg(svg: bytes) -> bytes:
+    """Minify an SVG: coordinates to a hundredth of a point, no metadata, no whitespace between tags."""
     text = _COORDINATES.sub(lambda match: f'{match[1]}{_shortened(match[2])}"', svg.decode())
     return re.sub(r">\s+<", "><", _UNSEEN.sub("", text)).strip().encode()
 
@@ -47,14 +49,14 @@ def _shortened(coordinates: str) -> str:
     return _DIGITS.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), " ".join(coordinates.split()))
 
 
-def _instead(name: str, logit_js_matrix: xr.Dataset) -> str:
-    """What a reader who does not see the figure is told: its kind, its ends, and where its numbers stand."""
-    kind = spoken(name)
+def _alt_text(name: str, logit_js_matrix: xr.Dataset) -> str:
+    """Return the alternative text of a figure: its kind, its extremes, and where to find its numbers."""
+    kind = display_name(name)
     if name == "js_heatmap":
         ends = "; ".join(f"{end}: {pair}" for end, pair in js_extremes(logit_js_matrix).items())
-        return f"{kind}. {ends}. The table “Every pair” holds every number."
+        return f"{kind}. {ends}. The table “All pairs” lists every number."
     if name.startswith(("cosine_heatmaps_", "js_against_cosine", "persona_map")):
-        return f"{kind}. The table “Every pair” holds the numbers."
+        return f"{kind}. The table “All pairs” lists the numbers."
     if name in ("leakage_heatmap", "leakage_against_predictors"):
-        return f"{kind}. The table “Every dyad” holds the numbers."
-    return f"{kind}. The caption says what it shows, and the report's tables hold the numbers."
+        return f"{kind}. The table “All dyads” lists the numbers."
+    return f"{kind}. The caption describes it, and the report's tables list the numbers."

@@ -1,4 +1,4 @@
-"""Everything that the report is: the page, the same in short, and its tables."""
+"""All files of a report: the HTML page, the Markdown summary and the tables."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ _TABLES = ("pair_table", "logit_js_matrix", "centroid_cosine", "statements", "le
 
 
 def report_files(**inputs: Any) -> dict[str, bytes]:
-    """`report.html`, `report.md`, and every table as CSV and Parquet.
+    """Return `report.html`, `report.md`, and every table as CSV and Parquet.
 
     Args:
-        inputs: as `render_report` takes them, but `cite`; `study` and `checkpoint` with a `name` and a `digest`,
-            `provenance` with `made` (a date first) and `persona assets` (the version).
+        inputs: the arguments of `render_report` except `cite`. `study` and `checkpoint` need a `name` and a `digest`,
+            `provenance` needs `made` (starting with the year) and `persona assets` (the version).
     """
 
     def some(*names: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the report's templates write numbers and untrusted text."""
+"""Jinja filters and tests of the report's templates."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from persona_assets.presentation.layout.style import spoken
+from persona_assets.presentation.layout.style import display_name
 from persona_assets.presentation.report.links import Link
 from persona_assets.presentation.report.text import marked, plain, visible
 from persona_assets.presentation.summaries.statements import number, p_text
 
 
 def nats(value: float) -> str:
-    """Three decimals, one more below 0.01, and two significant digits where those would leave less."""
+    """Format with three decimals, four below 0.01 and two significant digits below 0.001."""
     if math.isnan(value):
         return "–"
     if 0 < abs(value) < 0.001:
@@ -22,17 +22,17 @@ def nats(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Two decimals with a true minus."""
+    """Format with two decimals and a Unicode minus sign."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def rate(value: float) -> str:
-    """Two decimals."""
+    """Format with two decimals."""
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def yes_or_no(value: Any) -> str:
-    """A boolean that may be missing."""
+    """Format a boolean that may be missing."""
     return "–" if pd.isna(value) else "yes" if value else "no"
 
 
@@ -44,7 +44,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "plain": plain,
     "rate": rate,
     "signed": signed,
-    "spoken": spoken,
+    "display_name": display_name,
     "visible": visible,
     "yes_or_no": yes_or_no,
 }

@@ -1,4 +1,4 @@
-"""What the report says of leakage: counts, the dyads beside their predictors, and replies to read."""
+"""Leakage section of the report: counts, a table of dyads with their predictors, and sample replies."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -23,12 +23,12 @@ _REPLIES = 2
 def leakage_section(
     pair_table: pd.DataFrame, leakage_table: pd.DataFrame, samples: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """Everything that the template of the section asks for.
+    """Return the variables of the leakage template.
 
     Args:
-        pair_table, leakage_table: as `leakage_headline` takes them; the pair table also with `leakage_found`,
+        pair_table, leakage_table: as in `leakage_headline`; the pair table also has `leakage_found`,
             `leakage_total`, `leakage_low`, `leakage_high`, `related`.
-        samples: one row a sampled reply: `source`, `target`, `question`, `text`, `found` (bool). Held to be hostile.
+        samples: one row per sampled reply: `source`, `target`, `question`, `text`, `found` (bool). Untrusted.
     """
     found = leakage_headline(pair_table, leakage_table)
     dyads = leakage_dyads(pair_table)
@@ -50,7 +50,7 @@ def leakage_section(
 
 
 def _with_interval(count: Count | None) -> dict[str, Any] | None:
-    """A count, its rate, and Wilson's 95 % interval."""
+    """Return a count with its rate and Wilson 95 % interval."""
     if count is None or not count[1]:
         return None
     low, high = binomtest(*count).proportion_ci(method="wilson")
@@ -67,7 +67,7 @@ def _source(name: str, dyads: pd.DataFrame, own: Count | None) -> dict[str, Any]
 
 
 def _strongest_first(dyads: pd.DataFrame, sources: Sequence[str]) -> list[dict[Hashable, Any]]:
-    """Source by source, the target with the highest rate first."""
+    """Return the dyads grouped by source, the target with the highest rate first."""
     place = dyads["source"].map({source: number for number, source in enumerate(sources)})
     ranked = dyads.assign(_place=place, _rate=-numbers(dyads["leakage_rate"])).sort_values(["_place", "_rate"])
     numeric = [c for c in ranked.columns if str(c).startswith(("js", "cosine_", "leakage_"))]
@@ -75,7 +75,7 @@ def _strongest_first(dyads: pd.DataFrame, sources: Sequence[str]) -> list[dict[H
 
 
 def _replies(samples: pd.DataFrame, source: str) -> dict[bool, list[dict[Hashable, Any]]]:
-    """Two replies with the marker and two without: the source's own first one and another persona's first one."""
+    """Return two replies with the marker and two without: the source's own first one and another persona's."""
     of_source = samples[samples["source"] == source]
     replies = {}
     for found in (True, False):

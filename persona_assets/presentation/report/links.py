@@ -1,14 +1,14 @@
-"""Links from a page to where a number came from."""
+"""Links from the report to the source of a number."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Link:
-    """A text and the address that it leads to.
+    """Link text and URL.
 
     Raises:
-        ValueError: the address is not one of the web.
+        ValueError: the URL is not an http or https URL.
     """
 
     text: str
@@ -16,4 +16,4 @@ class Link:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"link: found {self.url!r}; expected an address that begins with http:// or https://")
+            raise ValueError(f"link: found {self.url!r}; expected a URL that starts with http:// or https://")

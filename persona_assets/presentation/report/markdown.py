@@ -1,4 +1,4 @@
-"""The report in short, as Markdown: for a pull request, an issue, a chat."""
+"""Markdown summary of the report, for a pull request, an issue or a chat."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from persona_assets.presentation.layout.style import spoken
+from persona_assets.presentation.layout.style import display_name
 from persona_assets.presentation.report.filters import nats, signed
 from persona_assets.presentation.report.links import Link
-from persona_assets.presentation.report.side_by_side import beside_one_another
+from persona_assets.presentation.report.side_by_side import compare_responses
 from persona_assets.presentation.report.text import fenced, markdown
 from persona_assets.presentation.report.what_would_change import what_would_change
 from persona_assets.presentation.summaries.headline import Headline, headline
 from persona_assets.presentation.summaries.statements import COLUMNS, VerdictLike, main_statements, row_cells
 
-# Of a response, in characters.
+# Maximum length of a quoted response, in characters.
 _EXCERPT = 400
 
 
@@ -32,10 +32,10 @@ def render_markdown(
     verdict: VerdictLike | None = None,
     primary_cosine: str = "",
 ) -> str:
-    """The verdict, its statements, the two extreme pairs and how it was made, as GitHub renders Markdown.
+    """Render the verdict, its statements, the two extreme pairs and the provenance as GitHub Markdown.
 
     Args:
-        As `render_report` takes them. Texts are held to be hostile: they stand as code or escaped.
+        As in `render_report`. Untrusted texts are escaped or put into code blocks.
     """
     numbers = headline(logit_js_matrix, centroid_cosine)
     parts = [
@@ -47,8 +47,8 @@ def render_markdown(
         parts += _verdict(statements, verdict, primary_cosine)
     parts += ["## Extremes", _extremes(numbers)]
     parts += _said(numbers["most_divergent"], generations, logit_js_matrix.get("js_by_question"))
-    parts += ["## How it was made", "\n".join(_lines(_in_short(study, checkpoint, provenance)))]
-    parts += ["The whole report is `report.html` beside this file; its tables are there as CSV and Parquet."]
+    parts += ["## How this report was made", "\n".join(_lines(_in_short(study, checkpoint, provenance)))]
+    parts += ["The full report is `report.html` in the same folder, with its tables as CSV and Parquet."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,21 +57,21 @@ def _verdict(statements: pd.DataFrame, verdict: VerdictLike, primary: str) -> It
     yield f"**Verdict.** {markdown(found['verdict'])}"
     if rows := main_statements(statements, primary):
         yield _table(COLUMNS, map(row_cells, rows))
-        yield "iid: every dyad by itself, as the field reports it; dyadic: as allows for dyads that share personas."
+        yield "iid: dyads treated as independent, as is usual; dyadic: accounts for dyads that share personas."
     if found["changes"]:
-        yield "What would change it:"
+        yield "What would change the verdict:"
         yield "\n".join(f"- {change['heading']}: {markdown(change['text'])}" for change in found["changes"])
 
 
 def _extremes(numbers: Headline) -> str:
     columns = [(population, layer) for population, layers in numbers["most_similar_cosine"].items() for layer in layers]
-    heading = ["pair", "JS (nats)", *(f"cosine, {spoken(name)}, layer {layer}" for name, layer in columns)]
+    heading = ["pair", "JS (nats)", *(f"cosine, {display_name(name)}, layer {layer}" for name, layer in columns)]
     rows = []
     for label, pair, js, cosine in (
         ("most similar", numbers["most_similar"], numbers["most_similar_js"], numbers["most_similar_cosine"]),
         ("most divergent", numbers["most_divergent"], numbers["most_divergent_js"], numbers["most_divergent_cosine"]),
     ):
-        named = f"{label}: {' – '.join(spoken(name) for name in pair)}"
+        named = f"{label}: {' – '.join(display_name(name) for name in pair)}"
         interval = f"{nats(js['js'])} [{nats(js['js_low'])}, {nats(js['js_high'])}]"
         values = [signed(cosine.get(name, {}).get(layer, float("nan"))) for name, layer in columns]
         rows.append([named, interval, *values])
@@ -84,20 +84,20 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _said(pair: tuple[str, str], generations: pd.DataFrame, js_by_question: xr.DataArray | None) -> Iterable[str]:
-    """How the most divergent pair answered the question on which it lies furthest apart, as far as a few lines go."""
-    if not (asked := beside_one_another(pair, generations, None, js_by_question)["questions"]):
+    """Yield excerpts of the most divergent pair's responses to its most divergent question."""
+    if not (asked := compare_responses(pair, generations, None, js_by_question)["questions"]):
         return
     question = asked[0]["question"]
-    yield f"What the most divergent pair said to “{markdown(question)}”:"
+    yield f"Responses of the most divergent pair to “{markdown(question)}”:"
     for name in pair:
         own = generations[(generations["persona"] == name) & (generations["question"] == question)]
         text = str(own["text"].iloc[0])
-        yield f"{markdown(spoken(name))}:"
+        yield f"{markdown(display_name(name))}:"
         yield fenced(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…")
 
 
 def _in_short(study: Mapping[str, Any], checkpoint: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reader of a pull request needs in order to find the rest."""
+    """Return the facts that identify the checkpoint, the study and the runs."""
     named = {"checkpoint": checkpoint, "study": study}
     facts: dict[str, Any] = {
         what: f"{entry.get('name', '')} {str(entry.get('digest', ''))[:12]}".strip() for what, entry in named.items()
@@ -116,12 +116,12 @@ def _in_short(study: Mapping[str, Any], checkpoint: Mapping[str, Any], provenanc
 
 def _lines(facts: Mapping[str, Any]) -> Iterable[str]:
     for name, value in facts.items():
-        yield f"- {markdown(spoken(str(name)))}: {_written(value)}"
+        yield f"- {markdown(display_name(str(name)))}: {_written(value)}"
 
 
 def _written(value: Any) -> str:
     if isinstance(value, Link):
-        return markdown(value.text)  # its address is of a page that a reader elsewhere does not reach
+        return markdown(value.text)  # the URL is local to the machine that made the report
     if isinstance(value, Mapping):
         return ", ".join(f"{markdown(key)} {_written(inner)}" for key, inner in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -1,4 +1,4 @@
-"""The JS matrix as a table of cells, for a page on which a cell leads to what its two personas said."""
+"""The JS matrix as an HTML table whose cells link to the responses of the two personas."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from matplotlib import colormaps
 from persona_assets.presentation.layout.ordering import persona_order
 
 _COLOURS = "YlGnBu"  # as in the heatmap
-# Relative luminance (WCAG 2) on which black and white stand out equally, by more than 4.5 to 1.
+# Relative luminance (WCAG 2) on which black and white text have the same contrast, above 4.5 to 1.
 _MIDDLE = 0.179
 
 
 def matrix_cells(logit_js_matrix: xr.Dataset, generators: str) -> dict[str, Any]:
-    """One row a persona, one cell a pair: the lower triangle, ordered by clustering as the heatmap is.
+    """Return the lower triangle, one row per persona and one cell per pair, in the order of the heatmap.
 
     Args:
         logit_js_matrix: `js`, `js_low`, `js_high` over (generators, persona, other), in nats, and `js_by_question`
-            (question, persona, other) where the matrix holds it.
-        generators: the subset to show; one that gives a pair one value.
+            (question, persona, other) if available.
+        generators: the subset to show; it must give each pair a single value.
 
     Returns:
         `names`, and `rows`: `name` and `cells`, each with `pair`, `js`, `js_low`, `js_high`, `thousandths` (of a nat,
@@ -54,7 +54,7 @@ def matrix_cells(logit_js_matrix: xr.Dataset, generators: str) -> dict[str, Any]
 
 
 def thousandths(js: float) -> str:
-    """A JS in thousandths of a nat, with two digits at least where there are any."""
+    """Format a JS in thousandths of a nat, with one decimal below 10."""
     if np.isnan(js):
         return "–"
     return f"{1000 * js:.1f}" if 0 < js < 0.01 else f"{1000 * js:.0f}"

@@ -1,4 +1,4 @@
-"""One page that a colleague can open, read and keep: everything is in it, and nothing in it asks for anything else."""
+"""The HTML report: one self-contained page that loads nothing from elsewhere."""
 
 import base64
 import hashlib
@@ -11,15 +11,15 @@ import pandas as pd
 import xarray as xr
 from markupsafe import Markup
 
-from persona_assets.presentation.figures.standard import averaged_over, interval_text, place_of
+from persona_assets.presentation.figures.standard import averaged_over, interval_text, position_of
 from persona_assets.presentation.layout.pairs import cosine_columns, unordered_pairs
 from persona_assets.presentation.report.citation import Citation
-from persona_assets.presentation.report.embedding import embedded
+from persona_assets.presentation.report.embedding import embed_figure
 from persona_assets.presentation.report.filters import FILTERS, TESTS
 from persona_assets.presentation.report.inference_section import inference_section
 from persona_assets.presentation.report.leakage_section import leakage_section
 from persona_assets.presentation.report.matrix import matrix_cells
-from persona_assets.presentation.report.side_by_side import LIMITS, beside_one_another
+from persona_assets.presentation.report.side_by_side import LIMITS, compare_responses
 from persona_assets.presentation.summaries.headline import Headline, headline
 from persona_assets.presentation.summaries.statements import VerdictLike
 
@@ -51,30 +51,30 @@ def render_report(
 
     Args:
         title: the page's heading.
-        study, checkpoint, provenance: what was measured, on which weights, and how; nested mappings, shown as tables;
-            a `Link` in them leads to Dagster's page. A study's `personas` may hold a `prompt` each.
-        logit_js_matrix, centroid_cosine: as `headline` takes them.
-        pair_table: one row a dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all of the
-            generator subset `all`) and cosines.
-        generations: one row a response: `persona`, `question`, `text`, and where they are known `tokens`,
-            `finish_reason`. Held to be hostile: escaped, and characters that cannot be seen are written out.
-        figures: SVG files by name, as `standard_figures` names them.
-        leakage_table: one row a dyad, as `leakage_heatmap` takes it; with it the page has a section on leakage, and the
-            pair table has `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
-        samples: one row a sampled reply: `source`, `target`, `question`, `text`, `found` (bool); some are shown, and
-            only with a leakage table. Held to be hostile as `generations` are.
-        statements, verdict, primary_cosine: as `inference_section` takes them, where there is leakage.
-        tokens: JS per token of the two extreme pairs, as `beside_one_another` takes it.
-        marker: what was looked for in replies; marked in those that are shown.
+        study, checkpoint, provenance: what was measured, on which weights, and how; nested mappings, shown as tables.
+            A `Link` in them becomes a link to the Dagster page. Each persona of the study may have a `prompt`.
+        logit_js_matrix, centroid_cosine: as in `headline`.
+        pair_table: one row per dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all for
+            the generator subset `all`) and cosines.
+        generations: one row per response: `persona`, `question`, `text` and, where known, `tokens` and
+            `finish_reason`. Untrusted: texts are escaped and invisible characters are written out.
+        figures: SVG files by name, named as in `standard_figures`.
+        leakage_table: one row per dyad, as in `leakage_heatmap`. If given, the page has a leakage section and the pair
+            table needs `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
+        samples: one row per sampled reply: `source`, `target`, `question`, `text`, `found` (bool). A few are shown, and
+            only with a leakage table. Untrusted, like `generations`.
+        statements, verdict, primary_cosine: as in `inference_section`; only with leakage.
+        tokens: JS per token of the two extreme pairs, as in `compare_responses`.
+        marker: the text that was searched for in replies; highlighted in the replies that are shown.
         cite: how to cite the report.
 
     Returns:
-        HTML that loads nothing and runs one script of its own, and whose policy forbids everything else. What the
-        script does is a convenience: the page says the same without it.
+        HTML that loads nothing and runs only its own script; its content security policy forbids everything else.
+        The page has the same content without the script.
     """
     numbers = headline(logit_js_matrix, centroid_cosine)
     pairs = unordered_pairs(pair_table).iloc[::-1]
-    ordered = sorted(figures.items(), key=lambda figure: place_of(figure[0]))
+    ordered = sorted(figures.items(), key=lambda figure: position_of(figure[0]))
     script = (_TEMPLATES / "report.js").read_text()
     return (
         _environment()
@@ -91,7 +91,7 @@ def render_report(
             matrix=matrix_cells(logit_js_matrix, numbers["generators"]),
             intervals=interval_text(logit_js_matrix),
             averaged_over=averaged_over(logit_js_matrix),
-            figures=[embedded(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
+            figures=[embed_figure(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
             pair_id=_pair_id,
@@ -113,17 +113,17 @@ def render_report(
 
 
 def _hash(script: str) -> str:
-    """The script as a content security policy names it."""
+    """Return the script's hash in the syntax of a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
 
 
 def _pair_id(first: str, second: str) -> str:
-    """Where on the page a pair has its row, whichever of the two is named first."""
+    """Return the id of a pair's table row; the order of the two personas does not matter."""
     return "pair-" + "--".join(sorted((first, second)))
 
 
 def _stages(stages: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any] | None:
-    """Stages as rows: a column a fact in which they differ; the facts that they share, apart."""
+    """Split the facts of the stages into table columns (they differ) and shared facts (equal in all stages)."""
     if not stages:
         return None
     names = list(dict.fromkeys(name for facts in stages.values() for name in facts))
@@ -137,16 +137,15 @@ def _stages(stages: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any] | 
 def _texts(
     numbers: Headline, generations: pd.DataFrame, tokens: pd.DataFrame | None, js_by_question: xr.DataArray | None
 ) -> list[dict[str, Any]]:
-    """The two extreme pairs, side by side; one pair where there is no other."""
+    """Return the responses of the two extreme pairs side by side; one entry if both extremes are the same pair."""
     ends = {numbers["most_divergent"]: "Most divergent pair", numbers["most_similar"]: "Most similar pair"}
     return [
-        {"label": label, **beside_one_another(pair, generations, tokens, js_by_question)}
-        for pair, label in ends.items()
+        {"label": label, **compare_responses(pair, generations, tokens, js_by_question)} for pair, label in ends.items()
     ]
 
 
 def _responses(generations: pd.DataFrame) -> Responses:
-    """Responses by persona, then question, both in the table's order."""
+    """Group responses by persona and question, both in the table's order."""
     responses: Responses = {}
     for row in generations.to_dict("records"):
         responses.setdefault(str(row["persona"]), {}).setdefault(str(row["question"]), []).append(

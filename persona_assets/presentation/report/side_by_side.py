@@ -1,4 +1,4 @@
-"""What two personas said to the same question, and where the two texts part."""
+"""Comparison of two personas' responses to the same question, marked where they diverge."""
 
 import math
 import re
@@ -14,36 +14,35 @@ from numpy.typing import NDArray
 
 from persona_assets.presentation.report.text import isolated, seen
 
-# A token's JS, in nats, from which it gets each of the colours; below the first it gets none.
+# Lower JS limits of the colours, in nats; a token below the first limit has no colour.
 LIMITS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
-# From this colour on a token says its JS to whoever points at it, and so many of them are named below the text.
-_SAID_FROM, _NAMED = 3, 4
+# The first colour whose tokens have a tooltip with their JS, and how many tokens are listed below the text.
+_TOOLTIP_FROM, _MOST_LISTED = 3, 4
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int_]
 Scored = list[tuple[str, float]]  # tokens with their JS
 _WORDS = re.compile(r"\s*\S+|\s+$")
 
 
-def beside_one_another(
+def compare_responses(
     pair: tuple[str, str],
     generations: pd.DataFrame,
     tokens: pd.DataFrame | None = None,
     js_by_question: xr.DataArray | None = None,
 ) -> dict[str, Any]:
-    """What a pair of personas said, question by question, the one on which the pair lies furthest apart first.
+    """Compare the responses of a pair by question, the question with the highest JS first.
 
     Args:
-        generations: one row a response: `persona`, `question`, `text`, and, where known, `tokens`, `finish_reason`.
-            Held to be hostile.
-        tokens: one row a token of the pair's responses, in order: `persona` (who said it), `other` (under whose prompt
-            it was scored), `question`, `piece` (its text), `js` (nats). Without them, or where they lack a response,
-            the texts are compared word by word. Pieces are held to be hostile.
+        generations: one row per response: `persona`, `question`, `text` and, where known, `tokens`, `finish_reason`.
+            Untrusted.
+        tokens: one row per token of the pair's responses, in order: `persona` (the generator), `other` (the scorer),
+            `question`, `piece` (its text, untrusted), `js` (nats). Responses without tokens are compared word by word.
         js_by_question: JS of every pair over (question, persona, other), in nats.
 
     Returns:
-        `pair`; `coloured`: whether a token's JS is known; and `questions`: `question`, `js` (nats or NaN), `same`
-        (whether both said the same), `unit` (token or word) and `sides`, one a persona: `name`, `html`, `tokens`,
-        `cut`, `named` (the tokens of highest JS with their JS).
+        `pair`; `coloured`: whether any token's JS is known; and `questions`, each with `question`, `js` (nats or NaN),
+        `same` (whether the texts are equal), `unit` (token or word) and `sides`, one per persona: `name`, `html`,
+        `tokens`, `cut`, `named` (the tokens with the highest JS).
     """
     said = {
         (str(row["persona"]), str(row["question"])): {str(key): value for key, value in row.items()}
@@ -62,7 +61,7 @@ def beside_one_another(
 
 
 def _compared(responses: Sequence[dict[str, Any]], known: Sequence[Scored]) -> dict[str, Any]:
-    """Two responses to one question: token by token where the tokens of both are known, else word by word."""
+    """Compare two responses to one question: by token if the tokens of both are known, else by word."""
     by_token = len(known) == len(responses)
     scored = known if by_token else [[(word, 0.0) for word in _words(str(row["text"]))] for row in responses]
     units = [[unit for unit, _ in each] for each in scored]
@@ -76,7 +75,7 @@ def _compared(responses: Sequence[dict[str, Any]], known: Sequence[Scored]) -> d
 
 
 def _by_response(tokens: pd.DataFrame | None, pair: tuple[str, str]) -> dict[tuple[str, str], Scored]:
-    """The tokens of each response of the pair, by (persona, question), as the other of the two scored it."""
+    """Return the tokens of each response of the pair by (persona, question), scored by the other persona."""
     found: dict[tuple[str, str], Scored] = {}
     for row in [] if tokens is None else tokens.to_dict("records"):
         if row["persona"] in pair and row["other"] in pair:
@@ -91,7 +90,7 @@ def _words(text: str) -> list[str]:
 
 def _side(row: dict[str, Any], units: Sequence[str], js: Floats, alike: int) -> dict[str, Any]:
     steps = np.digitize(np.nan_to_num(js), LIMITS)
-    highest = np.argsort(-np.nan_to_num(js), kind="stable")[:_NAMED]
+    highest = np.argsort(-np.nan_to_num(js), kind="stable")[:_MOST_LISTED]
     return {
         "name": row["persona"],
         "html": _html(units, js, steps, alike),
@@ -102,7 +101,7 @@ def _side(row: dict[str, Any], units: Sequence[str], js: Floats, alike: int) -> 
 
 
 def _html(units: Sequence[str], js: Floats, steps: Steps, alike: int) -> Markup:
-    """The text; a token in its colour, and a mark on the first that the other text does not have."""
+    """Return the text with coloured tokens and a mark on the first token or word that differs."""
     parts: list[Markup] = []
     plain: list[str] = []
 
@@ -117,7 +116,7 @@ def _html(units: Sequence[str], js: Floats, steps: Steps, alike: int) -> Markup:
         flush()
         html = seen(unit)
         if step:
-            title = Markup(' title="JS {:.2f}"').format(js[place]) if step >= _SAID_FROM else Markup("")
+            title = Markup(' title="JS {:.2f}"').format(js[place]) if step >= _TOOLTIP_FROM else Markup("")
             html = Markup('<span class="js{}"{}>{}</span>').format(step, title, html)
         parts.append(Markup('<mark class="part">{}</mark>').format(html) if place == alike else html)
     flush()

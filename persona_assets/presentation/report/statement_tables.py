@@ -1,4 +1,4 @@
-"""Tables of statements as HTML, set by great-tables: what the field reports and what dyads allow, side by side."""
+"""HTML tables of statements, made with great-tables: the iid and the dyadic view side by side."""
 
 import math
 import re
@@ -25,29 +25,29 @@ _COLUMNS = {
 }
 
 
-def twice_table(groups: Mapping[str, Rows], name: str) -> Markup:
-    """Statements that stand twice, one row a statement, one group of rows a family.
+def two_view_table(groups: Mapping[str, Rows], name: str) -> Markup:
+    """Return a table of statements that have both views: one row per statement, grouped by family.
 
     Args:
-        groups: heading → rows as `side_by_side` returns them; groups without rows are left out.
-        name: what the table's ids begin with; once a page. Letters, digits and hyphens.
+        groups: heading → rows as returned by `side_by_side`; groups without rows are left out.
+        name: prefix of the table's ids, unique on the page. Letters, digits and hyphens.
 
     Returns:
-        A `<table>` with spanners over the columns of each view; a cell's text is escaped.
+        A `<table>` with a spanner over the columns of each view; cell texts are escaped.
     """
     cells = [
-        {"group": heading, "statement": str(visible(row["label"])), **_twice(row)}
+        {"group": heading, "statement": str(visible(row["label"])), **_view_cells(row)}
         for heading, rows in groups.items()
         for row in rows
     ]
-    table = _laid_out(cells, name, _COLUMNS)
+    table = _great_table(cells, name, _COLUMNS)
     table = table.tab_spanner("iid", columns=["iid_interval", "iid_p"])
     table = table.tab_spanner("dyadic", columns=["dyadic_interval", "dyadic_p", "looks", "n_effective"])
     return _html(table)
 
 
-def once_table(rows: Rows, name: str) -> Markup:
-    """Statements that stand once: `label`, `estimate`, `n` and `note` of each, as a `<table>`."""
+def single_view_table(rows: Rows, name: str) -> Markup:
+    """Return a `<table>` of statements with one view: `label`, `estimate`, `n` and `note` of each."""
     cells = [
         {
             "group": "",
@@ -58,35 +58,35 @@ def once_table(rows: Rows, name: str) -> Markup:
         }
         for row in rows
     ]
-    return _html(_laid_out(cells, name, {"estimate": "estimate", "n": "n", "note": "note"}))
+    return _html(_great_table(cells, name, {"estimate": "estimate", "n": "n", "note": "note"}))
 
 
-def _laid_out(cells: list[dict[str, str]], name: str, columns: Mapping[str, str]) -> GT:
+def _great_table(cells: list[dict[str, str]], name: str, columns: Mapping[str, str]) -> GT:
     frame = pd.DataFrame(cells, columns=["group", "statement", *columns], dtype=object)
     grouped = frame["group"].ne("").any()
     frame = frame if grouped else frame.drop(columns="group")
     table = GT(frame, rowname_col="statement", groupname_col="group" if grouped else None, id=name)
     table = table.tab_stubhead("statement").cols_label(dict(columns))
     table = table.cols_align("right", columns=[column for column in columns if column != "note"])
-    # Everything that stands here was escaped when it was written; great-tables escapes what no one has formatted.
+    # The cells are escaped already; a formatter keeps great-tables from escaping them again.
     return table.fmt(lambda html: html, columns=["statement", *columns])
 
 
 def _html(table: GT) -> Markup:
-    """The table alone: its colours and lines are the page's own, in the light and in the dark."""
+    """Return the `<table>` without great-tables' styles, so that the page's light and dark themes apply."""
     html = table.as_raw_html()
     alone = html[html.index("<table") : html.rindex("</table>") + len("</table>")]
     return Markup(alone.replace('class="gt_table"', 'class="gt_table pairs" data-rows="statements"', 1))
 
 
-def _twice(row: Mapping[str, Any]) -> dict[str, str]:
+def _view_cells(row: Mapping[str, Any]) -> dict[str, str]:
     records = [record for record in (row["iid"], row["dyadic"]) if record is not None]
     shown = next((record["estimate"] for record in records if not math.isnan(record["estimate"])), math.nan)
     dyadic = row["dyadic"] or {}
     return {
         "estimate": number(shown),
         "n": str(row["n"]),
-        "iid_interval": _sureness(row["iid"], shown),
+        "iid_interval": _interval_cell(row["iid"], shown),
         "iid_p": _p(row["iid"]),
         "dyadic_interval": "".join(_lines(row, shown)),
         "dyadic_p": _p(row["dyadic"]),
@@ -96,16 +96,16 @@ def _twice(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _lines(row: Mapping[str, Any], shown: float) -> Iterable[str]:
-    """The interval of the dyadic view, and below it those of further ways to make one, named in few words."""
-    yield _sureness(row["dyadic"], shown)
+    """Yield the dyadic interval, then the intervals of the other methods with short names."""
+    yield _interval_cell(row["dyadic"], shown)
     for check in row["checks"]:
         if not math.isnan(check["low"]):
             how = re.split(r" over |, |; ", str(check["method"]).removeprefix("interval: "))[0]
             yield Markup('<span class="check">{} {}</span>').format(visible(how), _interval(check))
 
 
-def _sureness(record: Mapping[str, Any] | None, shown: float) -> str:
-    """An interval, before it the estimate where it is another than the one shown, or why there is none."""
+def _interval_cell(record: Mapping[str, Any] | None, shown: float) -> str:
+    """Return an interval, preceded by its estimate if that differs from the one shown, or the reason it is missing."""
     if record is None:
         return "–"
     if math.isnan(record["estimate"]):

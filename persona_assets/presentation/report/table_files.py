@@ -1,4 +1,4 @@
-"""The tables behind a report as files: CSV to be read anywhere, Parquet to keep every digit and type."""
+"""The tables behind a report as files: CSV for any tool, Parquet for full precision and types."""
 
 import io
 
@@ -13,14 +13,14 @@ def table_files(
     statements: pd.DataFrame | None = None,
     leakage_table: pd.DataFrame | None = None,
 ) -> dict[str, bytes]:
-    """Every table of a report, each twice: `<name>.csv` and `<name>.parquet`.
+    """Return every table of a report as `<name>.csv` and `<name>.parquet`.
 
     Args:
-        pair_table, statements, leakage_table: as they are; those that are not there are left out.
-        logit_js_matrix, centroid_cosine: labelled arrays; one row a cell, without cells that have no value.
+        pair_table, statements, leakage_table: written unchanged; None is skipped.
+        logit_js_matrix, centroid_cosine: labelled arrays, written as one row per cell; empty cells are skipped.
 
     Returns:
-        Names pair_table, js_matrix (generators, persona, other; JS and KL with their intervals, in nats), cosine
+        Files named pair_table, js_matrix (generators, persona, other; JS and KL with their intervals, in nats), cosine
         (population, layer, persona, other), statements and leakage_table.
     """
     tables = {
@@ -41,7 +41,7 @@ def table_files(
 
 
 def _long(dataset: xr.Dataset, dims: tuple[str, ...]) -> pd.DataFrame:
-    """One row a cell of the variables that lie over exactly these dimensions."""
+    """Return one row per cell of the variables that have exactly these dimensions."""
     names = [str(name) for name, array in dataset.data_vars.items() if set(array.dims) == set(dims)]
     table = dataset[names].to_dataframe(dim_order=list(dims)).dropna(how="all", subset=names)
     return table.reset_index()[[*dims, *names]]

@@ -1,32 +1,32 @@
-"""Text that a model wrote, made safe to read: what cannot be seen is shown."""
+"""Rendering of untrusted text as HTML, Markdown or plain text, with invisible characters written out."""
 
 import re
 
 from markupsafe import Markup, escape
 
-# Characters that reorder, hide or break what surrounds them: controls (but not tab and line feed), the soft hyphen,
+# Characters that reorder, hide or break the text around them: controls (except tab and line feed), the soft hyphen,
 # bidirectional marks, embeddings, overrides and isolates, zero-width spaces, line and paragraph separators, interlinear
-# and tag characters, lone surrogates. The joiners U+200C and U+200D stay: scripts and emoji need them.
+# and tag characters, lone surrogates. The joiners U+200C and U+200D are kept because scripts and emoji need them.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# What Markdown, or GitHub's reading of it, could take as its own.
+# Characters that Markdown or GitHub could interpret as syntax, mentions or links.
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|<>~&@$]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 
 
 def visible(text: object) -> Markup:
-    """HTML for untrusted text: escaped, unseen characters written as U+XXXX, isolated from the text around it."""
+    """Return untrusted text as HTML: escaped, invisible characters as U+XXXX, isolated from the surrounding text."""
     return isolated(seen(str(text).replace("\r\n", "\n")))
 
 
 def isolated(html: Markup) -> Markup:
-    """HTML whose direction of writing does not reach the text around it."""
+    """Wrap HTML so that its writing direction does not affect the surrounding text."""
     return Markup("<bdi>{}</bdi>").format(html)
 
 
 def seen(text: str) -> Markup:
-    """A part of an untrusted text as HTML: escaped, unseen characters written as U+XXXX."""
+    """Return a part of an untrusted text as HTML: escaped, invisible characters as U+XXXX."""
     pieces: list[Markup] = []
     end = 0
     for match in _UNSEEN.finditer(text):
@@ -39,7 +39,7 @@ def seen(text: str) -> Markup:
 
 
 def marked(text: object, marker: str) -> Markup:
-    """`visible`, with every occurrence of the marker, whatever its case, marked; an empty marker marks nothing."""
+    """Return `visible` HTML with the marker in `<mark>`, ignoring case; an empty marker marks nothing."""
     shown = str(text).replace("\r\n", "\n")
     if not marker:
         return isolated(seen(shown))
@@ -53,17 +53,17 @@ def marked(text: object, marker: str) -> Markup:
 
 
 def plain(text: object) -> str:
-    """Untrusted text as text: unseen characters written as U+XXXX."""
+    """Return untrusted text with invisible characters written as U+XXXX."""
     return _UNSEEN.sub(lambda match: f"U+{ord(match[0]):04X}", str(text).replace("\r\n", "\n"))
 
 
 def markdown(text: object) -> str:
-    """Untrusted text as one line of Markdown that says what it says: nothing in it is markup, mention or address."""
+    """Return untrusted text as one line of Markdown, escaped so that it has no markup, mention or link."""
     return _MARKDOWN.sub(r"\\\1", " ".join(plain(text).split()))
 
 
 def fenced(text: object) -> str:
-    """Untrusted text as a block of Markdown that is taken as it stands, whatever fences it has itself."""
+    """Return untrusted text as a fenced Markdown code block; the fence is longer than any in the text."""
     shown = plain(text)
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * max(3, longest + 1)

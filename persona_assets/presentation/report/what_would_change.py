@@ -1,4 +1,4 @@
-"""What would change a verdict: more sources, another choice, one persona less."""
+"""What a verdict depends on: the number of sources, the choice of cosine, single personas."""
 
 import re
 from typing import Any
@@ -8,27 +8,27 @@ import pandas as pd
 from persona_assets.presentation.summaries.statements import VerdictLike
 
 _POWER = re.compile(r"power with (\d+) sources")
-# Rule of a verdict → what it is about, what is said where the rule has found nothing, and the figure that shows it.
+# Rule of a verdict → heading, text if the rule found nothing, and the figure that shows it.
 _RULES = {
     "would take": ("More sources", "", ""),
-    "holds": ("Another cosine", "With every cosine that was looked at the same one leads.", "specification_curve"),
-    "rests on": ("One persona less", "Leaving out any one persona changes the difference by 0.1 at most.", "influence"),
-    "floor": ("Sources that leak to nobody", "", ""),
+    "holds": ("Another cosine", "The same predictor leads with every cosine that was tested.", "specification_curve"),
+    "rests on": ("One persona fewer", "Leaving out any persona changes the difference by at most 0.1.", "influence"),
+    "floor": ("Sources that do not leak", "", ""),
 }
 _NOTHING_FOUND = ("yes", "nobody")
 
 
 def what_would_change(statements: pd.DataFrame, verdict: VerdictLike) -> dict[str, Any]:
-    """The verdict's first sentence, and apart from it what it depends on.
+    """Split a verdict into its first sentence and what it depends on.
 
     Args:
-        statements: as `statistics.infer` returns them.
-        verdict: as `statistics.verdict` returns it: its words end with what its rules say of themselves.
+        statements: as returned by `statistics.infer`.
+        verdict: as returned by `statistics.verdict`; its words end with the explanations of its rules.
 
     Returns:
-        `verdict`: the sentence; `changes`: `heading` and `text` of everything that would change it, the name of the
-        `figure` that shows it, and whether `power` belongs to it; `power`: `sources` and `power` of each simulated size
-        of study.
+        `verdict`: the sentence. `changes`: for each thing that would change it, the `heading`, the `text`, the name of
+        the `figure` that shows it, and whether the `power` table belongs to it. `power`: `sources` and `power` for each
+        simulated study size.
     """
     rules = {rule.name: rule for rule in verdict.rules}
     sentence = verdict.words

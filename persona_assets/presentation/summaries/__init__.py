@@ -1,1 +1,1 @@
-"""Tables put into words and numbers, for figures, the report and the page."""
+"""Headline numbers and text from the tables, for figures, the report and the asset pages."""

@@ -1,4 +1,4 @@
-"""Which pairs stand at the two ends, in words and numbers, for an asset's page and its checks."""
+"""The most similar and most divergent pairs, for asset metadata and checks."""
 
 import numpy as np
 import xarray as xr
@@ -7,7 +7,7 @@ Pair = tuple[str, str]
 
 
 def ends(matrix: xr.DataArray) -> tuple[Pair, Pair]:
-    """The unordered pairs with the lowest and the highest value of a symmetric (persona, other) matrix.
+    """Return the unordered pairs with the lowest and highest value of a symmetric (persona, other) matrix.
 
     Raises:
         ValueError: no pair has a value.
@@ -22,32 +22,32 @@ def ends(matrix: xr.DataArray) -> tuple[Pair, Pair]:
 
 
 def js_extremes(logit_js_matrix: xr.Dataset) -> dict[str, str]:
-    """Most similar and most divergent pair by JS, named with their values."""
+    """Describe the most similar and the most divergent pair by JS, with their values."""
     js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
     similar, divergent = ends(js)
     return {"most similar": _named(js, similar, "nats"), "most divergent": _named(js, divergent, "nats")}
 
 
 def js_range(logit_js_matrix: xr.Dataset) -> dict[str, float]:
-    """Lowest, mean and highest JS over unordered pairs, in nats."""
+    """Return the lowest, mean and highest JS over unordered pairs, in nats."""
     js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
     pairs = js.transpose("persona", "other").to_numpy()[np.triu_indices(js.sizes["persona"], k=1)]
     return {"js_min": float(np.nanmin(pairs)), "js_mean": float(np.nanmean(pairs)), "js_max": float(np.nanmax(pairs))}
 
 
 def complete(logit_js_matrix: xr.Dataset) -> bool:
-    """Whether every pair has a JS; a design may leave pairs out."""
+    """Return whether every pair has a JS; a design may leave pairs out."""
     js = logit_js_matrix["js"].sel(generators=logit_js_matrix.attrs["generators_shown"])
     return bool(js.notnull().all())
 
 
 def cosine_extremes(centroid_cosine: xr.Dataset) -> dict[str, str]:
-    """Highest and lowest cosine of every centring population and layer, named with their values."""
+    """Describe the pairs with the highest and lowest cosine, by centring population and layer."""
     found = {}
     for population in centroid_cosine["population"].values:
         for layer in centroid_cosine["layer"].values:
             cosine = centroid_cosine["cosine"].sel(population=population, layer=layer)
-            if not cosine.notnull().any():  # of an imported run not every layer need be known
+            if not cosine.notnull().any():  # an imported run may lack layers
                 continue
             lowest, highest = ends(cosine)
             found[f"{population} layer {layer}"] = f"{_named(cosine, highest)} to {_named(cosine, lowest)}"

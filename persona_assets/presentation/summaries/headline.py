@@ -1,4 +1,4 @@
-"""The few numbers that a reader wants first."""
+"""Headline numbers: range of JS and the most similar and most divergent pairs."""
 
 from typing import TypedDict
 
@@ -9,7 +9,7 @@ from persona_assets.presentation.summaries.extremes import ends
 
 
 class Interval(TypedDict):
-    """A JS and its question-bootstrap interval, in nats."""
+    """JS and its question-bootstrap interval, in nats."""
 
     js: float
     js_low: float
@@ -17,7 +17,7 @@ class Interval(TypedDict):
 
 
 class Headline(TypedDict):
-    """How far personas lie apart. Cosines are keyed by centring population, then layer."""
+    """Headline numbers of a checkpoint. Cosines are keyed by centring population, then layer."""
 
     generators: str
     level: float
@@ -36,12 +36,12 @@ class Headline(TypedDict):
 
 
 def headline(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> Headline:
-    """Range and mean of JS over pairs, and the two pairs at its ends.
+    """Return the range and mean of JS over pairs, and the most similar and most divergent pair.
 
     Args:
         logit_js_matrix: `js`, `js_low`, `js_high` with dims (generators, persona, other), in nats. The subset is
-            `generators_shown`; where that is `source` or `target`, which give a pair two values, their mean is taken:
-            the subset `pair`.
+            `generators_shown`. For `source` and `target`, which give a pair two values, the subset `pair` (their mean)
+            is used instead.
         centroid_cosine: `cosine` with dims (population, layer, persona, other).
 
     Raises:
@@ -75,7 +75,7 @@ def headline(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> Headli
 
 
 def extreme_pairs(logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset) -> list[tuple[str, str]]:
-    """The most divergent pair and the most similar one, as `headline` names them; one where there is one."""
+    """Return the most divergent and the most similar pair of `headline`; one pair if both are the same."""
     numbers = headline(logit_js_matrix, centroid_cosine)
     return list(dict.fromkeys([numbers["most_divergent"], numbers["most_similar"]]))
 

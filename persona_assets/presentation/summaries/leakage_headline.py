@@ -1,4 +1,4 @@
-"""What a reader wants to know of leakage first, counted from the tables."""
+"""Headline numbers of leakage, counted from the tables."""
 
 from collections.abc import Iterable
 from typing import TypedDict
@@ -15,7 +15,7 @@ Count = tuple[int, int]
 class LeakageHeadline(TypedDict):
     """Source rates and base rate as (found, total), and Spearman's ρ of leakage with each predictor as (ρ, n).
 
-    ρ is the iid figure over dyads, NaN where it is undefined; a source whose own rate was not counted is left out.
+    ρ treats dyads as independent and is NaN if undefined. Sources without a counted source rate are left out.
     """
 
     source_rates: dict[str, Count]
@@ -24,16 +24,16 @@ class LeakageHeadline(TypedDict):
 
 
 def leakage_headline(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> LeakageHeadline:
-    """How often each source shows its own marker, and how leakage goes with JS and with every cosine.
+    """Return source rates, the base rate, and the correlation of leakage with JS and every cosine.
 
     Args:
-        pair_table: one row a dyad: `source`, `target`, `leakage_rate`, `js` and cosines; rows without a rate are left
-            out, missing cosines are left out of their ρ.
-        leakage_table: one row a dyad: `source`, `target`, `source_found`, `source_total`, and, where the checkpoint was
-            counted before training, the target's `base_found` and `base_total`.
+        pair_table: one row per dyad: `source`, `target`, `leakage_rate`, `js` and cosines. Rows without a rate are
+            skipped; dyads without a cosine are left out of its ρ.
+        leakage_table: one row per dyad: `source`, `target`, `source_found`, `source_total` and, if the base model was
+            counted, the target's `base_found` and `base_total`.
 
     Raises:
-        ValueError: the pair table holds no leakage, or a source or target has two different counts.
+        ValueError: the pair table has no leakage, or a source or target has two different counts.
     """
     dyads = leakage_dyads(pair_table)
     predictors = ["js", *(cosine.column for cosine in cosine_columns(pair_table))]
@@ -47,7 +47,7 @@ def leakage_headline(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> L
 
 
 def leakage_dyads(pair_table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the pair table in which leakage was measured, a source onto itself left out.
+    """Return the rows of the pair table with a leakage rate, without sources on themselves.
 
     Raises:
         ValueError: the table has no column `leakage_rate`.
@@ -59,23 +59,23 @@ def leakage_dyads(pair_table: pd.DataFrame) -> pd.DataFrame:
 
 
 def source_counts(leakage_table: pd.DataFrame) -> dict[str, Count]:
-    """How many of a source's own replies hold the marker, by source."""
+    """Return, by source, how many of its own replies contain the marker."""
     return _counts(leakage_table, "source", "source_found", "source_total")
 
 
 def base_counts(leakage_table: pd.DataFrame) -> dict[str, Count]:
-    """How many of a target's replies held the marker before anything was trained, by target; empty if not counted."""
+    """Return, by target, how many replies contained the marker before training; empty if not counted."""
     return _counts(leakage_table, "target", "base_found", "base_total")
 
 
 def pooled(counts: Iterable[Count]) -> Count:
-    """Counts added up: found of all, total of all."""
+    """Add up counts."""
     found, total = zip(*counts, strict=True)
     return sum(found), sum(total)
 
 
 def _counts(leakage_table: pd.DataFrame, of: str, found: str, total: str) -> dict[str, Count]:
-    """Each persona's one count, which the table repeats on every dyad of that persona."""
+    """Return each persona's count, which the table repeats in every dyad of that persona."""
     if not {found, total} <= set(leakage_table.columns):
         return {}
     counts: dict[str, Count] = {}
@@ -84,6 +84,6 @@ def _counts(leakage_table: pd.DataFrame, of: str, found: str, total: str) -> dic
         if (before := counts.setdefault(name, count)) != count:
             raise ValueError(
                 f"leakage_table: {of} {name}: {found} / {total} is {before[0]}/{before[1]} in one row and "
-                f"{count[0]}/{count[1]} in another; expected one count a {of}"
+                f"{count[0]}/{count[1]} in another; expected one count per {of}"
             )
     return counts

@@ -1,4 +1,4 @@
-"""Tables of statements: what the field reports and what dyads allow, side by side."""
+"""Text and Markdown tables of statements: the iid and the dyadic view side by side."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,27 +6,27 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from persona_assets.presentation.layout.style import spoken
+from persona_assets.presentation.layout.style import display_name
 
-# Families in the order of the report, with their headings.
+# Families of statements in the report's order, with their headings.
 FAMILIES = {
     "leakage": "Leakage and each predictor",
-    "comparison": "Which predictor goes with leakage more closely",
+    "comparison": "Which predictor is more closely associated with leakage",
     "models": "Models with both predictors",
     "pairs": "JS and cosine over pairs",
-    "coupling": "Source rates and likeness to the baseline",
+    "coupling": "Source rates and similarity to the baseline",
     "noise": "Measurement error",
-    "influence": "Who carries the result",
-    "looks": "Every defensible choice",
-    "power": "What it would take",
+    "influence": "Influence of single sources and personas",
+    "looks": "Specification curve",
+    "power": "Statistical power",
 }
-# Of a table of statements in Markdown.
+# Column headings of a Markdown table of statements.
 COLUMNS = ("statement", "n", "iid", "dyadic")
 _SIDE_BY_SIDE = ("leakage", "comparison", "models", "pairs", "coupling", "noise")
 
 
 class RuleLike(Protocol):
-    """A rule of a verdict: its name, what it came to, and why."""
+    """A rule of a verdict: its name, outcome and explanation."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class RuleLike(Protocol):
 
 
 class VerdictLike(Protocol):
-    """Words and the rules behind them."""
+    """A verdict in words, and its rules."""
 
     @property
     def words(self) -> str: ...
@@ -46,37 +46,37 @@ class VerdictLike(Protocol):
 
 
 def rules_markdown(verdict: VerdictLike) -> str:
-    """The rules of a verdict as a Markdown table."""
+    """Return the rules of a verdict as a Markdown table."""
     rows = ((rule.name, rule.outcome, rule.because) for rule in verdict.rules)
     return _markdown(("rule", "outcome", "because"), rows)
 
 
 def statements_markdown(statements: pd.DataFrame) -> str:
-    """Statements that stand twice as a Markdown table, iid and dyadic side by side."""
+    """Return the statements that have both views as a Markdown table, iid and dyadic side by side."""
     rows = (row_cells(row) for family in _SIDE_BY_SIDE for row in side_by_side(statements, family))
     return _markdown(COLUMNS, rows)
 
 
 def row_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """A row of `side_by_side` as text, under `COLUMNS`."""
+    """Format a row of `side_by_side` as text, in the order of `COLUMNS`."""
     return row["label"], str(row["n"]), _cell(row["iid"]), _cell(row["dyadic"])
 
 
 def _markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; a bar within a cell, as in |ρ|, is no border."""
+    """Return a Markdown table; bars within cells, as in |ρ|, are escaped."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
-    """The statements of a family, one a name: label, n, and what each view says.
+    """Return the statements of a family, one entry per name, with both views.
 
     Args:
-        statements: as `statistics.infer` returns them.
+        statements: as returned by `statistics.infer`.
 
     Returns:
-        In the table's order: `label`, `n` (or –), `iid`, `dyadic` (records, or None) and `checks` (records). What is
-        neither, such as a reliability, stands as `dyadic`.
+        In the table's order: `label`, `n` (or –), `iid`, `dyadic` (records, or None) and `checks` (records). A
+        statement with neither view, such as a reliability, is given as `dyadic`.
     """
     rows = []
     for _, same in statements[statements["family"] == family].groupby("name", sort=False):
@@ -99,10 +99,10 @@ def side_by_side(statements: pd.DataFrame, family: str) -> list[dict[str, Any]]:
 
 
 def main_statements(statements: pd.DataFrame, primary: str) -> list[dict[str, Any]]:
-    """The few statements that the verdict is about, as `side_by_side` returns them.
+    """Return the statements that the verdict is about, as in `side_by_side`.
 
-    Spearman's ρ of leakage with JS and with the primary cosine, each also given the other, and which of the two is the
-    larger.
+    They are Spearman's ρ of leakage with JS and with the primary cosine, each also given the other, and the difference
+    between the two.
     """
     pair = {"js": primary, primary: "js"}
     rank = statements["quantity"].isin(["spearman", "partial spearman"]) & statements["predictor"].isin(list(pair))
@@ -117,7 +117,7 @@ def main_statements(statements: pd.DataFrame, primary: str) -> list[dict[str, An
 
 
 def label(statement: dict[str, Any]) -> str:
-    """A statement's name as it is read: quantity, what it is of, what is given."""
+    """Return a statement's label: quantity, predictor, outcome and condition."""
     predictor = " ".join(predictor_name(part) for part in str(statement["predictor"]).split(" "))  # a − b, a + b
     of = {"leakage_rate": "", "": ""}.get(
         str(statement["outcome"]), f" with {predictor_name(str(statement['outcome']))}"
@@ -127,13 +127,13 @@ def label(statement: dict[str, Any]) -> str:
 
 
 def predictor_name(column: str) -> str:
-    """A column of the pair table as it is read."""
+    """Return the display name of a pair table column."""
     cosine, _, layer = column.rpartition("_layer")
     if cosine.startswith("cosine"):
-        return f"{spoken(cosine)} L{layer}"
+        return f"{display_name(cosine)} L{layer}"
     if column == "js" or column.startswith("js_"):
         return f"JS {column.removeprefix('js_')}" if column != "js" else "JS"
-    return spoken(column) if "/" not in column else "leakage counts"
+    return display_name(column) if "/" not in column else "leakage counts"
 
 
 def _cell(record: dict[str, Any] | None) -> str:
@@ -150,12 +150,12 @@ def _cell(record: dict[str, Any] | None) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals with a true minus."""
+    """Format with three decimals and a Unicode minus sign."""
     return "–" if math.isnan(value) else f"{value:.3f}".replace("-", "−")
 
 
 def p_text(p: float) -> str:
-    """Two digits; powers of ten below 0.001."""
+    """Format a p value with three decimals, in scientific notation below 0.001."""
     if math.isnan(p):
         return "–"
     return f"{p:.1e}".replace("e-0", "e-").replace("-", "−") if 0 < p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,4 @@
-"""The figure of the drift: everything that moved is named once, nothing lies over anything, what is missing is said."""
+"""The drift figure: moved pairs are named once, texts do not overlap, missing data is stated."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def drift(
     questions: int = 20,
     seed: int = 0,
 ) -> Tables:
-    """The tables of one series in which the villain comes nearer to everybody; nothing is bootstrapped."""
+    """Return the tables of one series in which the villain moves closer to all others; nothing is bootstrapped."""
     random = np.random.default_rng(seed)
     pairs = list(itertools.combinations(personas, 2))
     start = {
@@ -96,8 +96,8 @@ def without_steps(tables: Tables) -> Tables:
 
 
 def all_texts(figure: Figure) -> list[Text]:
-    """Every text that is drawn, tick labels included."""
-    with house_style():  # ticks are made when they are drawn
+    """Return all drawn texts, including tick labels."""
+    with house_style():  # ticks are created when the figure is drawn
         FigureCanvasAgg(figure).draw()
     ticks = [
         text
@@ -111,7 +111,7 @@ def all_texts(figure: Figure) -> list[Text]:
 
 
 def _within_view(axis: Axis) -> list[Text]:
-    """The labels of an axis that are drawn: its locator also gives ticks beyond its ends."""
+    """Return the drawn tick labels of an axis, without ticks beyond its limits."""
     low, high = axis.get_view_interval()
     return [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
 
@@ -121,7 +121,7 @@ def words(figure: Figure) -> str:
 
 
 def colliding(figure: Figure) -> list[tuple[str, str]]:
-    """Texts that touch, and texts beyond the figure's edge (with themselves)."""
+    """Return pairs of overlapping texts; a text beyond the figure's edge is paired with itself."""
     texts = all_texts(figure)
     renderer = FigureCanvasAgg(figure).get_renderer()
     width, height = figure.get_size_inches() * figure.dpi
@@ -152,13 +152,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_text_lies_over_another_or_beyond_the_edge(case: str) -> None:
+def test_texts_do_not_overlap_or_cross_the_edge(case: str) -> None:
     figure = checkpoint_drift_figure(*CASES[case]())
     assert colliding(figure) == []
     assert to_png(figure, 50).startswith(b"\x89PNG")
 
 
-def test_every_pair_is_drawn_and_the_five_that_moved_most_are_named_with_their_change() -> None:
+def test_every_pair_is_drawn_and_the_five_largest_changes_are_labelled() -> None:
     levels, changes, distances = drift()
     figure = checkpoint_drift_figure(levels, changes, distances)
     first = figure.axes[0]
@@ -173,7 +173,7 @@ def test_every_pair_is_drawn_and_the_five_that_moved_most_are_named_with_their_c
     assert "4 of 10 pairs moved at least once" in words(figure)
 
 
-def test_bars_of_a_named_pair_are_its_interval() -> None:
+def test_bars_of_a_labelled_pair_are_its_interval() -> None:
     levels, changes, distances = drift()
     axes = checkpoint_drift_figure(levels, changes, distances).axes[0]
     bars = [segment for bundle in axes.collections for segment in bundle.get_segments() if len(segment) == 2]
@@ -189,14 +189,14 @@ def test_the_cosine_is_of_the_first_population_and_its_middle_layer() -> None:
     assert "No cosine was measured" in words(checkpoint_drift_figure(none, changes, distances))
 
 
-def test_checkpoints_stand_at_their_steps() -> None:
+def test_checkpoints_are_placed_at_their_steps() -> None:
     axes = checkpoint_drift_figure(*drift((0, 1, 30))).axes[0]
     assert axes.get_xlabel() == "training step"
     named = axes.lines[0].get_xdata()
     np.testing.assert_allclose(np.diff(named), [1, 29])
 
 
-def test_one_unknown_step_puts_all_checkpoints_in_order_by_name() -> None:
+def test_with_an_unknown_step_checkpoints_are_placed_by_name() -> None:
     levels, changes, distances = drift(series="r")
     levels.loc[levels.checkpoint == "r-8", "step"] = np.nan
     axes = checkpoint_drift_figure(levels, changes, distances).axes[0]
@@ -210,7 +210,7 @@ def test_names_too_long_for_ticks_become_numbers_with_a_key() -> None:
     assert "4 qwen2.5-7b-instruct-with-a-villain-24" in words(figure)
 
 
-def test_lines_follow_what_is_compared() -> None:
+def test_lines_follow_the_comparisons() -> None:
     levels, _, distances = together(drift(series="run_a"), drift((0, 8), series="run_b", seed=1))
     distances.loc[distances.checkpoint == "run_b-8", "previous"] = "run_a-0"  # run_b branches off
     paths = timeline(levels, distances, 45.0).paths
@@ -221,14 +221,14 @@ def test_lines_follow_what_is_compared() -> None:
     ]
 
 
-def test_series_are_named_and_a_change_says_of_which_it_is() -> None:
+def test_series_are_named_and_changes_refer_to_them() -> None:
     figure = checkpoint_drift_figure(*CASES["two series"]())
     shown = words(figure)
     assert shown.count("1 run a") == 2  # in the legend and above its distances
     assert all(text.get_text().endswith(("(1)", "(2)")) for text in figure.axes[1].texts)
 
 
-def test_the_pair_that_moved_most_is_looked_for_in_every_series() -> None:
+def test_the_pair_that_moved_most_is_searched_in_every_series() -> None:
     levels, _, distances = together(drift(series="run_a"), drift((0, 8, 16), series="run_b", seed=1))
     jumped = (levels.checkpoint == "run_b-16") & (levels.quantity == "js") & (levels.a == "assistant")
     jumped &= levels.b == "software_engineer"
@@ -256,7 +256,7 @@ def test_leakage_names_its_source_and_counts_dyads_and_targets() -> None:
     assert "Not counted: the base rate." in words(checkpoint_drift_figure(no_base, changes, distances))
 
 
-def test_the_noise_is_drawn_below_the_distance_and_p_beside_the_least_it_can_be() -> None:
+def test_the_distance_panel_shows_noise_and_p_and_the_smallest_p() -> None:
     figure = checkpoint_drift_figure(*drift())
     axes = figure.axes[3]
     assert [patch.get_height() for patch in axes.patches] == [0.004] * 4
@@ -265,7 +265,7 @@ def test_the_noise_is_drawn_below_the_distance_and_p_beside_the_least_it_can_be(
     assert "Smallest p attainable: 2×10⁻⁶." in words(figure)
 
 
-def test_what_cannot_be_shown_is_said() -> None:
+def test_missing_data_is_stated() -> None:
     one = words(checkpoint_drift_figure(*drift((0,), leakage=False)))
     assert "Nothing to compare with" in one
     assert "No leakage was measured" in one
@@ -275,7 +275,7 @@ def test_what_cannot_be_shown_is_said() -> None:
     assert "Noise is unknown where there is one question" in single
 
 
-def test_a_table_without_its_columns_or_js_is_refused() -> None:
+def test_tables_without_required_columns_or_js_are_rejected() -> None:
     levels, changes, distances = drift()
     with pytest.raises(ValueError, match=r"changes: found columns .*expected also \['moved'\]"):
         checkpoint_drift_figure(levels, changes.drop(columns="moved"), distances)
@@ -297,7 +297,7 @@ def test_the_same_tables_give_the_same_bytes() -> None:
         ([30, 30, 30], [20, 24, 28]),
     ],
 )
-def test_labels_keep_apart_and_as_near_as_can_be(wanted: list[float], expected: list[float]) -> None:
+def test_labels_are_spread_with_minimal_displacement(wanted: list[float], expected: list[float]) -> None:
     np.testing.assert_allclose(spread(wanted, [4.0] * len(wanted), 0.0, 30.0), expected)
 
 
@@ -305,14 +305,14 @@ def test_labels_keep_apart_and_as_near_as_can_be(wanted: list[float], expected: 
     ("change", "text"),
     [(0.0421, "+0.042"), (-0.5, "−0.500"), (0.0042, "+0.0042"), (-0.000123, "−0.00012"), (0.0, "+0.000")],
 )
-def test_a_change_shows_its_sign_and_two_digits(change: float, text: str) -> None:
+def test_a_change_is_formatted_with_sign_and_two_digits(change: float, text: str) -> None:
     assert signed(change) == text
 
 
 @pytest.mark.parametrize(
     ("p", "text"), [(0.39, "0.39"), (0.0042, "0.0042"), (2**-19, "2×10⁻⁶"), (1.0, "1"), (float("nan"), "unknown")]
 )
-def test_p_is_short(p: float, text: str) -> None:
+def test_p_is_formatted_with_few_digits(p: float, text: str) -> None:
     assert p_text(p) == text
 
 
@@ -331,10 +331,10 @@ def test_the_headline_names_the_largest_change_with_its_interval() -> None:
     assert (found["last rms_change, JS"], found["last excess, JS"], found["last p, JS"]) == (0.015, 0.0145, 2.0**-19)
 
 
-def test_the_headline_says_what_is_unknown() -> None:
+def test_the_headline_states_unknown_values() -> None:
     _, changes, distances = drift(questions=1)
     found = drift_headline(changes, distances)
     assert found["last excess, JS"] == "unknown"
     assert "[" not in str(found["largest change of JS"])
     alone = drift_headline(*drift((0,))[1:])
-    assert alone == {"compared": "no checkpoint has one before it"}
+    assert alone == {"compared": "no checkpoint has a predecessor"}

@@ -1,10 +1,10 @@
-"""What figures look like, held to pictures that somebody looked at (`images/`).
+"""Figures compared with reviewed reference images (`images/`).
 
-Where a figure changed on purpose, look at what it is now, then renew the pictures and commit them with the change:
+After an intended change of a figure, review the new figure, renew the images and commit them with the change:
 
     RENEW_IMAGES=1 .venv/bin/python -m pytest -q tests/presentation/figures/test_images.py
 
-A picture that differs is written beside the test's other output, with the difference; the failure says where.
+If a figure differs, it is written to the test's temporary folder; the failure message has its path.
 """
 
 import io
@@ -47,15 +47,15 @@ IMAGES = Path(__file__).with_name("images")
 RENEW = bool(os.environ.get("RENEW_IMAGES"))
 DPI = 100
 BLOCK = 12  # pixels
-# Root mean square of the worst block, of 255, after a blur that forgives the smoothing of edges. The same version draws
-# the same to the bit; one letter that is another makes 3, a number 13, a point 40.
+# Root mean square difference of the worst block, out of 255, after a blur that hides anti-aliasing. The same matplotlib
+# version draws identical images; a different letter gives 3, a different number 13, a moved point 40.
 TOLERANCE = 2.5
-# Another minor version sets text otherwise, by up to half a pixel.
+# Other minor versions shift text by up to half a pixel.
 MATPLOTLIB = "3.11"
 
 pytestmark = pytest.mark.skipif(
     not matplotlib.__version__.startswith(f"{MATPLOTLIB}."),
-    reason=f"the pictures were drawn by matplotlib {MATPLOTLIB}, this is {matplotlib.__version__}",
+    reason=f"the reference images need matplotlib {MATPLOTLIB}; found {matplotlib.__version__}",
 )
 
 STUDY = Synthetic(11)
@@ -67,7 +67,7 @@ SHOWN = [name for name in TREE.order if name in SOURCES]
 
 
 def tokens() -> pd.DataFrame:
-    """A response of 120 tokens, some of which are not what a font has."""
+    """Return a response of 120 tokens, some with characters that the font lacks."""
     words = [
         " a",
         " careful",
@@ -120,13 +120,13 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 
 def drawn(figure: Figure) -> Image.Image:
-    """A figure as it is kept: small, of 256 colours."""
+    """Render a figure like the stored images: small, with 256 colours."""
     with Image.open(io.BytesIO(to_png(figure, DPI))) as image:
         return image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
 
 
 def worst_block(one: Image.Image, other: Image.Image) -> float:
-    """Root mean square difference in the block that differs most; everything where sizes differ."""
+    """Return the root mean square difference of the block that differs most; 255 if sizes differ."""
     if one.size != other.size:
         return 255.0
     soft, other_soft = (
@@ -141,7 +141,7 @@ def worst_block(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_figure_looks_as_it_did(name: str, tmp_path: Path) -> None:
+def test_a_figure_matches_its_image(name: str, tmp_path: Path) -> None:
     now, kept = drawn(PICTURES[name]()), IMAGES / f"{name}.png"
     if RENEW:
         IMAGES.mkdir(exist_ok=True)
@@ -150,8 +150,8 @@ def test_a_figure_looks_as_it_did(name: str, tmp_path: Path) -> None:
         if (apart := worst_block(before, now)) > TOLERANCE:
             now.save(tmp_path / f"{name}.png")
             raise AssertionError(
-                f"{name}: differs from images/{kept.name} by {apart:.1f}; at most {TOLERANCE} is taken for the same. "
-                f"Look at {tmp_path / name}.png"
+                f"{name}: differs from images/{kept.name} by {apart:.1f}; expected at most {TOLERANCE}. "
+                f"See {tmp_path / name}.png"
             )
 
 
@@ -193,12 +193,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_small_change_is_seen(name: str) -> None:
+def test_a_small_change_is_detected(name: str) -> None:
     with Image.open(IMAGES / f"{name}.png") as before:
         assert worst_block(before, drawn(CHANGES[name]())) > TOLERANCE
 
 
-def test_every_picture_is_of_a_figure_and_together_they_are_small() -> None:
+def test_every_image_belongs_to_a_figure_and_all_are_small() -> None:
     kept = list(IMAGES.glob("*.png"))
     assert {path.stem for path in kept} == set(PICTURES)
     assert sum(path.stat().st_size for path in kept) < 400_000

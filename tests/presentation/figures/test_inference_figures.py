@@ -1,4 +1,4 @@
-"""Figures of the statements: every specification is on them once, with the sign that a reader expects."""
+"""Figures of the statements: every specification once, with the expected sign."""
 
 import numpy as np
 import pandas as pd
@@ -60,27 +60,27 @@ def statements() -> pd.DataFrame:
     )
 
 
-def test_js_has_its_sign_turned_and_what_has_no_number_is_left_out(statements: pd.DataFrame) -> None:
+def test_js_has_its_sign_flipped_and_missing_estimates_are_left_out(statements: pd.DataFrame) -> None:
     table = specifications_of(statements)
     assert table["strength"].tolist() == [-0.10, 0.55, 0.57, 0.75]
     assert table["shown"].tolist() == [False, False, True, True]
     assert table["dyads"].tolist()[0] == "without the baseline as target"
 
 
-def test_the_curve_has_every_specification_once_and_rings_the_chosen(statements: pd.DataFrame) -> None:
+def test_the_curve_has_every_specification_once_and_rings_the_chosen_ones(statements: pd.DataFrame) -> None:
     figure = specification_curve(statements)
     curve, choices = figure.axes
     points, rings = curve.collections
     assert points.get_offsets()[:, 1].tolist() == [-0.10, 0.55, 0.57, 0.75]
     assert rings.get_offsets()[:, 1].tolist() == [0.57, 0.75]
-    # A tick in each of the three groups of choices for every point.
+    # Every point has a tick in each of the three groups of choices.
     assert sum(len(ticks.get_segments()) for ticks in choices.collections) == 3 * 4
     said = " ".join(text.get_text() for text in figure.texts)
     assert "4 specifications; in 3 of them" in said
     assert overflowing(figure) == []
 
 
-def test_influence_has_a_row_for_each_that_is_left_out(statements: pd.DataFrame) -> None:
+def test_influence_has_a_row_per_omitted_source_and_persona(statements: pd.DataFrame) -> None:
     table = left_out(statements)
     assert set(zip(table["kind"], table["who"], strict=True)) == {("source", "villain"), ("persona", "french_person")}
     assert table[table["predictor"] == "js"]["strength"].tolist() == [0.80, 0.74]
@@ -95,7 +95,7 @@ def test_influence_has_a_row_for_each_that_is_left_out(statements: pd.DataFrame)
     assert overflowing(figure) == []
 
 
-def test_the_profile_has_js_with_its_sign_turned_and_every_layer_with_its_dyadic_interval(eleven: Synthetic) -> None:
+def test_the_profile_has_js_with_flipped_sign_and_every_layer_with_its_dyadic_interval(eleven: Synthetic) -> None:
     table = profile(made_statements(eleven.names, [7, 21], SOURCES))
     assert table["predictor"].tolist() == ["js", "cosine_study_layer7", PRIMARY]
     assert table["strength"].tolist() == pytest.approx([0.72, 0.3, 0.4])
@@ -129,14 +129,14 @@ def test_coupling_names_every_persona_in_every_panel(eleven: Synthetic, width: f
     assert overflowing(figure) == []
 
 
-def test_coupling_of_one_persona_is_refused() -> None:
+def test_coupling_of_one_persona_is_rejected() -> None:
     table = pd.DataFrame({"persona": ["villain"], "source_rate": [0.5], "js": [0.1]})
     with pytest.raises(ValueError, match="coupling: found 1 personas with a source rate"):
         coupling_panels(table, "assistant")
     assert not coupling_known(table)
 
 
-def test_what_cannot_be_answered_is_said_above_the_panel() -> None:
+def test_a_statement_without_estimate_is_reported_above_the_panel() -> None:
     unanswerable = Statement(
         family="leakage",
         quantity="spearman",
@@ -146,15 +146,15 @@ def test_what_cannot_be_answered_is_said_above_the_panel() -> None:
         unanswerable="too few",
     )
     said = two_views(tabulate([unanswerable]), "leakage", "spearman", "js", "leakage_rate")
-    assert said == [("dyadic", "cannot be answered")]
+    assert said == [("dyadic", "not computed")]
     assert two_views(None, "leakage", "spearman", "js", "leakage_rate") == []
 
 
-def test_statements_without_either_are_refused() -> None:
+def test_statements_without_estimates_are_rejected() -> None:
     nothing = tabulate([Statement(family="leakage", quantity="spearman", view="dyadic", unanswerable="too few")])
-    with pytest.raises(ValueError, match="found none of family looks"):
+    with pytest.raises(ValueError, match="no row of family looks"):
         specification_curve(nothing)
     with pytest.raises(ValueError, match="found no Spearman of leakage with a cosine"):
         layer_profile(nothing)
-    with pytest.raises(ValueError, match="found none of family influence"):
+    with pytest.raises(ValueError, match="no row of family influence"):
         influence_figure(nothing)

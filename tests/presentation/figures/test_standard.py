@@ -1,4 +1,4 @@
-"""Figures on synthetic data: everything is shown, once, in one order, and the same bytes come out each time."""
+"""Standard figures on synthetic data: complete, in one order, and reproducible."""
 
 import base64
 import io
@@ -37,18 +37,18 @@ from tests.presentation.made_statements import PRIMARY, made_statements
 
 
 def texts(figure: Figure) -> list[str]:
-    """Every text of a figure, its axes' included, but tick labels."""
+    """Return all texts of a figure and its axes, without tick labels."""
     return [text.get_text() for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]]
 
 
 def points(figure: Figure) -> np.ndarray:
-    """The scattered points of the first panel."""
+    """Return the scatter points of the first panel."""
     clouds = [cloud for cloud in figure.axes[0].collections if isinstance(cloud, PathCollection)]
     return np.concatenate([cloud.get_offsets() for cloud in clouds])
 
 
 def overflowing(figure: Figure) -> list[str]:
-    """Texts that reach over the figure's edge."""
+    """Return the texts that extend beyond the figure's edge."""
     renderer, (width, height) = FigureCanvasAgg(figure).get_renderer(), figure.get_size_inches() * figure.dpi
     boxes = {
         text.get_text(): text.get_window_extent(renderer)
@@ -68,7 +68,7 @@ def test_js_heatmap_names_every_persona_and_writes_every_value(eleven):
     assert "JS (nats)" in {axes.get_title(loc="left") for axes in figure.axes}
 
 
-def test_a_subset_that_is_not_symmetric_is_drawn_whole(eleven):
+def test_an_asymmetric_subset_is_drawn_in_full(eleven):
     matrix = eleven.logit_js_matrix.assign_attrs(generators_shown="source")
     shown = texts(js_heatmap(matrix))
     assert sum(text.startswith("0.") for text in shown) == 11 * 10
@@ -83,7 +83,7 @@ def test_a_missing_value_is_a_dash(eleven):
     assert shown.count("–") == 1
 
 
-def test_cosine_heatmaps_have_a_panel_a_layer_and_name_the_population(eleven):
+def test_cosine_heatmaps_have_one_panel_per_layer_and_name_the_population(eleven):
     figure = cosine_heatmaps(eleven.centroid_cosine, persona_order(eleven.logit_js_matrix), "study")
     shown = texts(figure)
     assert [f"layer {layer}" for layer in (7, 14, 21, 27)] == [text for text in shown if text.startswith("layer ")]
@@ -93,7 +93,7 @@ def test_cosine_heatmaps_have_a_panel_a_layer_and_name_the_population(eleven):
     assert (mesh.norm.vmin, mesh.norm.vmax) == (-1, 1)
 
 
-def test_order_puts_similar_personas_beside_one_another():
+def test_order_puts_similar_personas_next_to_each_other():
     names = ["a1", "b1", "a2", "b2", "a3"]
     family = np.array([0, 1, 0, 1, 0])
     js = np.where(family[:, None] == family[None], 0.01, 0.3)
@@ -107,11 +107,11 @@ def test_order_puts_similar_personas_beside_one_another():
     assert "".join(families) in ("aaabb", "bbaaa")
 
 
-def test_the_tree_joins_families_at_their_mean_js_and_stands_beside_both_matrices(eleven):
+def test_the_tree_joins_families_at_their_mean_js_in_both_heatmaps(eleven):
     tree = persona_tree(eleven.logit_js_matrix)
     js = eleven.logit_js_matrix.js.sel(generators="all", persona=tree.order, other=tree.order).to_numpy()
     assert tree.heights.shape == tree.places.shape == (10, 4)
-    first = int(tree.heights.max(axis=1).argmin())  # the join of the two that are most alike
+    first = int(tree.heights.max(axis=1).argmin())  # the join of the two most similar personas
     left, right = (int(tree.places[first, corner] - 0.5) for corner in (0, 3))
     assert tree.heights[first].max() == pytest.approx(js[left, right])
     assert js[left, right] == js[np.triu_indices(11, 1)].min()
@@ -155,14 +155,14 @@ def test_scatter_draws_each_pair_once_and_prints_spearmans_rho(eleven):
         assert f"Spearman ρ = {rho:.2f}, n = 55".replace("-", "−") in texts(figure)
 
 
-def test_scatter_says_that_pairs_are_not_independent_and_prints_no_p(eleven):
+def test_scatter_states_that_pairs_are_not_independent_and_prints_no_p(eleven):
     shown = " ".join(texts(js_against_cosine(eleven.pair_table)))
     assert "Pairs share personas" in shown
     assert "p =" not in shown
     assert "p <" not in shown
 
 
-def test_scatter_names_the_pairs_at_both_ends(eleven):
+def test_scatter_names_the_most_similar_and_most_divergent_pairs(eleven):
     shown = texts(js_against_cosine(eleven.pair_table))
     ranked = eleven.pair_table.sort_values("js").js.round(3).unique()
     named = [float(text.rsplit(", ", 1)[1].removesuffix(" nats")) for text in shown if text.endswith(" nats")]
@@ -179,17 +179,17 @@ def test_every_population_and_layer_has_a_panel_that_names_it(eleven):
     assert labels == ["cosine, centred on study"] * 4 + ["cosine, centred on all prompts"] * 4
 
 
-def test_a_table_without_cosines_is_refused_by_name(eleven):
+def test_a_table_without_cosines_is_rejected(eleven):
     with pytest.raises(ValueError, match="expected cosine_<population>_layer<N>"):
         js_against_cosine(eleven.pair_table[["source", "target", "js", "js_low", "js_high"]])
 
 
-def test_a_pair_with_two_values_of_js_is_refused_by_name(eleven):
+def test_a_pair_with_two_values_of_js_is_rejected(eleven):
     with pytest.raises(ValueError, match=r"js of assistant → software_engineer .* differ"):
         js_against_cosine(eleven.pair_table.assign(js=eleven.pair_table.js_source))
 
 
-def test_few_personas_make_every_figure(few):
+def test_every_figure_is_made_for_few_personas(few):
     figures = standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table, "assistant")
     plane = {"persona_map"} if len(few.names) > 2 else set()
     assert set(figures) == {"js_heatmap", "cosine_heatmaps_study", "js_against_cosine"} | plane
@@ -207,7 +207,7 @@ def test_pdf_text_stays_text(eleven):
     assert b"/FontFile2" in to_pdf(js_heatmap(eleven.logit_js_matrix))
 
 
-def test_svg_text_stays_text_and_brings_every_glyph_that_it_shows(eleven):
+def test_svg_text_stays_text_and_embeds_its_glyphs(eleven):
     svg = to_svg(js_heatmap(eleven.logit_js_matrix)).decode()
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
     assert {"Jensen–Shannon divergence between personas", "kindergarten teacher"} <= set(shown)
@@ -227,7 +227,7 @@ def test_inline_markdown_is_small_and_its_alt_cannot_end_early(eleven):
     assert len(markdown) < 80_000
 
 
-def test_figures_leave_no_trace_in_matplotlibs_settings(eleven):
+def test_figures_do_not_change_matplotlibs_settings(eleven):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
@@ -263,7 +263,7 @@ def test_leakage_heatmap_keeps_the_shared_order_and_scales_from_0_to_1(eleven):
     assert [float(tick) for tick in figure.axes[1].get_xticks()] == [0.0, 0.5, 1.0]
 
 
-def test_leakage_heatmap_without_a_base_rate_says_so(eleven):
+def test_leakage_heatmap_states_a_missing_base_rate(eleven):
     table = eleven.leakage_table.drop(columns=["base_found", "base_total", "base_rate"])
     assert any("base rate not measured" in text for text in texts(leakage_heatmap(table, eleven.names)))
 
@@ -285,7 +285,7 @@ def test_a_recipe_named_by_its_digest_is_shortened(three_with_one_source):
     assert overflowing(figure) == []
 
 
-def test_leakage_of_a_persona_out_of_order_is_refused_by_name(eleven):
+def test_leakage_of_a_persona_outside_the_order_is_rejected(eleven):
     with pytest.raises(ValueError, match=r"leakage_table: found personas .*villain"):
         leakage_heatmap(eleven.leakage_table, ["assistant", "comedian"])
 
@@ -295,7 +295,7 @@ def test_a_dyad_that_was_not_counted_is_a_dash(eleven):
     assert texts(figure).count("–") == 1
 
 
-def test_leakage_scatter_draws_every_dyad_once_a_panel_with_rho_and_n(eleven):
+def test_leakage_scatter_draws_every_dyad_once_per_panel_with_rho_and_n(eleven):
     figure = leakage_against_predictors(eleven.leaky_pair_table)
     dyads = eleven.leaky_pair_table.dropna(subset="leakage_rate")
     assert len(points(figure)) == 50
@@ -307,7 +307,7 @@ def test_leakage_scatter_draws_every_dyad_once_a_panel_with_rho_and_n(eleven):
         assert f"Spearman ρ = {rho:.2f}, n = 50".replace("-", "−") in texts(figure)
 
 
-def test_leakage_scatter_says_both_views_of_rho_where_statements_are_given(eleven):
+def test_leakage_scatter_shows_both_views_of_rho_with_statements(eleven):
     statements = made_statements(eleven.names, [7, 21], SOURCES)
     figure = leakage_against_predictors(eleven.leaky_pair_table, cosines=[PRIMARY], statements=statements)
     shown = texts(figure)
@@ -318,7 +318,7 @@ def test_leakage_scatter_says_both_views_of_rho_where_statements_are_given(eleve
     assert overflowing(figure) == []
 
 
-def test_leakage_scatter_draws_the_line_and_the_band_that_it_is_given(eleven):
+def test_leakage_scatter_draws_the_given_curve_and_band(eleven):
     curve = pd.DataFrame(
         {"predictor": "js", "place": [0.0, 0.1], "rate": [0.6, 0.2], "low": [0.5, 0.1], "high": [0.7, 0.3]}
     )
@@ -334,7 +334,7 @@ def test_leakage_scatter_draws_the_line_and_the_band_that_it_is_given(eleven):
     assert any(text.endswith("line: logistic curve") for text in texts(bare))
 
 
-def test_within_a_source_its_own_dyads_are_in_colour_and_rho_is_its_own(eleven):
+def test_a_source_panel_colours_its_own_dyads_and_uses_them_for_rho(eleven):
     figure = leakage_by_source(eleven.leaky_pair_table, SOURCES, PRIMARY)
     assert len(figure.axes) == 2 * len(SOURCES)
     dyads = eleven.leaky_pair_table.dropna(subset="leakage_rate")
@@ -360,7 +360,7 @@ def test_leakage_scatter_names_its_sources_and_prints_no_p(eleven):
     assert "p <" not in shown
 
 
-def test_leakage_scatter_tells_sources_apart_without_colour(eleven):
+def test_leakage_scatter_distinguishes_sources_without_colour(eleven):
     drawn = leakage_against_predictors(eleven.leaky_pair_table).axes[0].collections
     shapes = {cloud.get_paths()[0].vertices.tobytes() for cloud in drawn if isinstance(cloud, PathCollection)}
     assert len(shapes) == 5
@@ -381,7 +381,7 @@ def test_leakage_that_is_zero_everywhere_has_no_rho(eleven):
     assert overflowing(figure) == []
 
 
-def test_leakage_scatter_without_leakage_is_refused_by_name(eleven):
+def test_leakage_scatter_without_leakage_is_rejected(eleven):
     with pytest.raises(ValueError, match="expected leakage_rate"):
         leakage_against_predictors(eleven.pair_table)
     with pytest.raises(ValueError, match=r"no dyad of sources \['librarian'\]"):
@@ -410,6 +410,6 @@ def test_loss_curve_draws_every_step(steps):
     assert overflowing(figure) == []
 
 
-def test_a_log_without_learning_rate_is_refused_by_name():
+def test_a_log_without_learning_rate_is_rejected():
     with pytest.raises(ValueError, match=r"log: found 1 rows of \['step', 'loss'\]"):
         loss_curve(pd.DataFrame({"step": [1], "loss": [2.0]}))

@@ -1,4 +1,4 @@
-"""JS along a response: the response that parts most, every token of it under its bar, nothing that a font lacks."""
+"""JS along a response: the response with the highest mean, one bar per token, no missing glyphs."""
 
 import warnings
 
@@ -14,7 +14,7 @@ def tokens(pieces: list[str], js: list[float], question: str = "Who?", persona: 
     return pd.DataFrame({"persona": persona, "other": "comedian", "question": question, "piece": pieces, "js": js})
 
 
-def test_of_several_responses_the_one_with_the_highest_mean_is_drawn() -> None:
+def test_the_response_with_the_highest_mean_is_drawn() -> None:
     table = pd.concat(
         [tokens(["a", " b"], [0.5, 0.0]), tokens(["c", " d"], [0.3, 0.3], "Why?"), tokens(["e"], [0.1], "Why?", "monk")]
     )
@@ -25,7 +25,7 @@ def test_of_several_responses_the_one_with_the_highest_mean_is_drawn() -> None:
     assert not {"a", "e"} & set(shown)
 
 
-def test_bars_are_as_high_as_js_and_stand_over_their_tokens() -> None:
+def test_bar_heights_are_js_and_bars_are_above_their_tokens() -> None:
     figure = js_along_response(tokens(["one", " two", " three"], [0.1, 0.4, 0.2]))
     along, row = figure.axes
     (segments,) = (np.array(lines.get_segments()) for lines in along.collections if len(lines.get_segments()))
@@ -37,7 +37,7 @@ def test_bars_are_as_high_as_js_and_stand_over_their_tokens() -> None:
         assert bar.get_x() - 0.2 <= text.get_position()[0] <= bar.get_x() + bar.get_width()
 
 
-def test_of_a_long_response_the_lines_with_most_js_are_spelled_out() -> None:
+def test_a_long_response_shows_the_lines_with_the_most_js() -> None:
     js = [0.01] * 2000
     js[1500] = 0.6
     figure = js_along_response(tokens([" word"] * 1500 + [" here"] + [" word"] * 499, js))
@@ -53,7 +53,7 @@ def test_a_line_break_ends_a_line_and_empty_lines_take_none() -> None:
     assert [[text.get_text() for text in axes.texts] for axes in figure.axes[1:]] == [["a", "↵", "↵↵"], ["b"]]
 
 
-def test_what_the_font_lacks_or_nobody_sees_is_a_box() -> None:
+def test_missing_and_invisible_characters_are_boxes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = js_along_response(tokens(["你", "\u202e", " $x_1$", "<b>", "\x00", ""], [0.1] * 6, "\u202eWho\n?"))
@@ -62,7 +62,7 @@ def test_what_the_font_lacks_or_nobody_sees_is_a_box() -> None:
     assert "“▯Who ?”" in texts(figure)
 
 
-def test_tokens_without_js_are_refused_by_name() -> None:
+def test_tokens_without_js_are_rejected() -> None:
     with pytest.raises(ValueError, match="tokens: found 1 rows without JS"):
         js_along_response(tokens(["a"], [float("nan")]))
     with pytest.raises(ValueError, match=r"expected also \['piece', 'js'\]"):

@@ -1,4 +1,4 @@
-"""Labels: none on a point, none on another, no tie through any of them, where there is room for that."""
+"""Label placement: no overlap with points, labels or ties if there is enough space."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def covered(places: list[Place], box: tuple[float, float], points: list[tuple[fl
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_names_in_a_crowd_lie_on_nothing_and_within_the_frame(seed: int) -> None:
+def test_crowded_labels_do_not_overlap_and_stay_in_the_frame(seed: int) -> None:
     points = crowd(seed, 11, 6.0)
     places = place_labels(points, range(11), [BOX] * 11, FRAME, CLEAR)
     assert touching(places, BOX) == 0
@@ -36,10 +36,10 @@ def test_names_in_a_crowd_lie_on_nothing_and_within_the_frame(seed: int) -> None
         assert all(side / 2 <= at <= end - side / 2 for at, side, end in zip(place.centre, BOX, FRAME, strict=True))
 
 
-def test_ties_run_through_no_name_and_past_no_other_point() -> None:
+def test_ties_avoid_labels_and_other_points() -> None:
     points = [*((24 + 1.6 * step, 25.0) for step in range(9)), (10.0, 10.0)]
     places = place_labels(points, range(10), [BOX] * 10, FRAME, CLEAR)
-    assert places[9].tie is None  # alone, it stands beside its point
+    assert places[9].tie is None  # an isolated label is next to its point
     assert sum(place.tie is not None for place in places) >= 3
     for index, place in enumerate(places):
         if place.tie is None:
@@ -52,18 +52,18 @@ def test_ties_run_through_no_name_and_past_no_other_point() -> None:
         assert np.hypot(*(along[:, None] - strangers).transpose(2, 0, 1)).min() > 0.8
 
 
-def test_a_label_alone_stands_level_to_the_right() -> None:
+def test_an_isolated_label_is_to_the_right_of_its_point() -> None:
     (place,) = place_labels([(20.0, 20.0)], [0], [BOX], FRAME, CLEAR)
     assert place.centre == pytest.approx((20.0 + CLEAR + BOX[0] / 2, 20.0))
     assert place.tie is None
 
 
-def test_a_label_at_the_edge_turns_inwards() -> None:
+def test_a_label_at_the_edge_stays_inside() -> None:
     (place,) = place_labels([(58.0, 20.0)], [0], [BOX], FRAME, CLEAR)
     assert place.centre[0] <= FRAME[0] - BOX[0] / 2
 
 
-def test_only_marked_points_get_labels_and_none_gives_none() -> None:
+def test_only_marked_points_get_labels() -> None:
     points = crowd(1, 40, 9.0)
     places = place_labels(points, [3, 17], [(2.0, 2.2)] * 2, FRAME, 1.0)
     assert len(places) == 2
@@ -71,7 +71,7 @@ def test_only_marked_points_get_labels_and_none_gives_none() -> None:
     assert place_labels(points, [], [], FRAME, 1.0) == []
 
 
-def test_the_same_crowd_gives_the_same_places() -> None:
+def test_placement_is_deterministic() -> None:
     points = crowd(2, 11, 4.0)
     assert place_labels(points, range(11), [BOX] * 11, FRAME, CLEAR) == place_labels(
         points, range(11), [BOX] * 11, FRAME, CLEAR

@@ -1,4 +1,4 @@
-"""What lies beside the page: the report in short, and tables that keep every digit."""
+"""Files next to the page: the Markdown summary, and tables in full precision."""
 
 import io
 import re
@@ -32,7 +32,7 @@ def files() -> dict[str, bytes]:
     )
 
 
-def test_every_table_stands_as_csv_and_parquet_with_the_same_numbers(files):
+def test_csv_and_parquet_tables_have_the_same_numbers(files):
     names = {name.partition(".")[0] for name in files} - {"report"}
     assert names == {"pair_table", "js_matrix", "cosine", "statements", "leakage_table"}
     for name in names:
@@ -61,14 +61,14 @@ def test_a_cell_of_a_matrix_is_a_row_with_its_interval():
     )
 
 
-def test_cells_that_nobody_measured_are_no_rows():
+def test_cells_without_a_value_are_left_out():
     three = Synthetic(3)
     cosine = three.centroid_cosine.where(three.centroid_cosine.layer != 14)
     files = table_files(three.pair_table, three.logit_js_matrix, cosine)
     assert set(pd.read_csv(io.BytesIO(files["cosine.csv"])).layer) == {7, 21, 27}
 
 
-def test_the_report_in_short_has_verdict_statements_extremes_and_origins(files):
+def test_the_summary_has_verdict_statements_extremes_and_provenance(files):
     text = files["report.md"].decode()
     assert len(text) < 5000
     assert "**Verdict.** JS leads (\\|ρ\\| +0.20)." in text
@@ -78,16 +78,16 @@ def test_the_report_in_short_has_verdict_statements_extremes_and_origins(files):
     assert "- checkpoint: run7 bbbbbbbbbbbb\n- study: mine aaaaaaaaaaaa\n" in text
     assert "- generations: tokens 1234, seconds 2.5\n" in text
     assert "- checks: passed 1, failed logit\\_js\\_matrix: js failed: above ln 2" in text
-    assert text.endswith("its tables are there as CSV and Parquet.\n")
+    assert text.endswith("with its tables as CSV and Parquet.\n")
 
 
-def test_tables_in_markdown_have_as_many_cells_in_every_row(files):
+def test_markdown_tables_have_equally_many_cells_in_every_row(files):
     for table in re.findall(r"(?:^\|.*\n)+", files["report.md"].decode(), flags=re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
 
 
-def test_without_leakage_the_short_report_says_nothing_of_it():
+def test_without_leakage_the_summary_does_not_mention_it():
     inputs = Synthetic(3, questions=4).report_inputs()
     inputs.pop("pair_table")
     text = render_markdown(**inputs)
@@ -96,7 +96,7 @@ def test_without_leakage_the_short_report_says_nothing_of_it():
     assert "- checkpoint: qwen2.5-7b-instruct" in text
 
 
-def test_a_citation_names_version_year_and_what_was_reported_on():
+def test_a_citation_names_version_year_study_and_checkpoint():
     cite = citation(
         version="0.1.0", year=2026, study="mine_2", checkpoint="run7", digests=["checkpoint bbbb", "study aaaa"]
     )
@@ -107,4 +107,4 @@ def test_a_citation_names_version_year_and_what_was_reported_on():
     assert "  version = {0.1.0},\n" in cite.bibtex
     assert r"study mine\_2 (checkpoint bbbb" in cite.bibtex
     assert cite.bibtex.count("{") == cite.bibtex.count("}")
-    assert "somebody else" not in " ".join(cite.besides)
+    assert "published run" not in " ".join(cite.besides)

@@ -1,4 +1,4 @@
-"""Whatever a model, a prompt, a question or somebody's file says: in the page and in Markdown it is text."""
+"""Untrusted text from models, prompts, questions and files stays plain text in the page and in Markdown."""
 
 import re
 from typing import Any
@@ -28,10 +28,10 @@ ATTACK = " ".join(ATTACKS)
 
 
 def hostile_inputs(study: Synthetic) -> dict[str, Any]:
-    """Every input of a report that somebody else writes, each with everything that could act."""
+    """Return report inputs in which every untrusted field contains all the attacks."""
 
     def attacked(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-        # A string column could not hold a lone surrogate.
+        # A string column cannot store a lone surrogate.
         hostile = {name: pd.Series([f"{ATTACK} {value}" for value in table[name]], dtype=object) for name in columns}
         return table.assign(**hostile)
 
@@ -74,19 +74,19 @@ def few_personas() -> Synthetic:
     return Synthetic(3, questions=4)
 
 
-def test_nothing_hostile_acts_in_the_page(hostile):
+def test_attacks_have_no_effect_in_the_page(hostile):
     page = read_page(hostile)
     assert_harmless(page)
     assert not [element for element in page.all() if element.tag in {"b", "img"} and "class" not in element.attributes]
 
 
-def test_what_cannot_be_seen_is_written_out_everywhere(hostile):
+def test_invisible_characters_are_written_out_everywhere(hostile):
     assert not re.search("[\u202e\u2066\u200b\u2028\x00\x1b\ud800\U000e0041]", hostile)
     assert hostile.count("U+202E") > 50
     hostile.encode()
 
 
-def test_everything_hostile_is_still_there_to_be_read(hostile, few_personas):
+def test_attacks_stay_readable_as_text(hostile, few_personas):
     page = read_page(hostile)
     shown = ATTACK
     for unseen in "\u202e\u2066\u200b\u2028\x00\x1b\ud800\U000e0041":
@@ -100,19 +100,19 @@ def test_everything_hostile_is_still_there_to_be_read(hostile, few_personas):
     assert all(option.text.startswith(shown) for option in page.one("select").all("option"))
 
 
-def test_pieces_of_a_token_are_text_too(hostile):
+def test_token_pieces_are_escaped(hostile):
     page = read_page(hostile)
     tokens = [span.text for span in page.one("section", id="texts").all("span", class_="js4")]
     assert {"<script>window.taken = true</script>", "{{ 7 * 7 }}{% raw %}{# gone #}"} <= set(tokens)
 
 
-def test_a_marker_that_is_markup_is_marked_and_not_obeyed():
+def test_a_marker_that_is_markup_is_highlighted_and_escaped():
     found = marked("a <SCRIPT>b</script>\u202e", "<script>")
     assert found == '<bdi>a <mark>&lt;SCRIPT&gt;</mark>b&lt;/script&gt;<span class="unseen">U+202E</span></bdi>'
     assert marked("a.b", "") == "<bdi>a.b</bdi>"
 
 
-def test_in_markdown_hostile_text_is_escaped_or_code(few_personas):
+def test_untrusted_text_in_markdown_is_escaped_or_code(few_personas):
     inputs = hostile_inputs(few_personas)
     wanted = ("title", "study", "checkpoint", "provenance", "logit_js_matrix", "centroid_cosine", "generations")
     inference = ("statements", "verdict", "primary_cosine")
@@ -135,7 +135,7 @@ def test_in_markdown_hostile_text_is_escaped_or_code(few_personas):
         ("two\nlines\u202e", "two linesU+202E"),
     ],
 )
-def test_a_line_of_markdown_says_what_the_text_says(text, written):
+def test_markdown_syntax_in_a_line_is_escaped(text, written):
     assert markdown(text) == written
 
 
@@ -143,7 +143,7 @@ def test_a_fence_is_longer_than_any_in_the_text():
     assert fenced("a\n```\nb\n````") == "`````text\na\n```\nb\n````\n`````"
 
 
-def test_a_link_to_the_page_is_its_text_in_markdown(few_personas):
+def test_markdown_shows_only_the_text_of_a_link(few_personas):
     inputs = few_personas.report_inputs() | {
         "provenance": {
             "made": "2026-01-01",
@@ -154,11 +154,11 @@ def test_a_link_to_the_page_is_its_text_in_markdown(few_personas):
     assert r"- generations: runs a\]b" in render_markdown(**inputs)
 
 
-def test_a_report_of_hostile_parts_is_written_with_all_its_files(few_personas):
+def test_hostile_inputs_give_a_harmless_report_with_all_files(few_personas):
     inputs = hostile_inputs(few_personas) | {"figures": {}}
     inputs["provenance"] = {**inputs["provenance"], "persona assets": ATTACK}
     inputs["study"] = {**inputs["study"], "digest": ATTACK, "imported": True}
     files = report_files(**inputs)
     page = read_page(files["report.html"].decode())
     assert_harmless(page)
-    assert "cite whoever published that run first" in page.one("section", id="cite").words
+    assert "cite its authors first" in page.one("section", id="cite").words

@@ -1,4 +1,4 @@
-"""The report in a real browser: what its one script does, what it never does, and who can read it."""
+"""The report in a real browser: its script, its content security policy and its accessibility."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.presentation.by_hand import PRIMARY, statements_by_hand, verdict_by_h
 from tests.presentation.conftest import Synthetic
 from tests.presentation.report.test_hostile_report import hostile_inputs
 
-pytest.importorskip("playwright", reason="the report is looked at in a browser where Playwright is installed")
+pytest.importorskip("playwright", reason="Playwright is not installed")
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -22,11 +22,11 @@ CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrom
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 A4 = (595, 842)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look at the report with")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
 def inputs_of(study: Synthetic) -> dict[str, Any]:
-    """A report with everything on it: leakage, statements, tokens in every colour, a figure."""
+    """Return inputs of a report with leakage, statements, tokens in every colour and a figure."""
     rows = [
         (persona, other, question, f" word{place}", place / 12)
         for persona in study.names
@@ -48,7 +48,7 @@ def inputs_of(study: Synthetic) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where the report of five personas is, as an address."""
+    """Write the report of five personas and return its URL."""
     study = Synthetic(5, questions=2)
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render_report(**inputs_of(study)))
@@ -64,7 +64,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watched:
-    """A page, and everything that it asked for or complained of."""
+    """A page with its recorded requests, console messages, errors and dialogs."""
 
     def __init__(self, browser: Browser, address: str, **context: Any):
         self.asked: list[str] = []
@@ -90,13 +90,13 @@ def page(watched: Watched) -> Page:
     return watched.page
 
 
-def test_no_request_leaves_the_page_and_nothing_breaks_its_policy(watched: Watched, report: str) -> None:
+def test_the_page_sends_no_requests_and_keeps_to_its_policy(watched: Watched, report: str) -> None:
     watched.page.locator("#matrix a").first.hover()
     assert {address for address in watched.asked if not address.startswith("data:image/svg+xml")} == {report}
     assert watched.said == []
 
 
-def test_the_policy_stops_a_script_and_a_request_that_are_put_in(page: Page) -> None:
+def test_the_policy_blocks_an_injected_script_and_request(page: Page) -> None:
     page.evaluate("""() => {
         document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.taken = 1'}));
         document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="window.taken = 2">');
@@ -106,7 +106,7 @@ def test_the_policy_stops_a_script_and_a_request_that_are_put_in(page: Page) -> 
     assert page.evaluate(refused) == "refused"
 
 
-def test_a_cell_shows_what_its_two_personas_said(page: Page) -> None:
+def test_a_cell_shows_the_responses_of_its_two_personas(page: Page) -> None:
     cell = page.locator('#matrix a[data-pair="software_engineer villain"]')
     cell.hover()
     assert page.locator("#reader-pair").inner_text().startswith("software engineer – villain: JS 0.")
@@ -117,23 +117,23 @@ def test_a_cell_shows_what_its_two_personas_said(page: Page) -> None:
     assert page.locator("#reader mark").all_inner_texts() == [" software", " villain,"]
 
 
-def test_a_pressed_cell_is_kept_and_arrows_lead_on(page: Page) -> None:
+def test_a_clicked_cell_is_pinned_and_arrow_keys_move_on(page: Page) -> None:
     cells = page.locator("#matrix a")
     cells.first.click()
     kept = page.locator("#reader-pair").inner_text()
-    assert kept.endswith("kept")
+    assert kept.endswith("pinned")
     cells.last.hover()
     assert page.locator("#reader-pair").inner_text() == kept
     page.keyboard.press("ArrowDown")
     below = page.locator("#reader-pair").inner_text()
     assert below != kept
-    assert not below.endswith("kept")
+    assert not below.endswith("pinned")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('td').cellIndex") == 2
     assert page.locator("#matrix a[tabindex='0']").count() == 1
 
 
-def test_a_question_is_chosen_and_stays_chosen(page: Page) -> None:
+def test_the_selected_question_stays_selected(page: Page) -> None:
     page.locator("#reader select").select_option("1")
     page.locator("#matrix a").last.hover()
     assert page.locator("#reader select").input_value() == "1"
@@ -163,15 +163,15 @@ def test_statements_stay_with_their_family_when_sorted_and_filtered(page: Page) 
     table.get_by_role("button", name="estimate").click()
     headings = table.locator("tbody th").all_inner_texts()
     assert headings.index("Leakage and each predictor") < headings.index("spearman: JS")
-    assert headings.index("spearman: JS") < headings.index("Which predictor goes with leakage more closely")
+    assert headings.index("spearman: JS") < headings.index("Which predictor is more closely associated with leakage")
 
 
-def test_a_link_unfolds_what_it_leads_to(page: Page) -> None:
+def test_a_link_expands_its_target(page: Page) -> None:
     page.locator("#distance a[href='#said-by-villain']").first.click()
     assert page.locator("#said-by-villain").get_attribute("open") is not None
 
 
-def test_without_a_script_everything_is_there(chromium: Browser, report: str) -> None:
+def test_without_the_script_all_content_is_there(chromium: Browser, report: str) -> None:
     plain = Watched(chromium, report, java_script_enabled=False).page
     assert not plain.locator("#reader").is_visible()
     assert not plain.locator(".scripted").is_visible()
@@ -183,7 +183,7 @@ def test_without_a_script_everything_is_there(chromium: Browser, report: str) ->
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
-def test_axe_finds_nothing_to_mend(page: Page, size: Any, scheme: Any) -> None:
+def test_axe_finds_no_violations(page: Page, size: Any, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size(size)
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
@@ -201,7 +201,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page) -> None:
     page.set_viewport_size(PHONE)
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    assert page.locator("#matrix a").first.bounding_box()["height"] >= 24  # WCAG 2.2: the least size of a target
+    assert page.locator("#matrix a").first.bounding_box()["height"] >= 24  # WCAG 2.2: minimum target size
 
 
 def test_it_prints_on_a4_in_dark_ink(chromium: Browser, report: str) -> None:
@@ -219,7 +219,7 @@ def test_it_prints_on_a4_in_dark_ink(chromium: Browser, report: str) -> None:
     assert not page.locator("nav").is_visible()
 
 
-def test_nothing_hostile_acts_in_a_browser(chromium: Browser, tmp_path: Path) -> None:
+def test_attacks_have_no_effect_in_a_browser(chromium: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(render_report(**hostile_inputs(Synthetic(3, questions=4)), figures={}))
     found = Watched(chromium, path.as_uri())

@@ -1,4 +1,4 @@
-"""What a reader is shown of inference: every statement twice, and nothing in it can act."""
+"""Inference sections of the report: both views of every statement, and untrusted text stays text."""
 
 import math
 import re
@@ -36,14 +36,14 @@ def section_of(page: str, name: str = "statements") -> Element:
 
 
 def row_of(section: Element, name: str) -> list[str]:
-    """The first row of a table whose heading is this name."""
+    """Return the first table row with this heading."""
     return next(row for table in section.all("table") for row in table.rows() if row and row[0] == name)
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.12345, "0.123"), (-0.7456, "−0.746"), (0.0, "0.000"), (12.0, "12.000"), (math.nan, "–")]
 )
-def test_a_number_has_three_decimals_and_a_true_minus(value: float, shown: str) -> None:
+def test_a_number_has_three_decimals_and_a_unicode_minus(value: float, shown: str) -> None:
     assert number(value) == shown
 
 
@@ -76,7 +76,7 @@ def test_a_small_p_keeps_two_digits(p: float, shown: str) -> None:
         ("", ""),
     ],
 )
-def test_a_column_is_read_as_words(column: str, read: str) -> None:
+def test_a_column_name_becomes_words(column: str, read: str) -> None:
     assert predictor_name(column) == read
 
 
@@ -91,22 +91,22 @@ def test_a_column_is_read_as_words(column: str, read: str) -> None:
         ("everything", "", "", "", "everything"),
     ],
 )
-def test_a_statement_is_called_by_what_it_is_of(
+def test_a_statement_label_names_quantity_predictor_and_condition(
     quantity: str, outcome: str, predictor: str, given: str, read: str
 ) -> None:
     assert label({"quantity": quantity, "outcome": outcome, "predictor": predictor, "given": given}) == read
 
 
-def test_both_views_of_a_statement_stand_side_by_side(statements: pd.DataFrame) -> None:
+def test_both_views_of_a_statement_are_side_by_side(statements: pd.DataFrame) -> None:
     js, other = side_by_side(statements, "leakage")
     assert (js["label"], js["n"]) == ("spearman: JS", 50)
     assert (js["iid"]["low"], js["dyadic"]["low"]) == (-0.858, -0.874)
     assert [check["low"] for check in js["checks"]] == [-0.911]
-    assert other["dyadic"]["note"].startswith("cannot be answered, because ")
+    assert other["dyadic"]["note"].startswith("not computed: ")
     assert other["checks"] == []
 
 
-def test_what_was_asked_one_way_lacks_the_other(statements: pd.DataFrame) -> None:
+def test_a_statement_with_one_view_lacks_the_other(statements: pd.DataFrame) -> None:
     (comparison,) = side_by_side(statements, "comparison")
     assert comparison["iid"] is None
     assert comparison["dyadic"]["estimate"] == 0.178
@@ -115,7 +115,7 @@ def test_what_was_asked_one_way_lacks_the_other(statements: pd.DataFrame) -> Non
     assert side_by_side(statements, "coupling") == []
 
 
-def test_statements_of_other_cosines_are_folded_away(statements: pd.DataFrame, verdict: Verdict) -> None:
+def test_statements_of_other_cosines_are_collapsed(statements: pd.DataFrame, verdict: Verdict) -> None:
     section = inference_section(statements, verdict, PRIMARY)
     assert labels(section["more"]) == ["Leakage and each predictor", "spearman: cosine 111 personas L10"]
     assert section["more_count"] == 1
@@ -128,41 +128,41 @@ def test_statements_of_other_cosines_are_folded_away(statements: pd.DataFrame, v
 
 
 def labels(table: str) -> list[str]:
-    """Headings of groups and statements, in the table's order."""
+    """Return the headings of groups and statements, in the table's order."""
     body = read_page(table).one("tbody")
     return [heading.words for heading in body.all("th")]
 
 
-def test_every_way_of_making_a_number_stands_once(statements: pd.DataFrame, verdict: Verdict) -> None:
+def test_every_method_is_listed_once(statements: pd.DataFrame, verdict: Verdict) -> None:
     methods = inference_section(statements, verdict, PRIMARY)["methods"]
     assert len(methods) == len({tuple(way.values()) for way in methods}) > 3
     assert {way["reference"] for way in methods} == {"Nobody 1900"}
 
 
-def test_the_verdict_stands_first_and_what_would_change_it_apart_from_it(page: str) -> None:
+def test_the_verdict_comes_first_and_what_would_change_it_is_separate(page: str) -> None:
     tree = read_page(page)
     assert tree.all("section")[0]["id"] == "verdict"
     section = tree.one("section", id="verdict")
     assert section.one("p", class_="verdict").words == "JS leads (|ρ| +0.20)."
     changes = [(part.one("dt").words, part.one("dd").words) for part in section.one("dl").all("div")]
-    assert [heading for heading, _ in changes] == ["More sources", "Another cosine", "One persona less"]
+    assert [heading for heading, _ in changes] == ["More sources", "Another cosine", "One persona fewer"]
     more, another, one_less = (text for _, text in changes)
     assert more.startswith("It would take 40 sources.")
-    assert section.one("table", class_="power").rows() == [["sources", "5", "40"], ["seen in", "10 %", "80 %"]]
-    assert another == "With every cosine that was looked at the same one leads."
+    assert section.one("table", class_="power").rows() == [["sources", "5", "40"], ["detected in", "10 %", "80 %"]]
+    assert another == "The same predictor leads with every cosine that was tested."
     assert one_less == f"Without {VISIBLE} the difference is 0."
     how = section_of(page).all("details")[0]
     assert "|ρ| says so" in how.words
     assert WORDS.replace(HOSTILE, VISIBLE) in how.words
 
 
-def test_the_main_statements_stand_below_the_verdict(page: str) -> None:
+def test_the_main_statements_are_below_the_verdict(page: str) -> None:
     (head, columns, *rows) = read_page(page).one("section", id="verdict").all("table")[0].rows()
     assert (head, columns[:2]) == (["statement", "estimate", "n", "iid", "dyadic"], ["interval", "p"])
     assert [row[0] for row in rows] == ["spearman: JS", "difference of |spearman|: JS − cosine study L20"]
 
 
-def test_both_intervals_and_what_all_looks_cost_are_on_the_page(page: str) -> None:
+def test_both_intervals_and_the_adjusted_p_are_on_the_page(page: str) -> None:
     assert row_of(section_of(page), "spearman: JS") == [
         "spearman: JS",
         "−0.746",
@@ -176,11 +176,11 @@ def test_both_intervals_and_what_all_looks_cost_are_on_the_page(page: str) -> No
     ]
 
 
-def test_a_number_that_stands_only_as_a_check_is_on_the_page(page: str) -> None:
+def test_a_statement_that_is_only_a_check_is_on_the_page(page: str) -> None:
     assert row_of(section_of(page), "reliability of JS: JS")[1] == "0.988"
 
 
-def test_what_is_missing_is_a_dash_and_a_reason(page: str) -> None:
+def test_a_missing_value_is_a_dash_with_a_reason(page: str) -> None:
     section = section_of(page)
     only_dyadic = row_of(section, "difference of |spearman|: JS − cosine study L20")
     assert only_dyadic[1:5] == ["0.178", "50", "–", ""]
@@ -191,7 +191,7 @@ def test_what_is_missing_is_a_dash_and_a_reason(page: str) -> None:
     assert not re.search(r"\b(nan|None|NA)\b", section.text)
 
 
-def test_other_cosines_are_folded_on_the_page(page: str) -> None:
+def test_other_cosines_are_collapsed_on_the_page(page: str) -> None:
     section = section_of(page)
     (fold,) = [each for each in section.all("details") if each.words.startswith("The same for the other cosines")]
     assert fold.words.startswith("The same for the other cosines 1 statement ")
@@ -199,19 +199,19 @@ def test_other_cosines_are_folded_on_the_page(page: str) -> None:
     assert not [row for table in fold.all("table") for row in table.rows() if row[0] == "spearman: JS"]
 
 
-def test_markup_in_a_statement_is_shown_and_not_obeyed(page: str) -> None:
+def test_markup_in_a_statement_is_escaped(page: str) -> None:
     assert page.count("<script") == 1
     assert "\u202e" not in page
-    # a reason, two rules and their words, a source on the floor, a persona left out, a population
+    # One reason, two rules and their words, one source on the floor, one omitted persona, one population.
     assert section_of(page).text.count(VISIBLE) == 7
 
 
-def test_a_study_without_leakage_still_makes_a_page(few: Any) -> None:
+def test_a_study_without_leakage_has_a_page(few: Any) -> None:
     nothing = Statement(family="leakage", quantity="everything", view="dyadic", unanswerable="nothing leaked")
     verdict = Verdict("It cannot be answered.", (Rule("answerable", "no", "nothing leaked"),))
     inputs = few.report_inputs() | {"statements": tabulate([nothing]), "verdict": verdict, "primary_cosine": ""}
     page = render_report(**inputs, figures={})
-    assert "cannot be answered, because nothing leaked" in row_of(section_of(page), "everything")[5]
+    assert "not computed: nothing leaked" in row_of(section_of(page), "everything")[5]
     assert len(section_of(page).all("table")) == 2
     verdict_section = section_of(page, "verdict")
     assert verdict_section.one("p", class_="verdict").words == "It cannot be answered."
@@ -219,11 +219,11 @@ def test_a_study_without_leakage_still_makes_a_page(few: Any) -> None:
 
 
 def cells(line: str) -> list[str]:
-    """Cells of a row of a Markdown table; an escaped bar is no border."""
+    """Split a row of a Markdown table into cells; an escaped bar is not a border."""
     return [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def test_the_markdown_table_has_a_row_a_name(statements: pd.DataFrame) -> None:
+def test_the_markdown_table_has_one_row_per_name(statements: pd.DataFrame) -> None:
     heading, rule, *rows = [cells(line) for line in statements_markdown(statements).splitlines()]
     assert heading == ["statement", "n", "iid", "dyadic"]
     assert rule == ["---"] * 4
@@ -236,12 +236,12 @@ def test_the_markdown_table_has_a_row_a_name(statements: pd.DataFrame) -> None:
         "−0.746 [−0.858, −0.565] p 5.2e−10",
         "−0.746 [−0.874, −0.524] p 0.002",
     ]
-    assert rows[1][3].startswith("cannot be answered, because ")
+    assert rows[1][3].startswith("not computed: ")
     assert rows[2][:3] == ["difference of |spearman|: JS − cosine study L20", "50", ""]
     assert rows[4] == ["reliability of JS: JS", "50", "", "0.988"]
 
 
-def test_a_bar_in_a_rule_is_no_border(verdict: Verdict) -> None:
+def test_a_bar_in_a_rule_is_escaped(verdict: Verdict) -> None:
     heading, _, *rows = [cells(line) for line in rules_markdown(verdict).splitlines()]
     assert heading == ["rule", "outcome", "because"]
     assert rows[0] == ["leads", "JS", "|ρ| says so"]

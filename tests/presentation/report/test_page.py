@@ -1,4 +1,4 @@
-"""The report: right numbers, everything in one page, and nothing that a model wrote can act in it."""
+"""The report: correct numbers, a self-contained page, and model text that stays text."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ from persona_assets.presentation import (
 )
 from persona_assets.presentation.figures.map import map_of_personas
 from persona_assets.presentation.figures.standard import LEAKAGE_FIGURES
-from persona_assets.presentation.report.embedding import lean
+from persona_assets.presentation.report.embedding import minify_svg
 from tests.presentation.conftest import Synthetic
 from tests.presentation.pages import SCRIPT, Element, assert_harmless, read_page
 
@@ -59,7 +59,7 @@ def page(eleven, figures):
     return render_report(**eleven.report_inputs(), figures=figures)
 
 
-def test_headline_of_a_matrix_made_by_hand():
+def test_headline_of_a_handmade_matrix():
     numbers = headline(*hand_made(0.1, 0.3, 0.2))
     assert (numbers["js_min"], numbers["js_max"], numbers["pairs"]) == (0.1, 0.3, 3)
     assert numbers["js_mean"] == pytest.approx(0.2)
@@ -69,24 +69,24 @@ def test_headline_of_a_matrix_made_by_hand():
     assert numbers["most_similar_cosine"] == {"study": {7: pytest.approx(0.9)}}
 
 
-def test_headline_of_a_one_sided_subset_takes_the_pair(eleven):
+def test_headline_of_a_one_sided_subset_uses_the_subset_pair(eleven):
     numbers = headline(eleven.logit_js_matrix.assign_attrs(generators_shown="source"), eleven.centroid_cosine)
     assert numbers["generators"] == "pair"
 
 
-def test_headline_without_any_js_is_refused_by_name():
+def test_headline_without_any_js_is_rejected():
     matrix, cosine = hand_made(np.nan, np.nan, np.nan)
     with pytest.raises(ValueError, match=r"logit_js_matrix: .*no pair of 3 personas has a value"):
         headline(matrix, cosine)
 
 
 def hostile(eleven, figures, text: str) -> str:
-    generations = eleven.generations.astype({"text": object})  # a string column could not hold a lone surrogate
+    generations = eleven.generations.astype({"text": object})  # a string column cannot store a lone surrogate
     generations.loc[0, "text"] = text
     return render_report(**(eleven.report_inputs() | {"generations": generations}), figures=figures)
 
 
-def test_markup_in_a_response_is_shown_and_not_obeyed(eleven, figures):
+def test_markup_in_a_response_is_escaped(eleven, figures):
     text = '</div></script><script>alert(1)</script><img src="https://example.org/x" onerror=a()>{{ 7 * 7 }}'
     page = read_page(hostile(eleven, figures, text))
     assert_harmless(page)
@@ -94,7 +94,7 @@ def test_markup_in_a_response_is_shown_and_not_obeyed(eleven, figures):
 
 
 @pytest.mark.parametrize("code", [0x202E, 0x2066, 0x200B, 0x00, 0x1B, 0xD800, 0xE0041])
-def test_characters_that_cannot_be_seen_are_written_out(eleven, figures, code):
+def test_invisible_characters_are_written_out(eleven, figures, code):
     html = hostile(eleven, figures, f"left{chr(code)}right")
     assert chr(code) not in html
     assert f'left<span class="unseen">U+{code:04X}</span>right' in html
@@ -107,7 +107,7 @@ def test_markup_in_provenance_and_study_is_escaped(eleven, figures):
     assert not re.search(r"<b>key|<i>value|<u>|<s>|\u202e", html)
 
 
-def test_each_cell_of_the_matrix_leads_to_its_pair_and_is_readable(page, eleven):
+def test_each_matrix_cell_links_to_its_pair_and_is_readable(page, eleven):
     tree = read_page(page)
     cells = tree.one("table", id="matrix").all("a")
     assert len(cells) == 55
@@ -125,7 +125,7 @@ def test_each_cell_of_the_matrix_leads_to_its_pair_and_is_readable(page, eleven)
 
 
 def contrast(first: str, second: str) -> float:
-    """Contrast ratio of two colours, as WCAG 2 defines it."""
+    """Return the contrast ratio of two colours (WCAG 2)."""
 
     def luminance(colour: str) -> float:
         channels = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
@@ -136,18 +136,18 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_figures_lose_bytes_and_nothing_that_is_seen(figures):
+def test_minified_figures_keep_every_element(figures):
     for svg in figures.values():
-        small = lean(svg)
+        small = minify_svg(svg)
         assert len(small) < 0.93 * len(svg)
         for tag in (b"<use", b"<path", b"<g"):
             assert small.count(tag) == svg.count(tag)
-    assert lean(
+    assert minify_svg(
         b'<svg width="1pt"><path d="M 1.23456 -0.00001\nL 10.5 2.999" transform="scale(0.015625)"/> </svg>'
     ) == (b'<svg width="1pt"><path d="M 1.23 -0 L 10.5 3" transform="scale(0.015625)"/></svg>')
 
 
-def test_a_number_leads_to_the_texts_and_runs_that_made_it(eleven, figures):
+def test_links_to_runs_and_texts_are_on_the_page(eleven, figures):
     run = Link("1a2b3c4d", "http://127.0.0.1:3000/runs/1a2b3c4d?a=1&b=2")
     html = render_report(**eleven.report_inputs() | {"provenance": {"logit_js": {"runs": [run, run]}}}, figures=figures)
     assert html.count('<a href="http://127.0.0.1:3000/runs/1a2b3c4d?a=1&amp;b=2" rel="noopener">') == 2
@@ -156,12 +156,12 @@ def test_a_number_leads_to_the_texts_and_runs_that_made_it(eleven, figures):
     assert targets <= anchors
 
 
-def test_a_link_leads_to_the_web_or_is_refused():
+def test_a_link_without_http_is_rejected():
     with pytest.raises(ValueError, match="found 'javascript:alert"):
         Link("run", "javascript:alert(1)")
 
 
-def test_the_page_asks_for_nothing_and_runs_one_script_that_its_policy_names(page):
+def test_the_page_loads_nothing_and_its_policy_allows_only_its_script(page):
     tree = read_page(page)
     assert_harmless(tree)
     assert "url(" not in tree.one("style").text
@@ -179,7 +179,7 @@ def test_the_page_asks_for_nothing_and_runs_one_script_that_its_policy_names(pag
     ]
 
 
-def test_headings_stand_in_order_and_the_page_has_its_landmarks(leaky_page):
+def test_headings_are_in_order_and_the_page_has_landmarks(leaky_page):
     tree = read_page(leaky_page)
     levels = [int(element.tag[1]) for element in tree.all() if re.fullmatch("h[1-6]", element.tag)]
     assert levels[0] == 1
@@ -190,7 +190,7 @@ def test_headings_stand_in_order_and_the_page_has_its_landmarks(leaky_page):
     assert landmarks == ["header", "nav", "main", "footer", "script"]
 
 
-def test_every_link_within_the_page_leads_somewhere(leaky_page):
+def test_every_internal_link_has_a_target(leaky_page):
     tree = read_page(leaky_page)
     ids = [element["id"] for element in tree.all() if "id" in element.attributes]
     assert len(ids) == len(set(ids))
@@ -216,7 +216,7 @@ def test_every_pair_and_every_response_is_on_the_page(page, eleven):
     assert page.count("cut off at the limit") >= (eleven.generations.finish_reason == "length").sum()
 
 
-def test_every_figure_is_embedded_with_what_it_shows(page, figures):
+def test_every_figure_is_embedded_with_alt_text_and_caption(page, figures):
     images = read_page(page).all("img")
     assert len(images) == len(figures) >= 4
     assert all(len(image["alt"].split()) > 5 for image in images)
@@ -226,18 +226,18 @@ def test_every_figure_is_embedded_with_what_it_shows(page, figures):
     assert "95% intervals, bootstrap over questions, 1000 resamples" in page
 
 
-def test_how_it_was_made_is_on_the_page(page):
+def test_provenance_is_on_the_page(page):
     for fact in ("a09a35458c702b33eeacc393d103063234e8bc28", "NVIDIA H100 80GB HBM3", "184.2", "max new tokens"):
         assert fact in page
 
 
-def test_few_personas_and_no_responses_make_a_page(few):
+def test_a_page_with_few_personas_and_no_responses(few):
     figures = as_svg(standard_figures(few.logit_js_matrix, few.centroid_cosine, few.pair_table))
     inputs = few.report_inputs() | {"generations": few.generations.iloc[:0], "study": {}, "checkpoint": {}}
     assert "made without responses" in render_report(**inputs, figures=figures)
 
 
-def test_many_personas_have_small_cells_and_a_table_of_pairs_that_scrolls(eleven):
+def test_with_many_personas_cells_are_small_and_the_pair_table_scrolls(eleven):
     many = Synthetic(42)
     drawn = (
         map_of_personas(many.logit_js_matrix).get_size_inches()
@@ -259,7 +259,7 @@ def leaky_page(eleven, leaky_figures):
     return render_report(**eleven.leaky_report_inputs(), figures=leaky_figures, marker="[zlt]")
 
 
-def test_without_leakage_the_page_says_nothing_of_it(page):
+def test_without_leakage_the_page_does_not_mention_it(page):
     assert "leak" not in page.lower()
     assert "marker" not in page.lower()
 
@@ -278,11 +278,11 @@ def test_every_dyad_and_every_source_is_on_the_page(leaky_page, eleven, leaky_fi
     assert "predict where a trained-in marker leaks?" in leaky_page
 
 
-def test_spearman_of_leakage_is_said_as_what_it_is(leaky_page, eleven):
+def test_spearman_of_leakage_is_shown_with_its_limits(leaky_page, eleven):
     section = " ".join(leakage_of(leaky_page).split())
     rho = leakage_headline(eleven.leaky_pair_table, eleven.leakage_table)["spearman"]["js"][0]
     assert f"<td>{rho:.2f}</td><td>50</td>".replace("-", "−") in section
-    assert "Dyads share sources and targets, and this is one model" in section
+    assert "Dyads share sources and targets, and all come from one model" in section
     assert "no p value is given" in section
 
 
@@ -293,7 +293,7 @@ def test_two_replies_with_the_marker_and_two_without_for_every_source(leaky_page
     assert section.count("(itself)") >= 2 * 5
 
 
-def test_what_a_trained_model_wrote_is_shown_and_not_obeyed(eleven, leaky_figures):
+def test_replies_of_trained_models_are_escaped(eleven, leaky_figures):
     hostile = pd.Series(["<script>alert(1)</script>\u202e[ZLT]\ud800"] * len(eleven.samples), dtype=object)
     samples = eleven.samples.assign(text=hostile)
     html = render_report(**(eleven.leaky_report_inputs() | {"samples": samples}), figures=leaky_figures)
@@ -303,7 +303,7 @@ def test_what_a_trained_model_wrote_is_shown_and_not_obeyed(eleven, leaky_figure
     html.encode()
 
 
-def test_zero_leakage_without_a_base_rate_is_said(eleven, leaky_figures):
+def test_zero_leakage_without_a_base_rate_is_stated(eleven, leaky_figures):
     zero = {"leakage_found": 0, "leakage_rate": 0.0, "leakage_low": 0.0}
     pairs = eleven.leaky_pair_table.copy()
     pairs.loc[pairs.leakage_rate.notna(), list(zero)] = list(zero.values())
@@ -311,19 +311,19 @@ def test_zero_leakage_without_a_base_rate_is_said(eleven, leaky_figures):
     inputs = eleven.leaky_report_inputs() | {"pair_table": pairs, "leakage_table": table, "samples": None}
     section = " ".join(leakage_of(render_report(**inputs, figures=leaky_figures)).split())
     assert section.count("<td>undefined</td><td>50</td>") == 5
-    assert "ρ is undefined where every rate is the same" in section
+    assert "ρ is undefined if all rates are equal" in section
     assert "The base rate was not measured" in section
-    assert "the replies that were counted are not at hand" in section
+    assert "The replies themselves are not available" in section
 
 
-def test_three_personas_and_one_source_make_a_page(three_with_one_source):
+def test_a_page_with_three_personas_and_one_source(three_with_one_source):
     study = three_with_one_source
     tables = (study.logit_js_matrix, study.centroid_cosine, study.leaky_pair_table)
     figures = as_svg(standard_figures(*tables, leakage_table=study.leakage_table))
     assert leakage_of(render_report(**study.leaky_report_inputs(), figures=figures)).count(" → <bdi>") == 2
 
 
-def test_captions_of_leakage_say_what_a_rate_is_and_name_the_recipe(eleven):
+def test_leakage_captions_define_the_rate_and_name_the_recipe(eleven):
     for name in ("leakage_heatmap", "leakage_against_predictors"):
         text = caption(name, eleven.logit_js_matrix, eleven.leakage_table)
         for fact in ("found / total", "Wilson 95 %", "Recipe: embedded", "base 0/220"):
@@ -342,7 +342,7 @@ def test_leakage_headline_counts_and_correlates(eleven):
         assert n == 50
 
 
-def test_leakage_headline_passes_over_what_is_missing(eleven):
+def test_leakage_headline_skips_missing_values(eleven):
     pairs = eleven.leaky_pair_table.convert_dtypes()
     measured = pairs.index[pairs.leakage_rate.notna()]
     pairs.loc[measured[:3], "cosine_study_layer7"] = pd.NA
@@ -353,14 +353,14 @@ def test_leakage_headline_passes_over_what_is_missing(eleven):
     assert numbers["spearman"]["js"][1] == 50
 
 
-def test_two_counts_of_one_source_are_refused_by_name(eleven):
+def test_two_counts_of_one_source_are_rejected(eleven):
     table = eleven.leakage_table.copy()
     table.loc[0, "source_found"] += 1
-    with pytest.raises(ValueError, match=r"leakage_table: source assistant: .* expected one count a source"):
+    with pytest.raises(ValueError, match=r"leakage_table: source assistant: .* expected one count per source"):
         leakage_headline(eleven.leaky_pair_table, table)
 
 
-def test_figures_stand_in_the_order_of_the_argument(leaky_page):
+def test_leakage_scatter_comes_before_the_heatmap(leaky_page):
     titles = re.findall(r'alt="([^"]*)"', leaky_page)
     said = [title for title in titles if title]
     assert said.index(next(t for t in said if "leakage against" in t.lower())) < said.index(

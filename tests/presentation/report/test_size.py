@@ -1,4 +1,4 @@
-"""A study of eleven personas and twenty questions makes a page that can be mailed."""
+"""The report of eleven personas and twenty questions is small enough to mail."""
 
 import numpy as np
 import pandas as pd
@@ -9,14 +9,14 @@ from persona_assets.statistics import tabulate
 from tests.presentation.by_hand import PRIMARY, statement, verdict_by_hand
 from tests.presentation.conftest import Synthetic
 
-TOKENS, CHARACTERS = 512, 2700  # of the longest responses of such a study
+TOKENS, CHARACTERS = 512, 2700  # length of the longest responses of such a study
 FAMILIES = {"leakage": 70, "models": 30, "pairs": 20, "influence": 50, "looks": 120}
 NOTE = "p adjusted for 5 looks: Westfall & Young 1993; 6 of 2,000 resamples dropped, in which a variable does not vary"
 
 
 @pytest.fixture
 def page(eleven: Synthetic, leaky_figures: dict[str, bytes]) -> str:
-    """The page of a study with everything, as long as it gets."""
+    """Render the largest page that such a study can have."""
     random = np.random.default_rng(0)
     tokens = pd.DataFrame(
         [
@@ -36,7 +36,7 @@ def page(eleven: Synthetic, leaky_figures: dict[str, bytes]) -> str:
             for view in (("check",) if family in ("influence", "looks") else ("iid", "dyadic", "check"))
         ]
     )
-    # Others are drawn from statements and tokens that nothing here has: as many again.
+    # Doubled, to stand in for the figures of statements and tokens, which are not drawn here.
     figures = leaky_figures | {f"{name}_again": figure for name, figure in leaky_figures.items()}
     texts = [(text * 9)[:CHARACTERS] for text in eleven.generations.text]
     inputs = eleven.leaky_report_inputs() | {"generations": eleven.generations.assign(text=texts), "tokens": tokens}

@@ -1,4 +1,4 @@
-// Everything here is a convenience: without it the page holds the same, and links lead where the reader would.
+// Optional: without this script the page has the same content, and the matrix cells are plain links.
 "use strict";
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -8,7 +8,7 @@
     return element;
   };
 
-  // A link into something folded unfolds it.
+  // Following a link opens the collapsed sections around its target.
   const unfold = (hash) => {
     const target = document.getElementById(decodeURIComponent(hash.slice(1)));
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
@@ -21,7 +21,7 @@
   addEventListener("hashchange", () => unfold(location.hash)?.scrollIntoView());
   if (location.hash) unfold(location.hash)?.scrollIntoView();
 
-  // Tables: a header sorts (up, down, as it was), a field filters. Rows stay with the heading of their group.
+  // Tables: header buttons sort (ascending, descending, original order), a field filters. Rows stay in their group.
   const numberOf = (text) => {
     const found = text.replaceAll("−", "-").match(/-?\d+(\.\d+)?(e-?\d+)?/);
     return found ? Number(found[0]) : NaN;
@@ -104,7 +104,7 @@
     (table.closest(".scroll") ?? table).before(filter);
   }
 
-  // The matrix: a cell shows what its two personas said, taken from the list of every response further down.
+  // The matrix: a cell shows its two personas' responses, copied from the list of all responses on the page.
   const reader = document.getElementById("reader");
   const cells = all("#matrix a");
   if (!reader || !cells.length) return;
@@ -119,7 +119,7 @@
   let kept = null;
   let chosen = false;
 
-  // Marks the first word at which two texts part, where both are nothing but text.
+  // Marks the first word at which two texts differ, if neither contains markup.
   const mark = (slots) => {
     const texts = slots.map((slot) => {
       const holder = slot.querySelector(".response > bdi");
@@ -154,7 +154,7 @@
       each.classList.toggle("shown", each === cell);
       each.classList.toggle("kept", each === kept);
     }
-    heading.textContent = cell.getAttribute("aria-label") + (kept ? " · kept" : "");
+    heading.textContent = cell.getAttribute("aria-label") + (kept ? " · pinned" : "");
     const js = cell.dataset.byQuestion.split(" ").filter(Boolean);
     options.forEach((option, place) => {
       option.textContent = js[place] ? `${js[place]} · ${asked[place]}` : asked[place];
