@@ -1,6 +1,6 @@
 """Finds new commits in a branch of a hub repository, without downloading anything.
 
-Sends one request per page of commits and one per commit, with a timeout of ten seconds and no retry: the sensor asks
+Sends one request per page of commits and one per commit, with a timeout of ten seconds and no retry: the sensor tries
 again a minute later.
 """
 
@@ -91,7 +91,7 @@ def commit_problem(repo: str, revision: str) -> str | None:
 
 
 @contextmanager
-def _one_line_errors(asked: str) -> Iterator[None]:
+def _one_line_errors(subject: str) -> Iterator[None]:
     """Convert every error of a hub request to a CheckpointError of one line."""
     import httpx2  # the HTTP client of huggingface_hub, which does not wrap its errors
     from huggingface_hub import HfApi
@@ -102,4 +102,4 @@ def _one_line_errors(asked: str) -> Iterator[None]:
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, LookupError, TypeError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())  # hub messages have several lines
         # `from None` because the original error contains the unredacted URL.
-        raise CheckpointError(redact(f"{asked} could not be looked up at {HfApi().endpoint}: {what}")) from None
+        raise CheckpointError(redact(f"{subject} could not be looked up at {HfApi().endpoint}: {what}")) from None

@@ -4,7 +4,7 @@ run7:
   directory: /data/run-7              # contains checkpoint-* folders; relative paths start at this file's folder
   base: qwen2.5-7b-instruct           # a registered checkpoint: the adapters' base model, and step 0
 nightly:
-  hub: somebody/model
+  hub: my-org/my-model
   branch: main                        # every new commit of this branch
 """
 

@@ -182,8 +182,8 @@ def _values(name: str, run: PublishedRun) -> list[tuple[str, str, str, str | Non
     ]
     for persona in run.personas:
         key = partition_key(name, persona)
-        said = run.generations[run.generations.persona == persona].reset_index(drop=True)
-        rows.append(("generations", "generations", key, persona, said))
+        responses = run.generations[run.generations.persona == persona].reset_index(drop=True)
+        rows.append(("generations", "generations", key, persona, responses))
         rows.append(("logit_js", "divergences", key, persona, run.logit_js[persona]))
     return rows
 

@@ -227,15 +227,15 @@ def test_a_commit_is_found_registered_downloaded_and_identified(
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout))
 
-    [[name, entry, waits, digest]] = follow()
-    assert (name, waits) == (f"nightly.{first[:12]}", None)
+    [[name, entry, problem, digest]] = follow()
+    assert (name, problem) == (f"nightly.{first[:12]}", None)
     assert entry == {"hub": "lab/tiny", "revision": first, "series": "nightly", "step": 10}
     assert digest != expected  # the first commit has a different template
     assert follow() == []
 
     second = local_hub.commit("lab/tiny", tiny_directory, "Training in progress, step 20")
-    [[name, entry, waits, digest]] = follow()
-    assert (name, waits, digest) == (f"nightly.{second[:12]}", None, expected)
+    [[name, entry, problem, digest]] = follow()
+    assert (name, problem, digest) == (f"nightly.{second[:12]}", None, expected)
     assert Registry(home / "checkpoints.yaml").get(str(name)).step == 20
     assert any(path.startswith(f"/lab/tiny/resolve/{second}/model.safetensors") for path in local_hub.asked)
 
