@@ -1,4 +1,4 @@
-"""What the pages and examples are held against: an instance over a tiny random model, measured by the real graph."""
+"""Fixtures for the tests of pages and examples: an instance with a tiny random model, measured by the real graph."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ TABLES = ("logit_js_matrix", "centroid_cosine", "leakage_table", "pair_table", "
 
 
 def tiny_study() -> Study:
-    """The tests' study with few tokens, replies and resamples, at layers that the tiny model has."""
+    """Return the tests' study with few tokens, replies and resamples, at layers that the tiny model has."""
     assert STUDY.marker is not None
     recipe = STUDY.marker.model_dump(mode="json")
     recipe["training"] |= {"epochs": 1, "batch_size": 16}
@@ -31,7 +31,7 @@ def tiny_study() -> Study:
 
 @pytest.fixture(scope="session")
 def docs_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: Path) -> Iterator[Run]:
-    """Responses to tables of three personas × two questions and a source, in an instance whose folder is `instance`."""
+    """Yield a run with everything from responses to tables for three personas, two questions and one source."""
     root = tmp_path_factory.mktemp("docs") / "instance"
     root.mkdir()
     shutil.copy(repository / "dagster_home" / "dagster.yaml", root)
@@ -42,7 +42,7 @@ def docs_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: 
         run.prepare()
         for job in ("identify_checkpoint", "measure_personas", "train_markers"):
             run.materialise_job(job)
-        # Figures and the report have tests of their own and take as long as all of this.
+        # Figures and the report have their own tests and would double the time.
         tables = run.defs.resolve_implicit_global_asset_job_def().get_subset(
             asset_selection={dg.AssetKey(table) for table in TABLES}, asset_check_selection=set()
         )
@@ -52,6 +52,6 @@ def docs_run(tmp_path_factory: pytest.TempPathFactory, repository: Path, _tiny: 
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder that is the current one, so that relative paths in messages are what a reader sees."""
+    """Yield an empty folder as the current directory, so that messages contain relative paths as for a reader."""
     with chdir(tmp_path):
         yield tmp_path

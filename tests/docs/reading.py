@@ -1,4 +1,4 @@
-"""What the tests read off a page: code blocks, tables, links."""
+"""Functions that read code blocks and tables from a page."""
 
 import doctest
 import re
@@ -12,7 +12,7 @@ _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 class Block(NamedTuple):
-    """A fenced code block: its language, its text, the line that its text begins at, the heading that it is below."""
+    """A fenced code block: its language, its text, the first line of its text, and the heading above it."""
 
     language: str
     text: str
@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path, language: str) -> list[Block]:
-    """The page's fenced blocks of a language, in order."""
+    """Return the page's fenced blocks in one language, in order."""
     found, heading, tokens = [], "", MarkdownIt().parse(page.read_text(encoding="utf-8"))
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -33,12 +33,12 @@ def blocks(page: Path, language: str) -> list[Block]:
 
 
 def run_blocks(page: Path, namespace: dict[str, Any]) -> dict[str, Any]:
-    """Executes the page's Python blocks one after another, those with `>>>` as doctests; returns the namespace."""
+    """Execute the page's Python blocks in order, those with `>>>` as doctests, and return the namespace."""
     runner = doctest.DocTestRunner(optionflags=_FLAGS)
     report: list[str] = []
     for block in blocks(page, "python"):
         if ">>>" not in block.text:
-            # Padded, so that a traceback names the page's own line.
+            # Pad with empty lines, so that a traceback shows the line of the page.
             exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
             continue
         test = doctest.DocTestParser().get_doctest(block.text, namespace, page.name, str(page), block.line - 1)
@@ -49,7 +49,7 @@ def run_blocks(page: Path, namespace: dict[str, Any]) -> dict[str, Any]:
 
 
 def tables(page: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """The heading that each of the page's tables is below, and its rows by column."""
+    """Yield the heading above each table of the page, and the table's rows by column."""
     heading, tokens = "", MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
     rows: list[list[str]] = []
     for place, token in enumerate(tokens):
@@ -66,5 +66,5 @@ def tables(page: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def in_backticks(text: str) -> list[str]:
-    """What stands between single backticks outside of fenced blocks."""
+    """Return the texts between single backticks outside fenced blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The examples, run as a reader runs them; none of them may need Dagster."""
+"""Tests that run the examples as a reader would; none of them may import Dagster."""
 
 import importlib.util
 import itertools

@@ -1,4 +1,4 @@
-"""The worked examples of docs/how-to/extending.md: their code is run as it stands on the page."""
+"""Tests of the worked examples in docs/how-to/extending.md, with the code read from the page."""
 
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.docs.reading import run_blocks
 
 @pytest.fixture(scope="module")
 def page(repository: Path) -> dict[str, Any]:
-    """What the page's code defines, executed from the top."""
+    """Execute the page's code from the top and return what it defines."""
     return run_blocks(repository / "docs" / "how-to" / "extending.md", {"__name__": "my_location"})
 
 

@@ -1,4 +1,4 @@
-"""The pages on settings and on files against the code: fields and defaults, columns and dimensions of artefacts."""
+"""Tests that the pages on settings and files agree with the code: fields, defaults, columns and dimensions."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def reference(repository: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def documented(reference: Path) -> dict[str, list[Rows]]:
-    """Heading → the tables below it, of both pages."""
+    """Return heading → the tables below it, from both pages."""
     found: dict[str, list[Rows]] = {}
     for page in ("settings.md", "files.md"):
         for heading, rows in tables(reference / page):
@@ -45,7 +45,7 @@ def documented(reference: Path) -> dict[str, list[Rows]]:
 
 
 def choices(annotation: Any) -> set[str]:
-    """Every word that a field may be."""
+    """Return all words that a field accepts."""
     if typing.get_origin(annotation) is typing.Literal:
         return {word for word in typing.get_args(annotation) if isinstance(word, str)}
     return set().union(*map(choices, typing.get_args(annotation)))
@@ -105,7 +105,7 @@ def test_counts_as_they_are_shown_can_be_read(reference: Path, tmp_path: Path) -
 
 
 def require_columns(rows: Rows, table: pd.DataFrame) -> None:
-    """Every column is in the table of the page with its type, and every row of the page is of a column."""
+    """Require that the page lists every column with its type, and nothing else."""
     patterns = {re.sub(r"<\w+>", "[^ ]+", row["column"].strip("`")): row["type"] for row in rows}
     exact = {name: dtype for name, dtype in patterns.items() if name in table}
     for name, dtype in table.dtypes.items():

@@ -1,4 +1,4 @@
-"""The pages' own code is run, and what they name is there."""
+"""Tests that code on the pages runs, and that everything the pages name exists."""
 
 import importlib
 import re
@@ -85,7 +85,7 @@ def test_every_command_that_a_page_shows_can_be_given(repository: Path) -> None:
 
 
 def commands(at: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command that is not a group, with its full name."""
+    """Yield every command that is not a group, with its full name."""
     if groups := getattr(at, "commands", None):
         for name, command in groups.items():
             yield from commands(command, (*path, name))

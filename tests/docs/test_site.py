@@ -1,4 +1,4 @@
-"""The site is built as `make docs` builds it: a broken link or a page that nothing leads to fails."""
+"""Tests of the site that `make docs` builds: a broken link, or a page without a link to it, fails the build."""
 
 import re
 import shutil
@@ -61,7 +61,7 @@ def test_a_broken_link_fails_the_build(repository: Path, tmp_path: Path) -> None
 
 
 def test_every_relative_link_and_picture_of_the_repository_is_there(repository: Path) -> None:
-    """Of pages that are not on the site too."""
+    """Also check pages that are not part of the site."""
     for page in [*repository.glob("*.md"), *repository.glob("docs/**/*.md"), *repository.glob("benchmarks/**/*.md")]:
         for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
             for child in token.children or []:

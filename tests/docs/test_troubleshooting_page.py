@@ -1,4 +1,4 @@
-"""Every message on docs/how-to/troubleshooting.md is provoked here, and is what the page quotes to the letter."""
+"""Tests that provoke every message on docs/how-to/troubleshooting.md and compare it with the page."""
 
 import inspect
 import json
@@ -53,7 +53,7 @@ layers: [20]
 """
 MODEL, SHA = Path("models/mine"), re.compile(r"[0-9a-f]{64}")
 
-# Heading of the page → what provokes the message below it, in an empty folder that is the current one.
+# Heading on the page → function that provokes the message below it; called in an empty current directory.
 PROVOKED: dict[str, Callable[[Run], object]] = {}
 
 
@@ -90,7 +90,7 @@ def with_template(template: str) -> None:
 
 
 def copied_store(run: Run) -> ArtefactStore:
-    """The run's tables where they may be spoilt."""
+    """Copy the run's tables, so that a test may damage them."""
     shutil.copytree(run.home.store.root / "pair_table", "dagster_home/artefacts/pair_table")
     return ArtefactStore(Path("dagster_home/artefacts"))
 
@@ -303,7 +303,7 @@ def no_python(_: Run) -> str:
 
 
 def plain(message: str) -> str:
-    """Without what differs from machine to machine: digests and times."""
+    """Replace digests and times, which differ between machines."""
     message = re.sub(r"\d{4}-\d\d-\d\dT[\d:+]+", "2026-01-31T12:00:00+00:00", message)
     return SHA.sub("0123…", message).rstrip()
 
