@@ -1,7 +1,6 @@
 """The generator interface, which maps prompt token ids to response token ids, and its Transformers implementation."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -28,9 +27,9 @@ class Response:
     finish_reason: Literal["stop", "length"]
 
 
-def row_seeds(seed: int, first: int, rows: int) -> list[int]:
+def row_seeds(seed: int, rows: Iterable[int]) -> list[int]:
     """Return one random seed per row, which does not depend on how rows are batched."""
-    return [seed * 1_000_003 + row for row in range(first, first + rows)]
+    return [seed * 1_000_003 + row for row in rows]
 
 
 class Generator(Protocol):
@@ -63,7 +62,10 @@ class Generator(Protocol):
 
 
 class TransformersGenerator:
-    """Generator that calls `generate` of Transformers with left-padded batches, on any device."""
+    """Generator that calls `generate` of Transformers, on any device.
+
+    Batches are left-padded. Models that may not see padding get batches of prompts of one length.
+    """
 
     engine = "transformers"
     takes_all = False
@@ -86,34 +88,50 @@ class TransformersGenerator:
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
         """See `Generator`. Each row samples from its own random stream, so batching does not affect results."""
-        longest = max(map(len, prompts)) + decoding.max_new_tokens
-        batches = self._rows.slices(
-            len(prompts),
-            self.loaded.rows_at_once(longest),
-            lambda rows: self._batch(prompts[rows], decoding, rows.start),
-        )
-        return list(itertools.chain.from_iterable(batches))
+        order = list(range(len(prompts)))
+        groups = [order]
+        if self.loaded.architecture.batching == "whole":
+            groups = [
+                [row for row in order if len(prompts[row]) == length] for length in sorted(set(map(len, prompts)))
+            ]
+        responses: dict[int, Response] = {}
+        for group in groups:
+            responses |= self._write(prompts, group, decoding)
+        return [responses[row] for row in order]
 
-    def _batch(self, prompts: Sequence[Sequence[int]], decoding: Decoding, first: int) -> list[Response]:
+    def _write(
+        self, prompts: Sequence[Sequence[int]], group: Sequence[int], decoding: Decoding
+    ) -> dict[int, Response]:
+        """Return the responses to the prompts with the numbers in `group`, in batches that fit in memory."""
+        longest = max(len(prompts[row]) for row in group) + decoding.max_new_tokens
+        batches = self._rows.slices(
+            len(group), self.loaded.rows_at_once(longest), lambda part: self._batch(prompts, group[part], decoding)
+        )
+        return {row: response for batch in batches for row, response in batch.items()}
+
+    def _batch(
+        self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], decoding: Decoding
+    ) -> dict[int, Response]:
+        """Return the responses to the prompts with the chosen numbers, by number."""
         from transformers import GenerationConfig, LogitsProcessorList
 
-        loaded, longest = self.loaded, max(map(len, prompts))
+        asked = [prompts[row] for row in chosen]
+        loaded, longest = self.loaded, max(map(len, asked))
         stop = loaded.stop_ids
         # Fields that are unset here come from the model's generation config, which `load_model` has cleared.
         configuration = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop[0]
         )
-        rows = [[stop[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        rows = [[stop[0]] * (longest - len(prompt)) + list(prompt) for prompt in asked]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in asked]
         output = loaded.model.generate(
             torch.tensor(rows, device=loaded.device),
             attention_mask=torch.tensor(mask, device=loaded.device),
             generation_config=configuration,
-            logits_processor=LogitsProcessorList(
-                [_Sampler(decoding, first, len(prompts))] if decoding.method == "sampled" else []
-            ),
+            logits_processor=LogitsProcessorList([_Sampler(decoding, chosen)] if decoding.method == "sampled" else []),
         )
-        return [self._response(row, stop) for row in output[:, longest:].tolist()]
+        emitted = output[:, longest:].tolist()
+        return {row: self._response(tokens, stop) for row, tokens in zip(chosen, emitted, strict=True)}
 
     def _response(self, emitted: list[int], stop: list[int]) -> Response:
         end = next((position for position, token in enumerate(emitted) if token in stop), None)
@@ -129,13 +147,13 @@ class _Sampler:
     tokens do not depend on the other rows of the batch.
     """
 
-    def __init__(self, decoding: Decoding, first: int, rows: int) -> None:
+    def __init__(self, decoding: Decoding, rows: Sequence[int]) -> None:
         from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
         self.warpers: list[Any] = [TemperatureLogitsWarper(decoding.temperature)]
         if decoding.top_p < 1:
             self.warpers.append(TopPLogitsWarper(decoding.top_p))
-        self.streams = [torch.Generator().manual_seed(seed) for seed in row_seeds(decoding.seed, first, rows)]
+        self.streams = [torch.Generator().manual_seed(seed) for seed in row_seeds(decoding.seed, rows)]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         for warper in self.warpers:

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 
@@ -38,8 +39,8 @@ def last_token_states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blo
 
 
 def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Sequence[int]) -> Tensor:
-    """Compute `last_token_states` for one padded batch."""
-    decoder = loaded.model.get_decoder()
+    """Compute `last_token_states` for one batch, right-padded: later tokens do not affect earlier ones."""
+    modules = decoder_blocks(loaded.model)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=loaded.device)
     longest = int(lengths.max())
     padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=loaded.device)
@@ -49,16 +50,34 @@ def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Seque
     def catch(block: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
+            if states.dim() == 4:  # AltUp (Gemma 3n): parallel streams, of which the active one is the residual stream
+                states = states[loaded.model.config.get_text_config().altup_active_idx]
             device = states.device  # not the first GPU if the model is spread over several
             caught[block] = states[rows.to(device), (lengths - 1).to(device)].float().cpu()
 
         return hook
 
-    handles = [decoder.layers[block].register_forward_hook(catch(block)) for block in blocks]
+    handles = [modules[block].register_forward_hook(catch(block)) for block in blocks]
     try:
         mask = (torch.arange(longest, device=loaded.device) < lengths[:, None]).long()
-        decoder(input_ids=padded, attention_mask=mask, use_cache=False)
+        loaded.model.base_model(input_ids=padded, attention_mask=mask, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
     return torch.stack([caught[block] for block in blocks], dim=1)
+
+
+def decoder_blocks(model: Any) -> nn.ModuleList:
+    """Return the blocks of the text decoder, whatever the architecture calls them.
+
+    Raises:
+        CheckpointError: no list of modules has as many entries as the configuration has blocks.
+    """
+    config = model.config.get_text_config()
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    for module in decoder.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
+            return module
+    raise CheckpointError(
+        f"{type(model).__name__} has no list of its {config.num_hidden_layers} blocks; hidden states cannot be read"
+    )

@@ -9,6 +9,7 @@ from torch import nn
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.inference.scoring.padded import PrefixScorer, Scorer
+from persona_assets.inference.scoring.whole import WholeScorer
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -19,6 +20,8 @@ def choose_scorer(loaded: LoadedModel, deterministic: bool = False) -> Scorer:
     Args:
         deterministic: make scores bit-identical regardless of what else is in the batch; slower.
     """
+    if loaded.architecture.batching == "whole":
+        return WholeScorer(loaded, deterministic, f"{loaded.architecture.model_type} can neither be padded nor resumed")
     if (why := why_not_packed(loaded)) is not None:
         return PrefixScorer(loaded, deterministic, why)
     return PackedScorer(loaded, deterministic)

@@ -126,15 +126,15 @@ class PackedScorer:
         prefixes = self._prefixes([scored.prompts for scored in responses])
         sequences = [
             _Sequence([prompt[-1], *response[:-1]], prefix, place)
-            for (prompts, response), prefix in zip(responses, prefixes, strict=True)
+            for (prompts, response, _), prefix in zip(responses, prefixes, strict=True)
             for place, prompt in enumerate(prompts)
         ]
         hidden = itertools.chain.from_iterable(
             states.split_with_sizes([len(sequence.tokens) for sequence in chunk])
             for chunk, states in self._forwards(sequences)
         )
-        for prompts, _ in responses:
-            yield self._pieces(torch.stack(list(itertools.islice(hidden, len(prompts)))))
+        for prompts, _, first in responses:
+            yield self._pieces(torch.stack(list(itertools.islice(hidden, len(prompts))))[:, first:])
 
     def _pieces(self, hidden: Tensor) -> Iterator[Tensor]:
         """Yield (K, t, V) logits, given (K, T, hidden) states before the final norm."""

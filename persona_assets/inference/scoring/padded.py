@@ -22,10 +22,15 @@ DETERMINISTIC_POSITIONS = 128
 
 
 class Scored(NamedTuple):
-    """A response and the K prompts under which it is teacher-forced, all as token ids."""
+    """A response and the K prompts under which it is teacher-forced, all as token ids.
+
+    Attributes:
+        first: the first position to score; earlier tokens are context only.
+    """
 
     prompts: Sequence[Sequence[int]]
     response: Sequence[int]
+    first: int = 0
 
 
 class Scorer(Protocol):
@@ -49,13 +54,16 @@ class Scorer(Protocol):
 
 def refuse_empty(responses: Sequence[Scored]) -> None:
     for number, scored in enumerate(responses):
-        if not scored.response:
+        if len(scored.response) <= scored.first:
             raise ValueError(f"response {number} has no tokens; expected at least one to score")
 
 
 @dataclass(frozen=True)
 class _Prefix:
-    """Keys and values of K prompts without their last tokens, right-padded to one length."""
+    """Keys and values of K prompts without their last tokens, left-padded to one length.
+
+    Transformers counts attention windows in slots of the cache, so padding must not come between prompt and response.
+    """
 
     cache: Any
     mask: Tensor  # (K, longest)
@@ -106,11 +114,12 @@ class PrefixScorer:
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         """See `Scorer`."""
         refuse_empty(responses)
-        for prompts, response in responses:
+        for prompts, response, first in responses:
             if self.deterministic:
-                yield self._joined([self._pieces([prompt], response, DETERMINISTIC_POSITIONS) for prompt in prompts])
+                alone = [self._pieces([prompt], response, first, DETERMINISTIC_POSITIONS) for prompt in prompts]
+                yield self._joined(alone)
             else:
-                yield self._pieces(prompts, response, self.loaded.tokens_at_once(len(prompts)))
+                yield self._pieces(prompts, response, first, self.loaded.tokens_at_once(len(prompts)))
 
     def _joined(self, alone: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
         """Join the (1, t, V) pieces of K scorers into (K, t, V) pieces."""
@@ -120,18 +129,20 @@ class PrefixScorer:
                 yield joined
             del parts, joined
 
-    def _pieces(self, prompts: Sequence[Sequence[int]], response: Sequence[int], estimate: int) -> Iterator[Tensor]:
-        """Yield (K, t, V) logits; `estimate` is the number of positions expected to fit in memory."""
+    def _pieces(
+        self, prompts: Sequence[Sequence[int]], response: Sequence[int], first: int, estimate: int
+    ) -> Iterator[Tensor]:
+        """Yield (K, t, V) logits from position `first` on; `estimate` is the number of positions expected to fit."""
         (prefix,) = self._prefixes([prompts])
         following = torch.tensor(response[:-1], dtype=torch.long, device=self.loaded.device).expand(len(prompts), -1)
         fed = torch.cat([prefix.last_tokens, following], dim=1)
         before, mask = prefix.mask.shape[1], torch.cat([prefix.mask, prefix.mask.new_ones(fed.shape)], dim=1)
-        cache, start, given = prefix.copied(), 0, 0
+        cache, start, given = prefix.copied(), 0, first
         while start < fed.shape[1]:
             piece = fed[:, start : start + self._positions.at_most(estimate)]
             end = start + piece.shape[1]
-            seen, first = mask[:, : before + end], prefix.lengths + start
-            logits = self._positions.attempt(piece.shape[1], self._feed, piece, seen, first, cache)
+            seen, position = mask[:, : before + end], prefix.lengths + start
+            logits = self._positions.attempt(piece.shape[1], self._feed, piece, seen, position, cache)
             if logits is None:  # some layers may already contain the piece: restart, and skip positions already yielded
                 cache, start = prefix.copied(), 0
                 continue
@@ -143,11 +154,15 @@ class PrefixScorer:
 
     @torch.inference_mode()
     def _feed(self, piece: Tensor, seen: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
-        """Return the logits of a (K, t) piece that starts at position `first` (K, 1), and extend the cache."""
+        """Return the logits of a (K, t) piece and extend the cache.
+
+        Args:
+            first: positions (K, 1) of the first tokens; those of padding are negative.
+        """
         logits: Tensor = self.loaded.model(
             input_ids=piece,
             attention_mask=seen,
-            position_ids=first + torch.arange(piece.shape[1], device=piece.device),
+            position_ids=(first + torch.arange(piece.shape[1], device=piece.device)).clamp_min(0),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=logits_to_keep,
@@ -159,13 +174,13 @@ class PrefixScorer:
         from transformers import DynamicCache
 
         device, longest = self.loaded.device, max(len(prompt) for prompt in prompts) - 1
-        padded = torch.tensor([[*prompt[:-1], *[0] * (longest - len(prompt) + 1)] for prompt in prompts], device=device)
+        padded = torch.tensor([[*[0] * (longest - len(prompt) + 1), *prompt[:-1]] for prompt in prompts], device=device)
         lengths = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)
-        mask = (torch.arange(longest, device=device) < lengths).long()
+        mask = (torch.arange(longest, device=device) >= longest - lengths).long()
         cache, start = DynamicCache(), 0
         while start < longest:
             piece = padded[:, start : start + self._prompt_positions.at_most(longest)]
-            seen, first = mask[:, : start + piece.shape[1]], torch.full_like(lengths, start)
+            seen, first = mask[:, : start + piece.shape[1]], lengths - longest + start
             if self._prompt_positions.attempt(piece.shape[1], self._feed, piece, seen, first, cache, 1) is None:
                 cache, start = DynamicCache(), 0
             else:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from persona_assets.checkpoints.architecture import architecture_of
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.study.recipe import Loss, Recipe, Training
@@ -238,9 +239,25 @@ def learning_rate_factor(training: Training, step: int, total: int) -> float:
 
 
 def _loss(model: torch.nn.Module, batch: Sequence[Example], device: torch.device) -> Tensor:
-    """Return the mean cross-entropy over the batch's labels.
+    """Return the mean cross-entropy over the batch's labels."""
+    if architecture_of(model.config.get_text_config().to_dict()).batching == "padded":  # type: ignore[union-attr,operator]
+        logits, labels = _predictions(model, batch, device)
+        return functional.cross_entropy(logits, labels, ignore_index=IGNORED)
+    # Examples of one length at a time: these models may not see padding.
+    lengths = sorted({len(example.token_ids) for example in batch})
+    parts = [
+        _predictions(model, [example for example in batch if len(example.token_ids) == length], device)
+        for length in lengths
+    ]
+    logits, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    return functional.cross_entropy(logits, labels, ignore_index=IGNORED)
 
-    Batches are left-padded, so that the LM head only runs on the last positions.
+
+def _predictions(model: torch.nn.Module, batch: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return logits (positions, V) in float32 and labels (positions,), which are `IGNORED` where nothing is trained.
+
+    Batches are left-padded, so that the LM head only runs on the last positions. Without padding neither mask nor
+    positions are passed, since some models accept none.
     """
     longest = max(len(example.token_ids) for example in batch)
     trained = max(len(_from_first_label(example)) for example in batch)
@@ -249,16 +266,16 @@ def _loss(model: torch.nn.Module, batch: Sequence[Example], device: torch.device
         return torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=device)
 
     mask = padded([[1] * len(example.token_ids) for example in batch], 0)
+    padding = {} if bool(mask.all()) else {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
     output = model(
         input_ids=padded([example.token_ids for example in batch], 0),
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
         logits_to_keep=trained + 1,
         use_cache=False,
+        **padding,
     )
     labels = padded([example.labels for example in batch], IGNORED)[:, -trained:]
     logits = output.logits[:, -trained - 1 : -1].float()
-    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    return logits.flatten(0, 1), labels.flatten()
 
 
 def _from_first_label(example: Example) -> Sequence[int]:

@@ -80,7 +80,7 @@ class VllmGenerator:
             "detokenize": False,
             "logprobs": 0 if log_probs else None,
         }
-        seeds = row_seeds(decoding.seed, 0, len(prompts))
+        seeds = row_seeds(decoding.seed, range(len(prompts)))
         written = self._batch(prompts, [{**parameters, "seed": seed} for seed in seeds])
         return [(self._response(each["token_ids"]), each["log_probs"]) for each in written]
 

@@ -62,7 +62,7 @@ def test_responses_are_scored_in_order(embedded: LoadedModel, prompts: list[list
     work = [Scored(prompts, response[:3]), Scored(prompts[:2], response), Scored(prompts, response)]
     found = [torch.cat(list(pieces), dim=1) for pieces in PrefixScorer(embedded).logits(work)]
     for each, logits in zip(work, found, strict=True):
-        assert torch.equal(logits, scored(PrefixScorer(embedded), *each))
+        assert torch.equal(logits, scored(PrefixScorer(embedded), each.prompts, each.response))
 
 
 def test_deterministic_scores_do_not_depend_on_the_batch(
