@@ -185,7 +185,6 @@ def leakage_table(table: pd.DataFrame) -> Metadata:
     """Return the metadata of `leakage_table`: every dyad, by source and falling rate, and numbers to plot."""
     own = table.drop_duplicates("source").set_index("source").source_rate.dropna()
     ordered = table.assign(place=table.source.map({name: n for n, name in enumerate(table.source.unique())}))
-    display_name = presentation.display_name
     records = (
         {
             "rate": _written(row["rate"], 2),
@@ -209,7 +208,6 @@ def pair_table(table: pd.DataFrame) -> Metadata:
     first = [name for name in cosine if name.rpartition("_layer")[0] == cosine[0].rpartition("_layer")[0]][:3]
     short = {name: f"cos L{name.rpartition('_layer')[2]}" for name in first}
     leakage = "leakage_rate" in table
-    display_name = presentation.display_name
     records = (
         {
             "JS": _written(row["js"], 4),
