@@ -177,7 +177,7 @@ def test_the_workers_of_a_killed_run_end_with_it(measured_tiny: Path, tmp_path: 
             break
     assert "worker" in said[-1], said
     children = psutil.Process(killed.pid).children()
-    workers = [child for child in children if any("workers.process" in word for word in child.cmdline())]
+    workers = [child for child in children if any("workers.worker_process" in word for word in child.cmdline())]
     assert len(workers) == 2
     killed.send_signal(signal.SIGKILL)
     killed.wait()
