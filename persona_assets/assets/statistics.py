@@ -48,7 +48,7 @@ def partial_correlations(
         "rules": dg.MetadataValue.md(draw.rules_markdown(found)),
         "statements": dg.MetadataValue.md(draw.statements_markdown(statements)),
         **numbers_of(statements),
-        "unanswerable": int(statements.note.str.startswith("cannot be answered").sum()),
+        "unanswerable": int(statements.note.str.startswith("not computed: ").sum()),
     }
     return dg.Output(statements, metadata=metadata)
 

@@ -10,7 +10,7 @@ GIVEN = ("landmarks", "sources")
 _DIMS = ("generator", "question", "persona", "other")
 
 
-def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.DataArray:
+def average_over_responses(values: xr.DataArray, generators: str = "all", unscored: bool = False) -> xr.DataArray:
     """Return the mean over responses, each with equal weight.
 
     Args:
@@ -21,6 +21,7 @@ def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.
             two; `source`: only persona's; `target`: only other's; `others`: every persona's except the two;
             `landmarks` or `sources`: every available generator's. `all`, `pair` and `others` are rejected if some
             personas generated nothing, because pairs would then be averaged over different sets of generators.
+        unscored: whether a response may be NaN for every pair, because it was not scored. It is then left out.
 
     Returns:
         Dims (persona, other), float64, in the order of `persona`; NaN where no generator is left (`others` with two
@@ -29,19 +30,23 @@ def average_over_responses(values: xr.DataArray, generators: str = "all") -> xr.
     Raises:
         ValueError: the subset is unknown or rejected, dims are wrong, names differ, or a response is missing (NaN).
     """
-    responses, names, places = _responses(values)
-    return _matrix(_question_means(responses, _counted(len(names), places, generators)).mean(axis=0), names)
+    responses, names, places = _responses(values, unscored)
+    counted = _counted(len(names), places, generators)
+    if _is_unscored(responses).any():
+        total, count = _sums_and_counts(responses, counted)
+        return _matrix(_ratio(total.sum(axis=0), count.sum(axis=0)), names)
+    return _matrix(_question_means(responses, counted).mean(axis=0), names)
 
 
 def bootstrap_over_questions(
-    values: xr.DataArray, generators: str, resamples: int, seed: int, level: float = 0.95
+    values: xr.DataArray, generators: str, resamples: int, seed: int, level: float = 0.95, unscored: bool = False
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the percentile interval of `average_over_responses` under resampling of questions (Efron 1979).
 
     Each resample draws the same questions for all generators, because all of them answered the same questions.
 
     Args:
-        values, generators: as in `average_over_responses`.
+        values, generators, unscored: as in `average_over_responses`.
         resamples: number of resamples, each of Q questions drawn with replacement.
         seed: seed of numpy's default generator; the same seed gives the same interval.
         level: coverage, within (0, 1).
@@ -56,18 +61,23 @@ def bootstrap_over_questions(
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; expected a coverage within (0, 1), such as 0.95")
-    responses, names, places = _responses(values)
-    means = _question_means(responses, _counted(len(names), places, generators))
-    questions = len(means)
+    responses, names, places = _responses(values, unscored)
+    counted, questions = _counted(len(names), places, generators), responses.shape[1]
     draws = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1.0 / questions), size=resamples)
     weights = draws / questions
     tails = np.array([0.5 - level / 2, 0.5 + level / 2])
     # One row of the matrix at a time limits memory to resamples × K.
-    intervals = np.stack([_quantiles(_weighted(weights, means[:, i]), tails) for i in range(len(names))], axis=1)
+    if _is_unscored(responses).any():
+        total, count = _sums_and_counts(responses, counted)
+        ratios = (_ratio(_weighted(weights, total[:, i]), weights @ count[:, i]) for i in range(len(names)))
+        intervals = np.stack([_known_quantiles(each, tails) for each in ratios], axis=1)
+    else:
+        means = _question_means(responses, counted)
+        intervals = np.stack([_quantiles(_weighted(weights, means[:, i]), tails) for i in range(len(names))], axis=1)
     return _matrix(intervals[0], names), _matrix(intervals[1], names)
 
 
-def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str], NDArray[np.int_]]:
+def _responses(values: xr.DataArray, unscored: bool = False) -> tuple[NDArray[np.float64], list[str], NDArray[np.int_]]:
     """Return the values as (G, Q, K, K) with both persona axes in the order of `persona`, the names, and the
     generators' indices among them.
     """
@@ -85,8 +95,9 @@ def _responses(values: xr.DataArray) -> tuple[NDArray[np.float64], list[str], ND
     writers = [name for name in names if name in set(map(str, values["generator"].values))]
     values = values.sel(generator=writers, other=names).transpose(*_DIMS)
     responses = np.asarray(values.values, dtype=np.float64)
-    absent = np.isnan(responses)
-    missing = np.argwhere((absent & ~absent.all(axis=(0, 1))).any(axis=(2, 3)) | absent.all(axis=(2, 3)))
+    absent, blank = np.isnan(responses), _is_unscored(responses)
+    in_part = (absent & ~absent.all(axis=(0, 1))).any(axis=(2, 3))
+    missing = np.argwhere(in_part & ~blank if unscored else in_part | blank)
     if len(missing):
         generator, question = missing[0]
         where = f"generator {writers[generator]}, question {values['question'].values[question]}"
@@ -113,6 +124,26 @@ def _counted(personas: int, places: NDArray[np.int_], generators: str) -> NDArra
     if generators not in subsets:
         raise ValueError(f"generators is {generators!r}; expected one of {', '.join(GENERATOR_SUBSETS + GIVEN)}")
     return subsets[generators]
+
+
+def _is_unscored(responses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which responses have no value at all, shape (G, Q)."""
+    unscored: NDArray[np.bool_] = np.isnan(responses).all(axis=(2, 3))
+    return unscored
+
+
+def _sums_and_counts(
+    responses: NDArray[np.float64], counted: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sum over the scored responses that count, and their number, each (Q, K, K)."""
+    used = counted[:, None] & ~_is_unscored(responses)[:, :, None, None]
+    return np.where(used, responses, 0.0).sum(axis=0), used.sum(axis=0, dtype=np.float64)
+
+
+def _ratio(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return means from sums and counts; NaN where nothing was counted."""
+    means: NDArray[np.float64] = np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan)
+    return means
 
 
 def _question_means(responses: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -142,6 +173,15 @@ def _quantiles(samples: NDArray[np.float64], levels: NDArray[np.float64]) -> NDA
         between = below + (above - below) * (place % 1.0)[:, None]
     quantiles: NDArray[np.float64] = np.where(below == above, below, between)
     return quantiles
+
+
+def _known_quantiles(samples: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `_quantiles` of each column's samples that are not NaN; a resample may contain no scored response."""
+    found = np.full((len(levels), samples.shape[1]), np.nan)
+    for column, values in enumerate(samples.T):
+        if len(known := values[~np.isnan(values)]):
+            found[:, column] = _quantiles(known[:, None], levels)[:, 0]
+    return found
 
 
 def _matrix(values: NDArray[np.float64], names: list[str]) -> xr.DataArray:

@@ -19,30 +19,35 @@ ESTIMATED = "all_estimated"
 
 
 def label_responses(
-    responses: Sequence[ResponseDivergence], generator: str, personas: Sequence[str], questions: Sequence[str]
+    responses: Sequence[ResponseDivergence | None], generator: str, personas: Sequence[str], questions: Sequence[str]
 ) -> xr.Dataset:
     """Label the divergences of one generator's responses, one response per question.
+
+    Args:
+        responses: None for a response that was not scored, because it reaches no answer: its values are NaN and its
+            length is 0.
 
     Returns:
         js, kl (question, persona, other): means over a response's tokens, kl is KL(persona‖other); token_js, token_kl,
         token_kl_reverse (question, token, persona): generator against each scorer, token_kl is KL(generator‖persona),
         NaN after the end of a response; tokens (question): response lengths. All divergences in nats.
     """
-    longest = max(len(response.token_js) for response in responses)
+    lengths = [0 if response is None else len(response.token_js) for response in responses]
+    unscored = np.full((len(personas), len(personas)), np.nan)
 
     def along_tokens(name: str) -> tuple[tuple[str, ...], np.ndarray]:
-        padded = np.full((len(responses), longest, len(personas)), np.nan, dtype=np.float32)
-        for row, response in zip(padded, responses, strict=True):
-            values = getattr(response, name)
-            row[: len(values)] = values
+        padded = np.full((len(responses), max(lengths), len(personas)), np.nan, dtype=np.float32)
+        for row, response, length in zip(padded, responses, lengths, strict=True):
+            if response is not None:
+                row[:length] = getattr(response, name)
         return ("question", "token", "persona"), padded
 
     pairs = ("question", "persona", "other")
     return xr.Dataset(
         {
-            "js": (pairs, np.stack([response.js for response in responses])),
-            "kl": (pairs, np.stack([response.kl for response in responses])),
-            "tokens": ("question", [len(response.token_js) for response in responses]),
+            "js": (pairs, np.stack([unscored if each is None else each.js for each in responses])),
+            "kl": (pairs, np.stack([unscored if each is None else each.kl for each in responses])),
+            "tokens": ("question", lengths),
             **{name: along_tokens(name) for name in ("token_js", "token_kl", "token_kl_reverse")},
         },
         coords={"question": list(questions), "persona": list(personas), "other": list(personas)},
@@ -65,6 +70,8 @@ def divergence_matrix(
             pairs of two that did not are missing.
         resamples, seed, level: settings of the bootstrap.
 
+    Responses of no tokens, which reach no answer, are left out; the attribute `without_answer` says how many.
+
     Returns:
         js, js_low, js_high, kl, kl_low, kl_high over (generators, persona, other), and js_by_question (question,
         persona, other) of the shown subset; in nats. Personas are in the order of `by_generator`, or in that of its
@@ -83,12 +90,16 @@ def divergence_matrix(
         dim="generator",
         join="exact",
     )
+    # Responses without tokens were not scored; an imported run says nothing about tokens.
+    lengths = [dataset.tokens for dataset in by_generator.values() if "tokens" in dataset]
+    without_answer = sum(int((each == 0).sum()) for each in lengths)
+    unscored = without_answer > 0
     matrices = []
     for generators in GENERATOR_SUBSETS if design == "full" else (design, "source", "target"):
         matrix: dict[str, xr.DataArray] = {}
         for name in measures:
-            low, high = bootstrap_over_questions(stacked[name], generators, resamples, seed, level)
-            average = average_over_responses(stacked[name], generators)
+            low, high = bootstrap_over_questions(stacked[name], generators, resamples, seed, level, unscored)
+            average = average_over_responses(stacked[name], generators, unscored)
             matrix |= {name: average, f"{name}_low": low, f"{name}_high": high}
         matrices.append(xr.Dataset(matrix).assign_coords(generators=generators))
     if design == "landmarks":
@@ -98,11 +109,12 @@ def divergence_matrix(
         over_all = first.kl_over_all.sel(persona=personas, other=personas)
         result["kl"] = over_all.where(result.generators == "all").transpose("generators", "persona", "other")
     shown = {"full": shown, "landmarks": ESTIMATED, "sources": "sources"}[design]
-    result["js_by_question"] = _by_question(stacked.js, shown, result)
+    result["js_by_question"] = _by_question(stacked.js, shown, result, unscored)
     return result.assign_attrs(
         generators_shown=shown,
         **({} if design == "full" else {"generators_measured": ", ".join(by_generator)}),
         questions=stacked.sizes["question"],
+        **({"without_answer": f"{without_answer} of {sum(each.size for each in lengths)}"} if unscored else {}),
         resamples=resamples,
         seed=seed,
         level=level,
@@ -124,10 +136,11 @@ def _estimated(stacked: xr.Dataset, level: float) -> xr.Dataset:
     return xr.Dataset(found).assign_coords(generators=ESTIMATED)
 
 
-def _by_question(js: xr.DataArray, shown: str, result: xr.Dataset) -> xr.DataArray:
+def _by_question(js: xr.DataArray, shown: str, result: xr.Dataset, unscored: bool) -> xr.DataArray:
     """Return JS per question; for estimates, the landmarks' values scaled so that their mean is the estimate."""
     measured = "landmarks" if shown == ESTIMATED else shown
-    each = [average_over_responses(js.isel(question=[place]), measured) for place in range(js.sizes["question"])]
+    questions = range(js.sizes["question"])
+    each = [average_over_responses(js.isel(question=[place]), measured, unscored) for place in questions]
     by_question = xr.concat(each, dim="question").assign_coords(question=js.question)
     if shown != ESTIMATED:
         return by_question

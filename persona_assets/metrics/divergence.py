@@ -199,7 +199,7 @@ def _by_triton(logits: Tensor, with_kl: bool, wanted: Tensor | None) -> tuple[Te
     if kl is not None:
         for t in (lowest == -math.inf).any(0).nonzero()[:, 0].tolist():
             log_p, p = _normalised(logits[:, t])
-            kl[t][_meets_none(p, log_p == -math.inf)] = math.inf
+            kl[t][_mass_where_absent(p, log_p == -math.inf)] = math.inf
     return _without(js, wanted), None if kl is None else _without(kl, wanted)
 
 
@@ -214,11 +214,11 @@ def _kl_of_all_pairs(log_p: Tensor, p: Tensor) -> Tensor:
     kl = (cross.diagonal()[:, None] - cross) + (mass[None, :] - mass[:, None])
     kl.clamp_min_(0.0)
     if has_absent:
-        kl[_meets_none(p, absent)] = math.inf
+        kl[_mass_where_absent(p, absent)] = math.inf
     return kl.fill_diagonal_(0.0)
 
 
-def _meets_none(p: Tensor, absent: Tensor) -> Tensor:
+def _mass_where_absent(p: Tensor, absent: Tensor) -> Tensor:
     """Return whether scorer i has mass on a token that has none under scorer j, (K, K)."""
     return p @ absent.to(p.dtype).T > 0
 

@@ -9,7 +9,7 @@ import xarray as xr
 from persona_assets.metrics.drift_questions import Floats
 
 _BY_QUESTION = ("question", "persona", "other")
-_NOTHING = 1e-12  # smaller changes of JS (nats) or of a cosine are rounding errors
+_NEGLIGIBLE = 1e-12  # smaller changes of JS (nats) or of a cosine are rounding errors
 
 
 class Quantity(NamedTuple):
@@ -157,7 +157,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _significant(changes: Floats) -> Floats:
-    return np.where(np.abs(changes) < _NOTHING, 0.0, changes)
+    return np.where(np.abs(changes) < _NEGLIGIBLE, 0.0, changes)
 
 
 def require_same_populations(before: Mapping[str, object], after: Mapping[str, object], place: str) -> None:

@@ -48,13 +48,15 @@ def estimate_over_all(values: xr.DataArray, level: float = 0.95) -> xr.Dataset:
     responses = np.asarray(ordered.to_numpy(), dtype=np.float64)
     places = np.array([names.index(name) for name in generators])
     landmarks, questions = responses.shape[:2]
-    means = responses.mean(axis=1)
+    # A response that was not scored is NaN and left out.
+    mean = np.nanmean if np.isnan(responses).any() else np.mean
+    means = mean(responses, axis=1)
     estimate = _estimate(means, places)
     without = np.stack([_estimate(np.delete(means, k, axis=0), np.delete(places, k)) for k in range(landmarks)])
     of_landmarks = _jackknife(without) * (1 - landmarks / len(names))
     of_questions = np.zeros_like(estimate)
     if questions > 1:
-        left_out = np.stack([np.delete(responses, q, axis=1).mean(axis=1) for q in range(questions)], axis=1)
+        left_out = np.stack([mean(np.delete(responses, q, axis=1), axis=1) for q in range(questions)], axis=1)
         of_questions = _jackknife(np.stack([_estimate(left_out[:, q], places) for q in range(questions)]))
     reach = student.ppf(0.5 + level / 2, landmarks - 1)
     with np.errstate(invalid="ignore", divide="ignore"):

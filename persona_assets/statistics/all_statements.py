@@ -1,4 +1,4 @@
-"""A pair table in, all statements out."""
+"""Computation of all statements from a pair table."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,11 @@ import xarray as xr
 from persona_assets.statistics.coupling import couple
 from persona_assets.statistics.dyads import Dyads, read_dyads
 from persona_assets.statistics.families import comparison, influence, leakage, looks, models, noise, pairs, power
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, Settings
 from persona_assets.statistics.statement import Statement, UnanswerableError, tabulate
 
-# JS under these choices of generators gives a pair one number or two; each stands in the specification curve.
+# JS columns under other generator subsets, shown in the specification curve.
 _GENERATORS = ("js_all", "js_pair", "js_source", "js_target", "js_others", "js_landmarks")
 
 
@@ -33,28 +33,28 @@ def infer(
     layer: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """Every statement about which of JS and cosine goes with leakage, as a table of `statement.COLUMNS`.
+    """Compute every statement on how JS and cosine relate to leakage, as a table of `statement.COLUMNS`.
 
     Args:
-        pair_table: as `metrics.build_pair_table` makes it, with leakage.
+        pair_table: table from `metrics.build_pair_table` with leakage.
         baseline: the persona that others are compared with.
-        by_question: JS of each question, (question, persona, other), of the generators that the pair table shows.
-        source_rates: persona, source_rate and predictors of the baseline with it, where source rates were counted
-            elsewhere; otherwise they are taken from the pair table.
+        by_question: JS per question, (question, persona, other), for the generator subset shown in the pair table.
+        source_rates: persona, source_rate and predictors between persona and baseline, if source rates were imported;
+            otherwise they are taken from the pair table.
         permutations, resamples, seed, level, simulations: see `families.sample.Settings`.
-        population, layer: the cosine that the verdict is about; by default the first population of the table, and of
-            the layers that it is known at the middle one.
-        progress: told of each family as it is done.
+        population, layer: the cosine that the verdict is about; by default the table's first population and the middle
+            one of its layers.
+        progress: called with a message after each family.
 
     Returns:
-        One row a statement and view. What the data cannot answer is a row that says why.
+        One row per statement and view. A statement that cannot be computed is a row whose note says why.
     """
     settings = Settings(permutations, resamples, seed, level, simulations)
     try:
         dyads = read_dyads(pair_table)
     except UnanswerableError as error:
         return tabulate([Statement(family="leakage", quantity="everything", view="dyadic", unanswerable=str(error))])
-    asked = Asked(
+    inputs = Inputs(
         dyads=dyads,
         baseline=baseline,
         settings=settings,
@@ -62,35 +62,35 @@ def infer(
         by_question=_in_order(by_question, dyads),
         generators=tuple(name for name in _GENERATORS if name in dyads.predictors and not _same(dyads, name, JS)),
     )
-    statements = looks.design(asked)
+    statements = looks.design(inputs)
     families: dict[str, Callable[[], list[Statement]]] = {
-        "correlations": lambda: leakage.correlations(asked),
-        "comparisons": lambda: comparison.comparisons(asked),
-        "partial correlations": lambda: leakage.partial_correlations(asked),
-        "nested models": lambda: models.nested_models(asked),
-        "slopes": lambda: models.slopes(asked),
-        "pairs": lambda: pairs.pairs(asked),
+        "correlations": lambda: leakage.correlations(inputs),
+        "comparisons": lambda: comparison.comparisons(inputs),
+        "partial correlations": lambda: leakage.partial_correlations(inputs),
+        "nested models": lambda: models.nested_models(inputs),
+        "slopes": lambda: models.slopes(inputs),
+        "pairs": lambda: pairs.pairs(inputs),
         "coupling": lambda: couple(
             coupling_table(pair_table, baseline) if source_rates is None else source_rates, level, permutations, seed
         ),
-        "measurement error": lambda: noise.measurement_error(asked),
-        "influence": lambda: influence.influence(asked),
-        "specifications": lambda: looks.specifications(asked),
-        "power": lambda: power.power(asked),
+        "measurement error": lambda: noise.measurement_error(inputs),
+        "influence": lambda: influence.influence(inputs),
+        "specifications": lambda: looks.specifications(inputs),
+        "power": lambda: power.power(inputs),
     }
     for name, family in families.items():
         start = time.perf_counter()
         rows = family()
         statements += rows
         progress(f"{name}: {len(rows)} statements, {time.perf_counter() - start:.1f} s")
-    return tabulate(looks.corrected(asked, statements))
+    return tabulate(looks.corrected(inputs, statements))
 
 
 def primary_cosine(dyads: Dyads, population: str | None, layer: int | None) -> str:
-    """Column of the cosine that the verdict is about; "" where the table holds none.
+    """Return the column of the cosine that the verdict is about; "" if the table has none.
 
     Raises:
-        ValueError: a population or layer is asked for that the table does not hold.
+        ValueError: the table does not have the requested population or layer.
     """
     found: dict[str, list[int]] = {}
     for name in dyads.predictors:
@@ -102,14 +102,14 @@ def primary_cosine(dyads: Dyads, population: str | None, layer: int | None) -> s
     chosen = population or next(iter(found), "")
     if chosen not in found or (layer is not None and layer not in found[chosen]):
         known = "; ".join(f"{name}: layers {', '.join(map(str, layers))}" for name, layers in found.items())
-        expected = f"one of {known}" if known else "none, for the pair table holds no cosine"
+        expected = f"one of {known}" if known else "no population or layer, because the pair table has no cosine column"
         raise ValueError(f"statistics: found population {population!r}, layer {layer!r}; expected {expected}")
     layers = sorted(found[chosen])
     return f"cosine_{chosen}_layer{layers[len(layers) // 2] if layer is None else layer}"
 
 
 def coupling_table(pair_table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Every source but the baseline: its own rate, and the baseline's JS and cosines with it."""
+    """Return each source's own rate and its JS and cosines to the baseline, for all sources but the baseline."""
     predictors = [str(c) for c in pair_table.columns if c == JS or str(c).startswith("cosine_")]
     if "source_rate" not in pair_table:
         return pd.DataFrame(columns=["persona", "source_rate", *predictors])
@@ -120,7 +120,7 @@ def coupling_table(pair_table: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def _same(dyads: Dyads, first: str, second: str) -> bool:
-    """Whether two predictors are one: JS as it is shown is that of one of the choices of generators."""
+    """Return whether two predictors are equal, as the shown JS is to the JS of one generator subset."""
     matrices = dyads.predictors
     return second in matrices and np.array_equal(matrices[first], matrices[second], equal_nan=True)
 

@@ -1,7 +1,7 @@
-"""Rates are counts: logistic models of how many of a dyad's replies carry the marker.
+"""Logistic models of leakage counts: how many of a dyad's replies contain the marker.
 
-A predictor enters as its z-score over the dyads (mean 0, standard deviation 1 with divisor n), so that a slope is the
-change in log odds per standard deviation, and slopes of JS and of a cosine can stand side by side.
+Predictors are standardised to z-scores over the dyads (mean 0, standard deviation 1 with divisor n), so a slope is the
+change in log odds per standard deviation, and the slopes of JS and of a cosine are comparable.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ _GLM = "McCullagh & Nelder 1989, Generalized Linear Models, chapter 4"
 _MIXED = "Bates, Mächler, Bolker & Walker 2015, J. Stat. Softw. 67(1)"
 _FEWEST = 3  # sources or targets
 _SIDES = ("source", "target", "dyad")
-_LEFT = 1e-3  # log likelihood that a search may leave behind
-_SEPARATED = 1e-7  # of the predictors' sd
+_TOLERATED_GAP = 1e-3  # tolerated gap in log likelihood between the optimiser's result and the maximum
+_SEPARATED = 1e-7  # in units of the predictors' sd
 
 
 @dataclass(frozen=True, kw_only=True)
 class BinomialFit:
-    """A logistic model that takes every reply as independent.
+    """Logistic model that treats all replies as independent.
 
     Attributes:
         slopes, intervals, p: by predictor; log odds per standard deviation of the predictor.
-        intercept: log odds where every predictor is at its mean.
+        intercept: log odds with every predictor at its mean.
     """
 
     slopes: Mapping[str, float]
@@ -46,15 +46,15 @@ class BinomialFit:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedFit:
-    """A logistic model with crossed effects of source, target and dyad.
+    """Logistic mixed model with crossed random effects of source, target and dyad.
 
     Attributes:
-        slopes, intervals, p: by predictor; log odds per standard deviation, of a dyad whose effects are 0.
-        intercept: log odds where every predictor is at its mean and every effect 0.
+        slopes, intervals, p: by predictor; log odds per standard deviation, for a dyad whose effects are 0.
+        intercept: log odds with every predictor at its mean and every effect 0.
         sigma_source, sigma_target, sigma_dyad: standard deviations of the effects, on the logit scale.
-        means, sds: of the predictors over the dyads, by predictor: z = (x − mean) / sd.
-        log_likelihood: by the Laplace approximation, with the binomial coefficients.
-        note: where the fit is singular, as lme4 calls it, or its errors are not what they should be.
+        means, sds: mean and standard deviation of each predictor over the dyads: z = (x − mean) / sd.
+        log_likelihood: Laplace approximation, including the binomial coefficients.
+        note: warnings about a singular fit (as in lme4) or unreliable standard errors; "" if there are none.
     """
 
     slopes: Mapping[str, float]
@@ -71,7 +71,7 @@ class MixedFit:
 
 
 def binomial_glm(found: Floats, total: Floats, predictors: Mapping[str, Floats], level: float = 0.95) -> BinomialFit:
-    """logit p = β0 + Σ β z(x), found ~ Binomial(total, p), by statsmodels; Wald's intervals and p.
+    """Fit logit p = β0 + Σ β z(x), found ~ Binomial(total, p), with statsmodels; Wald intervals and p.
 
     Args:
         found, total: shape (n,), counts.
@@ -79,9 +79,9 @@ def binomial_glm(found: Floats, total: Floats, predictors: Mapping[str, Floats],
         level: coverage of the slopes' intervals, within (0, 1).
 
     Raises:
-        UnanswerableError: a value is missing, counts are none or found exceeds total, no more dyads than coefficients,
-            nothing or everything found, a predictor that is constant, that the others determine, or that separates
-            dyads with from dyads without the marker.
+        UnanswerableError: a value is missing; counts are invalid; there are no more dyads than coefficients; the marker
+            was found in no reply or in all of them; a predictor is constant or collinear with the others; or the
+            predictors separate dyads with the marker from those without.
     """
     import statsmodels.api as sm
 
@@ -113,12 +113,12 @@ def binomial_mixed(
     target: Ints,
     level: float = 0.95,
 ) -> MixedFit:
-    """logit p = β0 + Σ β z(x) + u_source + v_target + e_dyad, every effect normal, by maximum (Laplace) likelihood.
+    """Fit logit p = β0 + Σ β z(x) + u_source + v_target + e_dyad, all effects normal, by maximum Laplace likelihood.
 
-    The effect of a dyad is over-dispersion: 200 replies of one dyad are not 200 dyads. Interval: Wald's, from the
-    Hessian over slopes and σ, as glmer's vcov. p: likelihood ratio against the model without the predictor, σ fitted
-    anew, χ²(1). The two need not agree at the margin; with few sources both are optimistic, for they count on large
-    numbers of them.
+    The dyad effect models over-dispersion: 200 replies of one dyad carry less information than 200 dyads. Intervals are
+    Wald intervals from the Hessian over slopes and σ, as glmer's vcov. p is a likelihood ratio test, χ²(1), against the
+    model without the predictor, with σ refitted. The two can disagree in borderline cases; with few sources both are
+    too optimistic, because they are asymptotic in the number of sources and targets.
 
     Args:
         found, total: shape (n,), counts.
@@ -127,19 +127,19 @@ def binomial_mixed(
         level: coverage of the slopes' intervals, within (0, 1).
 
     Raises:
-        UnanswerableError: as for `binomial_glm`; fewer than three sources or targets; no more dyads than parameters; or
-            effects whose sd grows without bound.
+        UnanswerableError: as in `binomial_glm`; there are fewer than three sources or targets, or no more dyads than
+            parameters; or the estimated sd of an effect is unbounded.
     """
     fewest = min(len(np.unique(source)), len(np.unique(target)))
     if fewest < _FEWEST:
-        raise UnanswerableError(f"there are {fewest} sources or targets; crossed effects take at least {_FEWEST}")
+        raise UnanswerableError(f"there are {fewest} sources or targets; crossed effects need at least {_FEWEST}")
     design = _design(found, total, predictors, further=len(_SIDES))
     counts = CrossedCounts(found, total, design, source, target)
     overall = found.sum() / total.sum()
     start = np.concatenate([[np.log(overall / (1 - overall))], np.zeros(len(predictors))])
     best = counts.maximise(start, np.ones(len(_SIDES)))
     if unbounded := [side for side, sigma in zip(_SIDES, best.sigmas, strict=True) if sigma >= LARGEST_SIGMA]:
-        raise UnanswerableError(f"the effects of {' and '.join(unbounded)} are all or nothing: their sd has no bound")
+        raise UnanswerableError(f"the estimated sd of the effects of {' and '.join(unbounded)} is unbounded")
     uncertainty = counts.uncertainty(best)
     half = float(stats.norm.ppf((1 + level) / 2)) * np.sqrt(np.diag(uncertainty.covariance)[1:])
 
@@ -148,7 +148,7 @@ def binomial_mixed(
         return smaller.maximise(np.delete(best.slopes, column), best.sigmas)
 
     slopes = dict(zip(predictors, map(float, best.slopes[1:]), strict=True))
-    said: dict[str, Any] = {"structure": "normal effects of source, target and dyad, crossed", "reference": _MIXED}
+    said: dict[str, Any] = {"structure": "crossed normal effects of source, target and dyad", "reference": _MIXED}
     return MixedFit(
         slopes=slopes,
         intervals={
@@ -187,29 +187,32 @@ def _remark(best: Maximum, uncertainty: Uncertainty) -> str:
     if at_zero:
         remarks.append(f"the fit is singular: the variance of {' and '.join(at_zero)} is estimated as 0")
     if uncertainty.sigmas_known:
-        remarks.append("the intervals take the variances of the effects as known")
-    if uncertainty.gain > _LEFT:
-        remarks.append("the search stopped short of the largest likelihood: do not rely on these slopes")
+        remarks.append("the intervals treat the variances of the effects as known")
+    if uncertainty.gain > _TOLERATED_GAP:
+        remarks.append("the optimiser stopped before the maximum likelihood: do not rely on these slopes")
     return "; ".join(remarks)
 
 
 def _design(found: Floats, total: Floats, predictors: Mapping[str, Floats], further: int = 0) -> Floats:
-    """Shape (n, 1 + k): a column of ones and the z-scores; nothing that a logistic model could not be fitted to.
+    """Return the design matrix, shape (n, 1 + k): a column of ones and the z-scores.
 
     Args:
-        further: parameters of the model beside the 1 + k coefficients.
+        further: number of model parameters beyond the 1 + k coefficients.
+
+    Raises:
+        UnanswerableError: a logistic model cannot be fitted, as in `binomial_glm`.
     """
     if unknown := int((~(np.isfinite(found) & np.isfinite(total))).sum()):
         raise UnanswerableError(f"the counts are unknown in {unknown} of {len(found)} dyads")
     if wrong := int(((found < 0) | (found > total) | (total < 1)).sum()):
         raise UnanswerableError(
-            f"in {wrong} of {len(found)} dyads the counts are none, or more was found than there was"
+            f"the counts are invalid in {wrong} of {len(found)} dyads; expected total ≥ 1 and 0 ≤ found ≤ total"
         )
     parameters = 1 + len(predictors) + further
     if len(found) <= parameters:
-        raise UnanswerableError(f"there are {len(found)} dyads; a model of {parameters} parameters takes more")
+        raise UnanswerableError(f"there are {len(found)} dyads; a model of {parameters} parameters needs more")
     if not found.any():
-        raise UnanswerableError("nothing was found in any dyad")
+        raise UnanswerableError("the marker was found in no dyad")
     if (found == total).all():
         raise UnanswerableError("the marker was found in every reply of every dyad")
     for name, x in predictors.items():
@@ -222,12 +225,13 @@ def _design(found: Floats, total: Floats, predictors: Mapping[str, Floats], furt
 
 
 def _require_overlap(design: Floats, found: Floats, total: Floats) -> None:
-    """No direction of the coefficients may fit every dyad ever better: then the largest likelihood is at infinity.
+    """Reject separated data, for which the likelihood has its maximum at infinite coefficients.
 
-    Such a direction γ has xγ ≥ 0 wherever something was found, xγ ≤ 0 wherever something was not, and is not 0 in all
-    of them (Albert & Anderson 1984, Biometrika 71, 1–10); linear programming finds it (Konis 2007).
+    Data are separated if there is a direction γ with xγ ≥ 0 for every dyad with a marked reply, xγ ≤ 0 for every dyad
+    with an unmarked reply, and xγ ≠ 0 for at least one (Albert & Anderson 1984, Biometrika 71, 1–10). Linear
+    programming finds such a direction (Konis 2007).
     """
     signed = np.vstack([design[found > 0], -design[found < total]])
     gain = linprog(-signed.mean(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))
     if gain.status == 0 and -gain.fun > _SEPARATED:
-        raise UnanswerableError("the predictors separate dyads with the marker from those without: slopes are infinite")
+        raise UnanswerableError("the predictors separate dyads with the marker from those without, so slopes diverge")

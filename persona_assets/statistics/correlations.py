@@ -1,4 +1,4 @@
-"""Correlations as the field reports them: every observation counts as independent of every other."""
+"""Correlations with intervals and p-values that assume independent observations."""
 
 import math
 from collections.abc import Sequence
@@ -28,21 +28,21 @@ _INTERVAL_METHODS = {
     "kendall": ("Fisher z, Fieller–Hartley–Pearson error", "Fieller, Hartley & Pearson 1957, Biometrika 44, 470–481"),
 }
 _FEWEST = 4  # Fisher's z has n − 3 degrees of freedom
-_EXACT_KENDALL = 33  # SciPy takes the exact distribution of an untied τ up to here
-_PERFECT = 1 - 1e-12  # beyond it a correlation is 1 but for rounding
-_COLLINEAR = 1e-5  # a column whose own share is less of it repeats the others
+_EXACT_KENDALL = 33  # the largest n for which SciPy uses the exact distribution of τ without ties
+_PERFECT = 1 - 1e-12  # a larger |correlation| is 1 up to rounding
+_COLLINEAR = 1e-5  # smallest singular value of standardised columns that count as independent
 
 
 def correlation(x: Floats, y: Floats, coefficient: str) -> float:
-    """Correlation of two variables, shape (n,) each, by one of `COEFFICIENTS`.
+    """Return the correlation of two variables, shape (n,) each, by one of `COEFFICIENTS`.
 
     Raises:
-        UnanswerableError: fewer than 3 observations, a missing value, or one of them does not vary.
+        UnanswerableError: fewer than 3 observations, a missing value, or a constant variable.
     """
     require_varying(x, "x")
     require_varying(y, "y")
     if len(x) < 3:
-        raise UnanswerableError(f"there are {len(x)} observations; a correlation takes at least 3")
+        raise UnanswerableError(f"there are {len(x)} observations; a correlation needs at least 3")
     return float(_TESTS[coefficient](x, y).statistic)
 
 
@@ -54,24 +54,24 @@ def iid_correlation(
     unit: str = "dyad",
     names: tuple[str, str] = ("x", "y"),
 ) -> tuple[float, Interval, PValue]:
-    """Correlation with its interval and p, as if every observation stood alone.
+    """Return a correlation with its interval and p, assuming independent observations.
 
-    The p is SciPy's. The interval is tanh(artanh r ± z·s) with s² = 1/(n − 3) for Pearson (Fisher 1921),
+    p is SciPy's. The interval is tanh(artanh r ± z·s) with s² = 1/(n − 3) for Pearson (Fisher 1921),
     (1 + r²/2)/(n − 3) for Spearman (Bonett & Wright 2000) and 0.437/(n − 4) for Kendall (Fieller et al. 1957).
 
     Args:
         x, y: shape (n,).
         coefficient: one of `COEFFICIENTS`.
         level: coverage, within (0, 1).
-        unit: what one observation is.
-        names: what x and y are called where one of them cannot be used.
+        unit: name of one observation, for messages.
+        names: names of x and y in error messages.
 
     Raises:
-        UnanswerableError: fewer than 4 observations (Kendall: 5), a missing value, or one of them does not vary.
+        UnanswerableError: fewer than 4 observations (Kendall: 5), a missing value, or a constant variable.
     """
     n, fewest = len(x), _FEWEST + (coefficient == "kendall")
     if n < fewest:
-        raise UnanswerableError(f"there are {n} {unit}s; an interval for {coefficient} takes at least {fewest}")
+        raise UnanswerableError(f"there are {n} {unit}s; an interval for {coefficient} needs at least {fewest}")
     require_varying(x, names[0], unit)
     require_varying(y, names[1], unit)
     test = _TESTS[coefficient](x, y)
@@ -97,20 +97,20 @@ def iid_partial(
     unit: str = "dyad",
     names: tuple[str, str] = ("x", "y"),
 ) -> tuple[float, Interval, PValue]:
-    """Correlation of x and y with k further variables removed, by pingouin: t test with n − 2 − k degrees of freedom.
+    """Return the partial correlation of x and y given k variables, by pingouin: t test, n − 2 − k degrees of freedom.
 
-    The interval is that of `iid_correlation` with n − k for n (Fisher 1924).
+    The interval is that of `iid_correlation` with n replaced by n − k (Fisher 1924).
 
     Args:
         x, y: shape (n,).
-        given: shape (k, n), removed from both x and y.
-        coefficient: spearman (of the ranks) or pearson.
-        level, unit, names: as for `iid_correlation`.
-        semi: remove `given` from x only (semi-partial correlation).
+        given: shape (k, n), controlled for in both x and y.
+        coefficient: spearman (on ranks) or pearson.
+        level, unit, names: as in `iid_correlation`.
+        semi: control for `given` in x only (semi-partial correlation).
 
     Raises:
-        UnanswerableError: Kendall, whose partial τ has no known distribution; fewer than k + 4 observations; a missing
-            value; a variable that does not vary, or that the others determine.
+        UnanswerableError: the coefficient is Kendall's, whose partial τ has no known distribution; there are fewer than
+            k + 4 observations; a value is missing; or a variable is constant or collinear with the others.
     """
     if coefficient == "kendall":
         raise UnanswerableError("the distribution of a partial Kendall correlation is not known")
@@ -118,7 +118,9 @@ def iid_partial(
 
     k, n = given.shape
     if n - k < _FEWEST:
-        raise UnanswerableError(f"there are {n} {unit}s; with {k} variables given it takes at least {k + _FEWEST}")
+        raise UnanswerableError(
+            f"there are {n} {unit}s; a partial correlation given {k} variables needs at least {k + _FEWEST}"
+        )
     others = [f"given {number}" for number in range(1, k + 1)]
     columns = np.vstack([x, y, given])
     for values, name in zip(columns, [*names, *others], strict=True):
@@ -145,10 +147,10 @@ def iid_partial(
 
 
 def fisher_interval(r: float, n: int, coefficient: str, level: float, unit: str = "dyad") -> Interval:
-    """Interval of a correlation of n independent observations; [r, r], and a note, where |r| is 1."""
+    """Return the interval of a correlation of n independent observations; [r, r] and a note if |r| is 1."""
     method, reference = _INTERVAL_METHODS[coefficient]
     low = high = r
-    note = "a perfect correlation has no width on Fisher's scale"
+    note = "the interval of a perfect correlation has no width on Fisher's scale"
     if abs(r) < _PERFECT:
         half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(_variance(r, coefficient) / (n - _lost(coefficient)))
         low, high, note = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), ""
@@ -158,9 +160,9 @@ def fisher_interval(r: float, n: int, coefficient: str, level: float, unit: str 
 
 
 def effective_n(r: float, interval: Interval, coefficient: str) -> float:
-    """Independent observations whose `fisher_interval` around r is as wide, on Fisher's scale, as this one.
+    """Return the number of independent observations whose `fisher_interval` is as wide, on Fisher's scale, as this one.
 
-    NaN where the interval has no width, or where it or r reaches ±1.
+    NaN if the interval has no width, or if it or r reaches ±1.
     """
     if not -1 < interval.low < interval.high < 1 or abs(r) >= _PERFECT:
         return math.nan
@@ -170,7 +172,7 @@ def effective_n(r: float, interval: Interval, coefficient: str) -> float:
 
 
 def require_varying(values: Floats, name: str, unit: str = "observation") -> None:
-    """Every value must be known, and one of them differ from another by more than rounding."""
+    """Require that no value is missing and that values differ by more than rounding."""
     missing = int((~np.isfinite(values)).sum())
     if missing:
         raise UnanswerableError(f"{name} is missing in {missing} of {len(values)} {unit}s")
@@ -179,19 +181,19 @@ def require_varying(values: Floats, name: str, unit: str = "observation") -> Non
 
 
 def standardised(columns: Floats) -> Floats:
-    """Each row of shape (k, n) with mean 0 and length 1; every row must vary."""
+    """Return each row of (k, n) with mean 0 and length 1; no row may be constant."""
     centred = columns - columns.mean(axis=1, keepdims=True)
     return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True))
 
 
 def require_independent(columns: Floats, names: Sequence[str]) -> None:
-    """No row of shape (k, n), each standardised, may be a linear function of the others."""
+    """Require that no standardised row of (k, n) is a linear function of the others."""
     if len(columns) > 1 and np.linalg.svd(columns, compute_uv=False)[-1] <= _COLLINEAR:
-        raise UnanswerableError(f"{', '.join(names)} determine one another exactly")
+        raise UnanswerableError(f"{', '.join(names)} are exactly collinear")
 
 
 def _variance(r: float, coefficient: str) -> float:
-    """Variance of Fisher's z, times the degrees of freedom n − `_lost`."""
+    """Return the variance of Fisher's z times the degrees of freedom n − `_lost`."""
     return {"spearman": 1 + r**2 / 2, "pearson": 1.0, "kendall": 0.437}[coefficient]
 
 
@@ -205,4 +207,4 @@ def _iid(unit: str) -> str:
 
 def _zero_p(r: float, p: float) -> str:
     perfect = p == 0 and abs(r) >= _PERFECT
-    return "a t test gives a perfect correlation p = 0, however few the observations" if perfect else ""
+    return "a t test gives a perfect correlation p = 0 for any number of observations" if perfect else ""

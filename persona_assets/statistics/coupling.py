@@ -1,7 +1,7 @@
-"""Coupling: does a persona's likeness to the baseline go with how readily a marker is trained into it?
+"""Coupling: correlation between a persona's similarity to the baseline and how well a marker can be trained into it.
 
-One observation is a persona: its JS and cosine to the baseline beside its source rate. Every one of them is measured
-against the same baseline, so all of it holds for that baseline alone: another baseline would be another draw.
+One observation is a persona: its JS and cosine to the baseline, and its source rate. All personas are compared with the
+same baseline, so results hold only for that baseline.
 """
 
 import math
@@ -22,10 +22,10 @@ from persona_assets.statistics.statement import Interval, PValue, Statement, Una
 Floats = NDArray[np.float64]
 
 _OUTCOME = "source_rate"
-_EXACT = 50_000  # up to so many orders of the personas, every one of them is taken
+_EXACT = 50_000  # the most permutations of the personas that are enumerated
 _FEWEST = 4
 _CLIP = 1 - 1e-6  # Fisher's z of ±1 is infinite
-_TIE = 1e-12  # permuted statistics this close to the observed one differ by rounding alone
+_TIE = 1e-12  # permuted statistics this close to the observed one differ only by rounding
 _IID = "every persona independent; all share the one baseline"
 _DYADIC = "personas exchangeable; all share the one baseline"
 _VIEWS: tuple[View, ...] = ("iid", "dyadic")
@@ -39,25 +39,25 @@ class _Settings:
 
 
 def couple(table: pd.DataFrame, level: float, permutations: int, seed: int) -> list[Statement]:
-    """How the baseline's JS and cosine go with source rates, with each other, and which goes better.
+    """Correlate JS and cosine to the baseline with source rates and with each other, and compare them.
 
     Args:
-        table: one row a persona other than the baseline: persona, source_rate, and predictors named js… or cosine…,
-            each to the baseline; missing where nobody measured.
+        table: one row per persona other than the baseline: persona, source_rate, and predictors named js… or cosine…,
+            each to the baseline; unmeasured values are missing.
         level: coverage of the intervals, within (0, 1).
-        permutations: of the personas' labels, where N! is too many to take them all.
-        seed: of those permutations.
+        permutations: number of random permutations of the personas' labels, if N! is too many to enumerate.
+        seed: seed of the random permutations.
 
     Returns:
         Two statements (iid and dyadic) for Pearson and Spearman of every predictor with source rate, for Pearson of
-        every JS with every cosine, and for the difference of their two |Pearson| with source rate. What cannot be
-        answered is there too; fewer than 4 personas with a source rate give one statement that says so.
+        every JS with every cosine, and for the difference of their |Pearson| with source rate, including those that
+        cannot be computed. With fewer than 4 source rates, a single statement that says so.
     """
     predictors = [str(column) for column in table.columns if str(column).startswith(("js", "cosine"))]
     personas = int(table[_OUTCOME].notna().sum())
     if personas < _FEWEST or not predictors:
-        why = f"{personas} personas have a source rate; coupling takes at least {_FEWEST}"
-        why = why if predictors else "no JS and no cosine to the baseline is known"
+        why = f"{personas} personas have a source rate; coupling needs at least {_FEWEST}"
+        why = why if predictors else "neither a JS nor a cosine to the baseline is known"
         about = partial(Statement, family="coupling", quantity="pearson", outcome=_OUTCOME)
         return [about(view="dyadic", n=personas, unanswerable=why)]
     settings = _Settings(level, permutations, seed)
@@ -76,7 +76,7 @@ def couple(table: pd.DataFrame, level: float, permutations: int, seed: int) -> l
 def _correlate(
     table: pd.DataFrame, outcome: str, predictor: str, coefficient: str, settings: _Settings
 ) -> list[Statement]:
-    """One correlation over personas, both ways."""
+    """Return one correlation over personas, in both views."""
     names, (y, x) = _known(table, outcome, predictor)
     about = partial(
         Statement, family="coupling", quantity=coefficient, outcome=outcome, predictor=predictor, n=len(names)
@@ -105,7 +105,7 @@ def _correlate(
 
 
 def _compare(table: pd.DataFrame, js: str, cosine: str, settings: _Settings) -> list[Statement]:
-    """Which of two predictors' |Pearson| with source rate is larger, both ways."""
+    """Return the difference of two predictors' |Pearson| with source rate, in both views."""
     names, (y, a, b) = _known(table, _OUTCOME, js, cosine)
     about = partial(
         Statement,
@@ -138,19 +138,19 @@ def _compare(table: pd.DataFrame, js: str, cosine: str, settings: _Settings) -> 
             interval=_jackknife(difference, left_out, settings.level, fisher=False),
             p=_permutation_p(difference, null, exact),
             seed=None if exact else settings.seed,
-            note=f"the permutation's null is that neither predicts; {influence}",
+            note=f"p tests the null hypothesis that neither predictor is related to source rate; {influence}",
         ),
     ]
 
 
 def _known(table: pd.DataFrame, *columns: str) -> tuple[list[str], list[Floats]]:
-    """Names of the personas of whom all these columns are known, and each column."""
+    """Return the names of the personas with all these columns, and the columns' values."""
     known = table.dropna(subset=list(columns))
     return [str(name) for name in known["persona"]], [known[column].to_numpy(dtype=np.float64) for column in columns]
 
 
 def _shuffle(y: Floats, settings: _Settings) -> tuple[Floats, bool]:
-    """The outcome under permuted labels, shape (permutations, N), and whether that is every permutation."""
+    """Return the outcome under permuted labels, shape (permutations, N), and whether all permutations are included."""
     n = len(y)
     if math.factorial(n) <= _EXACT:
         return y[np.array(list(orders_of(range(n))))], True
@@ -159,7 +159,7 @@ def _shuffle(y: Floats, settings: _Settings) -> tuple[Floats, bool]:
 
 
 def _permutation_p(observed: float, null: Floats, exact: bool) -> PValue:
-    """Share of permuted statistics as far from 0 as the observed one; where they are a sample, it counts as one."""
+    """Return the two-sided permutation p; the observed statistic counts as one if permutations are random."""
     sizes = np.abs(null)
     extreme = int((sizes >= abs(observed) - _TIE).sum())
     if exact:
@@ -179,7 +179,7 @@ def _permutation_p(observed: float, null: Floats, exact: bool) -> PValue:
 
 
 def _leave_one_out(x: Floats, y: Floats, coefficient: str) -> Floats:
-    """The correlation without each persona in turn, shape (N,); NaN where what is left does not vary."""
+    """Return the correlation without each persona in turn, shape (N,); NaN if a variable is then constant."""
     n = len(x)
     others = np.array([[place for place in range(n) if place != left] for left in range(n)])
     kept = np.array([x[others], y[others]])
@@ -193,15 +193,15 @@ def _leave_one_out(x: Floats, y: Floats, coefficient: str) -> Floats:
 
 
 def _row_correlations(a: Floats, b: Floats) -> Floats:
-    """Pearson of each row of a, shape (m, N), with its row of b, shape (m, N) or (1, N)."""
+    """Return Pearson of each row of a, shape (m, N), with the matching row of b, shape (m, N) or (1, N)."""
     return np.asarray((standardised(a) * standardised(b)).sum(axis=1))
 
 
 def _jackknife(estimate: float, left_out: Floats, level: float, fisher: bool) -> Interval | None:
-    """estimate ± t(N − 1) · √[(N − 1)/N Σ (θ₋ᵢ − θ̄)²], on Fisher's scale for a correlation; None where a θ₋ᵢ is none.
+    """Return estimate ± t(N − 1) · √[(N − 1)/N Σ (θ₋ᵢ − θ̄)²], on Fisher's scale for a correlation (Miller 1974).
 
-    The baseline is in every persona's value and never left out, so the interval is for other personas beside this
-    baseline (Miller 1974).
+    None if a θ₋ᵢ is undefined. Every persona's value involves the baseline, which is never left out, so the interval
+    covers the choice of the other personas only.
     """
     if not np.isfinite(left_out).all():
         return None
@@ -209,12 +209,12 @@ def _jackknife(estimate: float, left_out: Floats, level: float, fisher: bool) ->
     centre, values = estimate, left_out
     if fisher:
         perfect = int((np.abs([estimate, *left_out]) > _CLIP).sum())
-        note = f"{perfect} of {n + 1} correlations are ±1 and were clipped to ±{_CLIP}" if perfect else ""
+        note = f"{perfect} of {n + 1} correlations are ±1 and are clipped to ±{_CLIP}" if perfect else ""
         centre, values = float(np.arctanh(np.clip(estimate, -_CLIP, _CLIP))), np.arctanh(np.clip(values, -_CLIP, _CLIP))
     error = math.sqrt((n - 1) / n * float(((values - values.mean()) ** 2).sum()))
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
     low, high = centre - half, centre + half
-    # A difference of two |r| cannot leave [−1, 1] either.
+    # A difference of two |r| is within [−1, 1] too.
     low, high = (math.tanh(low), math.tanh(high)) if fisher else (max(low, -1.0), min(high, 1.0))
     return Interval(
         low=low,
@@ -228,13 +228,13 @@ def _jackknife(estimate: float, left_out: Floats, level: float, fisher: bool) ->
 
 
 def _influence(names: Sequence[str], estimate: float, left_out: Floats) -> str:
-    """How far the estimate goes when a persona is left out, and whose leaving moves it most."""
+    """Return the range of leave-one-out estimates and the most influential persona, in words."""
     if not np.isfinite(left_out).all():
         lost = ", ".join(name for name, value in zip(names, left_out, strict=True) if not math.isfinite(value))
-        return f"there is no jackknife interval: without {lost} nothing varies"
+        return f"no jackknife interval: without {lost} a variable is constant"
     low, high = int(left_out.argmin()), int(left_out.argmax())
     most = int(np.abs(left_out - estimate).argmax())
     return (
-        f"leaving one persona out: {left_out[low]:+.2f} (without {names[low]}) to {left_out[high]:+.2f} "
-        f"(without {names[high]}); {names[most]} moves it most"
+        f"leave-one-out range: {left_out[low]:+.2f} (without {names[low]}) to {left_out[high]:+.2f} "
+        f"(without {names[high]}); {names[most]} has the largest influence"
     )

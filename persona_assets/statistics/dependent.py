@@ -1,7 +1,7 @@
-"""Which of two predictors is better: the difference of two correlations that share an outcome.
+"""Comparison of two predictors: the difference of two dependent correlations with the same outcome.
 
-The outcome is variable 1, the predictors 2 and 3: r12 and r13 are compared, r23 is what the predictors share.
-The tests compare signed correlations; `aligned` turns the predictors so that they compare how strong they are.
+The outcome is variable 1, the predictors are 2 and 3: r12 and r13 are compared, r23 is the correlation between the
+predictors. The tests compare signed correlations; `aligned` flips signs so that they compare absolute values.
 """
 
 import math
@@ -15,13 +15,13 @@ _ROUNDING = 1e-12
 
 
 def aligned(r12: float, r13: float, r23: float) -> tuple[float, float, float]:
-    """The same three correlations with each predictor's sign turned so that it correlates positively: r12, r13 ≥ 0."""
+    """Return the three correlations after flipping the sign of predictors so that r12, r13 ≥ 0."""
     sign = math.copysign(1.0, r12) * math.copysign(1.0, r13)
     return abs(r12), abs(r13), sign * r23
 
 
 def williams(r12: float, r13: float, r23: float, n: int, unit: str = "dyad") -> PValue:
-    """Williams' test that two overlapping correlations are equal.
+    """Run Williams' test that two overlapping correlations are equal.
 
     t = (r12 − r13) √[(n − 1)(1 + r23) / (2 (n − 1)/(n − 3) · |R| + r̄² (1 − r23)³)] with n − 3 degrees of freedom,
     |R| = 1 − r12² − r13² − r23² + 2 r12 r13 r23 and r̄ = (r12 + r13)/2 (Williams 1959; Steiger 1980, eq. 7).
@@ -43,10 +43,10 @@ def williams(r12: float, r13: float, r23: float, n: int, unit: str = "dyad") -> 
 
 
 def steiger(r12: float, r13: float, r23: float, n: int, unit: str = "dyad") -> PValue:
-    """Steiger's test that two overlapping correlations are equal.
+    """Run Steiger's test that two overlapping correlations are equal.
 
-    Z = (artanh r12 − artanh r13) √(n − 3) / √(2 − 2s), s being the correlation of r12 and r13 with both replaced by
-    their mean r̄, as they are equal under the null (Steiger 1980, eq. 14).
+    Z = (artanh r12 − artanh r13) √(n − 3) / √(2 − 2s). s is the correlation of r12 and r13, computed with both replaced
+    by their mean r̄, because they are equal under the null hypothesis (Steiger 1980, eq. 14).
 
     Raises:
         UnanswerableError: n < 4, or the three cannot be correlations of three distinct variables.
@@ -67,14 +67,15 @@ def steiger(r12: float, r13: float, r23: float, n: int, unit: str = "dyad") -> P
 def zou(
     r12: float, r13: float, r23: float, n: int, level: float, coefficient: str = "pearson", unit: str = "dyad"
 ) -> Interval:
-    """Zou's interval for r12 − r13, made from an interval of each, (l2, u2) and (l3, u3).
+    """Return Zou's interval for r12 − r13, computed from the interval of each, (l2, u2) and (l3, u3).
 
     low = r12 − r13 − √[(r12 − l2)² + (u3 − r13)² − 2c (r12 − l2)(u3 − r13)]
     high = r12 − r13 + √[(u2 − r12)² + (r13 − l3)² − 2c (u2 − r12)(r13 − l3)]
     with c the correlation of r12 and r13 (Zou 2007).
 
     Args:
-        coefficient: what the three are; it decides the interval of each, as in `correlations.fisher_interval`.
+        coefficient: kind of the three correlations; determines the interval of each, as in
+            `correlations.fisher_interval`.
 
     Raises:
         UnanswerableError: n < 4, or the three cannot be correlations of three distinct variables.
@@ -95,7 +96,7 @@ def zou(
 
 
 def _correlation_of_correlations(r12: float, r13: float, r23: float) -> float:
-    """Asymptotic correlation of r12 and r13 (Steiger 1980: Pearson & Filon's covariance over both errors)."""
+    """Return the asymptotic correlation of r12 and r13 (Steiger 1980: Pearson & Filon's covariance, standardised)."""
     left = 1 - r12**2 - r13**2
     covariance = r23 * left - r12 * r13 * (left - r23**2) / 2
     return covariance / ((1 - r12**2) * (1 - r13**2))
@@ -106,13 +107,13 @@ def _third_side(a: float, b: float, cosine: float) -> float:
 
 
 def _require_distinct(r12: float, r13: float, r23: float, n: int) -> float:
-    """Determinant of the three variables' correlation matrix, which must be positive definite."""
+    """Return the determinant of the three variables' correlation matrix, which must be positive definite."""
     if n < 4:
-        raise UnanswerableError(f"there are {n} observations; comparing two correlations takes at least 4")
+        raise UnanswerableError(f"there are {n} observations; comparing two correlations needs at least 4")
     determinant = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
     if not (max(map(abs, (r12, r13, r23))) < 1 and determinant > _ROUNDING):
         raise UnanswerableError(
-            f"correlations of {r12:.4g}, {r13:.4g} and {r23:.4g} leave nothing to compare: "
-            "one variable is determined by the others, or no three variables have them"
+            f"correlations of {r12:.4g}, {r13:.4g} and {r23:.4g} cannot be compared: "
+            "one variable is determined by the others, or the three correlations are inconsistent"
         )
     return determinant

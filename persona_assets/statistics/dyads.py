@@ -1,4 +1,4 @@
-"""The pair table as arrays: dyads with an outcome, and predictors between all personas."""
+"""The pair table as arrays: dyads with a measured outcome, and K×K predictors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from persona_assets.statistics.statement import UnanswerableError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Columns of the pair table that describe another column and predict nothing.
+# Columns of the pair table that look like predictors but are intervals of one.
 _INTERVALS = ("js_low", "js_high")
 
 
@@ -21,12 +21,12 @@ class Dyads:
     """n dyads whose leakage was measured, of K personas.
 
     Attributes:
-        personas: K names; source and target are places in it.
+        personas: K names; source and target are indices into it.
         source, target: shape (n,).
         rate: shape (n,), found / total.
-        found, total: shape (n,), float64; NaN where only the rate is known.
-        predictors: name → (K, K), [source, target], float64; NaN on the diagonal and where nobody measured.
-        categories: K names of categories.
+        found, total: shape (n,), float64; NaN if only the rate is known.
+        predictors: name → (K, K), [source, target], float64; NaN on the diagonal and where not measured.
+        categories: the personas' categories, K names.
     """
 
     personas: tuple[str, ...]
@@ -40,34 +40,34 @@ class Dyads:
 
     @property
     def n(self) -> int:
-        """Number of dyads."""
+        """Return the number of dyads."""
         return len(self.rate)
 
     @property
     def sources(self) -> Ints:
-        """Places of the personas that are a source, ascending."""
+        """Return the indices of the personas that are a source, ascending."""
         return np.unique(self.source)
 
     @property
     def targets(self) -> Ints:
-        """Places of the personas that are a target, ascending."""
+        """Return the indices of the personas that are a target, ascending."""
         return np.unique(self.target)
 
     def at(self, predictor: str) -> Floats:
-        """A predictor at the n dyads."""
+        """Return a predictor's values at the n dyads."""
         return np.asarray(self.predictors[predictor][self.source, self.target])
 
     def keep(self, kept: NDArray[np.bool_]) -> "Dyads":
-        """The dyads where `kept`, shape (n,), holds; personas and predictors stay."""
+        """Return only the dyads where `kept`, shape (n,), is true, with all personas and predictors."""
         fields = ("source", "target", "rate", "found", "total")
         return replace(self, **{name: getattr(self, name)[kept] for name in fields})
 
     def known(self, *predictors: str) -> "Dyads":
-        """The dyads where all of these predictors are known."""
+        """Return only the dyads where all of these predictors are known."""
         return self.keep(np.all([np.isfinite(self.at(name)) for name in predictors], axis=0))
 
     def without(self, persona: int) -> "Dyads":
-        """Dyads and predictors without one persona, given by its place."""
+        """Return the dyads and predictors without one persona, given by its index."""
         left = [place for place in range(len(self.personas)) if place != persona]
         new_place = np.full(len(self.personas), -1)
         new_place[left] = np.arange(len(left))
@@ -83,18 +83,18 @@ class Dyads:
 
 
 def read_dyads(pair_table: pd.DataFrame) -> Dyads:
-    """The dyads of a pair table.
+    """Read the dyads of a pair table.
 
     Args:
-        pair_table: as `metrics.build_pair_table` makes it: every ordered pair of K personas, the outcome missing in
-            those that nobody measured.
+        pair_table: table from `metrics.build_pair_table`: every ordered pair of K personas; unmeasured outcomes are
+            missing.
 
     Raises:
-        UnanswerableError: fewer than two personas, or no outcome in any dyad.
+        UnanswerableError: there are fewer than two personas, or no dyad has an outcome.
     """
     personas = tuple(dict.fromkeys(str(name) for name in pair_table["source"])) if len(pair_table) else ()
     if len(personas) < 2:
-        raise UnanswerableError(f"there are {len(personas)} personas in the pair table; a dyad takes two")
+        raise UnanswerableError(f"the pair table has {len(personas)} personas; a dyad needs two")
     place = {name: number for number, name in enumerate(personas)}
     source, target = (np.array([place[name] for name in pair_table[side]]) for side in ("source", "target"))
     of_source = dict(zip(pair_table["source"], pair_table["source_category"], strict=True))
@@ -121,7 +121,7 @@ def read_dyads(pair_table: pd.DataFrame) -> Dyads:
 
 
 def predictor_columns(pair_table: pd.DataFrame) -> list[str]:
-    """Columns of a pair table that may predict leakage: JS, KL and cosines that are known anywhere."""
+    """Return the predictor columns of a pair table: JS, KL and cosines with at least one known value."""
     named = [str(c) for c in pair_table.columns if str(c).startswith(("js", "kl", "cosine_")) and c not in _INTERVALS]
     return [column for column in named if np.isfinite(_floats(pair_table, column)).any()]
 

@@ -1,4 +1,4 @@
-"""Which personas may exchange their labels, and all or many of the ways to do so."""
+"""Permutations of personas' labels, within blocks of exchangeable personas."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ class LabelPermutations:
     """Permutations of K personas, the first of them the identity.
 
     Attributes:
-        places: shape (R, K): persona k bears the label of persona places[r, k].
-        exact: whether these are all the permutations that are permitted.
-        count: how many were made: R where exact, else R − 1, the identity being no draw.
-        block: shape (K,), number of each persona's block; labels move within blocks only.
-        structure: what is taken as exchangeable, in words.
+        places: shape (R, K): persona k gets the label of persona places[r, k].
+        exact: whether these are all permitted permutations.
+        count: number of permutations: R if exact, otherwise R − 1, because the identity is not a random draw.
+        block: shape (K,), number of each persona's block; labels are permuted within blocks only.
+        structure: what is assumed to be exchangeable, in words.
     """
 
     places: Ints
@@ -35,7 +35,7 @@ class LabelPermutations:
     structure: str
 
     def reachable(self, dyads: Dyads) -> NDArray[np.bool_]:
-        """Ordered pairs, shape (K, K), that a permitted relabelling can bring to a measured dyad."""
+        """Return which ordered pairs, (K, K), a permitted relabelling can map to a measured dyad."""
         blocks = int(self.block.max()) + 1
         met = np.zeros((blocks, blocks), dtype=bool)
         met[self.block[dyads.source], self.block[dyads.target]] = True
@@ -45,17 +45,18 @@ class LabelPermutations:
 def label_permutations(
     personas: int, permutations: int, seed: int, blocks: Blocks | None = None, exact_up_to: int = 50_000
 ) -> LabelPermutations:
-    """All label permutations where there are few, else the identity and `permutations` random ones.
+    """Return all label permutations if there are few, otherwise the identity and `permutations` random ones.
 
     Args:
         personas: K.
-        blocks: name → places of the personas that may exchange labels, every persona in one of them; None for all.
-        exact_up_to: enumerate when K! (with blocks, the product of their factorials) is at most this.
+        blocks: name → indices of the personas that may exchange labels, with every persona in one block; None for one
+            block of all personas.
+        exact_up_to: enumerate if K! (with blocks, the product of their factorials) is at most this.
     """
     members = {"personas": range(personas)} if blocks is None else blocks
     columns = [np.sort(np.asarray(places, dtype=np.int64)) for places in members.values() if len(places)]
     if sorted(np.concatenate(columns).tolist()) != list(range(personas)):
-        raise ValueError(f"blocks hold {dict(members)}; expected each of the {personas} personas in one of them")
+        raise ValueError(f"blocks are {dict(members)}; expected each of the {personas} personas in exactly one block")
     block = np.empty(personas, dtype=np.int64)
     for number, column in enumerate(columns):
         block[column] = number
@@ -75,26 +76,26 @@ def label_permutations(
 
 
 def _all_orders(columns: list[Ints]) -> list[Ints]:
-    """One (R, size) array a block: all combinations of the blocks' orders, the identity first."""
+    """Return one (R, size) array per block: all combinations of the blocks' orders, the identity first."""
     combined = list(product(*(orders(column.tolist()) for column in columns)))
     return [np.array(block) for block in zip(*combined, strict=True)]
 
 
 def _random_orders(columns: list[Ints], permutations: int, rng: np.random.Generator) -> list[Ints]:
-    """One (1 + permutations, size) array a block, the identity first."""
+    """Return one (1 + permutations, size) array per block, the identity first."""
     return [
         np.concatenate([column[None], rng.permuted(np.tile(column, (permutations, 1)), axis=1)]) for column in columns
     ]
 
 
 def relabelling_blocks(dyads: Dyads, predictors: Sequence[str]) -> Blocks | None:
-    """The freest relabelling that needs no value that nobody measured.
+    """Return the least restrictive blocks for relabelling that need only measured values.
 
-    None where the predictors are known between all personas; blocks of sources and others where they are known at
-    least where a source is involved (a published cosine of sources only, say).
+    None if the predictors are known between all personas; blocks of sources and others if they are known at least for
+    pairs with a source (for example a published cosine of sources only).
 
     Raises:
-        UnanswerableError: even then a value would be needed that is unknown.
+        UnanswerableError: even with these blocks an unknown value would be needed.
     """
     sources = dyads.sources.tolist()
     others = [place for place in range(len(dyads.personas)) if place not in sources]
@@ -109,7 +110,7 @@ def relabelling_blocks(dyads: Dyads, predictors: Sequence[str]) -> Blocks | None
 
 
 def unknown_cells(dyads: Dyads, predictors: Sequence[str], perms: LabelPermutations) -> str:
-    """What a relabelling would need and nobody measured; "" where there is nothing."""
+    """Describe the unknown values that relabelling needs; "" if there are none."""
     reachable = perms.reachable(dyads)
     for name in predictors:
         if missing := int(np.isnan(dyads.predictors[name][reachable]).sum()):

@@ -1,18 +1,18 @@
-"""Maximum likelihood of counts with crossed normal effects of source, target and dyad.
+"""Maximum likelihood for counts with crossed normal effects of source, target and dyad.
 
     found_d ~ Binomial(total_d, p_d),   logit p_d = x_d β + σ_s a_source(d) + σ_t b_target(d) + σ_e c_d,
 
-a, b, c independent standard normal. The integral over them is Laplace's: with z the modes of all effects, A the design
-of the effects times their σ, W = diag(total p (1 − p)) at the modes and H = I + AᵀWA,
+a, b, c independent standard normal. The integral over them is approximated by Laplace's method: with z the modes of all
+effects, A the design matrix of the effects times their σ, W = diag(total p (1 − p)) at the modes and H = I + AᵀWA,
 
     log L ≈ log Binomial(found | modes) − ½ zᵀz − ½ log det H,
 
 which is lme4's glmer(nAGQ = 1) (Bates, Mächler, Bolker & Walker 2015, J. Stat. Softw. 67(1); Breslow & Clayton 1993,
-JASA 88, 9–25). The block of H of the dyads is diagonal, D = 1 + σ_e² W: eliminating it leaves a dense matrix with one
-row per source and target, and W / D in the place of W. Every step is O(n) and one Cholesky factor of that matrix.
+JASA 88, 9–25). The dyad block of H is diagonal, D = 1 + σ_e² W: eliminating it leaves a dense matrix with one row per
+source and target, with W / D in place of W. Every step costs O(n) and one Cholesky factorisation of that matrix.
 
-Sums over dyads are written as sums, not as products of vectors: those wake NumPy's BLAS threads, which then fight
-SciPy's for the cores, and 12,210 dyads take ten times as long.
+Sums over dyads are written as sums instead of dot products, because NumPy's BLAS threads would compete with SciPy's for
+the cores: with 12,210 dyads that takes ten times as long.
 """
 
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ from persona_assets.statistics.statement import UnanswerableError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-NO_SIGMA = 1e-3  # on the logit scale: a σ below it is 0 but for rounding
-LARGEST_SIGMA = 25.0  # beyond it an effect is all or nothing
-_STEP = 1e-4  # of β and σ, for the curvature of the likelihood
-_BESIDE_ZERO = 0.01  # where a σ that came out as 0 is tried again
+NO_SIGMA = 1e-3  # on the logit scale: a smaller σ is 0 up to rounding
+LARGEST_SIGMA = 25.0  # upper bound: a larger σ makes probabilities 0 or 1
+_STEP = 1e-4  # step of β and σ in the finite differences for the Hessian
+_RESTART_SIGMA = 0.01  # restart value for a σ estimated as 0
 
 
 @dataclass(frozen=True, eq=False)
 class Maximum:
-    """Where the likelihood is largest.
+    """Maximum of the likelihood.
 
     Attributes:
         slopes: shape (k,), β.
-        sigmas: shape (3,), of source, target and dyad, within [0, LARGEST_SIGMA].
-        log_likelihood: with the binomial coefficients, as R gives it.
+        sigmas: shape (3,), σ of source, target and dyad, within [0, LARGEST_SIGMA].
+        log_likelihood: includes the binomial coefficients, as in R.
     """
 
     slopes: Floats
@@ -51,12 +51,12 @@ class Maximum:
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """How well the coefficients are known at a maximum.
+    """Uncertainty of the coefficients at a maximum.
 
     Attributes:
-        covariance: shape (k, k), of β; from the Hessian over β and σ together, as glmer reports it.
-        gain: log likelihood that one more Newton step would add; far below 1 where the search has ended well.
-        sigmas_known: the Hessian was that over β alone, as if the σ were known.
+        covariance: shape (k, k), covariance of β from the Hessian over β and σ together, as in glmer.
+        gain: log likelihood that one more Newton step would add; far below 1 if the optimiser has converged.
+        sigmas_known: whether the Hessian is over β only, treating σ as known.
     """
 
     covariance: Floats
@@ -66,20 +66,20 @@ class Uncertainty:
 
 @dataclass(frozen=True, eq=False)
 class _Curvature:
-    """H at the modes, and what it came from."""
+    """H at the modes, with the quantities that it is built from."""
 
     share: Floats  # p
     weight: Floats  # diagonal of W
     dyad: Floats  # diagonal of D
-    crossed: tuple[Floats, bool]  # Cholesky factor of what is left for sources and targets
+    crossed: tuple[Floats, bool]  # Cholesky factor of the reduced matrix of sources and targets
 
 
 class CrossedCounts:
-    """The likelihood of n counts; remembers the last modes, which are a good start for the next.
+    """Likelihood of n counts; keeps the last modes as the starting point of the next search.
 
     Args:
         found, total: shape (n,).
-        design: shape (n, k), with its column of ones.
+        design: shape (n, k), including a column of ones.
         source, target: shape (n,), any labels.
     """
 
@@ -92,15 +92,15 @@ class CrossedCounts:
         self.modes = np.zeros(self.crossed + len(found))
 
     def maximise(self, slopes: Floats, sigmas: Floats) -> Maximum:
-        """The largest likelihood, from a start for β, shape (k,), and the three σ, shape (3,).
+        """Maximise the likelihood from a start for β, shape (k,), and the three σ, shape (3,).
 
-        In σ the likelihood is even, so that 0 is stationary even where it is no maximum: a σ that comes out as 0 is
-        tried again from beside it.
+        The likelihood is even in σ, so 0 is a stationary point even if it is not a maximum. If a σ is estimated as 0,
+        the search is restarted from a small positive value.
         """
         parameters, value = self._descend(np.concatenate([slopes, sigmas]))
-        for place in len(slopes) + np.flatnonzero(parameters[len(slopes) :] < _BESIDE_ZERO):
+        for place in len(slopes) + np.flatnonzero(parameters[len(slopes) :] < _RESTART_SIGMA):
             beside = parameters.copy()
-            beside[place] = _BESIDE_ZERO
+            beside[place] = _RESTART_SIGMA
             if self.objective(beside)[1][place] < 0:
                 parameters, value = self._descend(beside)
         return Maximum(parameters[: len(slopes)], parameters[len(slopes) :], -value)
@@ -112,7 +112,7 @@ class CrossedCounts:
         return np.asarray(found.x), float(found.fun)
 
     def objective(self, parameters: Floats) -> tuple[float, Floats]:
-        """−log L at (β, σ_s, σ_t, σ_e), shape (k + 3,), and its gradient."""
+        """Return −log L at (β, σ_s, σ_t, σ_e), shape (k + 3,), and its gradient."""
         slopes, sigmas = parameters[:-3], parameters[-3:]
         fixed = (self.design * slopes).sum(axis=1)
         at = self._find_modes(fixed, sigmas)
@@ -122,9 +122,9 @@ class CrossedCounts:
         return float(value), self._gradient(sigmas, at)
 
     def uncertainty(self, at: Maximum) -> Uncertainty:
-        """What the curvature at the maximum says, by central differences of the gradient.
+        """Compute the uncertainty from the curvature at the maximum, by central differences of the gradient.
 
-        A σ of 0 counts as known. So do all of them where the curvature over β and σ is not positive.
+        A σ of 0 is treated as known, and so are all σ if the curvature over β and σ is not positive.
 
         Raises:
             UnanswerableError: the likelihood is flat in a direction of β.
@@ -141,19 +141,19 @@ class CrossedCounts:
         if sigmas_known:
             hessian = hessian[:k, :k]
             if np.linalg.eigvalsh(hessian)[0] <= 0:
-                raise UnanswerableError("the likelihood is flat at its maximum, so that no slope has an error")
+                raise UnanswerableError("the likelihood is flat at its maximum, so slopes have no standard error")
         covariance = np.linalg.inv(hessian)
         downhill = self.objective(parameters)[1][free][: len(hessian)]
         gain = 0.5 * float(downhill @ covariance @ downhill)
         return Uncertainty(covariance[:k, :k], gain, sigmas_known)
 
     def _spread(self, effects: Floats, sigmas: Floats) -> Floats:
-        """What the effects of all, shape (sources + targets + n,), add to the logit of every dyad."""
+        """Return what all effects, shape (sources + targets + n,), add to the logit of every dyad."""
         of_source, of_target, of_dyad = np.split(effects, [self.sources, self.crossed])
         return np.asarray(sigmas[0] * of_source[self.source] + sigmas[1] * of_target[self.target] + sigmas[2] * of_dyad)
 
     def _gather(self, of_dyads: Floats, sigmas: Floats) -> Floats:
-        """Sums over the dyads of every source and of every target; the transpose of `_spread` without the dyads."""
+        """Sum over the dyads of every source and every target: the transpose of `_spread` without the dyad effects."""
         of_source = np.bincount(self.source, of_dyads, self.sources)
         return np.concatenate([sigmas[0] * of_source, sigmas[1] * np.bincount(self.target, of_dyads, self.targets)])
 
@@ -162,14 +162,14 @@ class CrossedCounts:
         return float((self.total * np.logaddexp(0.0, logit) - self.found * logit).sum() + 0.5 * (modes**2).sum())
 
     def _find_modes(self, fixed: Floats, sigmas: Floats) -> _Curvature:
-        """Newton's iteration with halved steps; leaves the modes in `self.modes`."""
+        """Find the modes by Newton's method with step halving, and store them in `self.modes`."""
         value = self._penalised(self.modes, fixed, sigmas)
         for _ in range(100):
             at = self._curvature(fixed, sigmas)
             residual = self.found - self.total * at.share
             downhill = np.concatenate([self._gather(residual, sigmas), sigmas[2] * residual]) - self.modes
             step = self._solve(downhill, sigmas, at)
-            # Convergence is quadratic: after one more step from here, rounding is all that is left.
+            # Convergence is quadratic, so one more step from here reaches rounding error.
             if float((downhill * step).sum()) < 1e-8:
                 self.modes = self.modes + step
                 return self._curvature(fixed, sigmas)
@@ -188,12 +188,12 @@ class CrossedCounts:
         crossed[of_source, of_source] += sigmas[0] ** 2 * np.bincount(self.source, left, self.sources)
         crossed[of_target, of_target] += sigmas[1] ** 2 * np.bincount(self.target, left, self.targets)
         both = np.bincount(self.source * self.targets + self.target, left, self.sources * self.targets)
-        # the lower triangle is all that the factor reads
+        # The Cholesky factorisation reads only the lower triangle.
         crossed[self.sources :, : self.sources] = sigmas[0] * sigmas[1] * both.reshape(self.sources, self.targets).T
         return _Curvature(share, weight, dyad, cho_factor(crossed, lower=True))
 
     def _solve(self, right: Floats, sigmas: Floats, at: _Curvature) -> Floats:
-        """H⁻¹ right, the dyads eliminated."""
+        """Return H⁻¹ right, after eliminating the dyads."""
         of_crossed, of_dyad = np.split(right, [self.crossed])
         effects = np.zeros(len(right))
         reduced = of_crossed - self._gather(sigmas[2] * at.weight * of_dyad / at.dyad, sigmas)
@@ -202,7 +202,7 @@ class CrossedCounts:
         return effects
 
     def _gradient(self, sigmas: Floats, at: _Curvature) -> Floats:
-        """Of −log L: the modes move with the parameters, and H with both (the chain rule, with one more solve)."""
+        """Return the gradient of −log L, including how the modes and H change with the parameters (one more solve)."""
         inverse = cho_solve(at.crossed, np.eye(self.crossed))
         of_target = self.sources + self.target
         source, target = inverse[self.source, self.source], inverse[of_target, of_target]

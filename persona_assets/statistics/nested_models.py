@@ -1,4 +1,4 @@
-"""Linear models of raw values, as the field reports them: slopes, and what a further predictor adds to R²."""
+"""Linear models that assume independent observations: slopes, and the gain in R² from further predictors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,12 @@ from persona_assets.statistics.statement import Interval, PValue, UnanswerableEr
 Floats = NDArray[np.float64]
 
 _REFERENCE = "Seabold & Perktold 2010, Proc. 9th Python in Science Conf., 92–96"
-_ROUNDING = 1e-20  # a residual sum of squares below this share of the total is what rounding leaves of zero
+_ROUNDING = 1e-20  # a residual sum of squares below this fraction of the total is zero up to rounding
 
 
 @dataclass(frozen=True, kw_only=True)
 class NestedModels:
-    """Two least-squares models of one outcome, the larger holding every predictor of the smaller.
+    """Comparison of two least-squares models of one outcome, the larger with all predictors of the smaller.
 
     Attributes:
         r2_base, r2_full: R² without and with the added predictors; delta_r2: their difference.
@@ -36,11 +36,11 @@ class NestedModels:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
-    """A least-squares model with an intercept.
+    """Least-squares model with an intercept.
 
     Attributes:
         slopes, errors: k slopes in units of the outcome per unit of the predictor, and their standard errors.
-        intervals, p: one a slope.
+        intervals, p: one per slope.
     """
 
     slopes: tuple[float, ...]
@@ -52,13 +52,13 @@ class LinearModel:
 
 
 def nested_ols(y: Floats, base: Floats, added: Floats, unit: str = "dyad") -> NestedModels:
-    """What `added` explains of the outcome beyond `base`: ΔR² and the partial F test, by statsmodels.
+    """Compute what `added` explains of the outcome beyond `base`: ΔR² and the partial F test, by statsmodels.
 
     Args:
         y: the outcome, shape (n,), raw values.
-        base: predictors of the smaller model, shape (j, n); j = 0 leaves the intercept.
+        base: predictors of the smaller model, shape (j, n); with j = 0 it has only an intercept.
         added: further predictors, shape (k, n), k ≥ 1.
-        unit: what one observation is.
+        unit: name of one observation, for messages.
 
     Raises:
         UnanswerableError: n ≤ j + k + 2, a missing value, a constant or collinear variable, or a perfect fit.
@@ -84,13 +84,13 @@ def nested_ols(y: Floats, base: Floats, added: Floats, unit: str = "dyad") -> Ne
 
 
 def linear_model(y: Floats, predictors: Floats, level: float = 0.95, unit: str = "dyad") -> LinearModel:
-    """Least squares of the outcome on k predictors and an intercept, with errors that take observations as independent.
+    """Fit least squares on k predictors and an intercept, with standard errors for independent observations.
 
     Args:
         y: shape (n,), raw values.
         predictors: shape (k, n).
         level: coverage of the slopes' intervals, within (0, 1).
-        unit: what one observation is.
+        unit: name of one observation, for messages.
 
     Raises:
         UnanswerableError: n ≤ k + 2, a missing value, a constant or collinear variable, or a perfect fit.
@@ -118,18 +118,18 @@ def linear_model(y: Floats, predictors: Floats, level: float = 0.95, unit: str =
     )
 
 
-def _fit(y: Floats, predictors: Floats, unit: str) -> Any:  # statsmodels' results carry no types
-    """A fitted model whose residuals say something."""
+def _fit(y: Floats, predictors: Floats, unit: str) -> Any:  # statsmodels' results are untyped
+    """Fit a model and reject it if the fit is exact."""
     import statsmodels.api as sm
 
     k, n = predictors.shape
     if n <= k + 2:
-        raise UnanswerableError(f"there are {n} {unit}s; a model of {k} predictors takes at least {k + 3}")
+        raise UnanswerableError(f"there are {n} {unit}s; a model of {k} predictors needs at least {k + 3}")
     names = [f"predictor {number}" for number in range(1, k + 1)]
     for values, name in zip([y, *predictors], ["the outcome", *names], strict=True):
         require_varying(values, name, unit)
     require_independent(standardised(predictors), names)
     fit = sm.OLS(y, np.column_stack([np.ones(n), *predictors])).fit()
     if fit.ssr <= _ROUNDING * fit.centered_tss:
-        raise UnanswerableError("the predictors fit the outcome exactly, which leaves nothing to judge them by")
+        raise UnanswerableError("the predictors fit the outcome exactly, so there is no residual variance")
     return fit

@@ -1,8 +1,8 @@
 """Joint label permutation of personas: the quadratic assignment procedure (QAP).
 
-If a predictor tells nothing about leakage, the personas might as well bear each other's labels in it. So rows and
-columns of its matrix are relabelled together, X[π(source), π(target)], which keeps everything that dyads of one
-persona share (Hubert & Schultz 1976; Krackhardt 1988).
+Under the null hypothesis that a predictor is unrelated to leakage, the personas' labels in its matrix are exchangeable.
+Rows and columns are therefore relabelled together, X[π(source), π(target)], which preserves the dependence between
+dyads of one persona (Hubert & Schultz 1976; Krackhardt 1988).
 """
 
 import math
@@ -22,19 +22,19 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 QAP = "Hubert & Schultz 1976, Br. J. Math. Stat. Psychol. 29, 190–241; Krackhardt 1988, Social Networks 10, 359–381"
-_TIE = 1e-12  # statistics closer than this are equal but for rounding
-_ROUNDING = 1e-24  # a sum of squares below this share of the uncentred one is what rounding leaves of zero
+_TIE = 1e-12  # statistics closer than this are equal up to rounding
+_ROUNDING = 1e-24  # a sum of squares below this fraction of the uncentred one is zero up to rounding
 
 
 def require_answerable(dyads: Dyads, predictors: Sequence[str], perms: LabelPermutations) -> None:
-    """Refuse what permutation cannot answer.
+    """Check that a permutation test is possible.
 
     Raises:
-        UnanswerableError: fewer than 4 dyads, leakage or a predictor does not vary, or a value is unknown that a
-            relabelling needs.
+        UnanswerableError: there are fewer than 4 dyads, leakage or a predictor is constant, or relabelling needs an
+            unknown value.
     """
     if dyads.n < FEWEST:
-        raise UnanswerableError(f"there are {dyads.n} dyads; a correlation takes at least {FEWEST}")
+        raise UnanswerableError(f"there are {dyads.n} dyads; a correlation needs at least {FEWEST}")
     if unknown := unknown_cells(dyads, predictors, perms):
         raise UnanswerableError(unknown)
     for name, values in [("leakage", dyads.rate), *((name, dyads.at(name)) for name in predictors)]:
@@ -43,7 +43,7 @@ def require_answerable(dyads: Dyads, predictors: Sequence[str], perms: LabelPerm
 
 
 def relabelled_cells(perms: LabelPermutations, source: Ints, target: Ints) -> Iterator[tuple[slice, Ints]]:
-    """Where pairs (source, target) look in a flattened (K, K) matrix, as chunks: rows of perms, and cells (rows, n)."""
+    """Yield, in chunks, rows of perms and the cells (rows, n) of a flattened (K, K) matrix that the pairs map to."""
     personas = perms.places.shape[1]
     for rows in chunks(len(perms.places), personas**2):
         places = perms.places[rows]
@@ -53,14 +53,14 @@ def relabelled_cells(perms: LabelPermutations, source: Ints, target: Ints) -> It
 
 
 def correlate_rows(rows: Floats, fixed: Floats) -> Floats:
-    """Pearson correlation of every row with a fixed variable.
+    """Return the Pearson correlation of every row with a fixed variable.
 
     Args:
         rows: shape (r, n).
         fixed: shape (n,), not constant.
 
     Returns:
-        Shape (r,); NaN where a row is constant.
+        Shape (r,); NaN for constant rows.
     """
     centred = fixed - fixed.mean()
     unit = centred / np.linalg.norm(centred)
@@ -72,38 +72,38 @@ def correlate_rows(rows: Floats, fixed: Floats) -> Floats:
 
 
 def ranked_cells(matrix: Floats, cells: NDArray[np.bool_]) -> Floats:
-    """A (K, K) matrix with its values replaced by their ranks among `cells`; NaN elsewhere."""
+    """Return a (K, K) matrix with values replaced by their ranks among `cells`; NaN elsewhere."""
     ranks = np.full(matrix.shape, np.nan)
     ranks[cells] = stats.rankdata(matrix[cells])
     return ranks
 
 
 def _ranks_among(matrix: Floats, cells: Ints) -> Floats:
-    """Ranks of a flattened matrix's values at each row of cells, (r, n), among that row's.
+    """Return the ranks of a flattened matrix's values at each row of cells, (r, n), within that row.
 
-    Counting over one sort of the matrix is seven times as fast as sorting every row of 12,000.
+    Counting over one sort of the matrix is seven times as fast as sorting every row with 12,000 cells.
     """
     chosen = np.zeros((len(cells), matrix.size))
     np.put_along_axis(chosen, cells, 1.0, axis=1)
-    # what is unknown is never chosen
+    # Unknown cells are never chosen.
     return np.asarray(np.take_along_axis(weighted_ranks(np.nan_to_num(matrix.ravel()), chosen), cells, axis=1))
 
 
 def permuted_correlations(
     dyads: Dyads, predictors: Sequence[str], coefficient: Coefficient, perms: LabelPermutations
 ) -> Floats:
-    """Correlation of leakage with each predictor X[π(source), π(target)], over the dyads, under every permutation.
+    """Return the correlation of leakage with each predictor X[π(source), π(target)] at the dyads, per permutation.
 
     Returns:
-        Shape (R, m); row 0 is what was observed; NaN where a relabelled predictor does not vary at the dyads.
+        Shape (R, m); row 0 is observed; NaN where a relabelled predictor is constant at the dyads.
 
     Raises:
-        UnanswerableError: as `require_answerable`.
+        UnanswerableError: as in `require_answerable`.
     """
     require_answerable(dyads, predictors, perms)
     reachable = perms.reachable(dyads)
     ranks = coefficient == "spearman"
-    # where every reachable pair is measured, relabelling only reorders the same values: rank them once
+    # If every reachable pair is measured, relabelling only reorders the same values, so they are ranked once.
     rank_once = ranks and dyads.n == int(reachable.sum())
     matrices = [dyads.predictors[name] for name in predictors]
     if rank_once:
@@ -118,26 +118,26 @@ def permuted_correlations(
 
 
 def two_sided(samples: Floats, perms: LabelPermutations, method: str = "QAP", reference: str = QAP) -> PValue:
-    """Share of permutations whose |statistic| is at least the observed one's.
+    """Return p as the fraction of permutations whose |statistic| is at least the observed one.
 
-    The identity is among them, so that p = hits / R of an enumeration is exact, and (1 + hits) / (1 + R) of R random
-    permutations is valid (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39). The smallest p is one row's
-    share; where relabellings coincide by symmetry, an enumeration cannot even reach that.
+    The permutations include the identity, so p = hits / R is exact for an enumeration, and (1 + hits) / (1 + R) is
+    valid for R random permutations (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39). The reported smallest p
+    is 1 / rows; an enumeration cannot reach it if relabellings coincide by symmetry.
 
     Args:
-        samples: shape (rows of perms.places,), the observed one first; NaN (nothing varied) is not extreme, and the
-            note says how many there were.
+        samples: shape (rows of perms.places,), the observed statistic first; NaN (a constant variable) counts as not
+            extreme, and the note gives the number of NaN.
 
     Raises:
-        UnanswerableError: the observed statistic does not exist.
+        UnanswerableError: the observed statistic is undefined.
     """
     if math.isnan(samples[0]):
-        raise UnanswerableError("the statistic does not exist under the labels as they are")
+        raise UnanswerableError("the statistic is undefined for the observed labels")
     least = np.abs(samples[0]) - _TIE * max(1.0, abs(samples[0]))
     undefined = int(np.isnan(samples).sum())
     notes = [
         "smallest p is 1 / permutations; relabellings that coincide by symmetry make it larger" if perms.exact else "",
-        f"{undefined:,} of {len(samples):,} relabellings leave nothing that varies, counted as 0" if undefined else "",
+        f"{undefined:,} of {len(samples):,} relabellings make a variable constant and count as 0" if undefined else "",
     ]
     return PValue(
         p=float((np.abs(samples) >= least).mean()),
@@ -151,26 +151,26 @@ def two_sided(samples: Floats, perms: LabelPermutations, method: str = "QAP", re
 
 
 def shares(samples: Floats) -> Floats:
-    """Each statistic as its own p: the share of permutations with one at least as large, look by look.
+    """Return each statistic's own p: the fraction of permutations with one at least as large, per look.
 
-    Shape (R, m) as `largest_of` takes it; NaN is not extreme. `largest_of(1 − shares)` is then the single-step minP,
-    which gives every look the same weight.
+    Shape (R, m) as in `largest_of`; NaN counts as not extreme. `largest_of(1 − shares)` is the single-step minP
+    adjustment, which gives every look the same weight.
     """
     sizes = np.abs(np.where(np.isnan(samples), 0.0, samples))
     return np.asarray((len(sizes) + 1 - stats.rankdata(sizes.round(12), method="min", axis=0)) / len(sizes))
 
 
 def largest_of(samples: Floats) -> Floats:
-    """p adjusted for m looks: share of permutations whose largest |statistic| of all looks is at least this look's.
+    """Return p adjusted for m looks: the fraction of permutations whose maximum over all looks reaches this look's.
 
-    Single-step maxT (Westfall & Young 1993, Resampling-Based Multiple Testing, section 2.3). It holds the level over
-    all looks, but weighs them by how far each strays when permuted: one that strays far costs the others power.
+    This is single-step maxT (Westfall & Young 1993, Resampling-Based Multiple Testing, section 2.3). It controls the
+    family-wise error, but a look whose statistic varies widely under permutation reduces the power of the others.
 
     Args:
-        samples: shape (R, m), the observed ones in row 0, all looks under the same permutations.
+        samples: shape (R, m), observed statistics in row 0, all looks under the same permutations.
 
     Returns:
-        Shape (m,); NaN for a look whose observed statistic does not exist.
+        Shape (m,); NaN for a look whose observed statistic is undefined.
     """
     largest = np.abs(np.where(np.isnan(samples), 0.0, samples)).max(axis=1)
     observed = np.abs(samples[0])

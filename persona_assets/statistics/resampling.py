@@ -1,4 +1,4 @@
-"""Cluster bootstrap: resamples whole sources (and targets), because dyads of one source are not independent."""
+"""Cluster bootstrap over sources (and targets), because dyads of one source are not independent."""
 
 from itertools import product
 
@@ -9,26 +9,27 @@ from persona_assets.statistics.statement import Interval, UnanswerableError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Weights = NDArray[np.float32]  # whole numbers, exact in float32; half the memory matters with 12,210 dyads
+Weights = NDArray[np.float32]  # integers, exact in float32, which halves the memory for 12,210 dyads
 
 FEWEST_CLUSTERS = 3
 
 
 def source_weights(source: Ints, resamples: int, seed: int, exact_up_to: int = 5000) -> tuple[Weights, bool]:
-    """Cluster bootstrap over sources: S sources are drawn with replacement, each with all its dyads.
+    """Return cluster bootstrap weights over sources: S sources are drawn with replacement, each with all its dyads.
 
-    Where S^S <= exact_up_to all ordered resamples stand once (5 sources: 3,125), so that nothing is left to chance;
-    otherwise `resamples` are drawn (Davison & Hinkley 1997, Bootstrap Methods, section 3.8; Field & Welsh 2007,
+    If S^S <= exact_up_to, all ordered resamples are enumerated (5 sources: 3,125), so the result does not depend on the
+    seed; otherwise `resamples` are drawn (Davison & Hinkley 1997, Bootstrap Methods, section 3.8; Field & Welsh 2007,
     J. R. Stat. Soc. B 69, 369–390).
 
     Args:
         source: shape (n,), the cluster of each observation.
 
     Returns:
-        Weights, shape (R, n): how often each observation stands in each resample; and whether they are all there are.
+        Weights, shape (R, n): how often each observation occurs in each resample; and whether all resamples are
+        enumerated.
 
     Raises:
-        UnanswerableError: fewer than three sources.
+        UnanswerableError: there are fewer than three sources.
     """
     sources, cluster = _clusters(source, "source")
     if exact := sources**sources <= exact_up_to:
@@ -39,19 +40,19 @@ def source_weights(source: Ints, resamples: int, seed: int, exact_up_to: int = 5
 
 
 def two_way_weights(source: Ints, target: Ints, resamples: int, seed: int) -> Weights:
-    """Pigeonhole bootstrap: sources and targets are drawn with replacement, independently of each other.
+    """Return pigeonhole bootstrap weights: sources and targets are drawn with replacement, independently of each other.
 
-    A dyad stands (times its source was drawn) × (times its target was drawn) times (Owen 2007, Ann. Appl. Stat. 1,
-    386–411): conservative, its variance is never much below that of two-way effects.
+    A dyad's weight is (times its source was drawn) × (times its target was drawn) (Owen 2007, Ann. Appl. Stat. 1,
+    386–411). The method is conservative: its variance is never much below that of two-way effects.
 
     Args:
         source, target: shape (n,).
 
     Returns:
-        Weights, shape (resamples, n). A resample may be empty where not every source meets every target.
+        Weights, shape (resamples, n). A resample may be empty if not every source is paired with every target.
 
     Raises:
-        UnanswerableError: fewer than three sources or targets.
+        UnanswerableError: there are fewer than three sources or targets.
     """
     sources, of_source = _clusters(source, "source")
     targets, of_target = _clusters(target, "target")
@@ -62,11 +63,11 @@ def two_way_weights(source: Ints, target: Ints, resamples: int, seed: int) -> We
 
 
 def percentile_interval(samples: Floats, level: float, method: str, structure: str, reference: str) -> Interval:
-    """The middle `level` of the resampled values (Efron 1979; quantiles interpolated linearly).
+    """Return the percentile interval of the resampled values (Efron 1979; quantiles interpolated linearly).
 
     Args:
-        samples: shape (R,); NaN where a resample gave no value. Those are dropped, and the note says how many.
-        method, structure, reference: what the interval says of itself.
+        samples: shape (R,); NaN where a resample gave no value. NaN are dropped, and the note gives their number.
+        method, structure, reference: stored in the interval.
 
     Raises:
         UnanswerableError: no resample gave a value.
@@ -74,7 +75,7 @@ def percentile_interval(samples: Floats, level: float, method: str, structure: s
     valid = samples[np.isfinite(samples)]
     dropped = len(samples) - len(valid)
     if not len(valid):
-        raise UnanswerableError(f"in none of {len(samples):,} resamples do the variables vary")
+        raise UnanswerableError(f"a variable is constant in each of {len(samples):,} resamples")
     tail = (1.0 - level) / 2
     low, high = np.quantile(valid, [tail, 1.0 - tail])
     return Interval(
@@ -86,7 +87,7 @@ def percentile_interval(samples: Floats, level: float, method: str, structure: s
         reference=reference,
         resamples=len(samples),
         note=(
-            f"{dropped:,} of {len(samples):,} resamples dropped, in which a variable does not vary or predictors are "
+            f"{dropped:,} of {len(samples):,} resamples dropped, because a variable is constant or predictors are "
             "collinear"
             if dropped
             else ""
@@ -95,29 +96,29 @@ def percentile_interval(samples: Floats, level: float, method: str, structure: s
 
 
 def _clusters(of_observation: Ints, what: str) -> tuple[int, NDArray[np.intp]]:
-    """How many clusters there are, and the cluster of every observation."""
+    """Return the number of clusters and the cluster of every observation."""
     names, cluster = np.unique(of_observation, return_inverse=True)
     if len(names) < FEWEST_CLUSTERS:
         plural = "" if len(names) == 1 else "s"
         raise UnanswerableError(
             f"there {'is' if not plural else 'are'} {len(names)} {what}{plural}; "
-            f"resampling whole {what}s takes at least {FEWEST_CLUSTERS}"
+            f"resampling whole {what}s needs at least {FEWEST_CLUSTERS}"
         )
     return len(names), cluster
 
 
 def _all_draws(clusters: int) -> Weights:
-    """Times each cluster stands in each of the clusters^clusters ordered resamples."""
+    """Count how often each cluster occurs in each of the clusters^clusters ordered resamples."""
     return _times(np.array(list(product(range(clusters), repeat=clusters))), clusters)
 
 
 def _draws(clusters: int, resamples: int, rng: np.random.Generator) -> Weights:
-    """Times each cluster stands in each of `resamples` random resamples."""
+    """Count how often each cluster occurs in each of `resamples` random resamples."""
     return _times(rng.integers(clusters, size=(resamples, clusters)), clusters)
 
 
 def _times(drawn: NDArray[np.int64], clusters: int) -> Weights:
-    """Shape (R, clusters) of draws (R, size)."""
+    """Count the clusters, shape (R, clusters), in draws (R, size)."""
     cells = drawn + clusters * np.arange(len(drawn))[:, None]
     counts = np.bincount(cells.ravel(), minlength=clusters * len(drawn))
     return counts.reshape(len(drawn), clusters).astype(np.float32)

@@ -1,8 +1,8 @@
-"""What the room says: a statement is a number, how sure it is, and what was taken as independent to say so.
+"""Statements: an estimate with its interval and p-value, and the assumptions behind them.
 
-Every statement stands twice, as two rows that share a name: `iid`, as the field reports it, where every dyad counts as
-an observation of its own; and `dyadic`, as the dependence between dyads allows. A third view, `check`, holds further
-ways to the second. What cannot be answered is a row too: no number, and a note that says why.
+Every statement has two rows with the same name: view `iid` assumes independent dyads, as is common in the field; view
+`dyadic` accounts for the dependence between dyads. A third view, `check`, has alternative methods for the dyadic one. A
+statement that cannot be computed is a row without a number, whose note says why.
 """
 
 import math
@@ -41,7 +41,7 @@ COLUMNS = {
 
 
 class UnanswerableError(ValueError):
-    """A question that these data cannot answer; the message completes "cannot be answered, because …"."""
+    """The data do not allow a statement; the message is the reason after "not computed: "."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class Interval:
 
     Attributes:
         level: coverage, within (0, 1).
-        method: how it was made, such as `cluster bootstrap over 5 sources, exact`.
-        structure: what was taken as exchangeable or as a cluster.
+        method: how it was computed, such as `cluster bootstrap over 5 sources, exact`.
+        structure: what was assumed to be independent, exchangeable or a cluster.
         reference: the paper.
-        resamples: how many, 0 where there are none.
-        note: what a reader must know, such as resamples that had to be dropped.
+        resamples: their number, 0 if there are none.
+        note: caveats, such as dropped resamples.
     """
 
     low: float
@@ -69,7 +69,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PValue:
-    """A two-sided p, and the smallest that the design could have given (0 where it is not bounded by the design)."""
+    """A two-sided p, and the smallest p that the method can give for this design (0 if it has no such bound)."""
 
     p: float
     smallest: float
@@ -85,12 +85,12 @@ class Statement:
     """One row of the table.
 
     Attributes:
-        family: what it is about: leakage, comparison, models, pairs, coupling, noise, influence, looks, power.
+        family: leakage, comparison, models, pairs, coupling, noise, influence, looks, power or design.
         quantity: such as `spearman`, `partial spearman`, `delta R²`.
-        outcome, predictor, given: columns of the pair table; `given` joins several by ` + `.
-        n: observations; n_effective: how many independent ones would have given the interval's width.
-        unanswerable: why there is no number; "" where there is one.
-        p_adjusted: p corrected for all looks; the note names the correction.
+        outcome, predictor, given: columns of the pair table; `given` joins several with ` + `.
+        n: observations; n_effective: number of independent observations that would give the same interval width.
+        unanswerable: why there is no number; "" if there is one.
+        p_adjusted: p adjusted for multiple looks; the note names the method.
     """
 
     family: str
@@ -111,16 +111,16 @@ class Statement:
 
     @property
     def name(self) -> str:
-        """What the two views of a statement share."""
+        """Return the name that all views of a statement share."""
         about = f"{self.quantity}: {self.outcome} ~ {self.predictor}" if self.outcome else self.quantity
         return f"{about} | {self.given}" if self.given else about
 
     def row(self) -> dict[str, object]:
-        """The statement as a row of `COLUMNS`."""
+        """Return the statement as a row of `COLUMNS`."""
         parts: list[Interval | PValue] = [part for part in (self.interval, self.p) if part is not None]
         notes = [self.note, *(part.note for part in parts)]
         if self.unanswerable:
-            notes.insert(0, f"cannot be answered, because {self.unanswerable}")
+            notes.insert(0, f"not computed: {self.unanswerable}")
         labels = {"interval": self.interval, "p": self.p}
         return {
             "family": self.family,
@@ -149,7 +149,7 @@ class Statement:
 
 
 def tabulate(statements: Sequence[Statement]) -> pd.DataFrame:
-    """Statements as a tidy table with the columns and types of `COLUMNS`, one row a name and view."""
+    """Return statements as a tidy table with the columns and types of `COLUMNS`, one row per name and view."""
     rows = [statement.row() for statement in statements]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).astype(COLUMNS)
 

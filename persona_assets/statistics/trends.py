@@ -1,9 +1,9 @@
-"""A curve through the leakage rates of all dyads, with a band that says how far other sources could move it.
+"""Trend curves through the leakage rates of all dyads, with a confidence band over the choice of sources.
 
 The curve is a fractional logistic regression of the rate on one predictor (Papke & Wooldridge 1996, J. Appl. Econom.
-11, 619–632): it stays within 0 and 1, bends once, and takes no rate to be binomial. The band leaves out one source
-after the other (jackknife, on the log odds; Tukey 1958), for dyads of one source are not independent. It holds at every
-place by itself and is about the curve, not about where a dyad's rate may lie.
+11, 619–632): it stays within 0 and 1, is monotonic, and does not assume binomial rates. The band is a delete-one-source
+jackknife on the log odds (Tukey 1958), because dyads of one source are not independent. It is pointwise, and covers the
+curve, not individual dyads.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ from persona_assets.statistics.statement import UnanswerableError
 Floats = NDArray[np.float64]
 
 _PLACES, _STEPS = 60, 50
-# Sources that leak to nobody alone would have a curve at −∞: a standard deviation of 30 on the log odds holds it, and
-# moves no other curve by more than 0.001.
+# Sources that leak to nobody would have log odds of −∞. A prior with a standard deviation of 30 on the log odds keeps
+# the fit finite, and changes no other curve by more than 0.001.
 _PRIOR = 1 / 30.0**2
 _COLUMNS = ("predictor", "place", "rate", "low", "high")
 
 
 def trend(pair_table: pd.DataFrame, predictors: Sequence[str], level: float = 0.95) -> pd.DataFrame:
-    """The curve of each predictor at places between its least and its greatest value.
+    """Return the curve of each predictor on a grid between its minimum and maximum.
 
     Args:
-        pair_table: as `metrics.build_pair_table` makes it, with leakage.
-        predictors: columns of it.
-        level: of the band, within (0, 1).
+        pair_table: table from `metrics.build_pair_table` with leakage.
+        predictors: names of its predictor columns.
+        level: coverage of the band, within (0, 1).
 
     Returns:
-        Columns predictor, place, rate, low, high. Low and high are NaN where there are fewer than three sources; a
-        predictor with fewer than three dyads, or one that does not vary, has no row.
+        Columns predictor, place, rate, low, high. low and high are NaN with fewer than three sources; a constant
+        predictor, or one with fewer than three dyads, has no rows.
     """
     curves = [curve for name in predictors if (curve := _curve(pair_table, name, level)) is not None]
     if not curves:
@@ -65,7 +65,7 @@ def _curve(pair_table: pd.DataFrame, predictor: str, level: float) -> pd.DataFra
 
 
 def _log_odds(x: Floats, rate: Floats, weights: Floats, at: Floats) -> Floats:
-    """Fitted log odds (R, places) under R sets of weights (R, n), by Newton's method."""
+    """Fit log odds (R, places) under R sets of weights (R, n), by Newton's method."""
     design, coefficients = np.stack([np.ones_like(x), x], axis=1), np.zeros((len(weights), 2))
     for _ in range(_STEPS):
         fitted = expit(coefficients @ design.T)

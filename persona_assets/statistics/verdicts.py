@@ -1,14 +1,14 @@
-"""The verdict in words, made from the table of statements by rules that are written here.
+"""The verdict in words, derived from the table of statements by fixed rules.
 
-Level α = 1 − the level of the intervals. All figures are Spearman's, of the dyadic view.
+α = 1 − the level of the intervals. All numbers are Spearman's ρ in the dyadic view.
 
-predicts    p ≤ α and the interval leaves 0 out: "predicts". One of the two: "may predict". Neither: "is not shown to".
-leads       p ≤ α, and every interval of the difference of |ρ| leaves 0 out, that of the bootstrap as well as those that
-            check it: the larger one "predicts better"; otherwise these sources cannot tell.
-holds       the difference has one sign with every cosine that was looked at; otherwise the order turns with the
-            choice.
-rests on    the persona whose leaving changes the difference most, if its sign turns or it changes by more than 0.1.
-floor       sources that leak to nobody beyond the floor say little of targets.
+predicts    p ≤ α and the interval excludes 0: "predicts". Only one of the two: "may predict". Neither: "is not shown to
+            predict".
+leads       p ≤ α and every interval of the difference of |ρ| (bootstrap and checks) excludes 0: the larger one
+            "predicts better". Otherwise these sources cannot tell which is better.
+holds       whether the difference has the same sign for every cosine that was examined.
+rests on    the persona whose removal changes the difference most, if it flips the sign or changes it by more than 0.1.
+floor       the sources that leak to no target above the floor, which are uninformative about targets.
 would take  the number of sources that a study would need, from the power simulation.
 """
 
@@ -28,7 +28,7 @@ NOTABLE = 0.1
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule, what it came to, and the numbers that made it so."""
+    """One rule, its outcome, and the numbers behind it."""
 
     name: str
     outcome: str
@@ -37,26 +37,24 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The words, and the rules behind them in order."""
+    """The verdict's text, and the rules behind it in order."""
 
     words: str
     rules: tuple[Rule, ...]
 
     def rule(self, name: str) -> Rule:
-        """The rule of that name."""
+        """Return the rule with this name."""
         return next(rule for rule in self.rules if rule.name == name)
 
 
 def verdict(statements: pd.DataFrame) -> Verdict:
-    """The verdict on a table as `infer` returns it.
-
-    The cosine it is about is the one of the specification that is marked as such.
-    """
+    """Return the verdict on a table from `infer`; the cosine is the one that the table marks as primary."""
     cosine = primary_of(statements)
     js, other = (_row(statements, "spearman", name) for name in (JS, cosine))
     difference = _row(statements, "difference of |spearman|", f"{JS} − {cosine}")
-    if why := _why_not(statements, {"js": js, "cosine": other, "cosine beside js": difference}):
-        return Verdict(f"Which of JS and cosine predicts leakage {why}.", (Rule("answerable", "no", why),))
+    columns = {"js column": js, "cosine column": other, "dyad with both js and cosine": difference}
+    if why := _why_not(statements, columns):
+        return Verdict(f"The comparison of JS with cosine was {why}.", (Rule("answerable", "no", why),))
     rules = (
         Rule("JS predicts", _predicts(js), _figures(js, "ρ")),
         Rule("cosine predicts", _predicts(other), _figures(other, "ρ")),
@@ -84,7 +82,7 @@ def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, diffe
     size = f"difference of |ρ| {_signed(difference['estimate'])}, {_percent(difference['level'])} "
     size += f"{_signed(difference['low'])} to {_signed(difference['high'])}"
     leads = found["leads"].outcome
-    if leads == "cannot be told":
+    if leads == "inconclusive":
         sentence += f"; these {sources} sources cannot tell which is better ({size}{_against(statements, difference)})."
     else:
         sentence += f"; {'JS' if leads == 'JS' else named} predicts better ({size})."
@@ -93,25 +91,25 @@ def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, diffe
 
 
 def _why_not(statements: pd.DataFrame, rows: dict[str, Any]) -> str:
-    """Why one of these rows has no number; "" where all have."""
+    """Return why one of these rows has no number; "" if all have one."""
     if len(nothing := statements.loc[statements["quantity"] == "everything", "note"]):
         return str(nothing.iloc[0])
     for what, row in rows.items():
         if row is None:
-            return f"cannot be answered, because the pair table holds no {what}"
+            return f"not computed: the pair table has no {what}"
         if math.isnan(row["estimate"]):
             return str(row["note"])
     return ""
 
 
 def primary_of(statements: pd.DataFrame) -> str:
-    """Column of the cosine that the verdict is about; "" where there is none."""
+    """Return the column of the cosine that the verdict is about; "" if there is none."""
     marked = statements[(statements["family"] == "looks") & statements["note"].str.endswith(CHOSEN)]
     return next((str(name) for name in marked["predictor"] if name != JS), "")
 
 
 def _row(statements: pd.DataFrame, quantity: str, predictor: str) -> Any:
-    """The dyadic row, None where there is none."""
+    """Return the dyadic row, or None."""
     rows = statements[
         (statements["quantity"] == quantity)
         & (statements["predictor"] == predictor)
@@ -133,7 +131,7 @@ def _predicts(row: pd.Series) -> Predicts:
 
 
 def _checked(statements: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
-    """The difference with the interval that is reported and those that check it."""
+    """Return the rows of the difference with the reported interval and those of the checks."""
     rows: pd.DataFrame = statements[
         (statements["name"] == difference["name"]) & statements["view"].isin(["dyadic", "check"])
     ]
@@ -145,7 +143,7 @@ def _leaves_out_zero(rows: Any) -> Any:
 
 
 def _against(statements: pd.DataFrame, difference: pd.Series) -> str:
-    """What forbids to tell although the interval that is reported leaves 0 out; else nothing."""
+    """Return why the difference is inconclusive although its reported interval excludes 0; "" if it includes 0."""
     if not _leaves_out_zero(difference):
         return ""
     checks = _checked(statements, difference)
@@ -161,11 +159,11 @@ def _leads(statements: pd.DataFrame, difference: pd.Series) -> str:
     told = _leaves_out_zero(_checked(statements, difference)).all()
     if told and difference["p"] <= _alpha(difference):
         return "JS" if difference["estimate"] > 0 else "cosine"
-    return "cannot be told"
+    return "inconclusive"
 
 
 def _alpha(row: pd.Series) -> float:
-    return float(1 - row["level"] + 1e-12)  # so that p = 0.05 is within 1 − 0.95
+    return float(1 - row["level"] + 1e-12)  # 1 − 0.95 is slightly below 0.05 in floating point
 
 
 def _holds(statements: pd.DataFrame, difference: float) -> Rule:
@@ -177,8 +175,8 @@ def _holds(statements: pd.DataFrame, difference: float) -> Rule:
     leader = "JS" if difference < 0 else "the cosine"
     most = turned.iloc[int(turned["estimate"].abs().to_numpy().argmax())]
     named = f"{_spoken(most['predictor'].partition(' − ')[2])} ({_signed(most['estimate'])})"
-    count = f"With {len(turned)} of the {len(looks)} cosines that were looked at"
-    return Rule("holds", "no", f"{count} {leader} leads instead, most with {named}.")
+    count = f"With {len(turned)} of the {len(looks)} cosines examined"
+    return Rule("holds", "no", f"{count}, {leader} leads instead, most clearly with {named}.")
 
 
 def _rests_on(statements: pd.DataFrame, cosine: str, difference: float) -> Rule:
@@ -208,13 +206,13 @@ def _would_take(statements: pd.DataFrame) -> Rule:
     needed, note = rows.iloc[0]["estimate"], str(rows.iloc[0]["note"])
     if math.isnan(needed):
         beyond = note.startswith("more than")
-        text = f"Seeing this difference 8 times in 10 would take {note.partition(';')[0]} sources" if beyond else ""
+        text = f"Detecting this difference with 80% power would take {note.partition(';')[0]} sources" if beyond else ""
         if text and not math.isnan(expected := _estimate(statements, EXPECTED)):
             text += f": the fitted model expects {_signed(expected)}"
         text += "." if text else ""
         return Rule("would take", note.partition(";")[0] if beyond else "unknown", text)
     count = f"{needed:.0f}"
-    return Rule("would take", count, f"Seeing this difference 8 times in 10 would take about {count} sources.")
+    return Rule("would take", count, f"Detecting this difference with 80% power would take about {count} sources.")
 
 
 def _figures(row: pd.Series, symbol: str) -> str:

@@ -1,7 +1,7 @@
-"""Correlation matrices of many resamples in one pass, and what follows from them in closed form.
+"""Correlation matrices of many resamples in one pass, and statistics computed from them in closed form.
 
-A resample is a row of weights: how many times each observation stands in it. Intervals for ρ, for a partial ρ, for a
-difference and for ΔR² are then all functions of the same (R, m, m) correlation matrices.
+A resample is a row of weights: how often each observation occurs in it. ρ, partial ρ, differences and ΔR² are then all
+functions of the same (R, m, m) correlation matrices.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from persona_assets.statistics.statement import UnanswerableError
 Floats = NDArray[np.float64]
 Coefficient = Literal["spearman", "pearson"]
 
-FEWEST = 4  # observations below which no correlation is given
-_ROUNDING = 1e-24  # a sum of squares below this share of the uncentred one is what rounding leaves of zero
-_COLLINEAR = 1e-10  # variance left in a variable of variance 1, below which the others determine it
+FEWEST = 4  # the fewest observations for a correlation
+_ROUNDING = 1e-24  # a sum of squares below this fraction of the uncentred one is zero up to rounding
+_COLLINEAR = 1e-10  # a variable with less residual variance, of a total of 1, is collinear with the others
 
 
 def weighted_ranks(x: Floats, weights: NDArray[Any]) -> Floats:
-    """Ranks of x in samples where each observation stands `weight` times, ties averaged.
+    """Return ranks of x in samples where each observation occurs `weight` times, ties averaged.
 
-    Rank of i = Σ of weights below x_i + (Σ of weights at x_i + 1) / 2: for whole weights, the rank that
+    Rank of i = Σ of weights below x_i + (Σ of weights at x_i + 1) / 2. For integer weights that is the rank that
     scipy.stats.rankdata gives each copy in the repeated sample. An observation of weight 0 gets the rank that it would
-    take between the others.
+    have among the others.
 
     Args:
         x: shape (n,), finite.
-        weights: shape (R, n), >= 0, not necessarily whole.
+        weights: shape (R, n), >= 0, not necessarily integers.
 
     Returns:
         Shape (R, n). O(R n) after one sort.
@@ -45,25 +45,25 @@ def weighted_ranks(x: Floats, weights: NDArray[Any]) -> Floats:
 
 
 def correlation_matrices(values: Floats, weights: NDArray[Any], coefficient: Coefficient) -> Floats:
-    """Weighted correlations between m variables, in every resample.
+    """Return weighted correlations between m variables in every resample.
 
     Args:
-        values: shape (m, n), one row a variable, finite.
-        weights: shape (R, n), >= 0: how often each observation stands in each resample.
-        coefficient: `pearson`, or `spearman`: Pearson's of the weighted ranks.
+        values: shape (m, n), one row per variable, finite.
+        weights: shape (R, n), >= 0: how often each observation occurs in each resample.
+        coefficient: `pearson`, or `spearman` (Pearson's of the weighted ranks).
 
     Returns:
         Shape (R, m, m), within [−1, 1]; NaN in row and column of a variable that is constant in that resample.
 
     Raises:
-        UnanswerableError: fewer than 4 observations, or values that are not finite.
+        UnanswerableError: there are fewer than 4 observations, or values are not finite.
     """
     m, n = values.shape
     if n < FEWEST:
-        raise UnanswerableError(f"there are {n} observations; a correlation takes at least {FEWEST}")
+        raise UnanswerableError(f"there are {n} observations; a correlation needs at least {FEWEST}")
     if unknown := int((~np.isfinite(values)).any(axis=0).sum()):
         raise UnanswerableError(f"a value is unknown in {unknown} of {n} observations")
-    # so that a large common level costs no digits
+    # Centre first, so that a large common level does not cost precision.
     shifted = values - values.mean(axis=1, keepdims=True)
     matrices = np.empty((len(weights), m, m))
     for rows in chunks(len(weights), m * n):
@@ -77,7 +77,7 @@ def correlation_matrices(values: Floats, weights: NDArray[Any], coefficient: Coe
 
 
 def _weighted_pearson(sample: Floats, times: Floats) -> Floats:
-    """Shape (R, m, m) of samples (R, m, n) with weights (R, 1, n)."""
+    """Return correlations (R, m, m) of samples (R, m, n) with weights (R, 1, n)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (sample * times).sum(axis=-1, keepdims=True) / times.sum(axis=-1, keepdims=True)
         deviations = sample - means
@@ -91,54 +91,54 @@ def _weighted_pearson(sample: Floats, times: Floats) -> Floats:
 
 
 def partial(matrices: Floats, x: int, given: Sequence[int]) -> Floats:
-    """Correlation of variable 0 (the outcome) with variable x, both freed of the given ones.
+    """Return the partial correlation of variable 0 (the outcome) with variable x given other variables.
 
     Args:
         matrices: correlation matrices, shape (..., m, m).
 
     Returns:
-        Shape (...); NaN where the given variables determine x, the outcome or one another.
+        Shape (...); NaN where the given variables determine x or the outcome, or are collinear.
     """
-    rest = _freed_of(matrices, given)
+    rest = _residualised(matrices, given)
     with np.errstate(invalid="ignore"):
-        return np.asarray(rest[..., 0, x] / np.sqrt(_left(rest, 0) * _left(rest, x)))
+        return np.asarray(rest[..., 0, x] / np.sqrt(_residual_variance(rest, 0) * _residual_variance(rest, x)))
 
 
 def semi_partial(matrices: Floats, x: int, given: Sequence[int]) -> Floats:
-    """Correlation of variable 0 (the outcome, as it is) with x freed of the given ones; otherwise as `partial`."""
-    rest = _freed_of(matrices, given)
+    """Return the correlation of variable 0 (the outcome) with x after partialling the given variables out of x only."""
+    rest = _residualised(matrices, given)
     with np.errstate(invalid="ignore"):
-        return np.asarray(rest[..., 0, x] / np.sqrt(_left(rest, x)))
+        return np.asarray(rest[..., 0, x] / np.sqrt(_residual_variance(rest, x)))
 
 
 def r_squared(matrices: Floats, predictors: Sequence[int]) -> Floats:
-    """R² of a linear model of variable 0 (the outcome) with an intercept and these predictors.
+    """Return R² of a linear model of variable 0 (the outcome) with an intercept and these predictors.
 
     Args:
         matrices: correlation matrices, shape (..., m, m).
 
     Returns:
-        Shape (...); NaN where predictors determine one another.
+        Shape (...); NaN where predictors are collinear.
     """
-    return np.asarray(1.0 - _freed_of(matrices, predictors)[..., 0, 0])
+    return np.asarray(1.0 - _residualised(matrices, predictors)[..., 0, 0])
 
 
 def delta_r2(matrices: Floats, added: Sequence[int], given: Sequence[int]) -> Floats:
-    """What the added predictors of variable 0 (the outcome) bring to R² beside the given ones."""
+    """Return the gain in R² of variable 0 (the outcome) from the added predictors over the given ones."""
     return np.asarray(r_squared(matrices, [*given, *added]) - r_squared(matrices, given))
 
 
-def _freed_of(matrices: Floats, given: Sequence[int]) -> Floats:
-    """Covariances of what regression on the given leaves of all variables: C − C_z C_zᵀ / C_zz, one z at a time."""
+def _residualised(matrices: Floats, given: Sequence[int]) -> Floats:
+    """Return covariances of all variables' residuals given z: C − C_z C_zᵀ / C_zz, one z at a time."""
     rest = matrices
     for z in given:
         column = rest[..., :, z]
         with np.errstate(invalid="ignore"):
-            rest = rest - column[..., :, None] * column[..., None, :] / _left(rest, z)[..., None, None]
+            rest = rest - column[..., :, None] * column[..., None, :] / _residual_variance(rest, z)[..., None, None]
     return rest
 
 
-def _left(rest: Floats, variable: int) -> Floats:
-    """Variance that is left in a variable; NaN where it is none."""
+def _residual_variance(rest: Floats, variable: int) -> Floats:
+    """Return a variable's residual variance; NaN if it is 0 up to rounding."""
     variance = rest[..., variable, variable]
     return np.asarray(np.where(variance > _COLLINEAR, variance, np.nan))

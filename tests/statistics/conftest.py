@@ -1,4 +1,4 @@
-"""A small pair table that nobody measured, with the columns that `metrics.build_pair_table` gives it."""
+"""A small synthetic pair table with the columns of `metrics.build_pair_table`."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ MakePairTable = Callable[..., pd.DataFrame]
 
 @pytest.fixture(scope="session")
 def make_pair_table() -> MakePairTable:
-    """`personas` in a plane, the first `sources` of them sources and the last of all the baseline.
+    """Return a function that makes the table from `personas` points in a plane; the last one is the baseline.
 
-    JS grows with the square of how far two personas lie apart, leakage and cosines fall with it; sources and targets
-    have effects of their own.
+    The first `sources` personas are sources. JS grows with the squared distance of two personas, leakage and cosines
+    decrease with it; sources and targets have their own effects.
     """
     return _pair_table
 
@@ -63,14 +63,14 @@ def _pair_table(personas: int = 9, sources: int = 5, seed: int = 0, total: int =
 
 
 def without_leakage(table: pd.DataFrame, dyads: "pd.Series | np.ndarray", source_rate: bool = False) -> pd.DataFrame:
-    """The table with the outcome of these dyads missing."""
+    """Return the table with the outcome of these dyads missing."""
     columns = [name for name in table if str(name).startswith("leakage_")] + ["source_rate"] * source_rate
     return table.assign(**{name: table[name].mask(dyads) for name in columns})
 
 
 @pytest.fixture(scope="session")
 def make_by_question() -> Callable[[pd.DataFrame], xr.DataArray]:
-    """JS of each of eight questions, their mean near that of the table."""
+    """Make JS for each of eight questions, with a mean near that of the table."""
     return _by_question
 
 

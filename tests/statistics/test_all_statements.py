@@ -1,4 +1,4 @@
-"""A pair table in, all statements out: every statement twice, and nothing without a word."""
+"""All statements of a pair table: each in two views, each with a number or a reason."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ def by_question(table: pd.DataFrame, make_by_question: Callable[[pd.DataFrame], 
 
 @pytest.fixture(scope="module")
 def heard() -> list[str]:
-    """What `progress` was told while `statements` was made."""
+    """Collect the messages of `progress` while `statements` is computed."""
     return []
 
 
@@ -43,7 +43,7 @@ def statements(table: pd.DataFrame, by_question: xr.DataArray, heard: list[str])
 
 @pytest.fixture(scope="module")
 def gapped(table: pd.DataFrame) -> pd.DataFrame:
-    """Seven dyads were never measured, and one cosine is known only where a source is involved."""
+    """Make a table without seven dyads, and with one cosine that is known only for pairs with a source."""
     sources = set(table.loc[table["leakage_rate"].notna(), "source"])
     away = ~(table["source"].isin(sources) | table["target"].isin(sources))
     missing = table.index.isin(table.index[table["leakage_rate"].notna()][[0, 5, 11, 17, 23, 29, 31]])
@@ -65,7 +65,7 @@ def one(statements: pd.DataFrame, name: str, view: str = "dyadic") -> pd.Series:
     return rows.iloc[0]
 
 
-def test_the_table_is_as_promised(statements: pd.DataFrame) -> None:
+def test_the_table_has_the_documented_columns(statements: pd.DataFrame) -> None:
     assert statements.dtypes.astype(str).to_dict() == COLUMNS
     assert set(statements["view"]) == {"iid", "dyadic", "check"}
     assert list(dict.fromkeys(statements["family"])) == ["design", *TWICE, "noise", "influence", "looks", "power"]
@@ -76,7 +76,7 @@ def test_a_name_a_view_and_a_method_are_one_row(statements: pd.DataFrame, with_g
         assert not rows.duplicated(["name", "view", "method"]).any()
 
 
-def test_every_statement_stands_twice(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
+def test_every_statement_has_an_iid_and_a_dyadic_row(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
     for rows in (statements, with_gaps):
         twice = rows[rows["family"].isin(TWICE) & (rows["view"] != "check")]
         counts = twice.groupby(["name", "view"]).size().unstack()
@@ -86,7 +86,7 @@ def test_every_statement_stands_twice(statements: pd.DataFrame, with_gaps: pd.Da
 
 def test_a_number_or_a_reason(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
     for rows in (statements, with_gaps):
-        silent = ~np.isfinite(rows["estimate"]) & ~rows["note"].str.startswith("cannot be answered, because ")
+        silent = ~np.isfinite(rows["estimate"]) & ~rows["note"].str.startswith("not computed: ")
         assert rows.loc[silent, "name"].tolist() == []
         answered = rows[np.isfinite(rows["estimate"]) & (rows["view"] != "check") & (rows["family"] != "design")]
         assert (answered["low"].notna() | answered["p"].notna()).all()
@@ -95,7 +95,7 @@ def test_a_number_or_a_reason(statements: pd.DataFrame, with_gaps: pd.DataFrame)
         assert (answered["reference"].str.len() > 0).all()
 
 
-def test_intervals_hold_their_estimates(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
+def test_intervals_contain_their_estimates(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
     for rows in (statements, with_gaps):
         known = rows[rows["low"].notna()]
         assert (known["level"] == 0.95).all()
@@ -107,7 +107,7 @@ def test_intervals_hold_their_estimates(statements: pd.DataFrame, with_gaps: pd.
         assert (plain["estimate"] <= plain["high"]).all()
 
 
-def test_p_lies_between_the_smallest_one_and_1(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
+def test_p_is_between_its_smallest_value_and_1(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
     for rows in (statements, with_gaps):
         known = rows[rows["p"].notna()]
         assert (known["p"] >= known["smallest_p"]).all()
@@ -116,12 +116,10 @@ def test_p_lies_between_the_smallest_one_and_1(statements: pd.DataFrame, with_ga
         assert (known.loc[relabelled, "smallest_p"] > 0).all()
 
 
-def test_p_for_all_looks_is_never_smaller_and_says_how_it_was_made(
-    statements: pd.DataFrame, with_gaps: pd.DataFrame
-) -> None:
+def test_adjusted_p_is_never_smaller_and_names_its_method(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
     for rows in (statements, with_gaps):
         adjusted = rows[rows["p_adjusted"].notna()]
-        # three correlations and two differences, both ways
+        # three correlations and two differences, in both views
         assert len(adjusted) == 10
         assert (adjusted["p_adjusted"] >= adjusted["p"]).all()
         assert adjusted.loc[adjusted["view"] == "iid", "note"].str.contains("looks: Holm 1979").all()
@@ -136,7 +134,7 @@ def test_the_same_seed_gives_the_same_table_bit_for_bit(
 
 
 def by_name(statements: pd.DataFrame) -> pd.DataFrame:
-    """What does not depend on chance, by name and view."""
+    """Return the values that do not depend on the seed, by name and view."""
     rows = statements[statements["family"].isin([*TWICE, "influence", "looks"])]
     return rows.drop_duplicates(["name", "view"]).set_index(["name", "view"]).sort_index()
 
@@ -148,7 +146,7 @@ def test_the_order_of_rows_does_not_change_an_estimate(table: pd.DataFrame, stat
     np.testing.assert_allclose(found["estimate"], expected["estimate"], rtol=1e-4, atol=1e-9)
 
 
-def test_the_names_and_the_order_of_personas_do_not_change_what_the_field_reports(
+def test_iid_statements_do_not_depend_on_the_names_and_order_of_personas(
     table: pd.DataFrame, statements: pd.DataFrame
 ) -> None:
     names = {name: f"renamed_{number}" for number, name in enumerate(sorted(set(table["source"])))}
@@ -168,24 +166,24 @@ def test_the_names_and_the_order_of_personas_do_not_change_what_the_field_report
     ("asked", "found"),
     [({"layer": 5}, "population None, layer 5"), ({"population": "others"}, "population 'others', layer None")],
 )
-def test_a_cosine_that_is_not_there_is_refused_with_those_that_are(
+def test_the_error_for_an_unknown_cosine_lists_the_known_ones(
     asked: dict[str, Any], found: str, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ValueError, match=rf"^statistics: found {found}; expected one of study: layers 3, 9$"):
         infer(table, "assistant", **asked)
     without = table.drop(columns=["cosine_study_layer3", COSINE])
-    with pytest.raises(ValueError, match=rf"^statistics: found {found}; expected none, for the pair table holds no"):
+    with pytest.raises(ValueError, match=rf"^statistics: found {found}; expected no population or layer, because the"):
         infer(without, "assistant", **asked)
 
 
-def test_the_verdict_is_about_the_cosine_that_was_asked_for(table: pd.DataFrame, statements: pd.DataFrame) -> None:
-    assert "cosine (layer 9, centred on study)" in verdict(statements).words  # the middle one, of two the later
+def test_the_verdict_is_about_the_requested_cosine(table: pd.DataFrame, statements: pd.DataFrame) -> None:
+    assert "cosine (layer 9, centred on study)" in verdict(statements).words  # the middle layer; the later one of two
     rows = infer(table, "assistant", population="study", layer=3, **QUICK)
     assert "cosine (layer 3, centred on study)" in verdict(rows).words
     assert set(rows.loc[rows["family"] == "power", "predictor"]) == {"js − cosine_study_layer3"}
 
 
-def test_missing_dyads_make_n_smaller_and_are_said(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
+def test_missing_dyads_reduce_n_and_are_reported(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
     for rows, dyads in ((statements, 40), (with_gaps, 33)):
         about = rows["family"].isin(["leakage", "comparison"])
         assert set(rows.loc[about, "n"]) == {dyads}
@@ -193,34 +191,32 @@ def test_missing_dyads_make_n_smaller_and_are_said(statements: pd.DataFrame, wit
     assert one(with_gaps, "sources", "check")["estimate"] == 5
 
 
-def test_a_cosine_of_sources_alone_is_relabelled_among_sources_and_among_others(with_gaps: pd.DataFrame) -> None:
+def test_a_cosine_known_only_for_sources_is_relabelled_within_two_blocks(with_gaps: pd.DataFrame) -> None:
     name = "spearman: leakage_rate ~ {}"
     partly, fully = (one(with_gaps, name.format(cosine)) for cosine in ("cosine_study_layer3", COSINE))
     assert "labels exchangeable among the 5 sources and among the 4 others" in partly["structure"]
     assert "labels exchangeable among the 9 personas" in fully["structure"]
     assert partly["smallest_p"] == 1 / (120 * 24)
     pairs = one(with_gaps, "spearman over pairs: js ~ cosine_study_layer3")
-    assert pairs["note"].startswith("cannot be answered, because only 30 of 36 pairs are known")
+    assert pairs["note"].startswith("not computed: only 30 of 36 pairs are known")
 
 
-def test_a_cosine_that_says_nothing_takes_nothing_from_the_others(
-    table: pd.DataFrame, statements: pd.DataFrame
-) -> None:
+def test_a_constant_cosine_does_not_affect_the_other_predictors(table: pd.DataFrame, statements: pd.DataFrame) -> None:
     flat = infer(table.assign(cosine_study_layer3=0.5), "assistant", **QUICK)
     for name in ("spearman: leakage_rate ~ js", f"difference of |spearman|: leakage_rate ~ js − {COSINE}"):
         numbers = ["estimate", "low", "high", "p"]
         assert one(flat, name)[numbers].tolist() == one(statements, name)[numbers].tolist()
     why = one(flat, "spearman: leakage_rate ~ cosine_study_layer3")["note"]
-    assert why == "cannot be answered, because cosine_study_layer3 is the same in every dyad"
+    assert why == "not computed: cosine_study_layer3 is the same in every dyad"
 
 
 def test_a_name_means_one_thing(statements: pd.DataFrame) -> None:
-    # JS with a cosine over all pairs, and over the personas beside the baseline, are two numbers
+    # JS with a cosine over all pairs, and over the personas paired with the baseline, are different statements
     of = statements.groupby("name")["family"].nunique()
     assert of[of > 1].index.tolist() == []
 
 
-def test_progress_hears_of_every_family(statements: pd.DataFrame, heard: list[str]) -> None:
+def test_progress_is_reported_for_every_family(statements: pd.DataFrame, heard: list[str]) -> None:
     told = [text.partition(":")[0] for text in heard]
     assert told[:3] == ["correlations", "comparisons", "partial correlations"]
     assert told[-3:] == ["influence", "specifications", "power"]
@@ -228,7 +224,7 @@ def test_progress_hears_of_every_family(statements: pd.DataFrame, heard: list[st
     assert rows == len(statements) - (statements["family"] == "design").sum()
 
 
-def test_power_counts_the_studies_that_were_asked_for(statements: pd.DataFrame) -> None:
+def test_power_uses_the_requested_number_of_simulations(statements: pd.DataFrame) -> None:
     rows = statements[(statements["family"] == "power") & statements["quantity"].str.startswith("power with")]
     assert rows["n"].tolist()[:2] == [5, 10]
     np.testing.assert_allclose(rows["estimate"] * 20, (rows["estimate"] * 20).round(), atol=1e-9)
@@ -249,7 +245,7 @@ def published() -> pd.DataFrame:
     return infer(pair_table, "assistant", by_question=by_question, source_rates=rates, **settings)
 
 
-def test_careful_inference_says_of_the_published_run_what_the_reference_says(published: pd.DataFrame) -> None:
+def test_dyadic_inference_on_the_published_run_matches_the_reference(published: pd.DataFrame) -> None:
     # shared/reference/README.md, "What careful inference says of the same data"
     js, cosine = (one(published, f"spearman: leakage_rate ~ {name}") for name in ("js", "cosine_study_layer20"))
     assert [round(row["estimate"], 4) for row in (js, cosine)] == [-0.7456, 0.5674]
@@ -263,7 +259,7 @@ def test_careful_inference_says_of_the_published_run_what_the_reference_says(pub
     assert round(other["estimate"], 3) == 0.763
 
 
-def test_what_each_adds_to_the_other_in_the_published_run(published: pd.DataFrame) -> None:
+def test_delta_r2_of_js_and_cosine_in_the_published_run(published: pd.DataFrame) -> None:
     added = {"js": "cosine_study_layer20", "cosine_study_layer20": "js"}
     rows = [one(published, f"delta R²: leakage_rate ~ {name} | {given}", "iid") for name, given in added.items()]
     assert [round(row["estimate"], 4) for row in rows] == [0.1218, 0.0415]

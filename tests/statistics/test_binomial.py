@@ -1,4 +1,4 @@
-"""Logistic models of counts, held against R's glm and lme4's glmer, and against what they must refuse."""
+"""Logistic models of counts, compared with R's glm and lme4's glmer; and the inputs that they reject."""
 
 import json
 import warnings
@@ -105,7 +105,7 @@ def test_the_rows_order_does_not_matter() -> None:
     assert shuffled.slopes == pytest.approx(straight.slopes, rel=1e-4)
 
 
-def test_many_replies_of_a_dyad_are_not_many_dyads() -> None:
+def test_more_replies_per_dyad_do_not_count_as_more_dyads() -> None:
     data, sides = counts("everybody"), members("everybody")
     iid, mixed = binomial_glm(**data), binomial_mixed(**data, **sides)
     assert error(mixed.intervals["x1"]) > 4 * error(iid.intervals["x1"])
@@ -118,11 +118,11 @@ def test_a_wider_level_gives_a_wider_interval_around_the_same_slope() -> None:
     assert error(wide.intervals["x1"]) == pytest.approx(error(narrow.intervals["x1"]))
 
 
-def test_counts_without_effects_are_a_singular_fit_that_says_so() -> None:
+def test_counts_without_effects_give_a_singular_fit_with_a_note() -> None:
     rng = np.random.default_rng(3)
     source, target = np.divmod(np.arange(60), 10)
     x = rng.standard_normal(60)
-    found = np.round(200 / (1 + np.exp(1 - 0.5 * x)))  # no scatter at all, not even a binomial's
+    found = np.round(200 / (1 + np.exp(1 - 0.5 * x)))  # no random variation, not even binomial
     predictors, total = {"x": x}, np.full(60, 200.0)
     fit = binomial_mixed(found, total, predictors, source, target)
     iid = binomial_glm(found, total, predictors)
@@ -132,7 +132,7 @@ def test_counts_without_effects_are_a_singular_fit_that_says_so() -> None:
     assert error(fit.intervals["x"]) == pytest.approx(error(iid.intervals["x"]), rel=1e-3)
 
 
-def test_the_published_dyads_leave_the_slope_of_js_open_once_sources_are_sources() -> None:
+def test_the_slope_of_js_in_the_published_run_is_inconclusive_with_source_effects() -> None:
     if not PUBLISHED.is_dir():
         pytest.skip("the reference is not here")
     dyads = pd.read_csv(PUBLISHED / "dyads50.csv")
@@ -153,7 +153,7 @@ def test_the_published_dyads_leave_the_slope_of_js_open_once_sources_are_sources
     assert iid.intervals["js"].high < -0.9
     assert mixed.intervals["js"].low < 0 < mixed.intervals["js"].high
     assert mixed.p["js"].p > 0.05 > 1e-50 > iid.p["js"].p
-    # comedian and villain at 0 beside three that leak: sources differ more than anything else does
+    # comedian and villain at 0, three others leak: variation between sources dominates
     assert mixed.sigma_source > 3 * max(mixed.sigma_target, mixed.sigma_dyad)
 
 
@@ -164,43 +164,43 @@ def refused(reason: str, **changed: Any) -> None:
             fit()
 
 
-def test_missing_counts_are_refused() -> None:
+def test_missing_counts_are_rejected() -> None:
     found = counts("floor")["found"]
     found[3] = np.nan
     refused("unknown in 1 of 50", found=found)
 
 
 @pytest.mark.parametrize("wrong", [201.0, -1.0])
-def test_counts_that_cannot_be_are_refused(wrong: float) -> None:
+def test_impossible_counts_are_rejected_by_the_models(wrong: float) -> None:
     found = counts("floor")["found"]
     found[3] = wrong
     refused("in 1 of 50", found=found)
 
 
-def test_a_dyad_without_replies_is_refused() -> None:
+def test_a_dyad_without_replies_is_rejected() -> None:
     total = counts("floor")["total"]
     total[0] = 0.0
     refused("in 1 of 50", total=total)
 
 
-def test_nothing_found_and_everything_found_are_refused() -> None:
-    refused("nothing was found", found=np.zeros(50))
+def test_no_markers_or_only_markers_are_rejected() -> None:
+    refused("the marker was found in no dyad", found=np.zeros(50))
     refused("every reply", found=np.full(50, 200.0))
 
 
-def test_a_constant_and_a_repeated_predictor_are_refused() -> None:
+def test_constant_and_duplicate_predictors_are_rejected() -> None:
     x1 = counts("floor")["predictors"]["x1"]
     refused("x2 is the same in every dyad", predictors={"x1": x1, "x2": np.full(50, 0.1)})
-    refused("x1, x2 determine one another", predictors={"x1": x1, "x2": 3 - 2 * x1})
+    refused("x1, x2 are exactly collinear", predictors={"x1": x1, "x2": 3 - 2 * x1})
     refused("x1 is missing in 1 of 50", predictors={"x1": np.where(np.arange(50) == 4, np.nan, x1)})
 
 
-def test_perfect_separation_is_refused() -> None:
+def test_perfect_separation_is_rejected() -> None:
     x1 = counts("floor")["predictors"]["x1"]
     refused("separate", found=np.where(x1 > 0, 200.0, 0.0), predictors={"x1": x1})
 
 
-def test_separation_by_two_predictors_together_is_refused_and_an_overlap_of_one_dyad_is_not() -> None:
+def test_joint_separation_is_rejected_but_an_overlap_of_one_dyad_is_accepted() -> None:
     predictors = counts("floor")["predictors"]
     found = np.where(predictors["x1"] - predictors["x2"] > 0.1, 200.0, 0.0)
     refused("separate", found=found)
@@ -209,7 +209,7 @@ def test_separation_by_two_predictors_together_is_refused_and_an_overlap_of_one_
     assert np.isfinite(list(binomial_glm(found, np.full(50, 200.0), predictors).slopes.values())).all()
 
 
-def test_two_sources_are_refused() -> None:
+def test_two_sources_are_rejected() -> None:
     data, sides = counts("floor"), members("floor")
     few = sides["source"] < 2
     with pytest.raises(UnanswerableError, match="2 sources or targets"):
@@ -222,19 +222,19 @@ def test_two_sources_are_refused() -> None:
         )
 
 
-def test_no_more_dyads_than_parameters_are_refused() -> None:
+def test_too_few_dyads_for_the_parameters_are_rejected() -> None:
     found, sides = np.array([1.0, 2.0, 5.0]), np.arange(3)
     with pytest.raises(UnanswerableError, match="3 dyads; a model of 5 parameters"):
         binomial_mixed(found, np.full(3, 9.0), {"x": np.array([1.0, 3.0, 2.0])}, sides, sides)
 
 
-def test_sources_that_are_all_or_nothing_are_refused() -> None:
+def test_sources_with_all_or_no_markers_are_rejected() -> None:
     source, target = np.divmod(np.arange(60), 10)
     found = np.where(source < 3, 0.0, 200.0)
-    found[[0, 59]] = 100.0  # or the predictor could separate them
+    found[[0, 59]] = 100.0  # otherwise the predictor could separate them
     x = np.random.default_rng(0).standard_normal(60)
     fit = binomial_glm(found, np.full(60, 200.0), {"x": x})
     assert np.isfinite(fit.slopes["x"])
     found[[0, 59]] = 0.0, 200.0
-    with pytest.raises(UnanswerableError, match="effects of source are all or nothing"):
+    with pytest.raises(UnanswerableError, match="effects of source is unbounded"):
         binomial_mixed(found, np.full(60, 200.0), {"x": x}, source, target)

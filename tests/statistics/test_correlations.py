@@ -1,4 +1,4 @@
-"""Correlations and partial correlations as the field reports them."""
+"""Correlations and partial correlations that assume independent observations."""
 
 import json
 import math
@@ -118,7 +118,7 @@ def test_a_perfect_correlation_has_a_degenerate_interval_and_a_note(coefficient:
     assert math.isnan(effective_n(r, interval, coefficient))
 
 
-def test_what_is_constant_or_missing_is_named() -> None:
+def test_errors_name_the_constant_or_missing_variable() -> None:
     x, flat = np.arange(5.0), np.full(5, 0.3)
     names = ("js", "leakage_rate")
     with pytest.raises(UnanswerableError, match=r"^leakage_rate is the same in every pair$"):
@@ -132,14 +132,14 @@ def test_what_is_constant_or_missing_is_named() -> None:
 
 
 @pytest.mark.parametrize(("coefficient", "fewest"), [("pearson", 4), ("spearman", 4), ("kendall", 5)])
-def test_too_few_observations_are_counted(coefficient: str, fewest: int) -> None:
+def test_the_error_for_too_few_observations_gives_their_number(coefficient: str, fewest: int) -> None:
     x, y = np.arange(5.0), np.array([2.0, 1, 5, 3, 4])
     with pytest.raises(UnanswerableError, match=f"there are {fewest - 1} dyads; .* at least {fewest}"):
         iid_correlation(x[: fewest - 1], y[: fewest - 1], coefficient)
     iid_correlation(x[:fewest], y[:fewest], coefficient)
 
 
-def test_what_was_taken_as_independent_is_said(columns: Columns) -> None:
+def test_the_independence_assumption_is_recorded(columns: Columns) -> None:
     y, a, b = columns
     _, interval, p = iid_partial(a, y, b[None], "spearman", unit="pair")
     assert interval.structure == p.structure == "every pair independent"
@@ -154,32 +154,34 @@ def test_partial_interval_of_pearson_is_that_of_pingouin(columns: Columns) -> No
     theirs = pingouin.partial_corr(table, "a", "y", covar=["b", "c"]).iloc[0]
     r, interval, p = iid_partial(a, y, table[["b", "c"]].to_numpy().T, "pearson")
     assert (r, p.p) == pytest.approx((theirs["r"], theirs["p_val"]), rel=1e-9)
-    # pingouin gives its limits to two decimals
+    # pingouin rounds its limits to two decimals
     assert [round(interval.low, 2), round(interval.high, 2)] == list(theirs["CI95"])
 
 
 @pytest.mark.parametrize("coefficient", ["pearson", "spearman"])
 def test_the_unit_of_measurement_does_not_matter_to_a_partial_correlation(coefficient: str) -> None:
-    # pingouin compares raw values within 1e-8 and would take small ones for identical
+    # pingouin compares raw values within 1e-8 and would treat small values as identical
     x, y, z = np.random.default_rng(3).random((3, 20))
     small = iid_partial(x * 1e-10, y * 1e-10, z[None] * 1e-10, coefficient)
     assert small[0] == pytest.approx(iid_partial(x, y, z[None], coefficient)[0], rel=1e-9)
 
 
 @pytest.mark.parametrize("coefficient", ["pearson", "spearman"])
-def test_what_the_given_variables_determine_is_refused(coefficient: str) -> None:
+def test_variables_collinear_with_the_given_ones_are_rejected(coefficient: str) -> None:
     rng = np.random.default_rng(0)
     x, y, z = rng.random((3, 20))
     for a, b, given_ in ((2 * z - 1, y, z[None]), (x, 3 * z, z[None]), (x, y, np.array([z, -z])), (x, 5 * x, z[None])):
-        with pytest.raises(UnanswerableError, match="determine one another exactly"):
+        with pytest.raises(UnanswerableError, match="are exactly collinear"):
             iid_partial(a, b, given_, coefficient)
     with pytest.raises(UnanswerableError, match="given 1 is the same in every dyad"):
         iid_partial(x, y, np.ones((1, 20)), coefficient)
 
 
-def test_partial_correlations_that_cannot_be_had_say_so() -> None:
+def test_errors_for_impossible_partial_correlations() -> None:
     x, y, z = np.random.default_rng(0).random((3, 4))
-    with pytest.raises(UnanswerableError, match="there are 4 dyads; with 1 variables given it takes at least 5"):
+    with pytest.raises(
+        UnanswerableError, match=r"there are 4 dyads; a partial correlation given 1 variables needs at least 5"
+    ):
         iid_partial(x, y, z[None], "pearson")
     with pytest.raises(UnanswerableError, match="partial Kendall"):
         iid_partial(x, y, z[None], "kendall")

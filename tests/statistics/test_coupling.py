@@ -1,4 +1,4 @@
-"""The baseline's JS and cosine against source rates: ten personas, one baseline."""
+"""Coupling of JS and cosine to the baseline with source rates, for ten personas."""
 
 import math
 import warnings
@@ -31,7 +31,7 @@ def coupled(table: pd.DataFrame, permutations: int = 499, seed: int = 1) -> pd.D
     return tabulate(couple(table, 0.95, permutations, seed)).set_index(["name", "view"])
 
 
-def test_every_statement_stands_twice() -> None:
+def test_every_statement_has_an_iid_and_a_dyadic_row() -> None:
     rows = coupled(personas(9))
     names = [
         "pearson: source_rate ~ js",
@@ -48,7 +48,7 @@ def test_every_statement_stands_twice() -> None:
     assert (rows["n"] == 9).all()
 
 
-def test_few_personas_are_permuted_in_every_order() -> None:
+def test_permutations_of_few_personas_are_enumerated() -> None:
     table = personas(6)
     row = coupled(table).loc[("pearson: source_rate ~ js", "dyadic")]
     rates, js = table["source_rate"].to_numpy(), table["js"].to_numpy()
@@ -59,14 +59,14 @@ def test_few_personas_are_permuted_in_every_order() -> None:
     assert row["seed"] is pd.NA
 
 
-def test_eight_personas_are_permuted_in_every_order_and_nine_are_not() -> None:
+def test_permutations_are_enumerated_for_eight_personas_but_not_nine() -> None:
     for n, method, resamples in ((8, "exact", 40_320), (9, "sampled", 499)):
         row = coupled(personas(n)[["persona", "source_rate", "js"]]).loc[("pearson: source_rate ~ js", "dyadic")]
         assert row["method"].endswith(f"permutation of personas' labels, {method}")
         assert row["resamples"] == resamples
 
 
-def test_many_personas_are_permuted_with_the_plus_one_rule_from_the_seed() -> None:
+def test_random_permutations_use_the_seed_and_the_plus_one_rule() -> None:
     table = personas(12).assign(js=lambda t: t["source_rate"] ** 2)
     row = coupled(table, permutations=199).loc[("pearson: source_rate ~ js", "dyadic")]
     assert row["p"] == row["smallest_p"] == 1 / 200
@@ -89,59 +89,57 @@ def test_the_jackknife_is_that_of_its_formula() -> None:
     half = stats.t.ppf(0.975, 9) * math.sqrt(9 / 10 * np.var(z) * 10)
     assert math.atanh(row["low"]) == pytest.approx(math.atanh(row["estimate"]) - half)
     assert math.atanh(row["high"]) == pytest.approx(math.atanh(row["estimate"]) + half)
-    # as many independent personas as would have given this width by Bonett & Wright's error
+    # the number of independent personas with this width by Bonett & Wright's standard error
     assert row["n_effective"] == pytest.approx(3 + (1 + row["estimate"] ** 2 / 2) * (1.959964 / half) ** 2, rel=1e-6)
 
 
-def test_the_persona_that_carries_the_result_is_named() -> None:
+def test_the_most_influential_persona_is_named() -> None:
     rng = np.random.default_rng(2)
     table = personas(12).assign(js=rng.random(12))
     table.loc[3, ["js", "source_rate"]] = [40.0, 50.0]
     note = coupled(table).loc[("pearson: source_rate ~ js", "dyadic"), "note"]
-    assert note.endswith("persona_3 moves it most")
+    assert note.endswith("persona_3 has the largest influence")
 
 
-def test_where_leaving_a_persona_out_leaves_nothing_there_is_no_interval_but_a_p() -> None:
+def test_if_leaving_a_persona_out_makes_a_variable_constant_there_is_p_but_no_interval() -> None:
     table = personas(6).assign(source_rate=[0, 0, 0, 0.5, 0, 0])
     row = coupled(table).loc[("pearson: source_rate ~ js", "dyadic")]
     assert math.isnan(row["low"])
-    assert "without persona_3 nothing varies" in row["note"]
+    assert "without persona_3 a variable is constant" in row["note"]
     assert row["p"] >= row["smallest_p"] >= 1 / 6
 
 
-def test_perfect_correlations_are_clipped_and_said_to_be() -> None:
+def test_perfect_correlations_are_clipped_with_a_note() -> None:
     table = personas(5).assign(source_rate=lambda t: t["js"] / 2)
     row = coupled(table).loc[("spearman: source_rate ~ js", "dyadic")]
     assert row["low"] == row["high"] == pytest.approx(1, abs=2e-6)
-    assert "6 of 6 correlations are ±1 and were clipped" in row["note"]
+    assert "6 of 6 correlations are ±1 and are clipped" in row["note"]
     difference = coupled(table).loc[("difference of |pearson|: source_rate ~ js − cosine_l10", "iid")]
-    assert difference["note"].startswith("cannot be answered, because correlations of 1,")
+    assert difference["note"].startswith("not computed: correlations of 1,")
 
 
-def test_personas_that_nobody_measured_are_left_out_of_that_predictor_alone() -> None:
+def test_unmeasured_personas_are_left_out_per_predictor() -> None:
     table = personas(9)
     table.loc[[0, 1], "cosine_l10"] = math.nan
     rows = coupled(table)
     assert rows["n"].tolist() == [9] * 4 + [7] * 8
 
 
-def test_constant_rates_cannot_be_answered() -> None:
+def test_constant_rates_are_not_computed() -> None:
     rows = coupled(personas(9).assign(source_rate=1.0))
     of_rates = rows[rows["outcome"] == "source_rate"]
-    assert of_rates["note"].str.contains("cannot be answered, because source_rate is the same in every persona").all()
+    assert of_rates["note"].str.contains("not computed: source_rate is the same in every persona").all()
     assert of_rates["p"].isna().all()
     assert rows.loc["pearson: js ~ cosine_l10", "p"].notna().all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
-def test_fewer_than_four_personas_give_one_statement_that_says_so(n: int) -> None:
+def test_fewer_than_four_personas_give_one_statement_with_the_reason(n: int) -> None:
     rows = coupled(personas(n))
-    assert rows["note"].tolist() == [
-        f"cannot be answered, because {n} personas have a source rate; coupling takes at least 4"
-    ]
+    assert rows["note"].tolist() == [f"not computed: {n} personas have a source rate; coupling needs at least 4"]
     assert len(coupled(personas(4))) == 12
 
 
-def test_without_a_predictor_there_is_one_statement_that_says_so() -> None:
+def test_without_a_predictor_there_is_one_statement_with_the_reason() -> None:
     rows = coupled(personas(8)[["persona", "source_rate"]])
-    assert rows["note"].tolist() == ["cannot be answered, because no JS and no cosine to the baseline is known"]
+    assert rows["note"].tolist() == ["not computed: neither a JS nor a cosine to the baseline is known"]

@@ -1,4 +1,4 @@
-"""Comparing two correlations that share an outcome, held against R."""
+"""Comparison of two correlations with the same outcome, checked against R."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def triple(case: dict[str, Any]) -> tuple[float, float, float]:
-    """The three correlations, computed here from the data that R read."""
+    """Compute the three correlations from the data that R read."""
     rows = DATA[DATA["n"] == case["n"]]
     r12, r13, r23 = (
         iid_correlation(rows[x].to_numpy(), rows[y].to_numpy(), "pearson")[0]
@@ -69,7 +69,7 @@ def test_which_predictor_is_named_first_does_not_matter(r12: float, r13: float, 
 
 
 @given(correlations, correlations, correlations, st.integers(4, 500))
-def test_every_p_and_interval_is_a_number_that_holds_the_difference(r12: float, r13: float, r23: float, n: int) -> None:
+def test_every_interval_contains_the_difference_and_p_is_valid(r12: float, r13: float, r23: float, n: int) -> None:
     assume(distinct(r12, r13, r23))
     interval = zou(r12, r13, r23, n, 0.95)
     assert interval.low <= r12 - r13 <= interval.high
@@ -79,7 +79,7 @@ def test_every_p_and_interval_is_a_number_that_holds_the_difference(r12: float, 
     assert 0 <= steiger(r12, r13, r23, n).p <= 1
 
 
-def test_aligning_turns_a_predictor_together_with_what_it_shares() -> None:
+def test_aligning_flips_a_predictor_and_its_correlation_with_the_other() -> None:
     rng = np.random.default_rng(1)
     y, a = rng.standard_normal((2, 40))
     b = a + rng.standard_normal(40)
@@ -98,12 +98,12 @@ def test_intervals_of_rank_correlations_are_wider() -> None:
 
 
 @pytest.mark.parametrize("triple", [(0.5, 0.5, 1.0), (0.9, -0.9, 0.9), (1.0, 0.3, 0.3), (math.nan, 0.1, 0.1)])
-def test_correlations_that_no_three_variables_have_are_refused(triple: tuple[float, float, float]) -> None:
+def test_inconsistent_correlations_are_rejected(triple: tuple[float, float, float]) -> None:
     for compare in (williams, steiger, lambda *numbers: zou(*numbers, 0.95)):
-        with pytest.raises(UnanswerableError, match="leave nothing to compare"):
+        with pytest.raises(UnanswerableError, match="cannot be compared"):
             compare(*triple, 50)
 
 
 def test_three_observations_are_too_few_to_compare() -> None:
-    with pytest.raises(UnanswerableError, match=r"there are 3 observations; .* takes at least 4"):
+    with pytest.raises(UnanswerableError, match=r"there are 3 observations; .* needs at least 4"):
         williams(0.5, 0.3, 0.2, 3)

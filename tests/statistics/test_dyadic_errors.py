@@ -1,4 +1,4 @@
-"""Dyadic-robust errors, held against the double loop over dyads and against R."""
+"""Dyadic-robust errors, checked against a double loop over dyads and against R."""
 
 import json
 import warnings
@@ -34,13 +34,13 @@ def no_library_warns() -> Iterator[None]:
 
 
 def table(name: str) -> tuple[Floats, Floats, Any, Any]:
-    """Outcome, predictors, source and target of a design."""
+    """Return outcome, predictors, source and target of a design."""
     rows = DATA[DATA["design"] == name]
     return rows["y"].to_numpy(), rows[["a", "b"]].to_numpy().T, rows["source"].to_numpy(), rows["target"].to_numpy()
 
 
 def covariance_of(case: dict[str, Any]) -> tuple[Floats, float]:
-    """Our covariance without the factor for K personas, and that factor."""
+    """Return our covariance without the factor for K personas, and that factor."""
     _, predictors, source, target = table(case["design"])
     design = np.column_stack([np.ones(len(source)), *predictors])
     personas = len(np.unique([*source, *target]))
@@ -59,7 +59,7 @@ def test_sources_that_are_no_targets_give_rs_clustered_covariance(design: str, c
     np.testing.assert_allclose(covariance_of(case)[0], case[clusters], rtol=1e-9, atol=1e-13)
 
 
-def test_a_persona_that_is_source_here_and_target_there_counts() -> None:
+def test_a_persona_shared_as_source_and_as_target_counts() -> None:
     (case,) = (case for case in FROM_R if case["design"] == "everybody")
     apart = np.sqrt(np.diag(covariance_of(case)[0]) / np.diag(case["two_way"]))
     assert np.abs(apart - 1).max() > 0.05
@@ -71,7 +71,7 @@ def test_any_dyads_give_the_brute_force_sum(personas: int, k: int, seed: int) ->
     rng = np.random.default_rng(seed)
     n = int(rng.integers(k + 2, 40))
     source = rng.integers(personas, size=n)
-    target = (source + rng.integers(1, personas, size=n)) % personas  # the same dyad may stand twice
+    target = (source + rng.integers(1, personas, size=n)) % personas  # the same dyad may occur twice
     design, residuals = rng.standard_normal((n, k)), rng.standard_normal(n)
     members = np.stack([source, target], axis=1)
     share = (members[:, None, :, None] == members[None, :, None, :]).any(axis=(2, 3))
@@ -108,14 +108,14 @@ def test_slopes_and_r2_are_those_of_least_squares() -> None:
     assert dyadic.r2 == pytest.approx(iid.r2, rel=1e-10)
 
 
-def test_units_change_no_p() -> None:
+def test_p_does_not_depend_on_units() -> None:
     y, predictors, source, target = table("two_way")
     plain = dyadic_ols(y, predictors, source, target)
     other = dyadic_ols(7 * y, predictors * np.array([[1e-4], [1e3]]) + 5, source, target)
     assert [p.p for p in other.p] == pytest.approx([p.p for p in plain.p], rel=1e-6)
 
 
-def test_js_of_the_published_run_is_less_sure_than_its_iid_error_says() -> None:
+def test_the_dyadic_error_of_js_in_the_published_run_is_larger_than_the_iid_error() -> None:
     if not PUBLISHED.is_file():
         pytest.skip(f"the published run is not there: {PUBLISHED}")
     dyads = pd.read_csv(PUBLISHED)
@@ -131,7 +131,7 @@ def test_js_of_the_published_run_is_less_sure_than_its_iid_error_says() -> None:
 
 
 def indefinite() -> tuple[Floats, Floats, Any, Any]:
-    """The first seeded table of four personas whose dyadic-robust covariance has a negative variance of the slope."""
+    """Find a seeded table of four personas with a negative dyadic-robust variance of the slope."""
     source, target = np.array([(i, j) for i in range(4) for j in range(4) if i != j]).T
     for seed in range(100):
         y, x = np.random.default_rng(seed).standard_normal((2, 12))
@@ -142,7 +142,7 @@ def indefinite() -> tuple[Floats, Floats, Any, Any]:
     raise AssertionError("no seed gives a negative variance")
 
 
-def test_a_negative_variance_is_no_answer() -> None:
+def test_a_negative_variance_is_rejected() -> None:
     with pytest.raises(UnanswerableError, match="variance of a slope is 0 or less"):
         dyadic_ols(*indefinite())
 
@@ -152,7 +152,7 @@ def test_a_negative_variance_is_no_answer() -> None:
     [
         (lambda y, x, s, t: (y * 0, x, s, t), "the outcome is the same in every dyad"),
         (lambda y, x, s, t: (y, x * [[0], [1]], s, t), "predictor 1 is the same in every dyad"),
-        (lambda y, x, s, t: (y, x[[0, 0]], s, t), "determine one another"),
+        (lambda y, x, s, t: (y, x[[0, 0]], s, t), "are exactly collinear"),
         (lambda y, x, s, t: (x[0] - 2 * x[1], x, s, t), "fit the outcome exactly"),
         (lambda y, x, s, t: (y, x, s % 2, t), "there are 2 sources or targets"),
         (lambda y, x, s, t: (y, x, s, t * 0 + 14), "there are 1 sources or targets"),
@@ -160,6 +160,6 @@ def test_a_negative_variance_is_no_answer() -> None:
         (lambda y, x, s, t: (np.where(y == y[0], np.nan, y), x, s, t), "the outcome is missing in 1 of 50 dyads"),
     ],
 )
-def test_what_cannot_be_answered_says_why(change: Any, because: str) -> None:
+def test_statements_that_cannot_be_computed_say_why(change: Any, because: str) -> None:
     with pytest.raises(UnanswerableError, match=because):
         dyadic_ols(*change(*table("two_way")))

@@ -1,7 +1,7 @@
-"""What holds of every statement: the level, the seed, and the words with which it says how it was made.
+"""Properties of every statement: its level, its seed, and the exact texts that describe its method.
 
-The words stand in `tests/fixtures/statements.json`, for a reader cites them; # is a number with a decimal point.
-After an intended change `python -m tests.statistics.test_every_statement` writes them anew.
+The texts are pinned in `tests/fixtures/statements.json`, because readers cite them; # is a number with a decimal point.
+After an intended change, regenerate them with `python -m tests.statistics.test_every_statement`.
 """
 
 import json
@@ -38,13 +38,13 @@ def asked(
     return ask
 
 
-# Not once a module: mutmut only knows which tests reach a function if each of them reaches it by itself.
+# Not module-scoped: mutmut maps tests to functions only if each test calls the function itself.
 @pytest.fixture
 def statements(asked: Infer) -> pd.DataFrame:
     return asked()
 
 
-def test_every_interval_has_the_level_that_was_asked_for(asked: Infer, statements: pd.DataFrame) -> None:
+def test_every_interval_has_the_requested_level(asked: Infer, statements: pd.DataFrame) -> None:
     narrow = asked(level=0.8)
     assert set(narrow["level"].dropna()) == {0.8}
     both = statements.merge(narrow, on=KEY, suffixes=("", "_narrow"), validate="one_to_one")
@@ -54,9 +54,7 @@ def test_every_interval_has_the_level_that_was_asked_for(asked: Infer, statement
     assert both.loc[wrong, KEY].to_numpy().tolist() == []
 
 
-def test_every_statement_with_chance_in_it_names_its_seed_and_no_other_changes_with_it(
-    asked: Infer, statements: pd.DataFrame
-) -> None:
+def test_exactly_the_statements_with_a_seed_change_with_it(asked: Infer, statements: pd.DataFrame) -> None:
     other = asked(seed=7)
     assert (set(statements["seed"].dropna()), set(other["seed"].dropna())) == ({42}, {7})
     numbers = ["estimate", "low", "high", "p"]
@@ -66,7 +64,7 @@ def test_every_statement_with_chance_in_it_names_its_seed_and_no_other_changes_w
     assert (~same).sum() > 30
 
 
-def test_resamples_are_as_many_as_were_asked_for(asked: Infer) -> None:
+def test_the_requested_numbers_of_resamples_are_used(asked: Infer) -> None:
     rows = asked(permutations=150, resamples=120, simulations=10)
     drawn = rows.loc[rows["resamples"].notna(), ["method", "resamples"]]
     for told, count in ((r"random 150 permutations", 150), (r"two-way bootstrap .* 120 resamples", 120)):
@@ -76,7 +74,7 @@ def test_resamples_are_as_many_as_were_asked_for(asked: Infer) -> None:
 
 
 def words(statements: pd.DataFrame) -> list[list[str]]:
-    """quantity, view, method, structure, reference, note, each combination once; then the verdict and its rules."""
+    """Return distinct rows of quantity, view, method, structure, reference, note, then the verdict and its rules."""
     columns = ["quantity", "view", "method", "structure", "reference", "note"]
     rows = statements[columns].map(lambda text: NUMBER.sub("#", PERSONA.sub("PERSONA", text))).drop_duplicates()
     found = verdict(statements)
@@ -84,7 +82,7 @@ def words(statements: pd.DataFrame) -> list[list[str]]:
     return [*rows.to_numpy().tolist(), *([name, NUMBER.sub("#", text)] for name, text in rules)]
 
 
-def test_every_statement_says_how_it_was_made_to_the_letter(statements: pd.DataFrame) -> None:
+def test_the_texts_of_every_statement_are_pinned(statements: pd.DataFrame) -> None:
     assert words(statements) == json.loads(WORDS.read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Numbers of the families, held against their definitions written out on the pair table itself."""
+"""Numbers of the families, checked against their definitions computed from the pair table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ TEST = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats
 
 @pytest.fixture(scope="module")
 def table(make_pair_table: Callable[..., pd.DataFrame]) -> pd.DataFrame:
-    """Two of six sources leak to nobody; the baseline is a source too, for every persona is one."""
+    """Make a table in which all personas are sources, including the baseline; two leak to nobody."""
     table = make_pair_table(personas=7, sources=7)
     floor = table["source"].isin(["persona_1", "persona_4"])
     return table.assign(leakage_found=table["leakage_found"].mask(floor, 1), leakage_total=50).assign(
@@ -31,7 +31,7 @@ def asked(table: pd.DataFrame, **more: Any) -> pd.DataFrame:
     return infer(table, "assistant", **QUICK | more)
 
 
-# Not once a module: mutmut only knows which tests reach a function if each of them reaches it by itself.
+# Not module-scoped: mutmut maps tests to functions only if each test calls the function itself.
 @pytest.fixture
 def statements(table: pd.DataFrame) -> pd.DataFrame:
     return asked(table)
@@ -66,9 +66,7 @@ def test_without_a_source_or_a_persona_is_what_the_dyads_that_are_left_say(
         assert difference == {f"js − {COSINE}": (pytest.approx(abs(js) - abs(cosine), abs=1e-12), len(rows))}
 
 
-def test_specifications_are_correlations_of_the_subsets_that_they_name(
-    table: pd.DataFrame, statements: pd.DataFrame
-) -> None:
+def test_specifications_are_correlations_of_the_named_subsets(table: pd.DataFrame, statements: pd.DataFrame) -> None:
     subsets = {
         "all dyads": table,
         "without the baseline as source": table[table["source"] != "assistant"],
@@ -109,7 +107,7 @@ def test_slopes_are_those_of_statsmodels_per_standard_deviation(table: pd.DataFr
             assert found == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
-def test_delta_r2_is_what_the_one_explains_beyond_the_other(table: pd.DataFrame, statements: pd.DataFrame) -> None:
+def test_delta_r2_is_the_gain_over_the_other_predictor(table: pd.DataFrame, statements: pd.DataFrame) -> None:
     r2 = {
         names: sm.OLS(table["leakage_rate"], sm.add_constant(table[list(names)])).fit().rsquared
         for names in (("js",), (COSINE,), ("js", COSINE))
@@ -121,7 +119,7 @@ def test_delta_r2_is_what_the_one_explains_beyond_the_other(table: pd.DataFrame,
     assert found[COSINE, "js"] == pytest.approx(both - r2["js",], abs=1e-12)
 
 
-def test_p_adjusted_for_all_looks_is_holms_and_says_so(statements: pd.DataFrame) -> None:
+def test_iid_p_is_adjusted_by_holm_with_a_note(statements: pd.DataFrame) -> None:
     for quantity, looks in (("spearman", 3), ("difference of |spearman|", 2)):
         rows = statements[(statements["quantity"] == quantity) & (statements["view"] == "iid")]
         rows = rows[rows["p_adjusted"].notna()].sort_values("p")

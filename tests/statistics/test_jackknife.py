@@ -1,4 +1,4 @@
-"""Leaving out one source or persona at a time."""
+"""Jackknife over sources or personas."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ def interval(estimate: float, left_out: list[float] | np.ndarray, **more: str) -
     return jackknife_interval(estimate, np.asarray(left_out), 0.95, "jackknife", "sources", **more)  # type: ignore[arg-type]
 
 
-def test_a_source_goes_with_its_dyads() -> None:
+def test_a_source_is_left_out_with_its_dyads() -> None:
     np.testing.assert_array_equal(left_out_weights(SOURCE), [[1, 1, 0, 0], [0, 0, 1, 1]])
 
 
-def test_a_persona_goes_with_all_dyads_on_either_side() -> None:
+def test_a_persona_is_left_out_with_its_dyads_on_either_side() -> None:
     np.testing.assert_array_equal(left_out_weights(SOURCE, TARGET), [[0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 1, 0]])
 
 
 @given(arrays(np.float64, st.integers(3, 20), elements=st.floats(-100, 100)))
-def test_of_a_mean_it_is_students_interval(x: np.ndarray) -> None:
+def test_the_jackknife_of_a_mean_is_students_interval(x: np.ndarray) -> None:
     # Tukey 1958: the pseudo-values of a mean are the observations
     left_out = (x.sum() - x) / (len(x) - 1)
     found = interval(x.mean(), left_out, transform="none")
@@ -48,12 +48,12 @@ def test_fishers_transform_keeps_a_correlation_within_its_bounds() -> None:
 @pytest.mark.parametrize(
     ("estimate", "left_out", "because"),
     [
-        (0.5, [0.4, 0.6], "there are 2 units to leave out; a jackknife takes at least 3"),
-        (0.5, [0.4, np.nan, np.nan, 0.2], "does not exist without 2 of the 4 units"),
-        (np.nan, [0.4, 0.5, 0.2], "the estimate does not exist with all 3 units"),
+        (0.5, [0.4, 0.6], "there are 2 units to leave out; a jackknife needs at least 3"),
+        (0.5, [0.4, np.nan, np.nan, 0.2], "is undefined for 2 of the 4 units"),
+        (np.nan, [0.4, 0.5, 0.2], "the estimate is undefined with all 3 units"),
         (0.9, [0.8, 1.0, 0.7], "a correlation is ±1"),
     ],
 )
-def test_what_a_jackknife_cannot_answer_is_refused(estimate: float, left_out: list[float], because: str) -> None:
+def test_impossible_jackknifes_are_rejected(estimate: float, left_out: list[float], because: str) -> None:
     with pytest.raises(UnanswerableError, match=because):
         interval(estimate, left_out)

@@ -1,4 +1,4 @@
-"""Which personas may exchange their labels, and how."""
+"""Label permutations and their blocks."""
 
 import math
 
@@ -13,7 +13,7 @@ from persona_assets.statistics.statement import UnanswerableError
 
 
 def dyads(sources: list[int], unknown: list[tuple[int, int]], personas: int = 5) -> Dyads:
-    """Every dyad of the sources, and a predictor that is unknown in some ordered pairs."""
+    """Make every dyad of the sources, and a predictor that is unknown in some ordered pairs."""
     source, target = np.array([(s, t) for s in sources for t in range(personas) if s != t]).T
     x = np.arange(float(personas**2)).reshape(personas, personas)
     for row, column in [*unknown, *((place, place) for place in range(personas))]:
@@ -25,7 +25,7 @@ def dyads(sources: list[int], unknown: list[tuple[int, int]], personas: int = 5)
 
 @settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(0, 5))
-def test_few_personas_are_relabelled_in_every_way_once(first: int, second: int) -> None:
+def test_relabellings_of_few_personas_are_enumerated_once(first: int, second: int) -> None:
     personas = min(first + second, 8)
     order = np.random.default_rng(first).permutation(personas).tolist()
     blocks = {"sources": order[:first], "others": order[first:]}
@@ -38,20 +38,20 @@ def test_few_personas_are_relabelled_in_every_way_once(first: int, second: int) 
         np.testing.assert_array_equal(np.sort(perms.places[:, members]), np.tile(sorted(members), (perms.count, 1)))
 
 
-def test_many_personas_are_relabelled_at_random_with_their_seed() -> None:
+def test_relabellings_of_many_personas_are_random_with_a_seed() -> None:
     perms = label_permutations(11, 6000, seed=5)
     assert not perms.exact
     assert perms.count == 6000
     assert perms.places.shape == (6001, 11)
     np.testing.assert_array_equal(perms.places[0], np.arange(11))
     np.testing.assert_array_equal(np.sort(perms.places, axis=1), np.tile(np.arange(11), (6001, 1)))
-    # each label lands on each persona in a share of 1/11, within 5 standard errors
+    # each persona gets each label with frequency 1/11, within 5 standard errors
     shares = (perms.places[1:, :, None] == np.arange(11)).mean(axis=0)
     assert np.abs(shares - 1 / 11).max() < 5 * np.sqrt(1 / 11 * 10 / 11 / 6000)
     np.testing.assert_array_equal(label_permutations(11, 6000, seed=5).places, perms.places)
 
 
-def test_every_way_is_taken_up_to_the_limit_and_not_beyond_it() -> None:
+def test_the_enumeration_limit_is_inclusive() -> None:
     assert label_permutations(4, 10, seed=0, exact_up_to=24).exact
     assert not label_permutations(4, 10, seed=0, exact_up_to=23).exact
     assert label_permutations(8, 10, seed=0).count == 40_320
@@ -65,8 +65,8 @@ def test_random_labels_keep_to_their_blocks() -> None:
     assert perms.structure == "labels exchangeable among the 5 sources and among the 6 others"
 
 
-def test_blocks_must_hold_every_persona_once() -> None:
-    with pytest.raises(ValueError, match="expected each of the 4 personas in one of them"):
+def test_every_persona_must_be_in_exactly_one_block() -> None:
+    with pytest.raises(ValueError, match="expected each of the 4 personas in exactly one block"):
         label_permutations(4, 10, seed=0, blocks={"sources": [0, 1], "others": [1, 2, 3]})
 
 
@@ -74,7 +74,7 @@ def test_a_predictor_known_everywhere_is_relabelled_freely() -> None:
     assert relabelling_blocks(dyads([0, 3], []), ["x"]) is None
 
 
-def test_a_predictor_of_sources_only_is_relabelled_among_them_and_among_the_others() -> None:
+def test_a_predictor_known_only_for_sources_is_relabelled_within_blocks() -> None:
     between_others = [(s, t) for s in (1, 2, 4) for t in (1, 2, 4) if s != t]
     table = dyads([0, 3], between_others)
     blocks = relabelling_blocks(table, ["x"])
@@ -83,6 +83,6 @@ def test_a_predictor_of_sources_only_is_relabelled_among_them_and_among_the_othe
     np.testing.assert_array_equal(np.argwhere(reachable), np.stack([table.source, table.target], axis=1))
 
 
-def test_a_value_that_even_blocks_need_is_named() -> None:
+def test_an_unknown_value_needed_even_with_blocks_is_reported() -> None:
     with pytest.raises(UnanswerableError, match="x is unknown in 1 of the 8 ordered pairs that relabelling needs"):
         relabelling_blocks(dyads([0, 3], [(0, 2), (2, 1)]), ["x"])

@@ -1,4 +1,4 @@
-"""The Laplace likelihood, held against its definition with dense matrices, against a GLM and against lme4."""
+"""The Laplace likelihood, checked against its definition with dense matrices, a GLM and lme4."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def counts(name: str) -> CrossedCounts:
 
 
 def some_counts(seed: int) -> tuple[CrossedCounts, Floats]:
-    """Few dyads, some of them missing, and parameters to look at them with."""
+    """Make a few dyads, some of them missing, and parameters to evaluate the likelihood at."""
     rng = np.random.default_rng(seed)
     source, target = np.divmod(rng.choice(30, size=20, replace=False), 6)
     total = rng.integers(1, 60, size=20).astype(np.float64)
@@ -42,7 +42,7 @@ def some_counts(seed: int) -> tuple[CrossedCounts, Floats]:
 
 
 def dense(model: CrossedCounts, parameters: Floats) -> float:
-    """log L as it is defined: every effect in one dense Hessian, modes by SciPy's trust region from 0."""
+    """Compute log L by its definition: one dense Hessian of all effects, modes by SciPy's trust region from 0."""
     slopes, sigmas = parameters[:-3], parameters[-3:]
     n = len(model.found)
     effects = np.hstack(
@@ -75,7 +75,7 @@ def dense(model: CrossedCounts, parameters: Floats) -> float:
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
-@example(517)  # plain Newton steps, damped or not, jump to and fro here for ever
+@example(517)  # Newton steps without step halving oscillate forever here
 def test_eliminating_the_dyads_changes_nothing(seed: int) -> None:
     model, parameters = some_counts(seed)
     assert -model.objective(parameters)[0] == pytest.approx(dense(model, parameters), rel=1e-8)
@@ -90,7 +90,7 @@ def test_the_gradient_follows_the_modes(seed: int) -> None:
     np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
 
 
-def test_the_last_modes_leave_no_trace_in_the_next_value() -> None:
+def test_the_value_does_not_depend_on_the_previous_modes() -> None:
     model, parameters = some_counts(1)
     first = model.objective(parameters)[0]
     model.objective(parameters + 2)
@@ -105,7 +105,7 @@ def test_without_effects_it_is_the_binomial_likelihood() -> None:
 
 
 @pytest.mark.parametrize("case", FROM_R, ids=lambda case: case["design"])
-def test_at_lme4s_parameters_stands_lme4s_likelihood(case: dict[str, Any]) -> None:
+def test_the_likelihood_at_lme4s_parameters_is_lme4s(case: dict[str, Any]) -> None:
     there = case["glmer"]
     value, gradient = counts(case["design"]).objective(np.array([*there["coefficients"], *there["sigmas"]]))
     assert -value == pytest.approx(there["log_likelihood"], abs=1e-5)
@@ -114,14 +114,12 @@ def test_at_lme4s_parameters_stands_lme4s_likelihood(case: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("start", [0.0, 0.05, 1.0, 4.0])
 @pytest.mark.parametrize("case", FROM_R, ids=lambda case: case["design"])
-def test_every_start_climbs_to_lme4s_maximum_even_one_where_the_gradient_is_zero(
-    case: dict[str, Any], start: float
-) -> None:
+def test_every_start_reaches_lme4s_maximum_even_with_zero_gradient(case: dict[str, Any], start: float) -> None:
     best = counts(case["design"]).maximise(np.zeros(3), np.full(3, start))
     assert best.log_likelihood == pytest.approx(case["glmer"]["log_likelihood"], abs=1e-4)
 
 
-def test_a_search_that_stopped_short_shows_in_the_gain() -> None:
+def test_the_gain_reveals_an_unfinished_search() -> None:
     model = counts("everybody")
     best = model.maximise(np.zeros(3), np.ones(3))
     assert model.uncertainty(best).gain < 1e-6
@@ -129,7 +127,7 @@ def test_a_search_that_stopped_short_shows_in_the_gain() -> None:
     assert model.uncertainty(short).gain > 0.1
 
 
-def test_a_likelihood_without_a_hill_over_sigma_takes_sigma_as_known() -> None:
+def test_without_positive_curvature_over_sigma_it_is_treated_as_known() -> None:
     model = counts("everybody")
     best = model.maximise(np.zeros(3), np.ones(3))
     far = model.uncertainty(type(best)(best.slopes, np.array([9.0, 9.0, 9.0]), 0.0))

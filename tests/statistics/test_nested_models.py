@@ -1,4 +1,4 @@
-"""Least squares and nested models, held against R's lm and anova."""
+"""Least squares and nested models, checked against R's lm and anova."""
 
 import json
 import warnings
@@ -47,7 +47,7 @@ def test_slopes_and_their_errors_are_those_of_r(case: dict[str, Any]) -> None:
     assert model.r2 == pytest.approx(case["r2_full"], rel=1e-10)
 
 
-def test_everything_can_be_judged_against_the_intercept() -> None:
+def test_the_smaller_model_may_have_only_an_intercept() -> None:
     y, a, b = DATA.loc[DATA["n"] == 50, ["y", "a", "b"]].to_numpy().T
     models = nested_ols(y, np.empty((0, 50)), np.array([a, b]))
     assert models.r2_base == pytest.approx(0, abs=1e-12)
@@ -55,7 +55,7 @@ def test_everything_can_be_judged_against_the_intercept() -> None:
     assert models.df_added == 2
 
 
-def test_small_units_are_not_taken_for_collinear() -> None:
+def test_small_units_do_not_count_as_collinear() -> None:
     y, a, b = DATA.loc[DATA["n"] == 50, ["y", "a", "b"]].to_numpy().T
     small = nested_ols(y, b[None] * 1e-6, 0.02 + a[None] * 1e-6)
     assert small.f == pytest.approx(nested_ols(y, b[None], a[None]).f, rel=1e-6)
@@ -64,7 +64,7 @@ def test_small_units_are_not_taken_for_collinear() -> None:
 def test_models_that_cannot_be_fitted_say_why() -> None:
     y, a, b = np.random.default_rng(0).random((3, 10))
     for base, added, why in (
-        (b, 2 * b + 1, "predictor 1, predictor 2 determine one another exactly"),
+        (b, 2 * b + 1, "predictor 1, predictor 2 are exactly collinear"),
         (b, np.ones(10), "predictor 2 is the same in every pair"),
         (b, y - b, "the predictors fit the outcome exactly"),
         (b, np.where(a > 0.5, np.nan, a), r"predictor 2 is missing in \d of 10 pairs"),
@@ -73,6 +73,6 @@ def test_models_that_cannot_be_fitted_say_why() -> None:
             nested_ols(y, base[None], added[None], unit="pair")
     with pytest.raises(UnanswerableError, match="the outcome is the same in every dyad"):
         linear_model(np.zeros(10), a[None])
-    with pytest.raises(UnanswerableError, match="there are 4 dyads; a model of 2 predictors takes at least 5"):
+    with pytest.raises(UnanswerableError, match="there are 4 dyads; a model of 2 predictors needs at least 5"):
         linear_model(y[:4], np.array([a, b])[:, :4])
     assert linear_model(y[:5], np.array([a, b])[:, :5]).df_residual == 2

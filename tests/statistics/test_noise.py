@@ -37,7 +37,7 @@ def counts(rng: np.random.Generator, rate: Floats, total: int = 20) -> tuple[Flo
     return rng.binomial(total, rate).astype(float), np.full(len(rate), float(total))
 
 
-def test_a_marker_never_found_may_still_be_there() -> None:
+def test_a_rate_of_zero_has_noise() -> None:
     found, total = np.array([0.0, 20, 7, 0]), np.array([20.0, 20, 20, 200])
     draws = rate_draws(found, total, 20_000, seed=0)
     assert draws.shape == (20_000, 4)
@@ -51,13 +51,13 @@ def test_a_marker_never_found_may_still_be_there() -> None:
     assert draws[:, 0].std() > 5 * draws[:, 3].std() > 0
 
 
-def test_a_question_moves_all_dyads_together() -> None:
+def test_questions_are_drawn_jointly_for_all_dyads() -> None:
     rng = np.random.default_rng(1)
     of_dyad, of_question = rng.standard_normal(6), rng.standard_normal(30)
     draws = question_draws(of_dyad + of_question[:, None], 4000, seed=2)
     assert draws.shape == (4000, 6)
     assert draws - of_dyad == pytest.approx(np.repeat(draws[:, :1] - of_dyad[0], 6, axis=1), abs=1e-12)
-    # of a mean the bootstrap's variance is known: biased variance / Q
+    # the bootstrap variance of a mean is known: biased variance / Q
     assert draws[:, 0].var() == pytest.approx(of_question.var() / 30, rel=0.1)
     assert draws[:, 0].mean() == pytest.approx((of_dyad[0] + of_question).mean(), abs=0.01)
 
@@ -89,7 +89,7 @@ def test_correlations_of_draws_are_scipys(coefficient: Coefficient, monkeypatch:
 
 @pytest.mark.parametrize("coefficient", ["spearman", "pearson"])
 def test_reliability_and_the_true_correlation_are_recovered(coefficient: Coefficient) -> None:
-    """x measured with normal errors, y by 20 replies: both latent, their correlation known."""
+    """Measure latent x with normal errors and latent y by 20 replies; the correlation of x and y is known."""
     rng = np.random.default_rng(4)
     n = 4000
     latent = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=n).T
@@ -103,7 +103,7 @@ def test_reliability_and_the_true_correlation_are_recovered(coefficient: Coeffic
 
     test = stats.spearmanr if coefficient == "spearman" else stats.pearsonr
     observed, truth = test(measured, found / total).statistic, test(x, rate).statistic
-    # reliability is the squared correlation of what was measured with the truth
+    # reliability is the squared correlation of measured and true values
     assert of_x == pytest.approx(test(measured, x).statistic ** 2, abs=0.03)
     assert of_y == pytest.approx(test(found / total, rate).statistic ** 2, abs=0.03)
     corrected, share = explained_by_noise(observed, of_x, of_y)
@@ -129,7 +129,7 @@ def test_a_floor_of_rates_makes_their_ranks_seem_less_reliable_never_more() -> N
         assert -0.02 < stats.spearmanr(found, rate).statistic ** 2 - share < too_low
 
 
-def test_what_varies_less_than_its_error_has_no_reliability() -> None:
+def test_values_that_vary_less_than_their_error_have_reliability_0() -> None:
     found, total = np.array([3.0, 4, 3, 4, 3, 4, 3, 4]), np.full(8, 20.0)
     assert reliability(found / total, rate_draws(found, total, 500, seed=0), "pearson") == 0.0
 
@@ -140,7 +140,7 @@ def test_what_varies_less_than_its_error_has_no_reliability() -> None:
     st.sampled_from(["spearman", "pearson"]),
     st.integers(0, 99),
 )
-def test_reliability_is_a_share_and_does_not_know_units(
+def test_reliability_is_within_0_and_1_and_independent_of_units(
     values: Floats, spread: float, coefficient: Coefficient, seed: int
 ) -> None:
     draws = values + spread * np.random.default_rng(seed).standard_normal((20, 12)).round(2)
@@ -158,17 +158,17 @@ def test_spearmans_correction_for_attenuation() -> None:
     assert explained_by_noise(0.4, 1.0, 1.0) == (0.4, 0.0)
 
 
-def test_the_interval_says_what_was_drawn_and_which_draws_gave_nothing() -> None:
+def test_the_interval_records_what_was_drawn_and_how_many_draws_failed() -> None:
     samples = np.append(np.linspace(-0.9, -0.5, 401), np.nan)
     found = noise_interval(samples, 0.95, "these dyads; replies vary")
     assert (found.low, found.high) == pytest.approx((-0.89, -0.51))
     assert (found.resamples, found.structure) == (402, "these dyads; replies vary")
     assert found.method == "percentiles over 402 draws of measurement error"
     assert "1 of 402 resamples dropped" in found.note
-    assert "nearer to 0" in found.note
+    assert "closer to 0" in found.note
 
 
-def test_draws_lie_nearer_to_0_than_the_correlation_itself() -> None:
+def test_correlations_of_draws_are_closer_to_0_than_the_observed_one() -> None:
     rng = np.random.default_rng(8)
     latent = rng.standard_normal(300)
     found, total = counts(rng, stats.norm.cdf(latent - 1))
@@ -185,21 +185,24 @@ ROWS = np.random.default_rng(0).random((3, 5))
     ("ask", "because"),
     [
         (lambda: rate_draws(NAN, 2 * ONE, 9, 0), "found and total are unknown in 1 of 5 dyads"),
-        (lambda: rate_draws(ONE, 0 * ONE, 9, 0), "no counts of a sample in 5 of 5 dyads"),
-        (lambda: rate_draws(ONE, np.array([1.0, 1, 0.5, 2, 1]), 9, 0), "no counts of a sample in 1 of 5 dyads"),
-        (lambda: question_draws(ROWS[:1], 9, 0), "resampling questions takes at least 2"),
+        (lambda: rate_draws(ONE, 0 * ONE, 9, 0), "the counts are invalid in 5 of 5 dyads"),
+        (lambda: rate_draws(ONE, np.array([1.0, 1, 0.5, 2, 1]), 9, 0), "the counts are invalid in 1 of 5 dyads"),
+        (lambda: question_draws(ROWS[:1], 9, 0), "resampling questions needs at least 2"),
         (lambda: question_draws(np.stack([ONE, NAN]), 9, 0), "unknown in 1 of 5 dyads"),
         (lambda: noisy_correlations(ROWS[:, :3], ROWS[:, :3], "pearson"), "there are 3 dyads; .* at least 4"),
         (lambda: noisy_correlations(ROWS[:2], np.stack([ONE, NAN]), "pearson"), "a draw is unknown in 1 of 5 dyads"),
-        (lambda: reliability(ONE, ROWS, "spearman"), "what was measured is the same in every dyad"),
-        (lambda: reliability(NAN, ROWS, "spearman"), "what was measured is missing in 1 of 5 dyads"),
+        (lambda: reliability(ONE, ROWS, "spearman"), "the measured value is the same in every dyad"),
+        (lambda: reliability(NAN, ROWS, "spearman"), "the measured value is missing in 1 of 5 dyads"),
         (lambda: reliability(ROWS[0], np.stack([ONE, NAN]), "spearman"), "a draw is unknown in 1 of 5 dyads"),
         (lambda: explained_by_noise(0.5, 0.0, 1.0), "varies no more than its measurement error"),
-        (lambda: explained_by_noise(-1.0, 0.5, 1.0), "nothing is missing from it"),
-        (lambda: explained_by_noise(float("nan"), 0.5, 1.0), "the correlation does not exist"),
-        (lambda: noise_interval(np.full(3, np.nan), 0.95, "replies vary"), "in none of 3 resamples"),
+        (lambda: explained_by_noise(-1.0, 0.5, 1.0), "already ±1"),
+        (lambda: explained_by_noise(float("nan"), 0.5, 1.0), "the correlation is undefined"),
+        (
+            lambda: noise_interval(np.full(3, np.nan), 0.95, "replies vary"),
+            "a variable is constant in each of 3 resamples",
+        ),
     ],
 )
-def test_what_noise_cannot_answer_is_refused(ask: Callable[[], object], because: str) -> None:
+def test_invalid_measurements_are_rejected(ask: Callable[[], object], because: str) -> None:
     with pytest.raises(UnanswerableError, match=because):
         ask()

@@ -1,4 +1,4 @@
-"""QAP, against R's enumeration and against the definition written out."""
+"""QAP, checked against R's enumeration and against the definition."""
 
 import json
 import math
@@ -77,7 +77,7 @@ def test_the_largest_of_two_looks_is_rs(in_r: dict[str, Any], five: Dyads, which
 
 
 @pytest.mark.parametrize("which", ["all", "sources"])
-def test_ties_are_ranked_anew_under_every_relabelling(five: Dyads, which: str) -> None:
+def test_ties_are_reranked_under_every_relabelling(five: Dyads, which: str) -> None:
     coarse = {name: np.round(matrix) for name, matrix in five.predictors.items()}
     dyads = measured(replace(five, predictors=coarse, rate=np.round(five.rate, 1)), which)
     perms = label_permutations(5, 1, seed=0)
@@ -104,7 +104,7 @@ def test_random_permutations_count_the_observed_one_too() -> None:
     assert found.method == "QAP, random 99 permutations"
 
 
-def test_relabellings_that_leave_nothing_varying_are_counted_as_zero_and_named() -> None:
+def test_relabellings_that_make_a_variable_constant_count_as_zero_with_a_note() -> None:
     # x differs at one ordered pair only, which most relabellings move out of the two sources' dyads
     source, target = np.array([(s, t) for s in (0, 1) for t in range(6) if s != t]).T
     x = np.where(np.eye(6, dtype=bool), np.nan, 0.0)
@@ -115,32 +115,32 @@ def test_relabellings_that_leave_nothing_varying_are_counted_as_zero_and_named()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         samples = permuted_correlations(dyads, ["x"], "spearman", perms)[:, 0]
-    # x lands on one of 10 dyads of 30 ordered pairs; only leakage's lowest and highest are as extreme as the observed
+    # x is mapped to one of 10 dyads of 30 ordered pairs; only the lowest and highest leakage are as extreme as observed
     found = two_sided(samples, perms)
     assert np.isnan(samples).sum() == 480
     assert found.p == pytest.approx(2 / 30)
-    assert "480 of 720 relabellings leave nothing that varies" in found.note
+    assert "480 of 720 relabellings make a variable constant" in found.note
     assert largest_of(samples[:, None])[0] == pytest.approx(2 / 30)
 
 
-def test_what_cannot_be_permuted_is_refused(five: Dyads) -> None:
+def test_impossible_permutation_tests_are_rejected(five: Dyads) -> None:
     perms = label_permutations(5, 1, seed=0)
     gap = {"x1": five.predictors["x1"].copy()}
     gap["x1"][4, 1] = np.nan
     cases = [
         (replace(five, rate=np.full(20, 0.5)), "leakage is 0.5 in all 20 dyads"),
         (replace(five, predictors={"x1": np.ones((5, 5))}), "x1 is 1 in all 20 dyads"),
-        (five.keep(np.arange(20) < 3), "there are 3 dyads; a correlation takes at least 4"),
+        (five.keep(np.arange(20) < 3), "there are 3 dyads; a correlation needs at least 4"),
         (replace(measured(five, "sources"), predictors=gap), "x1 is unknown in 1 of the 20 ordered pairs"),
     ]
     for dyads, because in cases:
         with pytest.raises(UnanswerableError, match=because):
             permuted_correlations(dyads, ["x1"], "spearman", perms)
-    with pytest.raises(UnanswerableError, match="does not exist under the labels as they are"):
+    with pytest.raises(UnanswerableError, match="is undefined for the observed labels"):
         two_sided(np.array([math.nan, 0.1]), perms)
 
 
-def test_chunks_do_not_show(five: Dyads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunking_does_not_change_results(five: Dyads, monkeypatch: pytest.MonkeyPatch) -> None:
     perms = label_permutations(5, 1, seed=0)
     whole = permuted_correlations(measured(five, "sources"), ["x1", "x2"], "spearman", perms)
     monkeypatch.setattr("persona_assets.statistics.chunks._NUMBERS", 25 * 7)
@@ -170,7 +170,7 @@ def published() -> Dyads:
     return Dyads(tuple(js["persona_names"]), source, target, rate, unknown, unknown, predictors, ("",) * 11)
 
 
-def test_the_references_qap_is_found_again(published: Dyads) -> None:
+def test_the_references_qap_is_reproduced(published: Dyads) -> None:
     perms = label_permutations(11, 100_000, seed=0)
     samples = permuted_correlations(published, ["js", "cosine"], "spearman", perms)
     difference = np.abs(samples[:, 0]) - np.abs(samples[:, 1])

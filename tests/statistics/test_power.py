@@ -1,4 +1,4 @@
-"""Simulated studies: they must find what is there, not what is not, and say how they were made."""
+"""Power simulation: real differences are detected, absent ones are not, and the assumptions are recorded."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ from persona_assets.statistics.weighted import correlation_matrices
 
 
 def study(personas: int, sources: int) -> Dyads:
-    """JS goes with leakage; a cosine that has nothing to do with either."""
+    """Make dyads with JS related to leakage and a cosine that is unrelated to both."""
     rng = np.random.default_rng(7)
     js, cosine = rng.standard_normal((2, personas, personas))
     np.fill_diagonal(js, np.nan)
@@ -61,7 +61,7 @@ def curve(fit: MixedFit, dyads: Dyads | None = None, **changed: Any) -> PowerCur
 
 @given(st.integers(3, 8), st.integers(2, 6), st.integers(2, 40), st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
-def test_leaving_out_over_values_is_leaving_out_over_dyads(sources: int, targets: int, values: int, seed: int) -> None:
+def test_leaving_out_by_value_equals_leaving_out_dyads(sources: int, targets: int, values: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     source = np.repeat(np.arange(sources), targets)
     sample = rng.integers(values, size=(3, len(source))).astype(np.float64)
@@ -70,7 +70,7 @@ def test_leaving_out_over_values_is_leaving_out_over_dyads(sources: int, targets
     np.testing.assert_allclose(left_out_spearman(sample, source), slow, rtol=1e-9, atol=1e-12)
 
 
-def test_a_strong_difference_takes_few_sources_and_the_search_stops_there() -> None:
+def test_a_strong_difference_needs_few_sources_and_the_search_stops_there() -> None:
     found = curve(fitted(js=-1.5), sizes=(4, 8, 16, 32, 64))
     assert found.needed is not None
     assert found.needed <= 16
@@ -78,7 +78,7 @@ def test_a_strong_difference_takes_few_sources_and_the_search_stops_there() -> N
     assert found.share[-1] >= 0.8 > max(found.share[:-1], default=0.0)
 
 
-def test_needed_lies_between_the_last_two_sizes_on_a_log_scale() -> None:
+def test_needed_is_interpolated_between_the_last_two_sizes_on_a_log_scale() -> None:
     found = curve(fitted(js=-0.5), simulations=100)
     (below, above), (low, high) = found.sizes[-2:], found.share[-2:]
     assert low < 0.8 <= high
@@ -86,9 +86,9 @@ def test_needed_lies_between_the_last_two_sizes_on_a_log_scale() -> None:
     assert found.needed == math.ceil(round(math.exp(between), 9))
 
 
-def test_a_difference_that_is_not_there_is_seen_no_more_often_than_by_chance() -> None:
+def test_an_absent_difference_is_detected_only_by_chance() -> None:
     found = curve(fitted(js=0.0), sizes=(10, 30), simulations=400)
-    assert max(found.share) < 0.06  # of 0.05, the half with the observed sign
+    assert max(found.share) < 0.06  # half of 0.05 has the observed sign
     assert found.needed is None
     assert found.sizes == (10, 30)
 
@@ -113,44 +113,46 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another() -> None:
     assert one.note != other.note
 
 
-def test_a_stricter_level_sees_less() -> None:
+def test_a_stricter_level_has_less_power() -> None:
     strict, loose = (curve(fitted(js=-0.5), sizes=(10,), level=level, power=1.1).share[0] for level in (0.99, 0.8))
     assert strict < loose
 
 
-def test_studies_in_which_nobody_leaks_see_nothing_and_break_nothing() -> None:
+def test_studies_without_leakage_detect_nothing() -> None:
     found = curve(replace(fitted(js=-0.5), intercept=-60.0), sizes=(5, 10), simulations=20)
     assert found.share == (0.0, 0.0)
     assert found.needed is None
 
 
-def test_the_note_says_what_was_assumed() -> None:
+def test_the_note_records_the_assumptions() -> None:
     note = curve(fitted(js=0.0), sizes=(10,), simulations=50).note
-    for said in ("assumes that the fitted mixed logistic model is true", "50 simulated studies", "10 targets a source"):
+    for said in ("the fitted mixed logistic model is true", "50 simulated studies", "10 targets per source"):
         assert said in note
-    assert "delete-one-source jackknife, t(sources − 1), at 0.05" in note
+    assert "delete-one-source jackknife, t(sources − 1), two-sided at 0.05" in note
     assert "mean difference in the studies of 10 sources" in note
     assert "observed +" in note
 
 
-def test_many_personas_are_not_all_targets() -> None:
+def test_the_number_of_targets_per_source_is_limited() -> None:
     note = curve(fitted(js=0.0), study(25, 5), sizes=(5,), simulations=5).note
-    assert "20 targets a source, of 24" in note
+    assert "20 of 24 targets per source" in note
 
 
-def test_sources_are_drawn_only_from_personas_that_are_known() -> None:
+def test_sources_are_drawn_only_from_personas_with_known_predictors() -> None:
     dyads = study(11, 5)
     js = dyads.predictors["js"].copy()
     js[6:, 0] = np.nan
     some = replace(dyads, predictors={**dyads.predictors, "js": js})
-    assert "sources drawn from 6 personas" in curve(fitted(js=-0.5), some, sizes=(5,), simulations=5).note
+    assert (
+        "sources drawn with replacement from 6 personas" in curve(fitted(js=-0.5), some, sizes=(5,), simulations=5).note
+    )
     js[2:, 1] = np.nan
     few = replace(dyads, predictors={**dyads.predictors, "js": js}).known("js", "cosine")
     with pytest.raises(UnanswerableError, match="2 personas have a known js and cosine to all others"):
         curve(fitted(js=-0.5), few)
 
 
-def test_no_observed_difference_is_none_to_look_for() -> None:
+def test_an_observed_difference_of_0_is_rejected() -> None:
     dyads = study(11, 5)
     same = replace(dyads, predictors={"js": dyads.predictors["js"], "cosine": dyads.predictors["js"]})
     with pytest.raises(UnanswerableError, match="no difference"):

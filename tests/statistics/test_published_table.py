@@ -1,6 +1,6 @@
-"""Every number of the reference's table "What the published tables say", to the digit that its README prints.
+"""Every number of the reference's table "What the published tables say", to the digits printed in its README.
 
-Both sides are read here: the digits from the README's own rows, the data from the files beside it.
+The expected digits are read from the README's rows, the data from the files beside it.
 """
 
 import json
@@ -36,7 +36,7 @@ class Published:
     stored: dict[str, Any]
 
     def at(self, *columns: str) -> NDArray[np.float64]:
-        """Columns of the dyads, shape (k, n)."""
+        """Return columns of the dyads, shape (k, n)."""
         return self.dyads[list(columns)].to_numpy().T
 
     def leakage(self, predictor: str) -> list[float]:
@@ -91,7 +91,7 @@ QUOTED = "cosine–leakage, layers 10 / 15 / 25"
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, list[Decimal]]:
-    """Row → the numbers that the README prints, each with its digits."""
+    """Read row → the numbers printed in the README, with their digits."""
     readme = REFERENCE / "README.md"
     if not readme.is_file():
         pytest.skip(f"the published run is not there: {readme}")
@@ -143,7 +143,7 @@ def test_layers_without_centroids_are_quoted_from_the_stored_results_not_compute
     assert to_the_digits_of(table[QUOTED], stored) == table[QUOTED]
 
 
-def test_a_number_that_is_off_in_its_last_printed_digit_is_noticed() -> None:
+def test_a_wrong_last_digit_is_detected() -> None:
     printed = [Decimal("-0.7456"), Decimal("5.24e-10"), Decimal(".24")]
     assert to_the_digits_of(printed, [-0.74558, 5.2432e-10, 0.2415]) == printed
     for wrong in ([-0.7455, 5.24e-10, 0.24], [-0.7456, 5.25e-10, 0.24], [-0.7456, 5.24e-10, 0.25]):
@@ -160,7 +160,7 @@ def test_williams_cannot_tell_cosine_from_js(published: Published) -> None:
 def test_without_librarian_alone_js_couples(published: Published) -> None:
     # "without librarian JS alone gives r = +0.89"
     note = published.coupled("pearson: source_rate ~ js", "dyadic")["note"]
-    assert "+0.89 (without librarian); librarian moves it most" in note
+    assert "+0.89 (without librarian); librarian has the largest influence" in note
     others = published.coupling[published.coupling["persona"] != "librarian"]
     r, _, _ = iid_correlation(others["js_assistant"].to_numpy(), others["source_rate"].to_numpy(), "pearson")
     assert round(r, 2) == 0.89

@@ -1,4 +1,4 @@
-"""The curve through leakage rates: that of a fractional logistic regression, its band that of a jackknife by hand."""
+"""Trend curves, checked against statsmodels' fractional logistic regression and a jackknife computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from persona_assets.statistics import trend
 
 
 def pair_table(sources: int, personas: int = 6, seed: int = 0, floor: int = 0) -> pd.DataFrame:
-    """Every dyad of `personas`, of whom the first are sources; the first `floor` of those leak to nobody."""
+    """Make every dyad of the first personas as sources; the first `floor` sources leak to nobody."""
     random = np.random.default_rng(seed)
     names = [f"p{number}" for number in range(personas)]
     js = random.uniform(0.01, 0.1, (personas, personas))
@@ -64,7 +64,7 @@ def test_two_sources_have_a_curve_and_no_band() -> None:
     assert curve[["low", "high"]].isna().all(axis=None)
 
 
-def test_a_predictor_that_does_not_vary_has_no_row() -> None:
+def test_a_constant_predictor_has_no_rows() -> None:
     table = pair_table(3).assign(cosine_study_layer3=0.5)
     assert trend(table, ["js", "cosine_study_layer3"])["predictor"].unique().tolist() == ["js"]
     assert trend(table, ["cosine_study_layer3"]).empty

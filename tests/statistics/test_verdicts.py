@@ -1,4 +1,4 @@
-"""The verdict's rules, each on a table of statements that was made by hand."""
+"""The verdict's rules, on hand-made tables of statements."""
 
 import math
 from typing import Any
@@ -69,7 +69,7 @@ def needed(estimate: float, note: str = "") -> Statement:
 
 
 def study(*more: Statement, js: Any = SURE, cosine: Any = SURE, apart: Any = (0.2, -0.1, 0.3, 0.4)) -> pd.DataFrame:
-    """Statements of five sources: JS and cosine as (low, high, p), their difference as (estimate, low, high, p)."""
+    """Make statements of five sources: JS and cosine as (low, high, p), the difference as (estimate, low, high, p)."""
     statements = [
         count("sources", 5, "a, b, c, d, e"),
         count("sources on the floor", 0, "none: no target leaks more than 2%"),
@@ -93,7 +93,7 @@ def study(*more: Statement, js: Any = SURE, cosine: Any = SURE, apart: Any = (0.
         (-0.9, 0.0, 0.2, "is not shown to predict"),
     ],
 )
-def test_p_and_the_interval_have_to_agree_that_it_predicts(low: float, high: float, p: float, outcome: str) -> None:
+def test_predicts_needs_both_p_and_the_interval(low: float, high: float, p: float, outcome: str) -> None:
     found = verdict(study(js=(low, high, p)))
     assert found.rule("JS predicts").outcome == outcome
     assert found.rule("cosine predicts").outcome == "predicts"
@@ -102,7 +102,7 @@ def test_p_and_the_interval_have_to_agree_that_it_predicts(low: float, high: flo
 
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95, 0.975, 0.99])
 def test_p_at_the_level_itself_counts(level: float) -> None:
-    # 1 − 0.9 is a little less than 0.1 in floating point
+    # 1 − 0.9 is slightly less than 0.1 in floating point
     alpha = round(1 - level, 3)
     rows = [
         count("sources", 5),
@@ -137,7 +137,7 @@ def test_p_at_the_level_itself_counts(level: float) -> None:
         ),
     ],
 )
-def test_the_first_sentence_says_what_each_does(js: Any, cosine: Any, words: str) -> None:
+def test_the_first_sentence_covers_both_predictors(js: Any, cosine: Any, words: str) -> None:
     assert verdict(study(js=js, cosine=cosine)).words.startswith(words)
 
 
@@ -152,35 +152,35 @@ def test_the_first_sentence_says_what_each_does(js: Any, cosine: Any, words: str
         ),
         (
             (0.18, -0.12, 0.3, 0.3),
-            "cannot be told",
+            "inconclusive",
             "; these 5 sources cannot tell which is better (difference of |ρ| +0.18, 95% −0.12 to +0.30).",
         ),
         (
             (0.2, 0.1, 0.3, 0.06),
-            "cannot be told",
+            "inconclusive",
             "cannot tell which is better (difference of |ρ| +0.20, 95% +0.10 to +0.30, but p = 0.06).",
         ),
-        ((0.2, -0.1, 0.3, 0.01), "cannot be told", "; these 5 sources cannot tell which is better"),
+        ((0.2, -0.1, 0.3, 0.01), "inconclusive", "; these 5 sources cannot tell which is better"),
     ],
 )
-def test_one_leads_only_where_p_and_the_interval_agree(apart: Any, outcome: str, words: str) -> None:
+def test_leads_needs_both_p_and_the_interval(apart: Any, outcome: str, words: str) -> None:
     found = verdict(study(apart=apart))
     assert found.rule("leads").outcome == outcome
     assert words in found.words
 
 
-def test_one_leads_only_where_every_interval_says_so() -> None:
+def test_leads_needs_every_interval_to_exclude_0() -> None:
     apart = (0.2, 0.1, 0.3, 0.01)
     agrees, doubts = (difference(COSINE, 0.2, low, 0.4, math.nan, view="check") for low in (0.05, -0.05))
     assert verdict(study(agrees, apart=apart)).rule("leads").outcome == "JS"
     doubted = verdict(study(agrees, doubts, apart=apart))
-    assert doubted.rule("leads").outcome == "cannot be told"
+    assert doubted.rule("leads").outcome == "inconclusive"
     assert "95% +0.10 to +0.30, but another interval −0.05 to +0.40)" in doubted.words
     unsure = verdict(study(agrees, doubts, apart=(0.2, 0.1, 0.3, 0.06)))
     assert ", but p = 0.06 and another interval −0.05 to +0.40)" in unsure.words
 
 
-def test_iid_figures_say_nothing_to_the_verdict() -> None:
+def test_iid_statements_do_not_affect_the_verdict() -> None:
     iid = [
         rho("js", -0.7, -0.71, -0.69, 1e-9, view="iid"),
         rho(COSINE, 0.5, 0.49, 0.51, 1e-9, view="iid"),
@@ -188,10 +188,10 @@ def test_iid_figures_say_nothing_to_the_verdict() -> None:
     ]
     with_iid, alone = (verdict(study(*more, js=UNSURE, cosine=UNSURE)) for more in (iid, []))
     assert with_iid == alone
-    assert with_iid.rule("leads").outcome == "cannot be told"
+    assert with_iid.rule("leads").outcome == "inconclusive"
 
 
-def test_an_order_that_turns_with_the_cosine_is_said_with_the_one_that_turns_it_most() -> None:
+def test_a_reversed_order_names_the_cosine_that_reverses_it_most() -> None:
     looks = [
         difference("cosine_study_layer10", 0.1, -0.1, 0.2, 0.5),
         difference("cosine_111_personas_layer15", -0.01, -0.2, 0.1, 0.9),
@@ -200,17 +200,17 @@ def test_an_order_that_turns_with_the_cosine_is_said_with_the_one_that_turns_it_
     rule = verdict(study(*looks)).rule("holds")
     assert rule.outcome == "no"
     assert rule.because == (
-        "With 2 of the 4 cosines that were looked at the cosine leads instead, "
-        "most with cosine (layer 20, centred on 111 personas) (−0.02)."
+        "With 2 of the 4 cosines examined, the cosine leads instead, "
+        "most clearly with cosine (layer 20, centred on 111 personas) (−0.02)."
     )
     turned = verdict(study(looks[0], apart=(-0.2, -0.3, 0.1, 0.4))).rule("holds")
-    assert "With 1 of the 2 cosines that were looked at JS leads instead" in turned.because
+    assert "With 1 of the 2 cosines examined, JS leads instead" in turned.because
 
 
-def test_an_order_that_no_cosine_turns_holds() -> None:
+def test_an_order_that_no_cosine_reverses_holds() -> None:
     found = verdict(study(difference("cosine_study_layer10", 0.1, -0.1, 0.2, 0.5)))
     assert found.rule("holds").outcome == "yes"
-    assert "cosines that were looked at" not in found.words
+    assert "cosines examined" not in found.words
     assert verdict(study()).rule("holds").outcome == "one look only"
 
 
@@ -224,13 +224,13 @@ def test_an_order_that_no_cosine_turns_holds() -> None:
         ({"comedian": math.nan}, "unknown", ""),
     ],
 )
-def test_a_persona_that_carries_the_difference_is_named(left: dict[str, float], outcome: str, because: str) -> None:
+def test_the_persona_that_the_difference_rests_on_is_named(left: dict[str, float], outcome: str, because: str) -> None:
     rows = [without(persona, value) for persona, value in left.items()]
     rule = verdict(study(*rows)).rule("rests on")
     assert (rule.outcome, rule.because) == (outcome, because)
 
 
-def test_a_small_difference_rests_on_whoever_turns_it() -> None:
+def test_a_small_difference_rests_on_the_persona_that_flips_it() -> None:
     rule = verdict(study(without("villain", -0.01), apart=(0.02, -0.1, 0.2, 0.8))).rule("rests on")
     assert rule.outcome == "villain"
 
@@ -254,22 +254,22 @@ def test_sources_on_the_floor_are_named() -> None:
         ),
     ],
 )
-def test_what_it_would_take_is_said(row: Statement, outcome: str, words: str) -> None:
+def test_the_number_of_sources_needed_is_reported(row: Statement, outcome: str, words: str) -> None:
     found = verdict(study(row))
     assert found.rule("would take").outcome == outcome
-    assert found.words.endswith(f"Seeing this difference 8 times in 10 {words}")
+    assert found.words.endswith(f"Detecting this difference with 80% power {words}")
 
 
-def test_power_that_is_not_known_is_left_out() -> None:
+def test_unknown_power_is_left_out() -> None:
     unknown = Statement(
-        family="power", quantity="sources needed for power 0.8", view="check", unanswerable="nothing was found"
+        family="power", quantity="sources needed for power 0.8", view="check", unanswerable="no marker was found"
     )
     for found in (verdict(study(unknown)), verdict(study())):
         assert found.rule("would take").outcome == "unknown"
-        assert "8 times in 10" not in found.words
+        assert "80% power" not in found.words
 
 
-def test_the_words_are_the_rules_in_order() -> None:
+def test_the_verdicts_text_follows_the_order_of_the_rules() -> None:
     rows = [
         difference("cosine_111_personas_layer20", -0.02, -0.2, 0.1, 0.9),
         without("comedian", 0.03),
@@ -279,10 +279,10 @@ def test_the_words_are_the_rules_in_order() -> None:
     found = verdict(study(*rows, apart=(0.18, -0.12, 0.30, 0.3)))
     assert found.words == (
         "JS and cosine (layer 20, centred on study) both predict leakage; these 5 sources cannot tell which is better "
-        "(difference of |ρ| +0.18, 95% −0.12 to +0.30). With 1 of the 2 cosines that were looked at the cosine leads "
-        "instead, most with cosine (layer 20, centred on 111 personas) (−0.02). Without comedian the difference is "
-        "+0.03. 2 of 5 sources (villain, comedian) sit on the floor. Seeing this difference 8 times in 10 would take "
-        "more than 160 sources."
+        "(difference of |ρ| +0.18, 95% −0.12 to +0.30). With 1 of the 2 cosines examined, the cosine leads instead, "
+        "most clearly with cosine (layer 20, centred on 111 personas) (−0.02). Without comedian the difference is "
+        "+0.03. 2 of 5 sources (villain, comedian) sit on the floor. Detecting this difference with 80% power would "
+        "take more than 160 sources."
     )
     names = ["JS predicts", "cosine predicts", "leads", "holds", "rests on", "floor", "would take"]
     assert [rule.name for rule in found.rules] == names
@@ -294,18 +294,17 @@ def unanswered(row: Statement, why: str) -> Statement:
 
 
 @pytest.mark.parametrize("missing", ["js", "cosine", "difference"])
-def test_the_reason_is_that_of_the_row_that_is_missing(missing: str) -> None:
+def test_the_reason_is_that_of_the_missing_row(missing: str) -> None:
     rows = {
         "js": rho("js", -0.7, *SURE),
         "cosine": rho(COSINE, 0.5, 0.3, 0.7, 0.01),
         "difference": difference(COSINE, 0.2, 0.1, 0.3, 0.01),
     }
-    rows[missing] = unanswered(rows[missing], "there are 2 sources; resampling takes at least 3")
+    rows[missing] = unanswered(rows[missing], "there are 2 sources; resampling needs at least 3")
     elsewhere = unanswered(needed(1), "of something else")
     found = verdict(tabulate([elsewhere, *rows.values(), chosen("js", estimate=-0.7), chosen(COSINE, estimate=0.5)]))
     assert found.words == (
-        "Which of JS and cosine predicts leakage cannot be answered, because "
-        "there are 2 sources; resampling takes at least 3."
+        "The comparison of JS with cosine was not computed: there are 2 sources; resampling needs at least 3."
     )
     assert found.rule("answerable").outcome == "no"
 
@@ -313,18 +312,18 @@ def test_the_reason_is_that_of_the_row_that_is_missing(missing: str) -> None:
 def test_a_table_without_cosine_or_without_js_says_that() -> None:
     elsewhere = unanswered(needed(1), "of something else")
     of_js = tabulate([elsewhere, rho("js", -0.7, *SURE), chosen("js", estimate=-0.7)])
-    assert verdict(of_js).words.endswith("cannot be answered, because the pair table holds no cosine.")
+    assert verdict(of_js).words.endswith("not computed: the pair table has no cosine column.")
     of_cosine = tabulate([elsewhere, rho(COSINE, 0.5, 0.3, 0.7, 0.01), chosen(COSINE, estimate=0.5)])
-    assert verdict(of_cosine).words.endswith("cannot be answered, because the pair table holds no js.")
+    assert verdict(of_cosine).words.endswith("not computed: the pair table has no js column.")
 
 
 def test_a_study_without_leakage_says_that() -> None:
     nothing = Statement(family="leakage", quantity="everything", view="dyadic", unanswerable="leakage was in no dyad")
-    words = "Which of JS and cosine predicts leakage cannot be answered, because leakage was in no dyad."
+    words = "The comparison of JS with cosine was not computed: leakage was in no dyad."
     assert verdict(tabulate([nothing])).words == words
 
 
-def test_the_cosine_of_the_verdict_is_known_even_where_it_says_nothing() -> None:
+def test_the_primary_cosine_is_known_even_if_it_is_constant() -> None:
     assert primary_of(study()) == COSINE
     flat = chosen(COSINE, unanswerable="it is the same in every dyad")
     assert primary_of(tabulate([chosen("js", estimate=-0.7), flat])) == COSINE

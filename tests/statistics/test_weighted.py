@@ -1,4 +1,4 @@
-"""Correlation matrices of weighted samples, against the same samples written out."""
+"""Correlation matrices of weighted samples, checked against the same samples with repeated observations."""
 
 import warnings
 
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @st.composite
 def samples(draw: st.DrawFn) -> tuple[Floats, NDArray[np.int64]]:
-    """Values with ties, and whole weights of which at least one is positive."""
+    """Generate values with ties, and integer weights with at least one positive."""
     n = draw(st.integers(1, 15))
     x = draw(arrays(np.float64, n, elements=st.integers(-3, 3).map(lambda k: k / 3)))
     weights = draw(arrays(np.int64, (3, n), elements=st.integers(0, 4)))
@@ -42,8 +42,8 @@ def test_weighted_ranks_are_those_of_the_repeated_sample(sample: tuple[Floats, N
         np.testing.assert_array_equal(np.repeat(ranks, row), stats.rankdata(np.repeat(x, row)))
 
 
-def test_weights_need_not_be_whole() -> None:
-    # below 2: 0.5; at 2: 1.5 + 0.25, the middle of which is 0.5 + 0.875; plus the half that ranks begin with
+def test_weights_need_not_be_integers() -> None:
+    # weight below 2 is 0.5; weight at 2 is 1.5 + 0.25 with midpoint 0.5 + 0.875; ranks start at a half
     ranks = weighted_ranks(np.array([2.0, 1.0, 2.0, 5.0]), np.array([[1.5, 0.5, 0.25, 1.0]]))
     np.testing.assert_allclose(ranks, [[1.875, 0.75, 1.875, 3.25]], rtol=0, atol=1e-15)
 
@@ -63,7 +63,7 @@ def test_matrices_are_those_of_the_repeated_samples(coefficient: Coefficient, se
 
 
 @pytest.mark.parametrize("coefficient", ["spearman", "pearson"])
-def test_only_what_is_constant_in_a_resample_has_no_correlation(coefficient: Coefficient) -> None:
+def test_only_variables_constant_in_a_resample_have_no_correlation(coefficient: Coefficient) -> None:
     values = np.array([[0.1, 0.1, 0.1, 0.7, 0.3], [1.0, 5.0, 2.0, 4.0, 3.0], [2.0, 1.0, 1.0, 4.0, 9.0]])
     weights = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 3, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
     with warnings.catch_warnings():
@@ -74,7 +74,7 @@ def test_only_what_is_constant_in_a_resample_has_no_correlation(coefficient: Coe
     assert np.isfinite(matrices[3]).all()
 
 
-def test_a_large_common_level_costs_no_digits() -> None:
+def test_a_large_common_level_does_not_cost_precision() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, 30))
     ones = np.ones((1, 30))
@@ -82,7 +82,7 @@ def test_a_large_common_level_costs_no_digits() -> None:
     np.testing.assert_allclose(raised, correlation_matrices(values, ones, "pearson"), rtol=0, atol=1e-6)
 
 
-def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunking_does_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     values, weights = rng.normal(size=(3, 20)), rng.integers(0, 3, size=(50, 20))
     whole = correlation_matrices(values, weights, "spearman")
@@ -90,7 +90,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(correlation_matrices(values, weights, "spearman"), whole, rtol=0, atol=1e-15)
 
 
-def test_too_few_or_unknown_values_are_refused() -> None:
+def test_too_few_or_unknown_values_are_rejected() -> None:
     with pytest.raises(UnanswerableError, match="there are 3 observations"):
         correlation_matrices(np.ones((2, 3)), np.ones((1, 3)), "pearson")
     with pytest.raises(UnanswerableError, match="unknown in 2 of 5 observations"):
@@ -120,7 +120,7 @@ def test_partial_and_semi_partial_are_pingouins(
     assert semi_partial(matrices, 1, places)[0] == pytest.approx(one, abs=1e-12)
 
 
-def test_r_squared_and_what_a_predictor_adds_are_statsmodels(sample: pd.DataFrame) -> None:
+def test_r_squared_and_delta_r2_are_statsmodels(sample: pd.DataFrame) -> None:
     import statsmodels.api as sm
 
     def fitted(*names: str) -> float:
@@ -132,7 +132,7 @@ def test_r_squared_and_what_a_predictor_adds_are_statsmodels(sample: pd.DataFram
     assert delta_r2(matrices, [1, 3], [2])[0] == pytest.approx(fitted("a", "b", "c") - fitted("b"), abs=1e-12)
 
 
-def test_predictors_that_determine_one_another_give_no_number() -> None:
+def test_collinear_predictors_give_nan() -> None:
     rng = np.random.default_rng(0)
     y, a = rng.normal(size=(2, 20))
     matrices = correlation_matrices(np.stack([y, a, 2 * a - 1]), np.ones((1, 20)), "pearson")
@@ -149,7 +149,7 @@ def test_predictors_that_determine_one_another_give_no_number() -> None:
     assert np.isfinite(r_squared(matrices, [2])).all()
 
 
-def test_what_is_missing_in_one_resample_stays_there() -> None:
+def test_nan_in_one_resample_does_not_affect_others() -> None:
     rng = np.random.default_rng(1)
     matrices = correlation_matrices(rng.normal(size=(3, 20)), np.ones((2, 20)), "pearson")
     matrices[0, 2] = matrices[0, :, 2] = np.nan

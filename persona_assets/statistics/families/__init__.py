@@ -1,1 +1,1 @@
-"""The statements by what they are about: one file a family, each a function from what is asked to statements."""
+"""Families of statements: one module per family, each with functions from the analysis inputs to statements."""

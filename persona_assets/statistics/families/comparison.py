@@ -1,4 +1,4 @@
-"""Which predictor goes with leakage more closely: JS or a cosine?"""
+"""Comparison of JS and each cosine as predictors of leakage."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona_assets.statistics.dependent import aligned, steiger, williams, zou
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered, checks
 from persona_assets.statistics.permutation import two_sided
 from persona_assets.statistics.statement import Statement
@@ -15,12 +15,12 @@ from persona_assets.statistics.weighted import Coefficient
 Floats = NDArray[np.float64]
 
 
-def comparisons(asked: Asked) -> list[Statement]:
-    """|ρ| of JS less |ρ| of each cosine; positive where JS leads."""
+def comparisons(inputs: Inputs) -> list[Statement]:
+    """Return statements on |ρ| of JS minus |ρ| of each cosine; positive if JS leads."""
     rows = []
-    for cosine in asked.cosines if JS in asked.looks else ():
+    for cosine in inputs.cosines if JS in inputs.looks else ():
         for coefficient in BOTH:
-            rows += _comparison(asked.sample(cosine), cosine, coefficient)
+            rows += _comparison(inputs.sample(cosine), cosine, coefficient)
     return rows
 
 
@@ -62,7 +62,7 @@ def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[S
             "interval": sample.bootstrap(sample.ways[0], coefficient, difference),
             "p": two_sided(relabelled[:, js - 1] - relabelled[:, other - 1], sample.relabellings),
             "seed": sample.seed,
-            "note": "the null of p is that neither predicts",
+            "note": "p tests the null hypothesis that neither predictor is related to leakage",
         }
 
     rows = [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]

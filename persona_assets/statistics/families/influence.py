@@ -1,20 +1,20 @@
-"""Which source, which persona carries the result: every one of them left out in turn."""
+"""Influence of single sources and personas: the results with each left out in turn."""
 
 import numpy as np
 
 from persona_assets.statistics.dyads import Dyads
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, OUTCOME
 from persona_assets.statistics.statement import Statement, UnanswerableError
 from persona_assets.statistics.weighted import correlation_matrices
 
 
-def influence(asked: Asked) -> list[Statement]:
-    """Spearman of JS, of the primary cosine, and their difference, without each source and without each persona."""
-    predictors = [name for name in (JS, asked.primary) if name in asked.looks]
+def influence(inputs: Inputs) -> list[Statement]:
+    """Return Spearman of JS, of the primary cosine, and their difference, without each source and each persona."""
+    predictors = [name for name in (JS, inputs.primary) if name in inputs.looks]
     if not predictors:
         return []
-    dyads = asked.dyads.known(*predictors)
+    dyads = inputs.dyads.known(*predictors)
     rows = []
     for source in dyads.sources:
         rows += _without(dyads.keep(dyads.source != source), f"source {dyads.personas[source]}", predictors)
@@ -49,7 +49,7 @@ def _without(left: Dyads, who: str, predictors: list[str]) -> list[Statement]:
             view="check",
             estimate=value,
             n=left.n,
-            unanswerable=why or ("" if np.isfinite(value) else "what is left does not vary"),
+            unanswerable=why or ("" if np.isfinite(value) else "a variable is constant in the remaining dyads"),
         )
         for quantity, predictor, value in about.values()
     ]

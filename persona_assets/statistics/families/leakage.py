@@ -1,4 +1,4 @@
-"""Does a predictor go with leakage? Each by itself, then beside the others."""
+"""Correlations of leakage with each predictor, alone and given the others."""
 
 import math
 from functools import partial
@@ -15,7 +15,7 @@ from persona_assets.statistics.correlations import (
     iid_correlation,
     iid_partial,
 )
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered, checks
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.permutation import two_sided
@@ -25,11 +25,11 @@ from persona_assets.statistics.weighted import Coefficient
 Floats = NDArray[np.float64]
 
 
-def correlations(asked: Asked) -> list[Statement]:
-    """Spearman, Pearson and Kendall of leakage with every predictor."""
+def correlations(inputs: Inputs) -> list[Statement]:
+    """Return Spearman, Pearson and Kendall of leakage with every predictor."""
     rows = []
-    for predictor in asked.looks:
-        sample = asked.sample(predictor)
+    for predictor in inputs.looks:
+        sample = inputs.sample(predictor)
         for coefficient in COEFFICIENTS:
             rows += _correlation(sample, predictor, coefficient)
     return rows
@@ -79,7 +79,7 @@ def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) ->
 
 
 def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
-    """Resampling τ costs n² a resample, so its interval comes from leaving out one source at a time."""
+    """Return τ with a jackknife interval over sources, because bootstrapping τ costs n² per resample."""
     sample.require_varying(predictor)
     x, y, sources = sample.dyads.at(predictor), sample.dyads.rate, len(sample.dyads.sources)
     kept = left_out_weights(sample.dyads.source).astype(bool)
@@ -90,12 +90,12 @@ def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
         method=f"jackknife, delete one of {sources} sources, Fisher z, t({sources - 1})",
         structure="a source with all its dyads is one cluster",
     )
-    note = "for p see Spearman: relabelling asks the same of ranks"
+    note = "for p see Spearman, whose permutation test on ranks has the same null hypothesis"
     return {**with_interval(tau(x, y), interval, "kendall"), "note": note}
 
 
 def tau(x: Floats, y: Floats) -> float:
-    """Kendall's τ-b; NaN where there is none."""
+    """Return Kendall's τ-b; NaN if it is undefined."""
     try:
         return correlation(x, y, "kendall")
     except UnanswerableError:
@@ -103,7 +103,7 @@ def tau(x: Floats, y: Floats) -> float:
 
 
 def with_interval(estimate: float, interval: Interval, coefficient: str, **more: object) -> dict[str, object]:
-    """Estimate, interval, and how many independent dyads would have given one as wide."""
+    """Return estimate, interval, and the number of independent dyads that would give an interval of the same width."""
     return {
         "estimate": estimate,
         "interval": interval,
@@ -112,11 +112,11 @@ def with_interval(estimate: float, interval: Interval, coefficient: str, **more:
     }
 
 
-def partial_correlations(asked: Asked) -> list[Statement]:
-    """Partial and semi-partial correlations of leakage with JS given each cosine, and the other way round."""
+def partial_correlations(inputs: Inputs) -> list[Statement]:
+    """Return partial and semi-partial correlations of leakage with JS given each cosine, and vice versa."""
     rows = []
-    for cosine in asked.cosines if JS in asked.looks else ():
-        sample = asked.sample(cosine)
+    for cosine in inputs.cosines if JS in inputs.looks else ():
+        sample = inputs.sample(cosine)
         for coefficient in BOTH:
             for predictor, given in ((JS, cosine), (cosine, JS)):
                 rows += _partial(sample, predictor, given, coefficient, semi=False)
@@ -149,7 +149,7 @@ def _partial(sample: Sample, predictor: str, given: str, coefficient: Coefficien
         sample.require_varying(predictor, given)
         estimate = float(of(sample.observed[coefficient][None], place, others)[0])
         interval = sample.bootstrap(sample.ways[0], coefficient, lambda matrices: of(matrices, place, others))
-        p = sample.beside(predictor, given, coefficient)
+        p = sample.p_given(predictor, given, coefficient)
         return with_interval(estimate, interval, coefficient, p=p, seed=sample.seed)
 
     return [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]

@@ -1,4 +1,4 @@
-"""Many looks: p corrected for all of them, and every defensible choice beside the one that is shown."""
+"""Multiple looks: adjusted p-values, the specification curve, and counts that describe the design."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from persona_assets.statistics.correlations import COEFFICIENTS, correlation, require_varying
 from persona_assets.statistics.dyads import Dyads
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, OUTCOME
 from persona_assets.statistics.permutation import largest_of, shares
 from persona_assets.statistics.statement import Statement, UnanswerableError
@@ -17,27 +17,27 @@ from persona_assets.statistics.statement import Statement, UnanswerableError
 Floats = NDArray[np.float64]
 
 CHOSEN = "the choice that the verdict is about"
-FLOOR = 0.02  # a source none of whose targets leaks more sits on the floor
+FLOOR = 0.02  # a source is on the floor if its highest leakage rate is at most this
 
 
-def corrected(asked: Asked, statements: list[Statement]) -> list[Statement]:
-    """The statements with p adjusted for all looks: Spearman of every predictor, and of every difference.
+def corrected(inputs: Inputs, statements: list[Statement]) -> list[Statement]:
+    """Return the statements with p adjusted for all looks: Spearman of every predictor, and every difference.
 
-    iid p by Holm (1979); dyadic p by Westfall and Young's (1993) single step over the same relabellings, each look
-    weighed by its own p (minP), so that it counts how alike the looks are.
+    iid p are adjusted by Holm (1979). Dyadic p are adjusted by the single-step minP procedure of Westfall and Young
+    (1993) over the same relabellings, which accounts for the correlation between looks.
     """
     adjusted: dict[tuple[str, str], tuple[float, str]] = {}
     for quantity in ("spearman", "difference of |spearman|"):
         looks = [row for row in statements if row.quantity == quantity and row.family in ("leakage", "comparison")]
         adjusted |= _holm([row for row in looks if row.view == "iid" and row.p])
-        adjusted |= _westfall_young(asked, [row for row in looks if row.view == "dyadic" and row.p])
+        adjusted |= _westfall_young(inputs, [row for row in looks if row.view == "dyadic" and row.p])
     result = []
     for row in statements:
         if (row.name, row.view) not in adjusted:
             result.append(row)
             continue
         p, how = adjusted[row.name, row.view]
-        if row.p and p < row.p.p:  # it is of the dyads that all looks share
+        if row.p and p < row.p.p:  # possible because p is adjusted on the dyads that all looks share
             p = row.p.p
         result.append(replace(row, p_adjusted=p, note="; ".join(text for text in (row.note, how) if text)))
     return result
@@ -53,13 +53,13 @@ def _holm(rows: list[Statement]) -> dict[tuple[str, str], tuple[float, str]]:
     return {(row.name, row.view): (float(p), how) for row, p in zip(rows, adjusted, strict=True)}
 
 
-def _westfall_young(asked: Asked, rows: list[Statement]) -> dict[tuple[str, str], tuple[float, str]]:
+def _westfall_young(inputs: Inputs, rows: list[Statement]) -> dict[tuple[str, str], tuple[float, str]]:
     if not rows:
         return {}
-    sample = asked.all_looks
+    sample = inputs.all_looks
     try:
         relabelled = sample.relabelled("spearman")
-    except UnanswerableError as error:  # no relabellings serve all looks
+    except UnanswerableError as error:  # no relabellings are valid for all looks
         return {(row.name, row.view): (math.nan, f"p is not adjusted for {len(rows)} looks: {error}") for row in rows}
     columns = []
     for row in rows:
@@ -71,20 +71,20 @@ def _westfall_young(asked: Asked, rows: list[Statement]) -> dict[tuple[str, str]
     return {(row.name, row.view): (float(p), how) for row, p in zip(rows, adjusted, strict=True)}
 
 
-def specifications(asked: Asked) -> list[Statement]:
-    """ρ of every predictor, coefficient and subset of dyads that somebody might defend."""
-    subsets = {name: dyads for name, dyads in _subsets(asked).items() if dyads.n}
-    predictors = [*asked.looks, *asked.generators]
+def specifications(inputs: Inputs) -> list[Statement]:
+    """Return the correlation for every defensible choice of predictor, coefficient and subset of dyads."""
+    subsets = {name: dyads for name, dyads in _subsets(inputs).items() if dyads.n}
+    predictors = [*inputs.looks, *inputs.generators]
     return [
-        _specification(asked, dyads.known(predictor), predictor, coefficient, subset)
+        _specification(inputs, dyads.known(predictor), predictor, coefficient, subset)
         for subset, dyads in subsets.items()
         for coefficient in COEFFICIENTS
         for predictor in predictors
     ]
 
 
-def _specification(asked: Asked, dyads: Dyads, predictor: str, coefficient: str, subset: str) -> Statement:
-    shown = predictor in (JS, asked.primary) and coefficient == "spearman" and subset == "all dyads"
+def _specification(inputs: Inputs, dyads: Dyads, predictor: str, coefficient: str, subset: str) -> Statement:
+    shown = predictor in (JS, inputs.primary) and coefficient == "spearman" and subset == "all dyads"
     statement = Statement(
         family="looks",
         quantity=f"{coefficient}, {subset}",
@@ -103,10 +103,10 @@ def _specification(asked: Asked, dyads: Dyads, predictor: str, coefficient: str,
         return replace(statement, unanswerable=str(error))
 
 
-def _subsets(asked: Asked) -> dict[str, Dyads]:
-    """Dyads with and without the baseline, and those of sources off the floor."""
-    dyads = asked.dyads
-    baseline = dyads.personas.index(asked.baseline) if asked.baseline in dyads.personas else -1
+def _subsets(inputs: Inputs) -> dict[str, Dyads]:
+    """Return dyads with and without the baseline, and those of sources off the floor."""
+    dyads = inputs.dyads
+    baseline = dyads.personas.index(inputs.baseline) if inputs.baseline in dyads.personas else -1
     floor = np.isin(dyads.source, sources_on_the_floor(dyads))
     subsets = {"all dyads": dyads}
     if (dyads.source == baseline).any():
@@ -119,14 +119,14 @@ def _subsets(asked: Asked) -> dict[str, Dyads]:
 
 
 def sources_on_the_floor(dyads: Dyads) -> list[int]:
-    """Sources that leak to no target more than `FLOOR`."""
+    """Return the sources whose leakage rate exceeds `FLOOR` for no target."""
     highest = pd.Series(dyads.rate).groupby(dyads.source).max()
     return [int(source) for source in highest.index[highest <= FLOOR]]
 
 
-def design(asked: Asked) -> list[Statement]:
-    """How the dyads came about: counts that every other statement has to be read with."""
-    dyads = asked.dyads
+def design(inputs: Inputs) -> list[Statement]:
+    """Return the counts that describe the design: personas, sources, targets, dyads, sources on the floor."""
+    dyads = inputs.dyads
     floor = [dyads.personas[source] for source in sources_on_the_floor(dyads)]
     counts = {
         "personas": (len(dyads.personas), ""),

@@ -1,4 +1,4 @@
-"""Linear models of the rates and binomial models of the counts, with JS and the primary cosine in them."""
+"""Linear models of the rates and binomial models of the counts, with JS and cosines as predictors."""
 
 from functools import cache, partial
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from persona_assets.statistics import weighted
 from persona_assets.statistics.binomial import MixedFit, binomial_glm, binomial_mixed
 from persona_assets.statistics.dyadic_errors import dyadic_ols, left_out_slopes
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.nested_models import linear_model, nested_ols
@@ -17,22 +17,22 @@ from persona_assets.statistics.statement import Statement, UnanswerableError
 Floats = NDArray[np.float64]
 
 TOO_SURE = (
-    "with 5 or 11 sources these errors rejected a true null 18 to 24 times in 100 where 5 were asked for, if they were "
-    "to be had (benchmarks/results/calibration.md): the jackknife and MRQAP stand in their place"
+    "in simulations with 5 or 11 sources, tests with these errors rejected a true null in 18–24% of cases at a nominal "
+    "5%, where the errors could be computed (benchmarks/results/calibration.md); use the jackknife and MRQAP instead"
 )
 
 
-def nested_models(asked: Asked) -> list[Statement]:
-    """What JS adds to a linear model that has a cosine, and the other way round; R² of each model."""
+def nested_models(inputs: Inputs) -> list[Statement]:
+    """Return what JS adds to a linear model with a cosine, and vice versa, and R² of each model."""
     rows = []
-    for cosine in asked.cosines if JS in asked.looks else ():
-        sample = asked.sample(cosine)
+    for cosine in inputs.cosines if JS in inputs.looks else ():
+        sample = inputs.sample(cosine)
         for added, given in ((JS, cosine), (cosine, JS)):
             rows += _added(sample, added, given)
         for predictors in ((cosine,), (JS, cosine)):
             rows += _r_squared(sample, predictors)
-    if JS in asked.looks:
-        rows += _r_squared(asked.sample(JS), (JS,))
+    if JS in inputs.looks:
+        rows += _r_squared(inputs.sample(JS), (JS,))
     return rows
 
 
@@ -70,9 +70,9 @@ def _added(sample: Sample, added: str, given: str) -> list[Statement]:
         return {
             "estimate": float(gain(sample.observed["pearson"][None])[0]),
             "interval": sample.bootstrap(sample.ways[0], "pearson", gain),
-            "p": sample.beside(added, given, "pearson"),
+            "p": sample.p_given(added, given, "pearson"),
             "seed": sample.seed,
-            "note": "a gain in R² is never below 0: its interval cannot show that there is none, p can",
+            "note": "ΔR² is never negative, so its interval cannot show that it is 0; use p instead",
         }
 
     return [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
@@ -103,12 +103,12 @@ def _r_squared(sample: Sample, predictors: tuple[str, ...]) -> list[Statement]:
     ]
 
 
-def slopes(asked: Asked) -> list[Statement]:
-    """Slopes of JS and the primary cosine beside one another: of the rates, and of the log odds of the counts."""
-    if not asked.primary or JS not in asked.looks:
+def slopes(inputs: Inputs) -> list[Statement]:
+    """Return slopes of JS and the primary cosine in joint models of the rates and of the log odds of the counts."""
+    if not inputs.primary or JS not in inputs.looks:
         return []
-    sample = asked.sample(asked.primary)
-    return [*_linear(sample, asked.primary), *_binomial(sample, asked.primary)]
+    sample = inputs.sample(inputs.primary)
+    return [*_linear(sample, inputs.primary), *_binomial(sample, inputs.primary)]
 
 
 def _linear(sample: Sample, cosine: str) -> list[Statement]:
@@ -148,7 +148,7 @@ def _linear(sample: Sample, cosine: str) -> list[Statement]:
             return {
                 "estimate": linear_model(dyads.rate, columns, level).slopes[place],
                 "interval": interval,
-                "p": sample.beside(predictor, given, "pearson"),
+                "p": sample.p_given(predictor, given, "pearson"),
                 "seed": sample.seed,
             }
 
@@ -172,7 +172,7 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
 
     def require_counts() -> None:
         if sample.dyads.n and not dyads.n:
-            raise UnanswerableError("only rates are known and not their counts")
+            raise UnanswerableError("only rates are known, not counts")
 
     @cache
     def mixed() -> MixedFit:

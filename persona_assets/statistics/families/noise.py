@@ -1,11 +1,11 @@
-"""How much of what a correlation lacks is measurement error: of JS by its questions, of rates by their replies."""
+"""Effect of measurement error on the correlation of JS with leakage: error of JS (questions) and of rates (replies)."""
 
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
 from persona_assets.statistics.noise import (
     explained_by_noise,
@@ -20,18 +20,18 @@ from persona_assets.statistics.weighted import correlation_matrices
 
 Floats = NDArray[np.float64]
 
-_MANY = 2000  # dyads from which on fewer draws are taken
+_MANY = 2000  # with at least this many dyads, fewer draws are taken
 _FEW_DRAWS = 300
 
 
-def measurement_error(asked: Asked) -> list[Statement]:
-    """Intervals of JS's ρ with questions and replies drawn again, and what a study without that noise would find."""
+def measurement_error(inputs: Inputs) -> list[Statement]:
+    """Return intervals of JS's ρ with questions and replies redrawn, and the correlation corrected for that noise."""
     about = partial(Statement, family="noise", outcome=OUTCOME, predictor=JS)
     try:
-        noisy = _Noisy(asked)
+        noisy = _Noisy(inputs)
     except UnanswerableError as error:
         return [about(quantity="spearman with measurement error", view="dyadic", unanswerable=str(error))]
-    about = partial(about, n=noisy.sample.dyads.n, seed=asked.settings.seed)
+    about = partial(about, n=noisy.sample.dyads.n, seed=inputs.settings.seed)
     rows = [
         answered(partial(about, quantity="spearman with measurement error"), "iid", noisy.alone),
         answered(partial(about, quantity="spearman with measurement error"), "dyadic", noisy.with_sources),
@@ -41,7 +41,7 @@ def measurement_error(asked: Asked) -> list[Statement]:
         corrected, share = explained_by_noise(noisy.estimate, of_js, of_rates)
     except UnanswerableError as error:
         return [*rows, about(quantity="reliability", view="check", unanswerable=str(error))]
-    attenuation = "Spearman 1904, Am. J. Psychol. 15, 72–101; the cosine's own error is not in the table"
+    attenuation = "Spearman 1904, Am. J. Psychol. 15, 72–101; no such correction is made for cosines"
     return [
         *rows,
         about(quantity="reliability of JS", view="check", estimate=of_js, note="over questions, of ranks"),
@@ -59,20 +59,20 @@ def measurement_error(asked: Asked) -> list[Statement]:
 class _Noisy:
     """Draws of JS and of the rates at the dyads."""
 
-    def __init__(self, asked: Asked) -> None:
-        if JS not in asked.looks:
-            raise UnanswerableError("the pair table holds no js")
-        if asked.by_question is None:
-            raise UnanswerableError("JS of single questions is not known")
-        known = asked.dyads.known(JS)
+    def __init__(self, inputs: Inputs) -> None:
+        if JS not in inputs.looks:
+            raise UnanswerableError("the pair table has no js column")
+        if inputs.by_question is None:
+            raise UnanswerableError("JS per question is not known")
+        known = inputs.dyads.known(JS)
         dyads = known.keep(np.isfinite(known.found) & np.isfinite(known.total))
         if not dyads.n:
-            raise UnanswerableError("only rates are known and not their counts")
-        self.sample = Sample(dyads, (JS,), asked.settings)
-        draws = asked.settings.resamples if dyads.n < _MANY else _FEW_DRAWS
-        by_question = asked.by_question[:, dyads.source, dyads.target]
-        self.x = question_draws(by_question, draws, asked.settings.seed)
-        self.y = rate_draws(dyads.found, dyads.total, draws, asked.settings.seed + 1)
+            raise UnanswerableError("only rates are known, not counts")
+        self.sample = Sample(dyads, (JS,), inputs.settings)
+        draws = inputs.settings.resamples if dyads.n < _MANY else _FEW_DRAWS
+        by_question = inputs.by_question[:, dyads.source, dyads.target]
+        self.x = question_draws(by_question, draws, inputs.settings.seed)
+        self.y = rate_draws(dyads.found, dyads.total, draws, inputs.settings.seed + 1)
 
     @property
     def estimate(self) -> float:
@@ -88,7 +88,7 @@ class _Noisy:
         }
 
     def with_sources(self) -> dict[str, object]:
-        """Each draw of questions and replies meets one resample of the sources."""
+        """Combine each draw of questions and replies with one resample of the sources."""
         weights = self.sample.weights(self.sample.ways[0])
         chosen = np.random.default_rng(self.sample.settings.seed).integers(len(weights), size=len(self.x))
         samples = np.array(

@@ -1,9 +1,9 @@
-"""How many sources a study would need to see the difference that was observed."""
+"""Number of sources that a study would need to detect the observed difference."""
 
 from functools import partial
 
 from persona_assets.statistics.binomial import binomial_mixed
-from persona_assets.statistics.families.asked import Asked
+from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, OUTCOME
 from persona_assets.statistics.power import sources_needed
 from persona_assets.statistics.statement import Statement, UnanswerableError
@@ -12,31 +12,31 @@ POWER = 0.8
 EXPECTED = "difference that the fitted model expects"
 
 
-def power(asked: Asked) -> list[Statement]:
-    """Share of simulated studies that tell JS from the primary cosine, by number of sources."""
+def power(inputs: Inputs) -> list[Statement]:
+    """Return the power to tell JS from the primary cosine, by number of sources."""
     about = partial(
         Statement,
         family="power",
         view="check",
         outcome=OUTCOME,
-        predictor=f"{JS} − {asked.primary}",
-        seed=asked.settings.seed,
+        predictor=f"{JS} − {inputs.primary}",
+        seed=inputs.settings.seed,
     )
     needed = f"sources needed for power {POWER:g}"
     try:
-        asked.matrix(JS), asked.matrix(asked.primary)
-        dyads = asked.dyads.known(JS, asked.primary)
-        predictors = {name: dyads.at(name) for name in (JS, asked.primary)}
-        fit = binomial_mixed(dyads.found, dyads.total, predictors, dyads.source, dyads.target, asked.settings.level)
+        inputs.matrix(JS), inputs.matrix(inputs.primary)
+        dyads = inputs.dyads.known(JS, inputs.primary)
+        predictors = {name: dyads.at(name) for name in (JS, inputs.primary)}
+        fit = binomial_mixed(dyads.found, dyads.total, predictors, dyads.source, dyads.target, inputs.settings.level)
         curve = sources_needed(
             fit,
             dyads,
             JS,
-            asked.primary,
-            level=asked.settings.level,
+            inputs.primary,
+            level=inputs.settings.level,
             power=POWER,
-            seed=asked.settings.seed,
-            simulations=asked.settings.simulations,
+            seed=inputs.settings.seed,
+            simulations=inputs.settings.simulations,
         )
     except UnanswerableError as error:
         return [about(quantity=needed, unanswerable=str(error))]
@@ -47,7 +47,7 @@ def power(asked: Asked) -> list[Statement]:
     beyond = f"more than {curve.sizes[-1]}" if curve.needed is None else ""
     return [
         *rows,
-        about(quantity=EXPECTED, estimate=curve.expected, note="in the largest studies that were simulated"),
+        about(quantity=EXPECTED, estimate=curve.expected, note="in the largest simulated studies"),
         about(
             quantity=needed,
             estimate=float("nan") if curve.needed is None else float(curve.needed),

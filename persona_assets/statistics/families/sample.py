@@ -1,4 +1,4 @@
-"""Dyads at which a set of predictors is known, with every resample and relabelling of them made once."""
+"""Dyads at which a set of predictors is known, with cached resamples and relabellings."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 OUTCOME = "leakage_rate"
 FEW_SOURCES = 20
 TOO_NARROW = (
-    "with 5 or 11 sources such intervals held the truth 83 to 90 times in 100 where 95 were asked for "
-    "(benchmarks/results/calibration.md), the jackknife's held it 91 to 97 times, the two-way bootstrap's 97 to 100"
+    "in simulations with 5 or 11 sources, nominal 95% intervals of this kind covered the true value in 83–90% of "
+    "cases, the jackknife in 91–97%, the two-way bootstrap in 97–100% (benchmarks/results/calibration.md)"
 )
 BOTH: tuple[Coefficient, ...] = ("spearman", "pearson")
 JS = "js"
@@ -34,10 +34,10 @@ _PIGEONHOLE = "Owen 2007, Ann. Appl. Stat. 1, 386–411"
 
 @dataclass(frozen=True)
 class Settings:
-    """How often, from which seed, and how sure: see `persona_assets.study.settings.Statistics`.
+    """Numbers of permutations, resamples and simulations, seed and level, as in `study.settings.Statistics`.
 
     Attributes:
-        simulations: studies of each size that power is counted over.
+        simulations: simulated studies per size in the power analysis.
     """
 
     permutations: int = 10_000
@@ -59,12 +59,12 @@ class Sample:
     settings: Settings
 
     def variable(self, predictor: str) -> int:
-        """Place of a predictor in the matrices."""
+        """Return the index of a predictor in the matrices."""
         return 1 + self.predictors.index(predictor)
 
     @cached_property
     def values(self) -> Floats:
-        """Leakage and the predictors at the dyads, shape (1 + m, n)."""
+        """Return leakage and the predictors at the dyads, shape (1 + m, n)."""
         return np.stack([self.dyads.rate, *(self.dyads.at(name) for name in self.predictors)])
 
     @cached_property
@@ -72,20 +72,20 @@ class Sample:
         return {}
 
     def require_varying(self, *predictors: str) -> None:
-        """Leakage and these predictors must differ somewhere among the dyads.
+        """Require that leakage and these predictors vary over the dyads.
 
         Raises:
-            UnanswerableError: one of them does not, or there is no dyad.
+            UnanswerableError: one of them is constant, or there is no dyad.
         """
         if not self.dyads.n:
-            raise UnanswerableError(f"leakage was measured in no dyad at which {' and '.join(predictors)} is known")
+            raise UnanswerableError(f"no dyad has both leakage and {' and '.join(predictors)}")
         for name in predictors:
             require_varying(self.dyads.at(name), name, "dyad")
         require_varying(self.dyads.rate, OUTCOME, "dyad")
 
     @cached_property
     def observed(self) -> dict[str, Floats]:
-        """Correlation matrix of the dyads as they are, by coefficient, shape (1 + m, 1 + m)."""
+        """Return the correlation matrix of the observed dyads, by coefficient, shape (1 + m, 1 + m)."""
         once = np.ones((1, self.dyads.n))
         return {name: correlation_matrices(self.values, once, name)[0] for name in BOTH}
 
@@ -98,10 +98,10 @@ class Sample:
         return two_way_weights(self.dyads.source, self.dyads.target, self.settings.resamples, self.settings.seed)
 
     def weights(self, way: str) -> Any:
-        """How often each dyad stands in each resample, shape (R, n).
+        """Return how often each dyad occurs in each resample, shape (R, n).
 
         Args:
-            way: `sources`, `two-way`, `dyads` (each dyad by itself) or `without a source` (a jackknife).
+            way: `sources`, `two-way`, `dyads` (independent dyads) or `without a source` (jackknife).
         """
         match way:
             case "sources":
@@ -116,19 +116,21 @@ class Sample:
                 return left_out_weights(self.dyads.source)
 
     def resampled(self, way: str, coefficient: Coefficient) -> Floats:
-        """Correlation matrices of every resample, shape (R, 1 + m, 1 + m); `way` as in `weights`."""
+        """Return the correlation matrices of every resample, shape (R, 1 + m, 1 + m); `way` as in `weights`."""
         if (way, coefficient) not in self._made:
             self._made[way, coefficient] = correlation_matrices(self.values, self.weights(way), coefficient)
         return self._made[way, coefficient]
 
     @property
     def ways(self) -> tuple[str, str]:
-        """The way that dyadic intervals are made, and the other one: all resamples of the sources where those are few,
-        else sources and targets."""
+        """Return the bootstrap used for dyadic intervals and the one used as a check.
+
+        Resampling sources comes first if all its resamples can be enumerated, otherwise the two-way bootstrap.
+        """
         return ("sources", "two-way") if self._clusters[1] else ("two-way", "sources")
 
     def bootstrap(self, way: str, coefficient: Coefficient, statistic: Callable[[Floats], Floats]) -> Interval:
-        """Percentile interval of a function of correlation matrices, (R, 1 + m, 1 + m) → (R,)."""
+        """Return the percentile interval of a function of correlation matrices, (R, 1 + m, 1 + m) → (R,)."""
         samples = statistic(self.resampled(way, coefficient))
         sources, targets = len(self.dyads.sources), len(self.dyads.targets)
         if way == "sources":
@@ -137,7 +139,7 @@ class Sample:
             structure, reference = "a source with all its dyads is one cluster", _CLUSTERS
         elif way == "two-way":
             method = f"two-way bootstrap over {sources} sources and {targets} targets, {len(samples):,} resamples"
-            structure, reference = "dyads that share a source or a target depend on one another", _PIGEONHOLE
+            structure, reference = "dyads that share a source or a target are dependent", _PIGEONHOLE
         else:
             method, structure = f"bootstrap over dyads, {len(samples):,} resamples", "every dyad independent"
             reference = "Efron 1979, Ann. Stat. 7, 1–26"
@@ -149,7 +151,7 @@ class Sample:
     def jackknife(
         self, coefficient: Coefficient, statistic: Callable[[Floats], Floats], fisher: bool = True
     ) -> Interval:
-        """Interval of the same from leaving out one source at a time."""
+        """Return the delete-one-source jackknife interval of a function of correlation matrices."""
         sources = len(self.dyads.sources)
         return jackknife_interval(
             float(statistic(self.observed[coefficient][None])[0]),
@@ -162,12 +164,12 @@ class Sample:
 
     @cached_property
     def relabellings(self) -> LabelPermutations:
-        """Joint relabellings of the personas that need no value that nobody measured."""
+        """Return joint relabellings of the personas that need only measured values."""
         blocks = relabelling_blocks(self.dyads, self.predictors)
         return label_permutations(len(self.dyads.personas), self.settings.permutations, self.settings.seed, blocks)
 
     def relabelled(self, coefficient: Coefficient) -> Floats:
-        """Correlation of leakage with every predictor under every relabelling, shape (R, m); NaN where constant."""
+        """Return the correlation of leakage with every predictor per relabelling, shape (R, m); NaN if constant."""
         if ("labels", coefficient) not in self._made:
             varying = (self.values[1:] != self.values[1:, :1]).any(axis=1)
             names = [name for name, varies in zip(self.predictors, varying, strict=True) if varies]
@@ -177,35 +179,35 @@ class Sample:
         return self._made["labels", coefficient]
 
     @cached_property
-    def _beside(self) -> dict[tuple[frozenset[str], Coefficient], dict[str, PValue]]:
+    def _p_given(self) -> dict[tuple[frozenset[str], Coefficient], dict[str, PValue]]:
         return {}
 
-    def beside(self, predictor: str, given: str, coefficient: Coefficient) -> PValue:
-        """p of a predictor beside another one, by MRQAP: of ranks for `spearman`, of the rates for `pearson`."""
+    def p_given(self, predictor: str, given: str, coefficient: Coefficient) -> PValue:
+        """Return p of a predictor given another one, by MRQAP: on ranks for `spearman`, on values for `pearson`."""
         both = frozenset((predictor, given))
-        if (both, coefficient) not in self._beside:
+        if (both, coefficient) not in self._p_given:
             names = sorted(both, key=self.predictors.index)
             found = mrqap(self.dyads, names, self.relabellings, ranks=coefficient == "spearman")
-            self._beside[both, coefficient] = found
-        return self._beside[both, coefficient][predictor]
+            self._p_given[both, coefficient] = found
+        return self._p_given[both, coefficient][predictor]
 
     def seed_of(self, way: str) -> int | None:
-        """The seed of these resamples, unless they are all that there are; `way` as in `bootstrap`."""
+        """Return the seed of these resamples, or None if they are enumerated; `way` as in `bootstrap`."""
         return None if way == "sources" and self._clusters[1] else self.settings.seed
 
     @property
     def seed(self) -> int | None:
-        """The seed, where anything was left to chance."""
+        """Return the seed, or None if all resamples and relabellings are enumerated."""
         return None if self._clusters[1] and self.relabellings.exact else self.settings.seed
 
 
 def checks(about: Callable[..., Statement], ways: Iterable[Callable[[], dict[str, Any]]]) -> list[Statement]:
-    """Further ways to one number; those that fail for one reason are one row."""
+    """Return alternative methods for one number; those that fail for the same reason become one row."""
     return list(dict.fromkeys(answered(about, "check", way) for way in ways))
 
 
 def answered(about: Callable[..., Statement], view: View, answer: Callable[[], dict[str, Any]]) -> Statement:
-    """The statement with what `answer` gives, or with why there is no answer."""
+    """Return the statement with the result of `answer`, or with the reason why there is none."""
     try:
         return about(view=view, **answer())
     except UnanswerableError as error:
