@@ -25,7 +25,7 @@ CODE_VERSIONS = {
     "marker_adapter": 2,
     "marker_rates": 2,
     "leakage_table": 2,
-    "partial_correlations": 2,
+    "partial_correlations": 3,
     "figures": 4,
     "report": 5,
     "checkpoint_drift": 1,
