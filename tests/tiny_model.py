@@ -17,8 +17,28 @@ def write_tiny_model(directory: Path, **shape: int) -> None:
     Args:
         shape: fields of LlamaConfig to override, such as hidden_size.
     """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    vocabulary = write_tokenizer(directory)
+    config = LlamaConfig(
+        **{"hidden_size": 32, "intermediate_size": 64} | shape,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=vocabulary,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(directory)
+
+
+def write_tokenizer(directory: Path) -> int:
+    """Write the byte-level tokenizer with its chat template; return the number of its tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     letters = special + sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -29,16 +49,4 @@ def write_tiny_model(directory: Path, **shape: int) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(directory)
-    config = LlamaConfig(
-        **{"hidden_size": 32, "intermediate_size": 64} | shape,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=len(letters),
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(directory)
+    return len(letters)

@@ -15,10 +15,11 @@ RECURRENT = frozenset({
     "mamba2", "nemotron_h", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text",
     "qwen3_next", "qwen4_exp", "qwen4_exp_text", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2", "zaya",
 })  # fmt: skip
-# Positions counted from the start of the row, padding included. BLOOM and MPT count them from the mask.
+# Positions counted from the start of the row, padding included, or from the padding token's id.
 POSITIONS_BY_ROW = frozenset({
-    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "cpmant", "marian", "mbart", "musicgen",
-    "musicgen_melody", "mvp", "pegasus", "plbart", "prophetnet", "roformer", "trocr", "whisper", "xlnet",
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "cpmant", "data2vec-text", "marian",
+    "mbart", "musicgen", "musicgen_melody", "mvp", "pegasus", "plbart", "prophetnet", "roberta",
+    "roberta-prelayernorm", "roformer", "trocr", "whisper", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod",
 })  # fmt: skip
 # Keys and values that Transformers cannot keep in its usual cache.
 OTHER_CACHE = frozenset({"openai-gpt", "xlm", "lfm2", "lfm2_moe", "minimax", "hy_v4", "inkling_text"})

@@ -19,11 +19,11 @@ from persona_assets.inference.training.train import (
     Example,
     Step,
     TrainedAdapter,
-    _loss,
     build_example,
     first_sentence,
     label_log_prob,
     learning_rate_factor,
+    mean_loss,
     train_adapter,
 )
 from persona_assets.study.recipe import Loss, Recipe, Training, with_defaults
@@ -198,7 +198,7 @@ EXAMPLES = [tiny_example(5, 9, 9), tiny_example(12, 2, 1), tiny_example(3, 20, 4
 
 
 @torch.no_grad()
-def textbook_loss(model: nn.Module, examples: Sequence[Example]) -> float:
+def textbookmean_loss(model: nn.Module, examples: Sequence[Example]) -> float:
     """Return −log p averaged over all labelled tokens, computed one example at a time."""
     losses: list[float] = []
     for example in examples:
@@ -211,8 +211,8 @@ def textbook_loss(model: nn.Module, examples: Sequence[Example]) -> float:
 def test_padding_and_the_short_head_do_not_change_the_loss(tiny_directory: Path, chosen: list[int]) -> None:
     model, batch = tiny(tiny_directory).model, [EXAMPLES[place] for place in chosen]
     with torch.no_grad():
-        found = float(_loss(model, batch, CPU))
-    assert found == pytest.approx(textbook_loss(model, batch), abs=1e-5)
+        found = float(mean_loss(model, batch, CPU))
+    assert found == pytest.approx(textbookmean_loss(model, batch), abs=1e-5)
 
 
 def test_labels_in_the_middle_are_counted_too(tiny_directory: Path) -> None:
@@ -220,8 +220,8 @@ def test_labels_in_the_middle_are_counted_too(tiny_directory: Path) -> None:
     model, ids = tiny(tiny_directory).model, EXAMPLES[0].token_ids
     middle = Example(ids, (*[IGNORED] * 6, *ids[6:9], *[IGNORED] * (len(ids) - 9)))
     with torch.no_grad():
-        found = float(_loss(model, [middle, EXAMPLES[1]], CPU))
-    assert found == pytest.approx(textbook_loss(model, [middle, EXAMPLES[1]]), abs=1e-5)
+        found = float(mean_loss(model, [middle, EXAMPLES[1]], CPU))
+    assert found == pytest.approx(textbookmean_loss(model, [middle, EXAMPLES[1]]), abs=1e-5)
 
 
 def recipe(**changes: Any) -> Recipe:

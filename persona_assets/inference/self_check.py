@@ -1,0 +1,178 @@
+"""Self-check of a loaded model: every way in which it is run gives what its own plain forward pass gives.
+
+The reference is one forward pass over prompt and response: alone, unpadded, uncached. Two distributions are compared
+by their Jensen–Shannon divergence, the quantity that is measured; a deviation is far below any divergence of interest
+in 32 bits, and of the size of rounding in 16 bits.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from persona_assets.inference.generation import TransformersGenerator
+from persona_assets.inference.hidden_states import decoder_blocks, last_token_states
+from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.scoring.choice import choose_scorer
+from persona_assets.inference.scoring.padded import Scored
+from persona_assets.inference.scoring.whole import whole_logits
+from persona_assets.inference.training.train import IGNORED, Example, mean_loss
+from persona_assets.study.settings import Decoding
+
+GENERATED = 8  # tokens
+
+
+class SelfCheckError(RuntimeError):
+    """A model is not computed as its own forward pass computes it; says what is wrong and by how much."""
+
+
+class Finding(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        part: what is compared with the plain forward pass.
+        error: deviation found; `what` says in which unit.
+        limit: largest deviation that rounding explains.
+    """
+
+    part: str
+    error: float
+    limit: float
+    what: str
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.limit  # False for NaN
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest deviations explained by rounding: mean JS in nats, log-probability in nats, relative hidden states."""
+
+    js: float
+    log_prob: float
+    states: float
+
+
+# Rounding in 16 bits moves a logit of 20 by 0.06; JS of such logits is about the square of that over eight.
+LIMITS = {
+    torch.float32: Limits(js=1e-6, log_prob=1e-2, states=1e-3),
+    torch.float16: Limits(js=1e-3, log_prob=0.25, states=0.02),
+    torch.bfloat16: Limits(js=3e-3, log_prob=0.5, states=0.1),
+}
+
+
+def self_check(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], response: Sequence[int], deterministic: bool = False
+) -> list[Finding]:
+    """Compare attention, scoring, hidden states, generation and training loss with plain forward passes.
+
+    Args:
+        prompts: two prompts of different length, as token ids.
+        response: token ids; longer than the attention window if the study's sequences are.
+        deterministic: whether the study scores in deterministic mode.
+    """
+    check = _Check(loaded, prompts, response, LIMITS[loaded.model.dtype])
+    return [*check.forward(), *check.scoring(deterministic), *check.states(), *check.generation(), *check.training()]
+
+
+def require_passed(findings: Sequence[Finding], name: str, family: str) -> None:
+    """Raise an error that names every failed part.
+
+    Raises:
+        SelfCheckError: a part failed.
+    """
+    if failed := [each for each in findings if not each.passed]:
+        parts = "; ".join(
+            f"{each.part}: {each.what} {each.error:.3g}, expected at most {each.limit:.3g}" for each in failed
+        )
+        raise SelfCheckError(
+            f"{name}: the architecture {family} is not computed as its own forward pass computes it: {parts}; nothing "
+            "was measured. Try `inference.attention: eager` in the study, or report the architecture"
+        )
+
+
+class _Check:
+    def __init__(
+        self, loaded: LoadedModel, prompts: Sequence[Sequence[int]], response: Sequence[int], limits: Limits
+    ) -> None:
+        self.loaded, self.prompts, self.response, self.limits = loaded, prompts, response, limits
+        self.plain = self._plain()
+
+    def _plain(self) -> list[Tensor]:
+        tokens = len(self.response)
+        return [whole_logits(self.loaded.model, prompt, self.response, 0, tokens) for prompt in self.prompts]
+
+    def forward(self) -> Iterator[Finding]:
+        """Check the plain pass itself: it is causal, and its attention is what plain attention gives."""
+        half = max(1, len(self.response) // 2)
+        shorter = whole_logits(self.loaded.model, self.prompts[0], self.response, 0, half)
+        yield self._js("causality: logits without later tokens", [self.plain[0][:half]], [shorter])
+        if self.loaded.architecture.batching == "padded" and self.loaded.model.config._attn_implementation == "sdpa":
+            with _attention(self.loaded, "eager"):
+                eager = self._plain()
+            yield self._js("attention: sdpa against eager", self.plain, eager)
+
+    def scoring(self, deterministic: bool) -> Iterator[Finding]:
+        scorer = choose_scorer(self.loaded, deterministic)
+        (pieces,) = (list(each) for each in scorer.logits([Scored(self.prompts, self.response)]))
+        yield self._js(f"scoring ({type(scorer).__name__})", self.plain, list(torch.cat(pieces, dim=1)))
+
+    def states(self) -> Iterator[Finding]:
+        """Compare hidden states read in one batch with those of each prompt alone."""
+        last = [len(decoder_blocks(self.loaded.model)) - 1]
+        together = last_token_states(self.loaded, self.prompts, last)
+        alone = torch.cat([last_token_states(self.loaded, [prompt], last) for prompt in self.prompts])
+        error = float((together - alone).norm() / alone.norm())
+        yield Finding("hidden states", error, self.limits.states, "relative error")
+
+    def generation(self) -> Iterator[Finding]:
+        """Greedy tokens must be the most likely ones of a plain pass, but for ties within rounding."""
+        decoding = Decoding(max_new_tokens=GENERATED)
+        replies = TransformersGenerator(self.loaded).generate(self.prompts, decoding)
+        worst = 0.0
+        for prompt, reply in zip(self.prompts, replies, strict=True):
+            emitted = reply.token_ids
+            log_probs = whole_logits(self.loaded.model, prompt, emitted, 0, len(emitted)).float().log_softmax(-1)
+            taken = log_probs.gather(1, torch.tensor(emitted, device=log_probs.device)[:, None])[:, 0]
+            worst = max(worst, float((log_probs.max(-1).values - taken).max()))
+        yield Finding("generation", worst, self.limits.log_prob, "log-probability below the most likely token's")
+
+    def training(self) -> Iterator[Finding]:
+        """The loss of a batch is the mean over the positions of each example alone."""
+        examples = [
+            Example((*prompt, *self.response), (*[IGNORED] * len(prompt), *self.response)) for prompt in self.prompts
+        ]
+        with torch.no_grad():
+            batch = float(mean_loss(self.loaded.model, examples, self.loaded.device))
+        labels = torch.tensor(self.response, device=self.plain[0].device)
+        alone = float(torch.stack([functional.cross_entropy(each.float(), labels) for each in self.plain]).mean())
+        yield Finding("training loss", abs(batch - alone), self.limits.log_prob, "difference in nats")
+
+    def _js(self, part: str, wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Finding:
+        error = max(float(_js(a, b).mean()) for a, b in zip(wanted, found, strict=True))
+        return Finding(part, error, self.limits.js, "mean JS in nats")
+
+
+@contextmanager
+def _attention(loaded: LoadedModel, implementation: str) -> Iterator[None]:
+    """Let a model use another attention implementation."""
+    own = loaded.model.config._attn_implementation
+    loaded.model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        loaded.model.set_attn_implementation(own)
+
+
+def _js(a: Tensor, b: Tensor) -> Tensor:
+    """Return the JS of each row of two logit matrices (t, V), in nats, float64."""
+    log_p, log_q = (each.double().log_softmax(-1) for each in (a, b))
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    terms = [torch.where(each.exp() > 0, each.exp() * (each - log_m), 0.0) for each in (log_p, log_q)]
+    return 0.5 * (terms[0] + terms[1]).sum(-1)
