@@ -12,9 +12,12 @@ from persona_assets.automation.discovery import MEASURED_CHECK
 from persona_assets.checkpoints import CheckpointError, stamp
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
+from persona_assets.graph.resources import Gpu
 from persona_assets.runs import verify
 from persona_assets.runs.attempts import outlook, runs_of
+from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
+from persona_assets.runs.self_check import SELF_CHECK, run_self_check
 from persona_assets.study import Study
 
 
@@ -36,6 +39,18 @@ def measured_without_failure(
     except CheckpointError as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
     return dg.AssetCheckResult(passed=found.what != "failed", description=found.why or found.what)
+
+
+@dg.asset_check(asset="model_checkpoint", name=SELF_CHECK, partitions_def=per_checkpoint, blocking=True, pool="gpu")
+def computed_as_its_own_forward_pass(
+    context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
+) -> dg.AssetCheckResult:
+    """Scoring, hidden states, generation and training compute what a plain forward pass of the model computes.
+
+    Every run makes sure of it before it measures anything; the result is stored per checkpoint, hardware and libraries.
+    """
+    checkpoint, identity = recorded_checkpoint(context.instance, home, context.partition_key)
+    return result(run_self_check(home, study, gpu, checkpoint, identity, context.log)[0])
 
 
 def build_report_check(defs: Callable[[], dg.Definitions]) -> dg.AssetChecksDefinition:
@@ -65,4 +80,5 @@ def result(found: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
 CHECKS = [
     weights_are_unchanged,
     measured_without_failure,
+    computed_as_its_own_forward_pass,
 ]

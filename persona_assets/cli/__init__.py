@@ -29,7 +29,7 @@ app.add_typer(watch_app, name="watch")
 
 INTERRUPTED = 130  # what shells report for a command that was interrupted
 # Matched by name, because the packages that define them are imported only where needed.
-_IMPORTED_LATE = ("LeakageError", "NonFiniteError", "EngineError", "OutOfMemoryError")
+_IMPORTED_LATE = ("LeakageError", "NonFiniteError", "EngineError", "OutOfMemoryError", "SelfCheckError")
 
 
 @app.callback()

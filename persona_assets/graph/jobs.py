@@ -23,6 +23,7 @@ COMPARE_CHECKPOINTS = "compare_checkpoints"
 ON_DEMAND = (
     ("model_checkpoint", "weights_are_unchanged"),
     ("model_checkpoint", "measured_without_failure"),
+    ("model_checkpoint", "computed_as_its_own_forward_pass"),
     ("report", "report_is_current"),
 )
 # Tag of runs that load a model; dagster.yaml limits them to one at a time.

@@ -78,9 +78,15 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the part of the environment that an asset's results depend on: hardware, libraries, how models run.
 
         The attention implementation is the one that the architecture needs, otherwise the study's. Assets that generate
-        text depend on the engine too.
+        text depend on the engine too, and on the token that ends a turn if only the chat template says so; those that
+        read replies depend on the format of thoughts.
         """
-        needs = {"attention": identity.attention, "scoring": identity.scoring if asset == "logit_js" else None}
+        needs = {
+            "attention": identity.attention,
+            "scoring": identity.scoring if asset in ("logit_js", "self_check") else None,
+            "thoughts": identity.thoughts if asset != "centroids" else None,
+            "turn_end": identity.turn_end if asset in GENERATING else None,
+        }
         engine = self.chosen_engine.identity if asset in GENERATING else {}
         return {**self.hardware.environment(), **{name: need for name, need in needs.items() if need}, **engine}
 

@@ -1,4 +1,6 @@
 from .chat import Chat
+from .chat.tokenizer_check import check_tokenizer
+from .chat.warnings import prompt_warnings, switch_sentences
 from .cost import Measurement, measured
 from .engines import Engine, choose_engine
 from .generation import Generator, Response, TransformersGenerator
@@ -10,11 +12,12 @@ from .loading import (
     load_model,
     read_chat,
     read_stop_ids,
-    save_merged,
 )
+from .merged_copy import save_merged
 from .nan_checks import NonFiniteError, where_not_finite
 from .scoring.choice import choose_scorer
 from .scoring.padded import PrefixScorer, Scored, Scorer
+from .self_check import Finding, SelfCheckError, describe_failures, self_check
 from .token_pieces import token_pieces
 from .training.examples import Conversation, build_training_set, plan_conversations
 from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
@@ -26,6 +29,7 @@ __all__ = [
     "Conversation",
     "Engine",
     "Example",
+    "Finding",
     "Generator",
     "Hardware",
     "LoadedModel",
@@ -35,24 +39,30 @@ __all__ = [
     "Response",
     "Scored",
     "Scorer",
+    "SelfCheckError",
     "Step",
     "TrainedAdapter",
     "TransformersGenerator",
     "VllmGenerator",
     "VllmSettings",
     "build_training_set",
+    "check_tokenizer",
     "choose_engine",
     "choose_hardware",
     "choose_scorer",
+    "describe_failures",
     "label_log_prob",
     "last_token_states",
     "load_model",
     "measured",
     "plan_conversations",
     "plan_engine_memory",
+    "prompt_warnings",
     "read_chat",
     "read_stop_ids",
     "save_merged",
+    "self_check",
+    "switch_sentences",
     "token_pieces",
     "train_adapter",
     "where_not_finite",

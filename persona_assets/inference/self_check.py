@@ -81,20 +81,18 @@ def self_check(
     return [*check.forward(), *check.scoring(deterministic), *check.states(), *check.generation(), *check.training()]
 
 
-def require_passed(findings: Sequence[Finding], name: str, family: str) -> None:
-    """Raise an error that names every failed part.
-
-    Raises:
-        SelfCheckError: a part failed.
-    """
-    if failed := [each for each in findings if not each.passed]:
-        parts = "; ".join(
-            f"{each.part}: {each.what} {each.error:.3g}, expected at most {each.limit:.3g}" for each in failed
-        )
-        raise SelfCheckError(
-            f"{name}: the architecture {family} is not computed as its own forward pass computes it: {parts}; nothing "
-            "was measured. Try `inference.attention: eager` in the study, or report the architecture"
-        )
+def describe_failures(findings: Sequence[Finding], name: str, family: str) -> str | None:
+    """Return a sentence that names every failed part and what to do, or None if all passed."""
+    failed = [each for each in findings if not each.passed]
+    if not failed:
+        return None
+    parts = "; ".join(
+        f"{each.part}: {each.what} {each.error:.3g}, expected at most {each.limit:.3g}" for each in failed
+    )
+    return (
+        f"{name}: the architecture {family} is not computed as its own forward pass computes it: {parts}; nothing is "
+        "measured. Try `inference: {attention: eager}` in the study, and report the architecture"
+    )
 
 
 class _Check:

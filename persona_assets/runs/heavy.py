@@ -21,6 +21,7 @@ from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
 from persona_assets.graph.provenance import CODE_VERSIONS, UPSTREAM, personas_of, study_part
 from persona_assets.graph.resources import Gpu
+from persona_assets.runs.self_check import require_self_check
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 from persona_assets.workers.choice import choose_workers
@@ -40,6 +41,7 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         CheckpointError: the checkpoint's files changed since `model_checkpoint` was materialised.
         ArtefactError: an upstream artefact is missing or belongs to another study.
         NonFiniteError: results of some personas contain NaN or infinity; all other personas are stored.
+        SelfCheckError: the model is not computed as its own forward pass computes it.
         WorkerError: see `workers.tasks.Workers`.
     """
     from persona_assets.inference import NonFiniteError
@@ -77,6 +79,8 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
                 report(key, artefact, computed=False)
         missing = [key for key, artefact in stored.items() if artefact is None]
         tasks = _tasks(study, asset, gpu, recorded, missing, sources)
+        for task in tasks:
+            require_self_check(context.instance, home, study, gpu, task.checkpoint, task.identity, context.log)
         for result in choose_workers(gpu, home, context.log).make(tasks):
             key = partition_key(result.checkpoint, result.persona)
             if result.error is not None or result.value is None:

@@ -10,9 +10,11 @@ import xarray as xr
 
 from persona_assets import inference, metrics
 from persona_assets.graph.home import Home
+from persona_assets.stages.answers import share_of
 from persona_assets.stages.markers import rate_source, train_source, training_sets
 from persona_assets.stages.nan_checks import divergences, require_finite
 from persona_assets.stages.responses import write_responses
+from persona_assets.stages.self_check import self_check
 from persona_assets.stages.session import Compute, ModelSession, cache_batch
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study import Study
@@ -42,16 +44,22 @@ def logit_js(study: Study, home: Home) -> Compute:
         if id(loaded) not in scorers:
             metrics.compile_ahead(len(personas), loaded.vocabulary, loaded.model.dtype, loaded.device)
             scorers[id(loaded)] = inference.choose_scorer(loaded, study.deterministic)
-        scorer = scorers[id(loaded)]
+        scorer, chat = scorers[id(loaded)], session.chat_of(study)
         with inference.measured(loaded.hardware.device) as cost:
+            rows = list(generated.read().itertuples())
+            answers = [chat.scored_answer(row.token_ids, study.scored_slice) for row in rows]
             work = [
-                inference.Scored(
-                    [loaded.chat.prompt_ids(prompt, row.question) for prompt in prompts],
-                    loaded.chat.scored_ids(row.token_ids, study.scored_slice),
-                )
-                for row in generated.read().itertuples()
+                inference.Scored([chat.prompt_ids(prompt, row.question) for prompt in prompts], *answer)
+                for row, answer in zip(rows, answers, strict=True)
+                if answer is not None
             ]
-            responses = divergences(loaded, scorer, work, generator, personas, among)
+            if not work:
+                raise ValueError(
+                    f"none of the {len(rows)} responses of {generator} reaches an answer, so that nothing can be "
+                    "scored; expected a larger decoding.max_new_tokens, or chat.thinking: suppress or keep"
+                )
+            scored = iter(divergences(loaded, scorer, work, generator, personas, among))
+            responses = [None if answer is None else next(scored) for answer in answers]
         dataset = metrics.label_responses(responses, generator, personas, study.questions)
         tokens = int(dataset.tokens.sum())
         return dataset, {
@@ -60,6 +68,7 @@ def logit_js(study: Study, home: Home) -> Compute:
             "response_tokens": tokens,
             "scorers": len(personas),
             "mean_js": float(dataset.js.sel(persona=generator).mean()),
+            **({"without_answer": share_of(responses.count(None), len(responses))} if None in responses else {}),
         }
 
     return score
@@ -69,7 +78,8 @@ def centroids(study: Study, home: Home) -> Compute:
     def collect(session: ModelSession, persona: str, _: Artefact | None) -> tuple[xr.Dataset, dict[str, Any]]:
         loaded = session.load()
         blocks = study.blocks(loaded.model.config.get_text_config().num_hidden_layers)
-        prompts = [loaded.chat.prompt_ids(study.prompts[persona], question) for question in study.questions]
+        chat, prompt = session.chat_of(study), study.prompts[persona]
+        prompts = [chat.prompt_ids(prompt, question) for question in study.questions]
         with inference.measured(loaded.hardware.device) as cost:
             states = inference.last_token_states(loaded, prompts, blocks).numpy()
         require_finite(loaded, prompts, study.questions, states)
@@ -78,7 +88,12 @@ def centroids(study: Study, home: Home) -> Compute:
             coords={"question": list(study.questions), "layer": blocks},
             attrs={"persona": persona},
         )
-        return dataset, {**cost.with_tokens(sum(map(len, prompts))), "layers": blocks, "hidden": states.shape[-1]}
+        return dataset, {
+            **cost.with_tokens(sum(map(len, prompts))),
+            "layers": blocks,
+            "hidden": states.shape[-1],
+            "rendered_prompt": chat.prompt_text(prompt, study.questions[0]),
+        }
 
     return collect
 
@@ -104,6 +119,7 @@ def marker_rates(study: Study, home: Home) -> Compute:
 
 
 STAGES: dict[str, Callable[[Study, Home], Compute]] = {
+    "self_check": self_check,
     "generations": generations,
     "logit_js": logit_js,
     "centroids": centroids,

@@ -1,0 +1,66 @@
+"""Stage `self_check`: compare a loaded model with its own plain forward pass on the study's prompts."""
+
+from typing import Any
+
+import pandas as pd
+
+from persona_assets import inference
+from persona_assets.checkpoints import CheckpointError
+from persona_assets.graph.home import Home
+from persona_assets.stages.session import Compute, ModelSession
+from persona_assets.store.artefacts import Artefact
+from persona_assets.study import Study
+
+# Tokens of the response that is scored, if no attention window asks for more.
+SHORTEST = 32
+
+
+def self_check(study: Study, home: Home) -> Compute:
+    def check(session: ModelSession, _: str, __: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+        loaded = session.load()
+        prompts = _two_prompts(loaded, study)
+        longest = max(map(len, prompts)) + max_new_tokens(study)
+        _require_positions(session.checkpoint.name, loaded, longest)
+        text = loaded.chat.tokenizer(" ".join(study.questions), add_special_tokens=False)["input_ids"]
+        tokens = _response_tokens(loaded, longest, max_new_tokens(study))
+        response = (text * (tokens // len(text) + 1))[:tokens]
+        with inference.measured(loaded.hardware.device) as cost:
+            findings = inference.self_check(loaded, prompts, response, study.deterministic)
+        table = pd.DataFrame(
+            [{**each._asdict(), "passed": each.passed, "family": loaded.architecture.model_type} for each in findings]
+        )
+        return table, {**cost.with_tokens(sum(map(len, prompts)) + 2 * tokens), "response_tokens": tokens}
+
+    return check
+
+
+def max_new_tokens(study: Study) -> int:
+    """Return the length limit of the study's responses; imported studies have none and are not computed."""
+    return study.decoding.max_new_tokens if study.decoding else SHORTEST
+
+
+def _two_prompts(loaded: Any, study: Study) -> list[list[int]]:
+    """Return the shortest and the longest prompt of the study's first question, which are never equally long."""
+    question = study.questions[0]
+    rendered = sorted((loaded.chat.prompt_ids(study.prompts[name], question) for name in study.scoring), key=len)
+    shortest, longest = rendered[0], rendered[-1]
+    if len(shortest) == len(longest):
+        longest = loaded.chat.prompt_ids(study.prompts[study.baseline], f"{question} {question}")
+    return [shortest, longest]
+
+
+def _response_tokens(loaded: Any, longest: int, limit: int) -> int:
+    """Return a length that exceeds the attention window if the study's longest sequence does."""
+    config = loaded.model.config.get_text_config().to_dict()
+    window = config.get("sliding_window") or config.get("attention_chunk_size") or 0
+    return min(limit, window + SHORTEST) if loaded.architecture.windows and longest > window else min(limit, SHORTEST)
+
+
+def _require_positions(name: str, loaded: Any, longest: int) -> None:
+    config = loaded.model.config.get_text_config().to_dict()
+    most = config.get("max_position_embeddings") or config.get("n_positions")
+    if isinstance(most, int) and longest > most:
+        raise CheckpointError(
+            f"{name}: a prompt and a response may have {longest} tokens, but the model has {most} positions; "
+            "expected a smaller decoding.max_new_tokens or shorter prompts"
+        )
