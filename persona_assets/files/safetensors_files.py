@@ -10,11 +10,29 @@ from persona_assets.files.reading import MIB, UnreadableError, parse_json, short
 LARGEST_HEADER = 8 * MIB
 
 
-class Header(NamedTuple):
-    """Number of tensors in a file, and the largest dimension of any of them."""
+class Tensor(NamedTuple):
+    """A stored tensor: its type as safetensors names it (`BF16`), its shape, and the bytes of the file that hold it."""
 
-    tensors: int
-    largest: int
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Header(NamedTuple):
+    """The tensors of a file by name."""
+
+    content: dict[str, Tensor]
+
+    @property
+    def tensors(self) -> int:
+        """Return the number of tensors."""
+        return len(self.content)
+
+    @property
+    def largest(self) -> int:
+        """Return the largest dimension of any tensor."""
+        return max((max(tensor.shape, default=1) for tensor in self.content.values()), default=0)
 
 
 def read_header(file: Path) -> Header:
@@ -31,14 +49,20 @@ def read_header(file: Path) -> Header:
     try:
         with file.open("rb") as stream:
             content = _content(file, stream.read(8), stream, os.fstat(stream.fileno()).st_size)
+            start = stream.tell()
         with safe_open(file, framework="numpy"):
             pass
     except UnicodeDecodeError as error:
         raise UnreadableError(file, f"byte {error.start} of its header is not UTF-8") from error
     except (SafetensorError, OSError) as error:
         raise UnreadableError(file, shortened(error, 500)) from error
-    shapes = [tensor["shape"] for name, tensor in content.items() if name != "__metadata__"]
-    return Header(len(shapes), max((max(shape, default=1) for shape in shapes), default=0))
+    content.pop("__metadata__", None)
+    return Header({name: _tensor(entry, start) for name, entry in content.items()})
+
+
+def _tensor(entry: Any, start: int) -> Tensor:
+    begin, end = entry["data_offsets"]
+    return Tensor(str(entry["dtype"]), tuple(entry["shape"]), start + begin, start + end)
 
 
 def _content(file: Path, first: bytes, stream: Any, size: int) -> dict[str, Any]:

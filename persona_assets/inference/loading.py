@@ -1,8 +1,6 @@
 """Loading of checkpoints onto the hardware that the study names or that is available."""
 
 import platform
-import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,11 +12,15 @@ import psutil
 import torch
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError
+from persona_assets.checkpoints.adapters import adapter_files
 from persona_assets.checkpoints.architecture import Architecture, architecture_of
-from persona_assets.checkpoints.files import adapter_files, json_object, require_own_files
+from persona_assets.checkpoints.files import chat_template, json_object, require_own_files, tokenizer_directory
 from persona_assets.files.reading import shortened
+from persona_assets.inference.adapters import merge_adapter
 from persona_assets.inference.chat import Chat
+from persona_assets.inference.chat.tokenizer_check import check_tokenizer
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
+from persona_assets.inference.weights import load_weights
 from persona_assets.study import StudyError
 from persona_assets.study.settings import Inference
 
@@ -99,8 +101,8 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> list[int]:
-        """Tokens that end a turn, from the generation config and the tokenizer."""
-        return _stop_ids(self.model.generation_config.eos_token_id, self.chat.tokenizer)
+        """Tokens that end a turn, from the generation config, the tokenizer and the chat template."""
+        return _stop_ids(self.model.generation_config.eos_token_id, self.chat)
 
     @property
     def head_width(self) -> int:
@@ -109,10 +111,19 @@ class LoadedModel:
 
     @property
     def state_bytes_a_token(self) -> int:
-        """Size in bytes of one token's keys and values in all layers."""
+        """Return the bytes of one token's keys and values in all layers, or an upper estimate.
+
+        Where heads vary by layer, or there are none, a token is taken to keep two vectors of the hidden size.
+        """
         config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        return int(2 * config.num_hidden_layers * heads * self.head_width * self.model.dtype.itemsize)
+        fields = config.to_dict()
+        heads, width = fields.get("num_attention_heads"), fields.get("head_dim")
+        kept = fields.get("num_key_value_heads") or heads
+        if isinstance(kept, int) and isinstance(heads, int):
+            kept *= width if isinstance(width, int) else config.hidden_size // heads
+        else:
+            kept = config.hidden_size
+        return int(2 * config.num_hidden_layers * kept * self.model.dtype.itemsize)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -157,7 +168,7 @@ def load_model(
         CheckpointError: Transformers cannot load the checkpoint, weights are missing, an adapter does not fit the
             model, or the chat template has no system role.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a single log line reports loading
@@ -170,30 +181,14 @@ def load_model(
         keep_freed_memory()
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
     chat = read_chat(checkpoint)
-    try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=getattr(torch, hardware.dtype),
-            attn_implementation=hardware.attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **_placed(hardware),
-        )
-    except Exception as error:  # an invalid configuration can raise any exception
-        problem = shortened(error) or type(error).__name__
-        raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {problem}") from error
-    if missing := sorted(found["missing_keys"]):  # Transformers initialises them randomly
-        raise CheckpointError(
-            f"{checkpoint.name}: {directory} has no weights for {missing[0]} ({len(missing)} missing in total); "
-            "expected every weight that config.json requires"
-        )
+    model = load_weights(checkpoint.name, directory, hardware)
     # Reset the defaults of generate(), since only the study may set decoding parameters; Qwen2.5's configuration
     # contains a repetition penalty.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
-    for adapter in (checkpoint.adapter, marker_adapter):
+    for adapter in (checkpoint.adapter_directory(), marker_adapter):
         if adapter:
-            model = _with_adapter(model, adapter, checkpoint.name)
+            model, _ = merge_adapter(model, adapter, checkpoint.name, chat, say)
+    _require_rows(checkpoint, model, chat)
     if hardware.tensor_parallel == 1:  # otherwise device_map has placed it, and it must not be moved
         model = model.to(hardware.device)
     model = model.eval().requires_grad_(False)
@@ -204,48 +199,33 @@ def load_model(
     return loaded
 
 
-def _placed(hardware: Hardware) -> dict[str, Any]:
-    """Return the arguments with which Transformers loads weights directly onto one GPU, or blocks onto several."""
-    if hardware.device == "cpu":
-        return {}
-    if hardware.tensor_parallel == 1:
-        return {"device_map": hardware.device}
-    free = {card: torch.cuda.mem_get_info(card)[0] for card in range(hardware.tensor_parallel)}
-    return {"device_map": "balanced", "max_memory": free}
-
-
-def save_merged(
-    checkpoint: Checkpoint,
-    hardware: Hardware,
-    directory: Path,
-    say: Callable[[str], None] = print,
-    marker_adapter: Path | None = None,
-) -> None:
-    """Save a checkpoint with its adapter and a marker's merged into it, for engines that load no adapters."""
-    loaded = load_model(checkpoint, replace(hardware, matmul="torch"), say, marker_adapter)
-    loaded.model.save_pretrained(directory)
-    # Keep the original file: the engine compares configurations to decide whether it can swap weights in place.
-    shutil.copy(checkpoint.directory() / "config.json", directory)
-
-
 def read_chat(checkpoint: Checkpoint) -> Chat:
-    """Read a checkpoint's chat template and tokenizer, without its weights.
+    """Read a checkpoint's chat template and tokenizer, without its weights; the adapter's own if it has them.
 
     Raises:
-        CheckpointError: there is no tokenizer, or the chat template has no system role.
+        CheckpointError: there is no tokenizer, it reads its tokenizer.json differently than that says, or the chat
+            template fails.
     """
     from transformers import AutoTokenizer
 
-    directory = checkpoint.directory()
-    for place in filter(None, (directory, checkpoint.adapter)):
+    directory, adapter = checkpoint.directory(), checkpoint.adapter_directory()
+    for place in filter(None, (directory, adapter, checkpoint.tokenizer)):
         require_own_files(place)  # Transformers and PEFT open any file with the right name
+    own = adapter_files(adapter) if adapter else None
+    template = (own.chat_template if own else None) or chat_template(directory, checkpoint.tokenizer)
+    directory = tokenizer_directory(directory, checkpoint.tokenizer)
+    if adapter and own and own.tokenizer:
+        directory = adapter
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except Exception as error:  # a damaged file can raise any exception; `tokenizers` has no exception class
         raise CheckpointError(
             f"{checkpoint.name}: {directory} cannot be loaded: tokenizer: {shortened(error) or type(error).__name__}"
         ) from error
-    return Chat(tokenizer, checkpoint.name)
+    tokenizer.chat_template = template
+    chat = Chat(tokenizer, checkpoint.name)
+    check_tokenizer(tokenizer, directory, chat.prompt_text(None, "What makes a good leader?"))
+    return chat
 
 
 def read_stop_ids(checkpoint: Checkpoint, chat: Chat) -> list[int]:
@@ -265,14 +245,24 @@ def read_stop_ids(checkpoint: Checkpoint, chat: Chat) -> list[int]:
             generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{checkpoint.name}: {directory} cannot be loaded: {error}") from error
-    found = _stop_ids(generation.eos_token_id, chat.tokenizer)
+    found = _stop_ids(generation.eos_token_id, chat)
     _require_stop(found, checkpoint)
     return found
 
 
-def _stop_ids(configured: int | Sequence[int] | None, tokenizer: Any) -> list[int]:
+def _require_rows(checkpoint: Checkpoint, model: Any, chat: Chat) -> None:
+    """Require an embedding for every token of an adapter's own tokenizer."""
+    tokens, rows = len(chat.tokenizer), model.get_input_embeddings().weight.shape[0]
+    if checkpoint.has_adapter and tokens > rows:
+        raise CheckpointError(
+            f"{checkpoint.name}: the tokenizer has {tokens} tokens, but the model only {rows} embeddings; expected an "
+            "adapter that stores the embeddings of its additional tokens (save_embedding_layers=True in PEFT)"
+        )
+
+
+def _stop_ids(configured: int | Sequence[int] | None, chat: Chat) -> list[int]:
     ids = [] if configured is None else [configured] if isinstance(configured, int) else list(configured)
-    return sorted({*ids, tokenizer.eos_token_id} - {None})
+    return sorted({*ids, chat.tokenizer.eos_token_id, chat.turn_end_stop} - {None})
 
 
 def _require_stop(stop_ids: Sequence[int], checkpoint: Checkpoint) -> None:
@@ -281,21 +271,3 @@ def _require_stop(stop_ids: Sequence[int], checkpoint: Checkpoint) -> None:
             f"{checkpoint.name}: {checkpoint.directory()} names no end-of-sequence token, so no response would end; "
             "expected eos_token_id in generation_config.json, config.json or the tokenizer"
         )
-
-
-def _with_adapter(model: Any, adapter: Path, name: str) -> Any:
-    from peft import PeftModel
-
-    # PEFT would load pickled weights despite use_safetensors=True, and nested adapters; this check rejects both.
-    _, config = adapter_files(adapter)
-    if config.get("peft_type") != "LORA":
-        found = config.get("peft_type")
-        raise CheckpointError(f"{name}: {adapter / 'adapter_config.json'}: peft_type: found {found!r}; expected 'LORA'")
-    try:
-        with warnings.catch_warnings():
-            # PEFT only warns about missing keys, and we would measure the base model as if it had the adapter.
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            return PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
-    except Exception as error:  # an invalid configuration can raise any exception
-        problem = shortened(error) or type(error).__name__
-        raise CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}") from error
