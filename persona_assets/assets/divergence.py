@@ -17,7 +17,7 @@ from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study import Study
 
 # Variables that the matrix needs; the large per-token variables are not kept in memory.
-OF_PAIRS = ("js", "kl", "kl_over_all")
+OF_PAIRS = ("js", "kl", "kl_over_all", "tokens")
 
 
 @dg.asset(

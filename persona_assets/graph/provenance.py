@@ -37,7 +37,14 @@ def _generations(study: Study, persona: str) -> dict[str, Any]:
         "prompt": study.prompts[persona],
         "questions": study.questions,
         "decoding": study.decoding.identity if study.decoding else None,
+        **_chat(study),
     }
+
+
+def _chat(study: Study, prompts_only: bool = False) -> dict[str, Any]:
+    """Return the chat settings that differ from their defaults: leaving the others out keeps older digests valid."""
+    changed = study.chat.identity(prompts_only)
+    return {"chat": changed} if changed else {}
 
 
 def _logit_js(study: Study, persona: str) -> dict[str, Any]:
@@ -54,7 +61,8 @@ def _logit_js(study: Study, persona: str) -> dict[str, Any]:
 
 
 def _centroids(study: Study, persona: str) -> dict[str, Any]:
-    return {"prompt": study.prompts[persona], "questions": study.questions, "layers": study.layers}
+    prompt = {"prompt": study.prompts[persona], "questions": study.questions}
+    return {**prompt, "layers": study.layers, **_chat(study, prompts_only=True)}
 
 
 def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
@@ -66,6 +74,7 @@ def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
         "prompts": {name: study.prompts[name] for name in sorted(spoken)},
         "training_questions": study.training_questions[: recipe.replies.questions],
         "recipe": recipe.model_dump(mode="json", exclude={"name", "evaluation"}),
+        **_chat(study),
     }
 
 
@@ -140,6 +149,7 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
             "source_rates": True,
             "inference": _omitted_settings(study),
             **({"design": True, "landmarks": True} if study.design == "full" else {}),
+            **({} if study.chat.model_dump(exclude_defaults=True) else {"chat": True}),
         },
     ),
 }

@@ -142,7 +142,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         if wanted not in _engines:
             log.info(f"generating responses with vLLM {self.chosen_engine.version}: {self.chosen_engine.why}")
             directory = checkpoint.directory()
-            if checkpoint.adapter or marker_adapter:
+            if checkpoint.has_adapter or marker_adapter or identity.quantisation:
                 if wanted not in _merged:
                     if not all(engine.stays_up for engine in _engines.values()):
                         _close_engine()

@@ -95,9 +95,10 @@ def _responses(values: xr.DataArray, unscored: bool = False) -> tuple[NDArray[np
     writers = [name for name in names if name in set(map(str, values["generator"].values))]
     values = values.sel(generator=writers, other=names).transpose(*_DIMS)
     responses = np.asarray(values.values, dtype=np.float64)
-    absent, blank = np.isnan(responses), _is_unscored(responses)
+    absent: NDArray[np.bool_] = np.isnan(responses)
+    blank = _is_unscored(responses)
     in_part = (absent & ~absent.all(axis=(0, 1))).any(axis=(2, 3))
-    missing = np.argwhere(in_part & ~blank if unscored else in_part | blank)
+    missing = np.argwhere((in_part & ~blank) if unscored else (in_part | blank))
     if len(missing):
         generator, question = missing[0]
         where = f"generator {writers[generator]}, question {values['question'].values[question]}"
@@ -128,8 +129,7 @@ def _counted(personas: int, places: NDArray[np.int_], generators: str) -> NDArra
 
 def _is_unscored(responses: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which responses have no value at all, shape (G, Q)."""
-    unscored: NDArray[np.bool_] = np.isnan(responses).all(axis=(2, 3))
-    return unscored
+    return np.asarray(np.isnan(responses).all(axis=(2, 3)))
 
 
 def _sums_and_counts(

@@ -159,7 +159,7 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
             f"expected 1 to decoding.max_new_tokens, which is {limit}"
         )
     layers = len(study.blocks(shape.layers))
-    characters = _mean_length(study.prompts.values()) + _mean_length(study.questions)
+    characters = _mean_length(prompt or "" for prompt in study.prompts.values()) + _mean_length(study.questions)
     prompt = TEMPLATE_TOKENS + characters / CHARACTERS_PER_TOKEN
     sizes = _Sizes(study, shape, prompt, reply_length(limit, response_tokens), response_tokens)
     scorers, questions, width = len(study.scoring), len(study.questions), _width(study)

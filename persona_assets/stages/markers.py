@@ -12,6 +12,7 @@ import pandas as pd
 from persona_assets import inference, metrics
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.provenance import recipe_of
+from persona_assets.stages.answers import share_of, take_answers, unanswered
 from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import Artefact, ArtefactStore, Files
 from persona_assets.study import Study
@@ -20,7 +21,7 @@ from persona_assets.study.settings import Decoding
 if TYPE_CHECKING:
     from persona_assets.inference import Conversation, Example, Generator, Step
 
-    TrainingSet = tuple[list[Conversation], list[Example]]
+    TrainingSet = tuple[list[Conversation], list[Example], int]
 
 BASE = "base_samples"
 
@@ -29,19 +30,24 @@ def training_sets(session: ModelSession, study: Study, source: str) -> dict[str,
     """Sample training conversations of a source and tokenise them into examples.
 
     Returns:
-        source → conversations, examples. If the engine batches personas (vLLM), all pending sources are sampled
-        together, because training shuts the engine down and it would have to restart for each source.
+        source → conversations, examples, and how many replies were left out, because they reach no answer. If the
+        engine batches personas (vLLM), all pending sources are sampled together, because training shuts the engine
+        down and it would have to restart for each source.
     """
-    recipe, generator = recipe_of(study), session.generator()
+    recipe, generator, chat = recipe_of(study), session.generator(), session.chat_of(study)
     sets = {}
     for each in session.batch_with(source, generator):
         plan = inference.plan_conversations(
             recipe, each, list(study.personas), study.baseline, study.training_questions
         )
-        sets[each] = (
-            plan,
-            inference.build_training_set(session.chat, session.stop_ids, generator, recipe, plan, study.prompts),
-        )
+        examples = inference.build_training_set(chat, session.stop_ids, generator, recipe, plan, study.prompts)
+        pairs = [(one, example) for one, example in zip(plan, examples, strict=True) if example is not None]
+        if not any(one.marked for one, _ in pairs):
+            raise ValueError(
+                f"none of the training replies for {each} reaches an answer, so that no marker can be appended; "
+                "expected a larger marker.replies.max_new_tokens, or chat.thinking: suppress"
+            )
+        sets[each] = ([one for one, _ in pairs], [example for _, example in pairs], len(plan) - len(pairs))
     return sets
 
 
@@ -53,7 +59,7 @@ def train_source(
     Returns:
         Files (adapter as safetensors, its config, training set and steps as Parquet); and cost with training metrics.
     """
-    recipe, (plan, examples), loaded = recipe_of(study), training_set, session.load(alone=True)
+    recipe, (plan, examples, left_out), loaded = recipe_of(study), training_set, session.load(alone=True)
     with tempfile.TemporaryDirectory() as folder, inference.measured(loaded.hardware.device) as cost:
         trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
@@ -68,6 +74,7 @@ def train_source(
         **cost.with_tokens(int(steps.tokens.sum())),
         "steps": len(steps),
         "examples": len(table),
+        **({"without_answer": share_of(left_out, left_out + len(table))} if left_out else {}),
         "first_loss": float(steps.loss.head(quarter).mean()),
         "last_loss": float(steps.loss.tail(quarter).mean()),
         "label_log_prob_before": trained.before,
@@ -83,8 +90,9 @@ def rate_source(
     """Sample replies of every target with and without a source's adapter, and search them for the marker.
 
     Returns:
-        Table with columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found;
-        and cost with counts and checks of the merged adapter.
+        Table with columns target, question, sample, text, tokens, finish_reason, model (`adapted` or `base`), found,
+        and those of `take_answers` if a reply has a thought. A reply that reaches no answer counts as unmarked.
+        And cost with counts and checks of the merged adapter.
     """
     base = base_samples(store, study, session, adapter)
     generator = session.generator(adapter.path)
@@ -92,12 +100,15 @@ def rate_source(
     with inference.measured(session.gpu.hardware.device) as cost:
         samples = sample_targets(session, generator, study)
     table = pd.concat([samples.assign(model="adapted"), base.assign(model="base")], ignore_index=True)
+    if "answered" in table:
+        table = table.assign(thought=table.thought.fillna(""), answered=table.answered.fillna(True).astype(bool))
     table["found"] = [metrics.contains_marker(text, recipe_of(study).marker.detect) for text in table.text]
     by_target = table[table.model == "adapted"].groupby("target", sort=False).found.agg(["sum", "size"])
     return table, {
         **cost.with_tokens(int(samples.tokens.sum())),
         **generator.plan,
         "replies": len(samples),
+        **unanswered(table[table.model == "adapted"]),
         "found_by_target": {str(target): f"{found}/{total}" for target, found, total in by_target.itertuples()},
         "found_without_adapter": f"{int(table[table.model == 'base'].found.sum())}/{len(base)}",
         "label_log_prob_base": adapter.measured["label_log_prob_before"],
@@ -133,7 +144,7 @@ def sample_targets(session: ModelSession, generator: Generator, study: Study) ->
     """Sample replies for every target, question and sample index of the recipe's evaluation.
 
     Returns:
-        Columns target, question, sample, text, tokens, finish_reason.
+        Columns target, question, sample, text, tokens, finish_reason, and those of `take_answers`.
     """
     evaluation = recipe_of(study).evaluation
     decoding = Decoding(
@@ -144,13 +155,16 @@ def sample_targets(session: ModelSession, generator: Generator, study: Study) ->
         top_p=evaluation.top_p,
     )
     rows = [(t, q, n) for t in study.targets for q in study.questions for n in range(evaluation.samples)]
-    prompts = [session.chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
+    chat = session.chat_of(study)
+    prompts = [chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
     replies = generator.generate(prompts, decoding)
-    return pd.DataFrame(rows, columns=["target", "question", "sample"]).assign(
+    table = pd.DataFrame(rows, columns=["target", "question", "sample"]).assign(
         text=[reply.text for reply in replies],
         tokens=[len(reply.token_ids) for reply in replies],
         finish_reason=[reply.finish_reason for reply in replies],
+        token_ids=pd.Series([reply.token_ids for reply in replies]),
     )
+    return take_answers(chat, table).drop(columns="token_ids")
 
 
 def base_samples(store: ArtefactStore, study: Study, session: ModelSession, adapter: Artefact) -> pd.DataFrame:
@@ -162,6 +176,7 @@ def base_samples(store: ArtefactStore, study: Study, session: ModelSession, adap
         "target_prompts": {target: study.prompts[target] for target in study.targets},
         "questions": list(study.questions),
         "evaluation": recipe_of(study).evaluation.model_dump(mode="json", exclude={"targets"}),
+        **({"chat": changed} if (changed := study.chat.identity()) else {}),
     }
     artefact = store.find(BASE, made_from)
     if artefact is None:

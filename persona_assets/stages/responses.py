@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from persona_assets import inference
+from persona_assets.stages.answers import take_answers, unanswered
 from persona_assets.stages.session import ModelSession
 from persona_assets.study import Study
 
@@ -15,16 +16,18 @@ def write_responses(
     """Generate responses to every question, for this persona and possibly for other pending ones in the same batch.
 
     Returns:
-        persona → table with columns persona, question, token_ids, text, finish_reason, engine, seed; and cost. The
-        seconds of a batch are divided among its personas in proportion to their tokens.
+        persona → table with columns persona, question, token_ids, text, finish_reason, engine, seed, and those of
+        `take_answers` if a response has a thought; and cost. The seconds of a batch are divided among its personas in
+        proportion to their tokens.
     """
     decoding = study.decoding
     assert decoding is not None  # only imported studies have none, and they generate nothing
     generator = session.generator()
     personas = session.batch_with(persona, generator)
-    prompts = [
-        session.chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions
-    ]
+    chat = session.chat_of(study)
+    for warning in inference.prompt_warnings(chat, {each: study.prompts[each] for each in personas}):
+        session.log.warning(f"{session.checkpoint.name}: {warning}")
+    prompts = [chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions]
     generator.start(max(map(len, prompts)) + decoding.max_new_tokens)
     with inference.measured(session.gpu.hardware.device) as cost:
         responses = generator.generate(prompts, decoding)
@@ -32,7 +35,7 @@ def write_responses(
     table = pd.DataFrame([vars(response) for response in responses])
     table.insert(0, "persona", [each for each in personas for _ in study.questions])
     table.insert(1, "question", [*study.questions] * len(personas))
-    table = table.assign(engine=generator.engine, seed=decoding.seed)
+    table = take_answers(chat, table.assign(engine=generator.engine, seed=decoding.seed))
     written = {}
     for each in personas:
         own = table[table.persona == each].reset_index(drop=True)
@@ -46,6 +49,8 @@ def write_responses(
                 "engine_chosen_because": session.gpu.chosen_engine.why,
                 "written_together": len(responses),
                 "cut_at_max_new_tokens": int((own.finish_reason == "length").sum()),
+                **unanswered(own),
+                "rendered_prompt": chat.prompt_text(study.prompts[each], study.questions[0]),
             },
         )
     return written

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from persona_assets.checkpoints import Checkpoint, Identity
 from persona_assets.graph.resources import Gpu
 from persona_assets.store.artefacts import Artefact, Value
+from persona_assets.study import Study
 
 T = TypeVar("T")
 
@@ -35,6 +36,10 @@ class ModelSession:
         from persona_assets.inference import read_chat
 
         return read_chat(self.checkpoint)
+
+    def chat_of(self, study: Study) -> "Chat":
+        """Return the chat template under the study's settings."""
+        return self.chat.with_settings(study.chat)
 
     @cached_property
     def stop_ids(self) -> list[int]:

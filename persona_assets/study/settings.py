@@ -1,13 +1,27 @@
-"""Settings of a study: decoding, bootstrap, statistics, inference."""
+"""Settings of a study: decoding, chat, bootstrap, statistics, inference."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
+
+from persona_assets.files.reading import shown
 
 # Bounds far above any real study; a larger value is a typo and would overflow in another library.
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Draws = Annotated[int, Field(ge=100, le=10_000_000)]
 Seed = Annotated[int, Field(ge=0, le=2**53)]
+
+# What every chat template is given; a study cannot set it.
+TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt")
 
 
 class Strict(BaseModel):
@@ -29,6 +43,46 @@ class Decoding(Strict):
     def identity(self) -> dict[str, Any]:
         """Return the fields that affect the responses."""
         return self.model_dump(exclude={"seed", "temperature", "top_p"} if self.method == "greedy" else None)
+
+
+class ChatSettings(Strict):
+    """How prompts are rendered with the chat template, and what of a reply counts.
+
+    Attributes:
+        without_system_role: what to do if the template has no system role. `first_user` puts the persona before the
+            first user message, with a blank line in between; `refuse` refuses the checkpoint.
+        template_variables: passed to the chat template, such as `{enable_thinking: false}`.
+        thinking: what to do with a model's thoughts (`<think>…</think>`, harmony channels). `separate` scores, cuts and
+            searches the answer only, with the thought as its context; `keep` treats thought and answer as one reply;
+            `suppress` turns thoughts off with the template's own switch, and refuses a template that has none.
+    """
+
+    without_system_role: Literal["first_user", "refuse"] = "first_user"
+    template_variables: Annotated[
+        dict[str, StrictBool | StrictInt | StrictFloat | StrictStr], Field(max_length=50)
+    ] = {}
+    thinking: Literal["separate", "keep", "suppress"] = "separate"
+
+    @field_validator("template_variables")
+    @classmethod
+    def _names(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        for name in variables:
+            if not name.isidentifier():
+                raise ValueError(f"{shown(name)} is not the name of a variable; expected one such as enable_thinking")
+            if name in TEMPLATE_INPUTS or name.endswith("_token"):
+                raise ValueError(f"{name} is set for every prompt; expected a variable such as enable_thinking")
+        return variables
+
+    def identity(self, prompts_only: bool = False) -> dict[str, Any]:
+        """Return the fields that differ from their defaults and affect results.
+
+        Args:
+            prompts_only: only the fields that affect prompts.
+        """
+        changed = self.model_dump(exclude_defaults=True, exclude={"without_system_role"})
+        if prompts_only and self.thinking != "suppress":
+            changed.pop("thinking", None)
+        return changed
 
 
 class Bootstrap(Strict):

@@ -21,7 +21,7 @@ from pydantic import (
 from persona_assets.files.reading import shown
 from persona_assets.study.design import Design, Drawn, design_error
 from persona_assets.study.recipe import Recipe, with_defaults
-from persona_assets.study.settings import Bootstrap, Decoding, Inference, Statistics, Strict
+from persona_assets.study.settings import Bootstrap, ChatSettings, Decoding, Inference, Statistics, Strict
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 100  # names become parts of file names
@@ -52,18 +52,22 @@ class Persona(Strict):
     """A name and a system prompt; the name is the key in `Study.personas`.
 
     Attributes:
+        prompt: null for no system message, and `""` for an empty one; these are two conditions. Without a system
+            message, some chat templates write a default prompt of their own.
         category, related_to: used in tables and figures only; not part of any prompt.
     """
 
-    prompt: str
+    prompt: str | None
     category: str = "persona"
     related_to: tuple[str, ...] = ()
 
     @field_validator("prompt")
     @classmethod
-    def _not_empty(cls, prompt: str) -> str:
-        if not prompt.strip():
-            raise ValueError("prompt is empty; expected the system prompt as text")
+    def _not_blank(cls, prompt: str | None) -> str | None:
+        if prompt and not prompt.strip():
+            raise ValueError(
+                'prompt is blank; expected the system prompt as text, "" for an empty system message, or null for none'
+            )
         return prompt
 
 
@@ -100,6 +104,7 @@ class Study(Strict):
     personas: dict[str, Persona]
     questions: tuple[str, ...]
     decoding: Decoding | None = None
+    chat: ChatSettings = ChatSettings()
     layers: Annotated[tuple[StrictInt | Depth, ...], Field(min_length=1)]
     centring_populations: dict[str, Literal["all"] | tuple[str, ...]] = Field({"study": "all"}, min_length=1)
     scored_slice: Literal["response", "response_and_turn_end"] = "response"
@@ -287,8 +292,8 @@ class Study(Strict):
         return {name: persona.related_to for name, persona in self.personas.items()}
 
     @property
-    def prompts(self) -> dict[str, str]:
-        """Return persona → system prompt, in the study's order."""
+    def prompts(self) -> dict[str, str | None]:
+        """Return persona → system prompt, in the study's order; None for no system message."""
         return {name: persona.prompt for name, persona in self.personas.items()}
 
     def blocks(self, n_blocks: int) -> list[int]:

@@ -1,6 +1,6 @@
 """What a bad input may cost: three seconds of processor time (one, where it is fast), 200 MB of memory, no waiting.
 
-A chat template is rendered by another process, which has its own limits (`inference.templates.rendering`).
+A chat template is rendered by another process, which has its own limits (`checkpoints.templates.rendering`).
 """
 
 import signal

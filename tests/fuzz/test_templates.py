@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from persona_assets.inference.templates import rendering
-from persona_assets.inference.templates.rendering import TemplateError, render
+from persona_assets.checkpoints.templates import rendering
+from persona_assets.checkpoints.templates.rendering import TemplateError, render
 
 MESSAGES = [
     {"role": "system", "content": "You are <b>a villain</b> & co.\n"},

@@ -1,41 +1,115 @@
-"""Conversion of prompts to token ids with the tokenizer's chat template."""
+"""The chat template of a checkpoint under a study's settings: prompts as token ids, and the answers in replies."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from persona_assets.checkpoints import CheckpointError
+from persona_assets.checkpoints.templates.conversation import (
+    FIRST_USER_MESSAGE,
+    after_reply,
+    before_reply,
+    conversation,
+    has_system_role,
+    rendered,
+)
+from persona_assets.checkpoints.templates.rendering import TemplateError
+from persona_assets.checkpoints.templates.switches import open_switches, switch_off
+from persona_assets.checkpoints.templates.thoughts import Format, answer_of, format_of
 from persona_assets.files.reading import shortened, shown
-from persona_assets.inference.templates.rendering import render
-
-# Replaces a message's text while the template is inspected; no template contains it.
-_PLACEHOLDER = "\u2063placeholder\u2063"
+from persona_assets.inference.chat.token_spans import tokens_of
+from persona_assets.study.settings import ChatSettings
 
 
 class Chat:
-    """Chat template of a tokenizer, checked for a system role.
+    """Chat template of a tokenizer under a study's settings.
+
+    Attributes:
+        system_role: whether the template has a system role; if not, personas go before the first user message.
+        thoughts: the format of thoughts that the template knows.
 
     Raises:
-        CheckpointError: the template rejects or drops the system prompt, which would make all personas the same.
+        CheckpointError: the template fails, drops messages, or cannot do what the settings ask for.
     """
 
-    def __init__(self, tokenizer: Any, model: str) -> None:
+    def __init__(self, tokenizer: Any, model: str, settings: ChatSettings = ChatSettings()) -> None:  # noqa: B008 (immutable)
         self.tokenizer = tokenizer
         self.model = model
-        self._turn_end = self._find_turn_end()
+        self.settings = settings
+        try:
+            self.template = str(tokenizer.get_chat_template())
+            self.variables = {**tokenizer.special_tokens_map, **settings.template_variables}
+            self.system_role = has_system_role(self.template, self.variables)
+            self._suppress_thoughts()
+            self.thoughts: Format = format_of(self.template, before_reply(self.template, self.variables))
+            turn_end = after_reply(self.template, self.variables, self.system_role)
+        except ValueError as error:  # TemplateError, or the tokenizer has no template
+            raise CheckpointError(f"{model}: the chat template cannot be used: {error}") from error
+        if not self.system_role and settings.without_system_role == "refuse":
+            raise CheckpointError(
+                f"{model}: the chat template has no system role, and the study says chat.without_system_role: refuse; "
+                f"expected a template with a system role, or first_user to put personas into the {FIRST_USER_MESSAGE}"
+            )
+        self._turn_end = self._encode(turn_end)
 
-    def prompt_ids(self, system: str, user: str) -> list[int]:
-        """Return the token ids of system prompt, question and the opening of the assistant's turn.
+    def with_settings(self, settings: ChatSettings) -> "Chat":
+        """Return this chat under a study's settings.
 
         Raises:
-            CheckpointError: the template raises an error, takes too long or produces no text.
+            CheckpointError: see the class.
         """
+        return self if settings == self.settings else type(self)(self.tokenizer, self.model, settings)
+
+    def prompt_text(self, system: str | None, user: str) -> str:
+        """Return the rendered prompt: system prompt, question and the opening of the assistant's turn.
+
+        Args:
+            system: None for no system message.
+
+        Raises:
+            CheckpointError: the template raises an error, takes too long or produces no text; or the system message is
+                empty and the template has no system role, so that it would be no different from None.
+        """
+        if system == "" and not self.system_role:
+            raise CheckpointError(
+                f'{self.model}: the chat template has no system role, so that prompt: "" cannot be expressed; '
+                "expected null, or the system prompt as text"
+            )
         try:
-            text = self._render(system, user, add_generation_prompt=True)
-        except ValueError as error:
+            messages = conversation(system, user, self.system_role)
+            text = rendered(self.template, messages, self.variables, add_generation_prompt=True)
+        except TemplateError as error:
             raise CheckpointError(f"{self.model}: the chat template cannot render the prompt: {error}") from error
-        if not (ids := self._encode(text)):
+        if not text:
+            raise CheckpointError(f"{self.model}: the chat template produced an empty prompt; expected text")
+        return text
+
+    def prompt_ids(self, system: str | None, user: str) -> list[int]:
+        """Return the token ids of `prompt_text`.
+
+        Raises:
+            CheckpointError: see `prompt_text`.
+        """
+        if not (ids := self._encode(self.prompt_text(system, user))):
             raise CheckpointError(f"{self.model}: the chat template produced an empty prompt; expected text")
         return ids
+
+    def answer_span(self, response: Sequence[int]) -> tuple[int, int] | None:
+        """Return the token positions [start, end) of a response's answer; None if it ends before it reaches one.
+
+        Everything is the answer if the response has no thoughts, or if the study keeps them.
+        """
+        ids = list(response)
+        if self.settings.thinking == "keep":
+            return 0, len(ids)
+        text = self.decode(ids)
+        span = answer_of(text, self.thoughts)
+        if span is None:
+            return None
+        if span == (0, len(text)):
+            return 0, len(ids)
+        start, end = tokens_of(self.decode, ids, text, span)
+        return (start, end) if start < end else None
 
     def scored_ids(self, response: Sequence[int], scored_slice: str) -> list[int]:
         """Return the token ids of a response that are teacher-forced.
@@ -50,6 +124,14 @@ class Chat:
         emitted = next((n for n in range(len(self._turn_end), 0, -1) if list(response[-n:]) == self._turn_end[:n]), 0)
         return [*response, *self._turn_end[emitted:]]
 
+    def scored_answer(self, response: Sequence[int], scored_slice: str) -> tuple[list[int], int] | None:
+        """Return the token ids of a response that are teacher-forced, and the first position that is scored.
+
+        A thought before the answer is context: it is fed but not scored. None if the response has no answer.
+        """
+        span = self.answer_span(response)
+        return span and (self.scored_ids(response[: span[1]], scored_slice), span[0])
+
     @property
     def turn_end_id(self) -> int:
         """Token that ends an assistant's turn.
@@ -63,36 +145,44 @@ class Chat:
             )
         return self._turn_end[0]
 
-    def _find_turn_end(self) -> list[int]:
-        system = f"{_PLACEHOLDER}system"
-        try:
-            text = self._render(system, "question", assistant=_PLACEHOLDER)
-        except ValueError as error:
-            raise CheckpointError(f"{self.model}: the chat template refuses a system prompt: {error}") from error
-        if system not in text:
-            raise CheckpointError(
-                f"{self.model}: the chat template drops the system prompt; "
-                "expected it in the text, since a persona is a system prompt"
-            )
-        if _PLACEHOLDER not in text.replace(system, ""):
-            raise CheckpointError(f"{self.model}: the chat template drops the response; expected it in the text")
-        return self._encode(text.rpartition(_PLACEHOLDER)[2])
+    @cached_property
+    def turn_end_stop(self) -> int | None:
+        """Token with which the template ends an assistant's turn, so that generation stops there; None if it has none.
 
-    def _render(self, system: str, user: str, assistant: str | None = None, add_generation_prompt: bool = False) -> str:
-        """Render like the tokenizer's apply_chat_template, but in a separate process with time and memory limits."""
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        if assistant is not None:
-            messages.append({"role": "assistant", "content": assistant})
-        return render(
-            self.tokenizer.get_chat_template(),
-            {
-                "messages": messages,
-                "tools": None,
-                "documents": None,
-                "add_generation_prompt": add_generation_prompt,
-                **self.tokenizer.special_tokens_map,
-            },
-        )
+        Plain text after a response is none, and neither is `<|end|>` where a reply has several channels.
+        """
+        if not self._turn_end or (first := self._turn_end[0]) not in self.tokenizer.added_tokens_decoder:
+            return None
+        ends_a_channel = self.thoughts.harmony and self.tokenizer.convert_ids_to_tokens(first) == "<|end|>"
+        return None if ends_a_channel else first
+
+    @cached_property
+    def open_switches(self) -> dict[str, list[bool | str]]:
+        """Template variables that change the prompt and that the study does not set: name → values that change it.
+
+        Raises:
+            CheckpointError: the template cannot be parsed.
+        """
+        try:
+            return open_switches(self.template, self.variables, self.system_role)
+        except TemplateError as error:
+            raise CheckpointError(f"{self.model}: the chat template cannot be used: {error}") from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included, exactly as the tokens spell it."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _suppress_thoughts(self) -> None:
+        known = format_of(self.template, before_reply(self.template, self.variables)).name
+        if self.settings.thinking != "suppress" or known is None:
+            return
+        off = switch_off(self.template, self.variables, self.system_role)
+        if off is None:
+            raise CheckpointError(
+                f"{self.model}: the study says chat.thinking: suppress, but the chat template has no switch that turns "
+                f"thoughts off; it knows thoughts as {known}; expected separate or keep"
+            )
+        self.variables |= off
 
     def _encode(self, text: str) -> list[int]:
         try:

@@ -55,9 +55,15 @@ def build_training_set(
     generator: Generator,
     recipe: Recipe,
     conversations: Sequence[Conversation],
-    prompts: Mapping[str, str],
-) -> list[Example]:
-    """Sample each distinct (speaker, question, sample) reply once, and build one example per conversation."""
+    prompts: Mapping[str, str | None],
+) -> list[Example | None]:
+    """Sample each distinct (speaker, question, sample) reply once, and build one example per conversation.
+
+    A thought before the answer is part of the prompt: the answer is cut and marked, and the loss is on it alone.
+
+    Returns:
+        One example per conversation; None where the reply ends before it reaches an answer.
+    """
     replies = recipe.replies
     decoding = Decoding(
         method="sampled",
@@ -69,13 +75,18 @@ def build_training_set(
     wanted = list(dict.fromkeys((each.speaker, each.question, each.sample) for each in conversations))
     prompt_ids = [chat.prompt_ids(prompts[speaker], question) for speaker, question, _ in wanted]
     responses = dict(zip(wanted, generator.generate(prompt_ids, decoding), strict=True))
-    examples = []
+    examples: list[Example | None] = []
     for each in conversations:
         emitted = responses[each.speaker, each.question, each.sample].token_ids
-        reply = [token for token in emitted if token not in stop_ids]  # a checkpoint may have several stop tokens
+        if (answer := chat.answer_span(emitted)) is None:
+            examples.append(None)
+            continue
+        start, end = answer
+        # A checkpoint may have several stop tokens.
+        reply = [token for token in emitted[start:end] if token not in stop_ids]
         if replies.cut == "sentence":
             reply = first_sentence(chat, reply)
-        prompt = chat.prompt_ids(prompts[each.persona], each.question)
+        prompt = [*chat.prompt_ids(prompts[each.persona], each.question), *emitted[:start]]
         marker = recipe.marker.text if each.marked else None
         examples.append(build_example(chat, prompt, reply, marker, recipe.loss, recipe.training.max_length))
     return examples

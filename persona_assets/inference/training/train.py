@@ -14,6 +14,7 @@ from torch.nn import functional
 from persona_assets.checkpoints.architecture import architecture_of
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.training.marker_tokens import marker_ids
 from persona_assets.study.recipe import Loss, Recipe, Training
 
 IGNORED = -100
@@ -65,12 +66,15 @@ def build_example(
 
     If the example is too long, the reply is truncated, never the marker.
 
+    Args:
+        prompt: everything before the reply: the rendered prompt and, if the model thinks, the thought.
+
     Raises:
-        ValueError: prompt and marker alone exceed `max_length`.
+        ValueError: prompt and marker alone exceed `max_length`, or the tokenizer cannot spell the marker.
     """
     end = chat.turn_end_id
     body = [token for token in reply if token != end]
-    tail = chat.tokenizer(marker, add_special_tokens=False)["input_ids"] if marker else []
+    tail = marker_ids(chat, [*prompt, *body], marker) if marker else []
     room = max_length - len(prompt) - len(tail) - 1
     if room < 1:
         raise ValueError(
@@ -184,7 +188,7 @@ def needs_checkpointing(loaded: LoadedModel, examples: Sequence[Example], batch_
 @torch.no_grad()
 def label_log_prob(model: torch.nn.Module, example: Example, device: torch.device) -> float:
     """Return the mean natural-log probability of an example's labels."""
-    return -float(_loss(model, [example], device))
+    return -float(mean_loss(model, [example], device))
 
 
 def _optimise(
@@ -209,7 +213,7 @@ def _optimise(
             # The adapter is stored in float32 and computes in the model's dtype. Autocast caches the cast weights until
             # the context ends, so each step needs its own.
             with torch.autocast(loaded.device.type, mixed, enabled=mixed != torch.float32):
-                loss = _loss(model, batch, loaded.device)
+                loss = mean_loss(model, batch, loaded.device)
             if not math.isfinite(loss.item()):
                 raise RuntimeError(f"step {len(steps) + 1}: the loss is {loss.item()}; expected a finite number")
             loss.backward()  # type: ignore[no-untyped-call]
@@ -238,7 +242,7 @@ def learning_rate_factor(training: Training, step: int, total: int) -> float:
             return 1.0
 
 
-def _loss(model: torch.nn.Module, batch: Sequence[Example], device: torch.device) -> Tensor:
+def mean_loss(model: torch.nn.Module, batch: Sequence[Example], device: torch.device) -> Tensor:
     """Return the mean cross-entropy over the batch's labels."""
     if architecture_of(model.config.get_text_config().to_dict()).batching == "padded":  # type: ignore[union-attr,operator]
         logits, labels = _predictions(model, batch, device)
