@@ -3,7 +3,6 @@
 import dagster as dg
 from pydantic import Field
 
-from persona_assets.checkpoints import Checkpoint, check_complete
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT
 
@@ -26,9 +25,11 @@ def build_register_job(home: Home) -> dg.JobDefinition:
     @dg.op(description="Adds an entry to checkpoints.yaml and a Dagster partition.")
     def register(context: dg.OpExecutionContext, config: NewCheckpoint) -> None:
         fields = config.model_dump(exclude={"name"}, exclude_none=True)
-        if config.path is not None:
-            places = {field: home.root / fields[field] for field in ("path", "adapter") if field in fields}
-            check_complete(Checkpoint.model_validate({**fields, **places, "name": config.name}))
+        from persona_assets.inference.inspection import inspect  # imports PyTorch
+
+        home.registry.check_added(config.name, fields)
+        for line in inspect(home.registry.parsed(config.name, fields)).lines():
+            context.log.info(line)
         home.registry.add(config.name, fields)
         context.instance.add_dynamic_partitions(CHECKPOINT, [config.name])
         context.log.info(f"registered {config.name}; launch measure_checkpoint to measure it")

@@ -27,7 +27,7 @@ def base_of(
         CheckpointError: no base was found, or the base cannot take an adapter; the message says what to do.
     """
     if watch.base is not None:
-        return _bare(_registered(watch.name, watch.base, registered), f"watch {watch.name}: base")
+        return registered_base(watch, registered)
     named = config.get("base_model_name_or_path")
     field = f"{config_file}: base_model_name_or_path"
     if not isinstance(named, str) or not named:
@@ -47,19 +47,24 @@ def base_of(
     return _of_repository(watch, field, named, config.get("revision"), registered)
 
 
-def _registered(watch: str, base: str, registered: Mapping[str, Checkpoint]) -> Checkpoint:
-    if base not in registered:
+def registered_base(watch: Watch, registered: Mapping[str, Checkpoint]) -> Checkpoint:
+    """Return the watch's own base.
+
+    Raises:
+        CheckpointError: it is not registered, or cannot be a base.
+    """
+    if watch.base not in registered:
         raise CheckpointError(
-            f"watch {watch}: base: found {base!r}; expected a registered checkpoint, one of {list(registered)}; "
-            "add it with `persona-assets checkpoint add`"
+            f"watch {watch.name}: base: found {watch.base!r}; expected a registered checkpoint, one of "
+            f"{list(registered)}; add it with `persona-assets checkpoint add`"
         )
-    return registered[base]
+    return _bare(registered[watch.base], f"watch {watch.name}: base")
 
 
 def _bare(base: Checkpoint, field: str) -> Checkpoint:
-    if base.adapter is not None:
+    if base.has_adapter:
         raise CheckpointError(
-            f"{field}: found {base.name}, which itself has an adapter ({base.adapter}); "
+            f"{field}: found {base.name}, which itself has an adapter ({base.adapter or base.adapter_hub}); "
             "expected a checkpoint without one, since stacked adapters are not supported; merge the first adapter"
         )
     if base.imported is not None:

@@ -6,17 +6,22 @@ Only the headers of weight files are read.
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from persona_assets.checkpoints.errors import CheckpointError
+from persona_assets.checkpoints.json_files import json_object
+from persona_assets.checkpoints.model_sizes import SIZES, model_sizes
+from persona_assets.checkpoints.quantisation import quantisation_of, require_quantised
+from persona_assets.checkpoints.sharded_state import sharded_state
+from persona_assets.checkpoints.tied_weights import require_one_matrix
+from persona_assets.checkpoints.unsupported import require_measurable
 from persona_assets.files import own_files
 from persona_assets.files.reading import (
-    LARGEST_JSON,
     MIB,
     UnreadableError,
     named,
-    read_json,
     read_text,
     shown,
 )
-from persona_assets.files.safetensors_files import Header, read_header
+from persona_assets.files.safetensors_files import Header, Tensor, read_header
 
 SAFE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model*.bin", "model*.bin", "model*.pt", "consolidated*.pt*", "*.ckpt")
@@ -37,28 +42,33 @@ TOKENIZER_FILES = (
     "merges.txt",
 )
 LARGEST_INDEX, LARGEST_TEMPLATE, LARGEST_TOKENIZER = 32 * MIB, MIB, 128 * MIB
-LARGEST_SIZE = 10**9  # upper limit of every model dimension
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be measured; the message names the file and the reason."""
 
 
 class ModelFiles(NamedTuple):
-    """Files of a complete model directory; `shape` has the `blocks`, `hidden` and `vocabulary` of `Identity`."""
+    """Files of a complete model directory.
+
+    Attributes:
+        configs: content of config.json and of generation_config.json.
+        shape: the `blocks`, `hidden` and `vocabulary` of `Identity`.
+        tensors: all stored weights by name.
+        quantisation: its method; None if the weights are not quantised.
+    """
 
     configs: tuple[dict[str, Any], dict[str, Any]]
     shape: dict[str, int]
     shards: list[Path]
     chat_template: str
     tokenizer: list[Path]
+    tensors: dict[str, Tensor]
+    quantisation: str | None
 
 
-def model_files(name: str, directory: Path) -> ModelFiles:
+def model_files(name: str, directory: Path, tokenizer: Path | None = None) -> ModelFiles:
     """Return the files of a model directory, after checking that it is complete and safe to load.
 
     Args:
         name: the checkpoint's name, for error messages.
+        tokenizer: directory whose tokenizer or chat template is used if the model's own has none.
 
     Raises:
         CheckpointError: a file is missing, truncated, damaged or pickled, or config.json states sizes that do not fit
@@ -67,55 +77,33 @@ def model_files(name: str, directory: Path) -> ModelFiles:
     if not directory.is_dir():
         raise CheckpointError(f"{name}: {directory} does not exist; expected a Hugging Face model directory")
     require_own_files(directory)
+    if not any(directory.glob("*.safetensors")) and (parts := sharded_state(directory)) is not None:
+        raise CheckpointError(parts, final=True)
     config = json_object(directory / "config.json")
     generation = directory / "generation_config.json"  # names the end-of-turn tokens
-    sizes = {"blocks": "num_hidden_layers", "hidden": "hidden_size", "vocabulary": "vocab_size"}
-    text_config = config.get("text_config") or config
-    shape = {size: _number(directory, text_config, field) for size, field in sizes.items()}
-    shards, headers = _weights(directory, "model")
-    _require_sizes(directory / "config.json", {field: shape[size] for size, field in sizes.items()}, headers)
+    require_measurable(directory / "config.json", config)
+    shape = model_sizes(directory / "config.json", config)
+    quantisation = quantisation_of(directory / "config.json", config)
+    if (directory / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{directory} contains adapter_config.json beside a model's config.json, and Transformers would apply that "
+            "adapter by itself; expected them in two directories, with the adapter registered by --adapter"
+        )
+    shards, headers = read_weights(directory, "model")
+    if quantisation:
+        require_quantised(directory / "config.json", quantisation, headers)
+    packed = 16 if quantisation else 1  # numbers of two bits or more, stored in integers of at most 32
+    _require_sizes(directory / "config.json", {field: shape[size] for size, field in SIZES.items()}, headers, packed)
+    require_one_matrix(directory / "config.json", config, dict(zip(shards, headers, strict=True)))
     return ModelFiles(
         configs=(config, json_object(generation) if generation.is_file() else {}),
         shape=shape,
         shards=shards,
-        chat_template=chat_template(directory),
-        tokenizer=_tokenizer_files(directory),
+        chat_template=chat_template(directory, tokenizer),
+        tokenizer=tokenizer_files(tokenizer_directory(directory, tokenizer)),
+        tensors={name: tensor for header in headers for name, tensor in header.content.items()},
+        quantisation=quantisation,
     )
-
-
-def adapter_files(directory: Path) -> tuple[list[Path], dict[str, Any]]:
-    """Return the weight files of a LoRA adapter and the content of its adapter_config.json, after checking both.
-
-    Raises:
-        CheckpointError: a file is missing, truncated, damaged or pickled, or the adapter is not a LoRA.
-    """
-    require_own_files(directory)
-    files, headers = _weights(directory, "adapter_model")
-    config = json_object(directory / "adapter_config.json")
-    _require_lora(directory / "adapter_config.json", config, max(header.largest for header in headers))
-    return files, config
-
-
-def _require_lora(file: Path, config: dict[str, Any], largest: int) -> None:
-    """Reject adapters that are unsafe to load.
-
-    Other PEFT types load a tokenizer named in the file, and PEFT allocates memory for the stated rank before it reads
-    the weights.
-    """
-    if config.get("peft_type") != "LORA":
-        raise CheckpointError(f"{file}: peft_type: found {shown(config.get('peft_type'))}; expected 'LORA'")
-    patterns = config.get("rank_pattern") or {}
-    if not isinstance(patterns, dict):
-        raise CheckpointError(f"{file}: rank_pattern: found {shown(patterns)}; expected module → rank")
-    for field, rank in {
-        "r": config.get("r", 1),
-        **{f"rank_pattern.{named(k)}": r for k, r in patterns.items()},
-    }.items():
-        if type(rank) is not int or not 0 < rank <= largest:
-            raise CheckpointError(
-                f"{file}: {field}: found {shown(rank)}; expected a whole number from 1 to {largest}, the largest "
-                "dimension of the adapter's weights"
-            )
 
 
 def require_own_files(directory: Path) -> None:
@@ -136,30 +124,19 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
     Raises:
         CheckpointError: a file is missing, truncated or pickled.
     """
-    return _weights(directory, stem)[0]
+    return read_weights(directory, stem)[0]
 
 
-def _weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
+def read_weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
+    """Return a directory's safetensors files and their headers; see `weight_files`."""
     for pattern in PICKLED_WEIGHTS:
         if pickled := sorted(directory.glob(pattern)):
             raise CheckpointError(
                 f"{pickled[0]} contains pickled weights, which can run code when loaded; expected safetensors only; "
-                "convert the file, or delete it if the same weights are also stored as safetensors"
+                "convert the file, or delete it if the same weights are also stored as safetensors",
+                final=True,
             )
-    index = directory / f"{stem}.safetensors.index.json"
-    if index.is_file():
-        shards = json_object(index, LARGEST_INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise CheckpointError(f"{index}: weight_map: found {shown(shards)}; expected tensor → shard file")
-        for tensor, name in shards.items():
-            if not isinstance(name, str) or not _is_shard(name):
-                raise CheckpointError(
-                    f"{index}: weight_map: {named(tensor)}: found {shown(name)}; "
-                    "expected the name of a safetensors file in the same directory"
-                )
-        names = sorted(set(shards.values()))
-    else:
-        names = [f"{stem}.safetensors"]
+    index, names = directory / f"{stem}.safetensors.index.json", weight_names(directory, stem)
     files, headers = [directory / name for name in names], []
     for file in files:
         if not file.is_file() and index.is_file():
@@ -173,14 +150,39 @@ def _weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:
     return files, headers
 
 
-def _require_sizes(config: Path, sizes: dict[str, int], headers: list[Header]) -> None:
+def weight_names(directory: Path, stem: str) -> list[str]:
+    """Return the names of the safetensors files that hold a directory's weights, sorted; they need not be there yet.
+
+    Raises:
+        CheckpointError: the index of the files is damaged or names something else.
+    """
+    index = directory / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return [f"{stem}.safetensors"]
+    shards = json_object(index, LARGEST_INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointError(f"{index}: weight_map: found {shown(shards)}; expected tensor → shard file")
+    for tensor, name in shards.items():
+        if not isinstance(name, str) or not _is_shard(name):
+            raise CheckpointError(
+                f"{index}: weight_map: {named(tensor)}: found {shown(name)}; "
+                "expected the name of a safetensors file in the same directory"
+            )
+    return sorted(set(shards.values()))
+
+
+def _require_sizes(config: Path, sizes: dict[str, int], headers: list[Header], packed: int = 1) -> None:
     """Check that config.json states no sizes larger than the weights.
 
     Transformers allocates the model before it opens the weights, so wrong sizes could exhaust memory.
+
+    Args:
+        packed: how many numbers a quantised weight may store in one.
     """
+    largest = packed * max(header.largest for header in headers)
     most = {
         "num_hidden_layers": (sum(header.tensors for header in headers), "the number of tensors"),
-        "hidden_size": (largest := max(header.largest for header in headers), "the largest dimension of any tensor"),
+        "hidden_size": (largest, "the largest dimension of any tensor"),
         "vocab_size": (largest, "the largest dimension of any tensor"),
     }
     for field, (bound, what) in most.items():
@@ -203,11 +205,31 @@ def _header(file: Path) -> Header:
         ) from error
 
 
-def chat_template(directory: Path) -> str:
+def chat_template(directory: Path, otherwise: Path | None = None) -> str:
     """Return the tokenizer's chat template, from chat_template.jinja or tokenizer_config.json.
+
+    Args:
+        otherwise: directory whose template is used if the first holds none.
 
     Raises:
         CheckpointError: there is no chat template, so a persona's system prompt cannot be rendered.
+    """
+    template = stored_template(directory)
+    if template is None and otherwise is not None:
+        template = stored_template(otherwise)
+    if template is None:
+        raise CheckpointError(
+            f"{directory}: no chat template in chat_template.jinja or tokenizer_config.json; "
+            "expected one, since personas are system prompts; is this a base model without instruction tuning?"
+        )
+    return template
+
+
+def stored_template(directory: Path) -> str | None:
+    """Return the chat template that a directory holds; None if it holds none.
+
+    Raises:
+        CheckpointError: it cannot be read.
     """
     file = directory / "chat_template.jinja"
     try:
@@ -225,16 +247,28 @@ def chat_template(directory: Path) -> str:
     if template and not isinstance(template, str):
         raise CheckpointError(f"{config}: chat_template: found {shown(template)}; expected text")
     if not template:
-        raise CheckpointError(
-            f"{directory}: no chat template in chat_template.jinja or tokenizer_config.json; "
-            "expected one, since personas are system prompts; is this a base model without instruction tuning?"
-        )
+        return None
     if len(template) > LARGEST_TEMPLATE:
         raise CheckpointError(f"{config}: chat_template: found more than {LARGEST_TEMPLATE} characters; expected fewer")
-    return template
+    return str(template)
 
 
-def _tokenizer_files(directory: Path) -> list[Path]:
+def has_vocabulary(directory: Path) -> bool:
+    """Return whether a directory holds a tokenizer."""
+    return any((directory / name).is_file() for name in VOCABULARY_FILES)
+
+
+def tokenizer_directory(directory: Path, otherwise: Path | None = None) -> Path:
+    """Return the directory whose tokenizer a model is measured with: its own, or the other if it has none."""
+    return otherwise if otherwise is not None and not has_vocabulary(directory) else directory
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """Return the tokenizer's files.
+
+    Raises:
+        CheckpointError: there is no vocabulary, or a file is too large or names others.
+    """
     present = [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
     if not {file.name for file in present} & set(VOCABULARY_FILES):
         raise CheckpointError(f"{directory}: no tokenizer found; expected tokenizer.json")
@@ -246,32 +280,3 @@ def _tokenizer_files(directory: Path) -> list[Path]:
     if others and others != ["tokenizer.json"]:  # Transformers would load a file that no digest covers
         raise CheckpointError(f"{config}: fast_tokenizer_files: found {shown(others)}; expected only tokenizer.json")
     return present
-
-
-def _number(directory: Path, config: dict[str, Any], field: str) -> int:
-    value = config.get(field) if isinstance(config, dict) else config
-    if type(value) is not int or not 0 < value <= LARGEST_SIZE:
-        raise CheckpointError(
-            f"{directory / 'config.json'}: {field}: found {shown(value)}; "
-            f"expected a whole number from 1 to {LARGEST_SIZE}"
-        )
-    return value
-
-
-def json_object(file: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
-    """Return the content of a JSON file of a checkpoint; infinities, which some configs contain, become text.
-
-    Raises:
-        CheckpointError: the file is missing, too large, truncated or damaged, or is not a JSON object.
-    """
-    try:
-        content = read_json(file, largest, infinities=True)
-    except UnreadableError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise CheckpointError(f"{file} does not exist; the checkpoint is incomplete") from None
-        raise CheckpointError(
-            f"{file} cannot be read as JSON: {error.problem}; it is still being written or is damaged"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: found {type(content).__name__}; expected a JSON object")
-    return content

@@ -1,10 +1,11 @@
 """Finds new commits in a branch of a hub repository, without downloading anything.
 
 Sends one request per page of commits and one per commit, with a timeout of ten seconds and no retry: the sensor tries
-again a minute later.
+again a minute later. A caller can limit the time of all requests together.
 """
 
 import re
+import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -31,11 +32,14 @@ class Commit(NamedTuple):
     step: int | None
 
 
-def new_commits(repo: str, branch: str, known: Set[str]) -> list[Commit]:
+def new_commits(repo: str, branch: str, known: Set[str], until: float | None = None) -> list[Commit]:
     """Return the commits of a branch that are newer than the newest known one, oldest first.
 
     If no known commit is in the branch (a new watch or a rewritten history), only the newest commit is returned, so
     that older history is not measured automatically.
+
+    Args:
+        until: time (`time.monotonic`) at which the requests end.
 
     Raises:
         CheckpointError: no valid response; names repository, branch and endpoint.
@@ -54,7 +58,7 @@ def new_commits(repo: str, branch: str, known: Set[str]) -> list[Commit]:
         validate_repo_id(repo)
         # Not HfApi.list_repo_commits, which reads the whole history and retries for a long time.
         while url:
-            response = get_session().get(url, headers=build_hf_headers(), timeout=SECONDS)
+            response = get_session().get(url, headers=build_hf_headers(), timeout=_timeout(until))
             hf_raise_for_status(response)
             for commit in response.json():
                 if commit["id"] in known:
@@ -65,7 +69,7 @@ def new_commits(repo: str, branch: str, known: Set[str]) -> list[Commit]:
     return new[:1]
 
 
-def commit_problem(repo: str, revision: str) -> str | None:
+def commit_problem(repo: str, revision: str, until: float | None = None) -> str | None:
     """Return why a commit cannot be measured, judging by its file names, or None if it can.
 
     Raises:
@@ -74,7 +78,8 @@ def commit_problem(repo: str, revision: str) -> str | None:
     from huggingface_hub import HfApi
 
     with _one_line_errors(f"{repo}: commit {revision}"):
-        files = {file.rfilename for file in HfApi().model_info(repo, revision=revision, timeout=SECONDS).siblings or ()}
+        info = HfApi().model_info(repo, revision=revision, timeout=_timeout(until))
+        files = {file.rfilename for file in info.siblings or ()}
     place = f"{repo} at {revision}"
     shards = [int(match[1]) for match in map(SHARD.fullmatch, files) if match]
     if "adapter_config.json" in files and "config.json" not in files:
@@ -88,6 +93,18 @@ def commit_problem(repo: str, revision: str) -> str | None:
     if not files & set(VOCABULARY_FILES):
         return f"{place}: no tokenizer found; expected tokenizer.json"
     return None
+
+
+def _timeout(until: float | None) -> float:
+    """Return the seconds that a request may take.
+
+    Raises:
+        TimeoutError: no time is left.
+    """
+    left = SECONDS if until is None else min(SECONDS, until - time.monotonic())
+    if left <= 0:
+        raise TimeoutError("no time is left in this tick; the next one tries again")
+    return left
 
 
 @contextmanager

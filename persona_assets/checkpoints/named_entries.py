@@ -7,6 +7,7 @@ import fcntl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -74,19 +75,31 @@ class NamedEntries(ABC, Generic[Entry]):
             )
         return self._parse(name, entries[name])
 
+    def parsed(self, name: str, entry: Mapping[str, str | int]) -> Entry:
+        """Return an entry as it would be read from the file, without adding it.
+
+        Raises:
+            CheckpointError: the entry is invalid.
+        """
+        return self._parse(name, dict(entry))
+
     def add(self, name: str, entry: Mapping[str, str | int]) -> Entry:
         """Append an entry, keeping the rest of the file unchanged, and return it; adding it again has no effect.
 
         Raises:
             CheckpointError: the name belongs to a different entry, or the entry is invalid.
         """
-        added = self._parse(name, dict(entry))
+        self.add_all({name: entry})
+        return self._parse(name, dict(entry))
+
+    def add_all(self, new: Mapping[str, Mapping[str, str | int]]) -> None:
+        """Append several entries at once; see `add`.
+
+        Raises:
+            CheckpointError: the same errors as `add`; then nothing is appended.
+        """
         with self._locked():
-            text = self.check_added(name, entry)
-            if text is not None:
-                with atomic_write(self.file) as partial:
-                    partial.write_text(text, encoding="utf-8")
-        return added
+            self._write(self._appended(new))
 
     def check_added(self, name: str, entry: Mapping[str, str | int]) -> str | None:
         """Return the text of the file with the entry appended, or None if it is already there; write nothing.
@@ -94,23 +107,67 @@ class NamedEntries(ABC, Generic[Entry]):
         Raises:
             CheckpointError: the same errors as `add`.
         """
-        added, entries = self._parse(name, dict(entry)), self._entries()
-        if name in entries:
-            if self._parse(name, entries[name]) != added:
+        return self._appended({name: entry})
+
+    def _appended(self, new: Mapping[str, Mapping[str, str | int]]) -> str | None:
+        entries, added = self._entries(), {}
+        for name, entry in new.items():
+            parsed = self._parse(name, dict(entry))
+            if name not in entries:
+                added[name] = dict(entry)
+            elif self._parse(name, entries[name]) != parsed:
                 raise CheckpointError(
                     f"{self.file}: {name} already exists, as {shown(entries[name])}; expected another name"
                 )
+        if not added:
             return None
-        text = read_text(self.file, LARGEST_YAML) if self.file.exists() else self.header
+        text = self._text()
         if not text.endswith("\n"):
             text += "\n"
-        text += yaml.safe_dump({name: dict(entry)}, sort_keys=False, allow_unicode=True)
-        if len(text.encode()) > LARGEST_YAML or not self._parses_to(text, {**entries, name: dict(entry)}):
+        text += yaml.safe_dump(added, sort_keys=False, allow_unicode=True)
+        if len(text.encode()) > LARGEST_YAML or not self._parses_to(text, {**entries, **added}):
             raise CheckpointError(
-                f"{self.file}: {name} cannot be appended; expected names at the start of a line, not in "
+                f"{self.file}: {', '.join(added)} cannot be appended; expected names at the start of a line, not in "
                 f"braces, and at most {LARGEST_YAML} bytes in total"
             )
         return text
+
+    def remove(self, name: str) -> None:
+        """Remove an entry, keeping the rest of the file unchanged.
+
+        Raises:
+            CheckpointError: there is no such entry, or its lines cannot be told from others.
+        """
+        with self._locked():
+            entries = self._entries()
+            if name not in entries:
+                self.get(name)
+            lines = self._text().splitlines(keepends=True)
+            starts = [number for number, line in enumerate(lines) if not line.startswith((" ", "\t", "\n", "\r", "#"))]
+            rest = {other: entry for other, entry in entries.items() if other != name}
+            for start, stop in pairwise([*starts, len(lines)]):
+                if self._entry_names("".join(lines[start:stop])) == [name]:
+                    while stop > start + 1 and lines[stop - 1].startswith(("#", "\n", "\r")):
+                        stop -= 1  # comments in front of the next entry stay
+                    text = "".join(lines[:start] + lines[stop:])
+                    if self._parses_to(text, rest):
+                        self._write(text)
+                        return
+            raise CheckpointError(f"{self.file}: {name} cannot be removed by the program; delete its lines")
+
+    def _entry_names(self, text: str) -> list[str]:
+        try:
+            return list(self._by_name(parse_yaml(text, self.file)))
+        except ValueError:
+            return []
+
+    def _text(self) -> str:
+        return read_text(self.file, LARGEST_YAML) if self.file.exists() else self.header
+
+    def _write(self, text: str | None) -> None:
+        if text is not None:
+            with atomic_write(self.file) as partial:
+                partial.write_text(text, encoding="utf-8")
 
     @abstractmethod
     def _parse(self, name: str, entry: Any) -> Entry:

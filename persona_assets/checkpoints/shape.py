@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
-from persona_assets.checkpoints.files import LARGEST_SIZE, json_object
+from persona_assets.checkpoints.files import json_object
+from persona_assets.checkpoints.model_sizes import LARGEST_SIZE
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.files.reading import shown
 from persona_assets.files.redaction import redact, redact_hub_logs

@@ -3,6 +3,7 @@
 run7:
   directory: /data/run-7              # contains checkpoint-* folders; relative paths start at this file's folder
   base: qwen2.5-7b-instruct           # a registered checkpoint: the adapters' base model, and step 0
+  pattern: epoch_*                    # names of the folders; by default checkpoint-*
 nightly:
   hub: my-org/my-model
   branch: main                        # every new commit of this branch
@@ -15,6 +16,7 @@ from pydantic import field_validator, model_validator
 
 from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.checkpoints.named_entries import NamedEntries
+from persona_assets.files.reading import shown
 from persona_assets.study import checked_name
 from persona_assets.study.settings import Strict
 
@@ -26,12 +28,15 @@ class Watch(Strict):
 
     Attributes:
         directory: a folder in which a trainer creates `checkpoint-*` folders.
+        pattern: glob of those folders, relative to `directory`, such as `epoch_*` or `global_step_*/huggingface`.
         hub, branch: a hub repository and the branch to follow (default `main`).
         base: name of a registered checkpoint, which is the base model of adapters found there and step 0 of the series.
+            Its tokenizer and chat template are used for full models that were saved without.
     """
 
     name: str
     directory: Path | None = None
+    pattern: str | None = None
     hub: str | None = None
     branch: str | None = None
     base: str | None = None
@@ -40,6 +45,14 @@ class Watch(Strict):
     @classmethod
     def _name(cls, name: str | None) -> str | None:
         return None if name is None else checked_name(name)
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, pattern: str | None) -> str | None:
+        parts = () if pattern is None else Path(pattern).parts
+        if pattern is not None and (not parts or pattern.startswith("/") or {"..", "**"} & set(parts)):
+            raise ValueError(f"found {shown(pattern)}; expected names of folders, such as 'epoch_*'")
+        return pattern
 
     @model_validator(mode="before")
     @classmethod
@@ -53,6 +66,8 @@ class Watch(Strict):
         if (self.directory is None) == (self.hub is None):
             found = "neither" if self.hub is None else "both"
             raise ValueError(f"found {found} of directory and hub; expected exactly one of them")
+        if self.pattern is not None and self.directory is None:
+            raise ValueError(f"pattern: found {self.pattern!r} without directory; expected it only with a directory")
         if self.branch is not None and self.hub is None:
             raise ValueError(f"branch: found {self.branch!r} without hub; expected it only with a hub repository")
         return self

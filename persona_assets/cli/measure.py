@@ -37,6 +37,8 @@ def status(
         counts = {kind: list(partitions.values()).count(kind) for kind in ("current", "out of date", "missing")}
         totals = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         print(f"{asset:16} {totals}" + (f": {'; '.join(why[asset])}" if asset in why else ""))
+    if gone := session.home.registry.get(session.checkpoint).gone():
+        print(f"{gone} is gone: what is current stays stored, what is missing cannot be computed")
 
 
 def plan(

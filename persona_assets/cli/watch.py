@@ -15,25 +15,30 @@ watch_app = typer.Typer(no_args_is_help=True, help="Watch a directory or hub bra
 @watch_app.command("add")
 def watch_add(
     name: Annotated[str, typer.Argument(help="Name of the watch, and of the series of its checkpoints.")],
-    directory: Annotated[Path | None, typer.Option(help="Directory that receives `checkpoint-*` folders.")] = None,
+    directory: Annotated[Path | None, typer.Option(help="Directory in which a trainer saves its checkpoints.")] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Names of the folders, such as 'epoch_*'. Default: checkpoint-*.")
+    ] = None,
     hub: Annotated[str | None, typer.Option(help="Hub repository; every future commit is a checkpoint.")] = None,
     branch: Annotated[str | None, typer.Option(help="Branch of the repository. Default: main.")] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="Registered base checkpoint for the adapters found; step 0 of the series."),
+        typer.Option(
+            help="Registered base checkpoint: base of the adapters found, tokenizer of models saved without, step 0."
+        ),
     ] = None,
 ) -> None:
     """Register new checkpoints of a directory or of a hub branch automatically."""
     if base is not None:
         open_registry().get(base)
-    place = {"directory": absolute(directory), "hub": hub, "branch": branch, "base": base}
+    place = {"directory": absolute(directory), "pattern": pattern, "hub": hub, "branch": branch, "base": base}
     open_watched().add(name, {field: value for field, value in place.items() if value is not None})
     print(f"added to {open_watched().file}; run `persona-assets watch list` to see its checkpoints")
 
 
 @watch_app.command("list")
 def watch_list() -> None:
-    """List the watches and their checkpoints: registered, complete, or waiting and why."""
+    """List the watches and their checkpoints: registered, removed, complete, or waiting and why."""
     registry, watches = open_registry(), open_watched().all()
     if not watches:
         print(f"no watches in {open_watched().file}; add one with `persona-assets watch add`")
@@ -43,7 +48,9 @@ def watch_list() -> None:
         try:
             for candidate in scan_watch(watch, registry):
                 state = "registered" if candidate.name in registry.names() else "complete"
-                found[candidate.name] = f"waiting: {candidate.problem}" if candidate.problem else state
+                state = "removed" if candidate.name in registry.removed() else state
+                waiting = "cannot be measured" if candidate.final else "waiting"
+                found[candidate.name] = f"{waiting}: {candidate.problem}" if candidate.problem else state
         except CheckpointError as error:
             print(f"  cannot be read: {error}")
         for name, state in found.items():

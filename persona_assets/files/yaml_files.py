@@ -38,7 +38,14 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]  # one of two classes
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | None):
+            if isinstance(key, bool) or key is None:
+                text = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
+                problem = f"found the key {text or 'null'}, which YAML reads as {str(key).lower()}"
+                raise yaml.MarkedYAMLError(
+                    problem=f"{problem.replace('none', 'nothing')}; expected text: write '{text}' in quotes",
+                    problem_mark=key_node.start_mark,
+                )
+            if not isinstance(key, str | int | float):
                 raise yaml.MarkedYAMLError(
                     problem=f"found a {type(key).__name__} as a key; expected text", problem_mark=key_node.start_mark
                 )
@@ -154,6 +161,9 @@ def _describe(found: Any) -> str:
             problem = shortened(found["ctx"]["error"], 1000).removeprefix(field.rpartition(".")[2] + " ")
             if field.endswith(".prompt"):
                 field, problem = field.removesuffix(".prompt"), f"prompt {problem}"
+        case "string_type" if not isinstance(found["input"], dict | list):  # such as `no`, 1 or a date
+            field = field.removesuffix(".[key]")
+            problem = f"found {shown(found['input'])}; expected text; write it in quotes"
         case _:
             problem = f"found {shown(found['input'])}; {found['msg'][0].lower()}{shortened(found['msg'][1:], 500)}"
     return f"{field}: {problem}" if field else problem

@@ -35,6 +35,9 @@ def read_csv(path: Path, most_rows: int | None = None) -> pd.DataFrame:
         header = next(lines, [])
         if not header:
             raise ValueError("is empty")
+        for separator, what in {";": "semicolons", "\t": "tabs", "|": "bars"}.items():
+            if len(header) == 1 and separator in header[0]:
+                raise ValueError(f"its columns are separated by {what}; expected commas")
         if len(header) > MOST_COLUMNS:
             raise ValueError(f"{len(header)} columns; expected at most {MOST_COLUMNS}")
         if twice := [name for place, name in enumerate(header) if name in header[:place]]:

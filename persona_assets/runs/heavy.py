@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, Identity, identify
+from persona_assets.checkpoints.linear_layers import USUAL_LAYERS, trained_modules
 from persona_assets.files.digest import digest_of
 from persona_assets.graph import schemas
 from persona_assets.graph.history import latest_artefacts
@@ -19,10 +20,12 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import require_same_study_and_weights
 from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
-from persona_assets.graph.provenance import CODE_VERSIONS, UPSTREAM, personas_of, study_part
+from persona_assets.graph.provenance import CODE_VERSIONS, OF_SOURCES, UPSTREAM, personas_of, recipe_of, study_part
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.self_check import require_self_check
-from persona_assets.store.artefacts import Artefact
+from persona_assets.page.asset_metadata import rendered_prompt
+from persona_assets.runs.requirements import require_layers, require_readable_files
+from persona_assets.store.artefacts import Artefact, ArtefactError
 from persona_assets.study import Study
 from persona_assets.workers.choice import choose_workers
 from persona_assets.workers.tasks import Task
@@ -38,7 +41,10 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         show: returns metadata of a stored value for Dagster's page.
 
     Raises:
-        CheckpointError: the checkpoint's files changed since `model_checkpoint` was materialised.
+        CheckpointError: the checkpoint's files changed since `model_checkpoint` was materialised, or are gone and
+            something is not stored.
+        StudyError: the model does not have one of the study's layers.
+        LeakageError: a file that the study names cannot be used.
         ArtefactError: an upstream artefact is missing or belongs to another study.
         NonFiniteError: results of some personas contain NaN or infinity; all other personas are stored.
         SelfCheckError: the model is not computed as its own forward pass computes it.
@@ -47,10 +53,13 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
     from persona_assets.inference import NonFiniteError
 
     asset, keys = context.asset_key.to_user_string(), context.partition_keys
+    require_readable_files(study)
     recorded = {
         name: recorded_checkpoint(context.instance, home, name)
         for name in dict.fromkeys(split_key(key)[0] for key in keys)
     }
+    for _, identity in recorded.values():
+        require_layers(study, identity)
     sources = _upstream(context, home, study, UPSTREAM[asset], keys) if asset in UPSTREAM else {}
     made_from = {}
     for key in keys:
@@ -66,6 +75,7 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         name, persona = split_key(key)
         value = artefact.read()
         shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
+        shown |= rendered_prompt(artefact.measured)
         facts = _metadata(artefact, computed) | schemas.actual_schema(asset, value)
         context.add_asset_metadata(shown | facts | shown, partition_key=key)
         what = _line(artefact) if computed else "already stored"
@@ -109,6 +119,11 @@ def _tasks(
         keys = [key for key in missing if split_key(key)[0] == name]
         upstream = {split_key(key)[1]: sources[key] for key in keys if key in sources}
         if keys:
+            if gone := checkpoint.gone():
+                raise CheckpointError(
+                    f"{name}: {gone} is gone, so {asset} of {len(keys)} personas cannot be computed; "
+                    "what was stored before stays"
+                )
             personas = tuple(split_key(key)[1] for key in keys)
             environment = gpu.environment(asset, identity)
             tasks.append(Task(asset, study, checkpoint, identity, environment, personas, upstream))
@@ -140,25 +155,54 @@ def heavy_made_from(
         "study": study_part(study, asset, persona),
         "environment": gpu.environment(asset, identity),
         "upstream": upstream,
+        **(_trained_modules(study, identity) if asset in OF_SOURCES else {}),
     }
+
+
+def _trained_modules(study: Study, identity: Identity) -> dict[str, Any]:
+    """Return the modules that a marker is trained on if they are not simply those of the recipe that exist."""
+    wanted = recipe_of(study).lora.modules
+    linear = identity.linear_layers.split(", ") if identity.linear_layers else sorted(USUAL_LAYERS)
+    names, unmatched = trained_modules(wanted, linear)
+    same = not unmatched or set(names) == set(wanted) - set(unmatched)
+    return {} if same else {"trained_modules": names}
 
 
 def recorded_checkpoint(instance: dg.DagsterInstance, home: Home, name: str) -> tuple[Checkpoint, Identity]:
     """Return the registered checkpoint and its recorded identity, after checking that its files still have it.
 
+    Files that are gone, because a trainer deletes old checkpoints, are not compared: what is stored stays usable.
+
     Raises:
         CheckpointError: the files changed since `model_checkpoint` was materialised.
     """
     recorded = latest_artefacts(instance, home.store, "model_checkpoint", [name])[name].read()
-    checkpoint = home.registry.get(name)
+    known, checkpoint = Identity.model_validate(recorded), home.registry.get(name)
+    if checkpoint.gone():
+        return checkpoint, known
     identity = identify(checkpoint, home.digests)
-    if identity != (known := Identity.model_validate(recorded)):
+    if identity != known:
         changed = [field for field in Identity.model_fields if getattr(identity, field) != getattr(known, field)]
         raise CheckpointError(
             f"{name}: {', '.join(changed)} changed since model_checkpoint was materialised; "
             "materialise model_checkpoint again, or register the new weights under a name of their own"
         )
     return checkpoint, identity
+
+
+def current_identity(instance: dg.DagsterInstance, home: Home, name: str) -> Identity:
+    """Return the identity of a checkpoint's files, or the recorded one if they are gone.
+
+    Raises:
+        CheckpointError: the checkpoint is not registered or cannot be measured, or it is gone and was never measured.
+    """
+    checkpoint = home.registry.get(name)
+    if (gone := checkpoint.gone()) is None:
+        return identify(checkpoint, home.digests)
+    try:
+        return recorded_checkpoint(instance, home, name)[1]
+    except ArtefactError:
+        raise CheckpointError(f"{name}: {gone} is gone, and nothing of this checkpoint was measured") from None
 
 
 def key_range(study: Study, asset: str, checkpoint: str) -> dict[str, str]:
@@ -173,7 +217,9 @@ def key_range(study: Study, asset: str, checkpoint: str) -> dict[str, str]:
 def _metadata(artefact: Artefact, computed: bool) -> dict[str, Any]:
     environment = {name: value for name, value in artefact.made_from["environment"].items() if value}
     return {
-        **{name: value for name, value in artefact.measured.items() if name != "recipe_digest"},
+        **{
+            name: value for name, value in artefact.measured.items() if name not in ("recipe_digest", "rendered_prompt")
+        },
         **environment,
         "computed": computed,
         **schemas.record(artefact),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from persona_assets.checkpoints import CheckpointError
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import COMPARE_CHECKPOINTS, job_names
 from persona_assets.graph.loggers import PLAIN_LINES
@@ -13,6 +14,7 @@ from persona_assets.graph.provenance import HEAVY
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.events import report_study
 from persona_assets.runs.heavy import key_range
+from persona_assets.runs.requirements import require_readable_files
 from persona_assets.runs.stale_reasons import stale_reasons
 from persona_assets.runs.staleness import Statuses, expected_inputs, staleness, to_do
 from persona_assets.study import Study
@@ -56,8 +58,12 @@ class Run:
             Names of the jobs that ran; empty if everything was current.
 
         Raises:
+            LeakageError: a file that the study names cannot be used.
+            CheckpointError: the checkpoint's files are gone, and something that needs them is not stored.
             Exception: the error of the step that failed.
         """
+        require_readable_files(self.study)
+        self._require_files()
         return [name for name in job_names(self.study) if self.materialise_job(name)]
 
     def materialise_job(self, name: str) -> bool:
@@ -76,6 +82,20 @@ class Run:
             tags={**tags, **self.tags},
         )
         return True
+
+    def _require_files(self) -> None:
+        if (gone := self.home.registry.get(self.checkpoint).gone()) is None or self.study.imported:
+            return
+        lacking = {
+            asset: sum(status in ("missing", "out of date") for status in partitions.values())
+            for asset, partitions in self.staleness().items()
+            if asset in HEAVY
+        }
+        if missing := [f"{count} of {asset}" for asset, count in lacking.items() if count]:
+            raise CheckpointError(
+                f"{self.checkpoint}: {gone} is gone, so {', '.join(missing)} cannot be computed; what was stored "
+                "before stays, and `persona-assets status` lists it"
+            )
 
     def is_pruned(self) -> bool:
         """Return whether any of the checkpoint's latest artefacts was pruned."""

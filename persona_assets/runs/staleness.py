@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from persona_assets.checkpoints import Identity, identify
+from persona_assets.checkpoints import Identity
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.history import fingerprint_of, latest_fingerprints
 from persona_assets.graph.home import Home
@@ -18,7 +18,7 @@ from persona_assets.graph.partitions import partition_key
 from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.drift_inputs import DRIFT, compare
-from persona_assets.runs.heavy import heavy_made_from
+from persona_assets.runs.heavy import current_identity, heavy_made_from
 from persona_assets.study import Study
 
 Status = Literal["current", "missing", "out of date", "pruned"]
@@ -36,8 +36,8 @@ def expected_inputs(
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
     """
-    registered = home.registry.get(name)
-    identity = None if study.imported else identify(registered, home.digests)
+    home.registry.get(name)
+    identity = None if study.imported else current_identity(instance, home, name)
     graph = defs.resolve_asset_graph()
     expected = _imported_fingerprints(instance, study, name)
     imported, found = set(expected), ExpectedInputs()

@@ -27,8 +27,12 @@ def test_a_checkpoint_gets_an_entry_and_a_partition(register, tiny_directory):
     registry, partitions = register(name="mine", path=str(tiny_directory), series="run7", step=500)
     assert partitions == ["mine"]
     assert (registry.get("mine").path, registry.get("mine").step) == (tiny_directory, 500)
-    registry, partitions = register(name="theirs", hub="somebody/model", revision="0" * 40)
-    assert partitions == ["mine", "theirs"]
+
+
+def test_a_hub_checkpoint_that_cannot_be_inspected_is_not_registered(register, tmp_path):
+    with pytest.raises(CheckpointError, match="somebody/model at 0{40} could not be downloaded"):
+        register(name="theirs", hub="somebody/model", revision="0" * 40)
+    assert Home(tmp_path / "home").registry.names() == []
 
 
 def test_an_incomplete_checkpoint_is_rejected_and_not_registered(register, tiny_directory, tmp_path):

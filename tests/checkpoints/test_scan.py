@@ -116,7 +116,7 @@ def delete_a_shard(folder: Path) -> None:
         (truncate_weights, "model.safetensors is not a complete safetensors file"),
         (lambda folder: (folder / "config.json").unlink(), "config.json does not exist; the checkpoint is incomplete"),
         (lambda folder: (folder / "config.json").write_text('{"hid'), "config.json cannot be read as JSON"),
-        (lambda folder: (folder / "config.json").write_text('{"text_config": [1]}'), "config.json: num_hidden_layers"),
+        (lambda folder: (folder / "config.json").write_text('{"text_config": [1]}'), "config.json: text_config: found [1]"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer found; expected tokenizer.json"),
         (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xe2\x82"), "cannot be read as text"),
         (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80"), "contains pickled weights"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from persona_assets.checkpoints.files import weight_names
 from persona_assets.inference.loading import Hardware
 from persona_assets.study import StudyError
 
@@ -48,7 +49,8 @@ def plan_engine_memory(directory: Path, hardware: Hardware, memory_share: float)
     free, total = torch.cuda.mem_get_info()
     usable = free + torch.cuda.memory_reserved() - (1 - memory_share) * total
     # Per GPU; all GPUs that share a model are assumed to be alike.
-    weights = 1.05 * sum(file.stat().st_size for file in directory.glob("*.safetensors")) / hardware.tensor_parallel
+    stored = sum((directory / name).stat().st_size for name in weight_names(directory, "model"))
+    weights = 1.05 * stored / hardware.tensor_parallel
     beside = usable - weights - _ACTIVATIONS
     is_beside = beside >= weights + 2 * _ACTIVATIONS
     kv = (beside if is_beside else usable) - weights - _ACTIVATIONS

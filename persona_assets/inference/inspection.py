@@ -1,0 +1,175 @@
+"""Inspection of a checkpoint before it is registered: how it will be measured, or why it cannot be.
+
+Reads the configuration, the headers of weights, the tokenizer and the chat template as a run does, and builds the model
+without its weights. Of a hub repository only the small files are downloaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from persona_assets.checkpoints import Checkpoint, CheckpointError, check_complete
+from persona_assets.checkpoints.architecture import architecture_of
+from persona_assets.checkpoints.files import json_object
+from persona_assets.checkpoints.model_sizes import read_config, text_config
+from persona_assets.checkpoints.quantisation import quantisation_of
+from persona_assets.checkpoints.other_base import other_base
+from persona_assets.checkpoints.unsupported import require_measurable
+from persona_assets.files.reading import shortened, shown
+from persona_assets.inference.chat import Chat
+from persona_assets.inference.chat.warnings import prompt_warnings
+from persona_assets.inference.adapters import require_modules
+from persona_assets.inference.loading import read_chat, read_stop_ids
+from persona_assets.inference.scoring.choice import why_not_family
+from persona_assets.study import Study
+from persona_assets.study.recipe import Lora
+from persona_assets.study.settings import ChatSettings
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """How a checkpoint will be measured, each as a phrase for people.
+
+    Attributes:
+        model: class, number of blocks, hidden size and vocabulary.
+        scoring: how responses are scored.
+        attention: the attention implementation, and why if the architecture needs it.
+        prompts: where the persona goes, and which template switches nobody set.
+        training: which modules a marker's LoRA adapts.
+        warnings: one sentence each.
+    """
+
+    model: str
+    scoring: str
+    attention: str
+    prompts: str
+    training: str
+    warnings: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the inspection as lines of a terminal."""
+        facts = {name: getattr(self, name) for name in ("model", "scoring", "attention", "prompts", "training")}
+        return [*(f"{name:10}{text}" for name, text in facts.items()), *(f"warning   {text}" for text in self.warnings)]
+
+
+def inspect(checkpoint: Checkpoint, study: Study | None = None) -> Inspection:
+    """Return how a checkpoint will be measured.
+
+    Args:
+        study: the study whose layers, template variables and recipe are checked too.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be measured; names the file, the field and the reason.
+        StudyError: the model does not have one of the study's layers.
+    """
+    check_complete(checkpoint)
+    directory = checkpoint.texts()
+    here = checkpoint.model_copy(update={"path": directory, "hub": None, "revision": None})
+    file = directory / "config.json"
+    config = json_object(file)
+    require_measurable(file, config)
+    quantisation_of(file, config)
+    model = _model_without_weights(file, config)
+    chat = read_chat(here).with_settings(study.chat if study else ChatSettings())
+    read_stop_ids(here, chat)
+    text = text_config(file)
+    blocks = int(text["num_hidden_layers"])
+    if study is not None and not study.imported:
+        study.blocks(blocks)
+    adapter = checkpoint.adapter or checkpoint.adapter_hub
+    adapted = f", with the adapter {adapter}" if adapter else ""
+    wanted = study.inference.attention if study else "sdpa"
+    training, advice = _training(model, study.marker.lora if study and study.marker else Lora.model_construct())
+    if (place := checkpoint.adapter_directory()) is not None:
+        require_modules(model, place, checkpoint.name)
+    return Inspection(
+        model=f"{type(model).__name__}: {blocks} blocks of {text['hidden_size']}, "
+        f"vocabulary {text['vocab_size']}{adapted}",
+        scoring=_scoring(model),
+        attention=_attention(text, wanted),
+        prompts=_prompts(chat),
+        training=training,
+        warnings=(
+            *prompt_warnings(chat, study.prompts if study else {}),
+            *advice,
+            *filter(None, [other_base(checkpoint)]),
+        ),
+    )
+
+
+def refusal(checkpoint: Checkpoint) -> str | None:
+    """Return why a checkpoint cannot be measured, in one sentence; None if it can."""
+    try:
+        inspect(checkpoint)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _model_without_weights(file: Path, config: Mapping[str, Any]) -> Any:
+    """Return the model that a run would load, on PyTorch's meta device.
+
+    Raises:
+        CheckpointError: Transformers has no causal language model for this type, or cannot build it.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    read, kind = read_config(file), shown(config.get("model_type"))
+    if type(read) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise CheckpointError(
+            f"{file}: model_type: found {kind}; expected an architecture for which Transformers has a causal language "
+            "model (AutoModelForCausalLM)",
+            final=True,
+        )
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(read, trust_remote_code=False)
+    except Exception as error:
+        raise CheckpointError(_one_line(f"{file}: Transformers cannot build this model: {_text(error)}")) from error
+    if not model.can_generate():
+        raise CheckpointError(f"{file}: model_type: found {kind}, which Transformers cannot generate with", final=True)
+    return model
+
+
+def _scoring(model: Any) -> str:
+    architecture = architecture_of(model.config.get_text_config(decoder=True).to_dict())
+    if architecture.batching == "whole":
+        return f"whole sequences, one prompt at a time without a cache: {architecture.model_type} cannot be padded"
+    why = why_not_family(model.config)
+    return "padded prompts, " + ("packed on a GPU in 16 bits" if why is None else f"never packed: {why}")
+
+
+def _attention(text: Mapping[str, Any], wanted: str) -> str:
+    needs = architecture_of(text)
+    if needs.attention in (None, wanted):
+        return wanted
+    return f"{needs.attention}, because {needs.why}"
+
+
+def _prompts(chat: Chat) -> str:
+    role = "persona in the system role" if chat.system_role else "no system role: persona in the first user message"
+    switches = ", ".join(chat.open_switches) or "none"
+    return f"{role}; template switches that are not set: {switches}"
+
+
+def _training(model: Any, lora: Lora) -> tuple[str, list[str]]:
+    """Return the modules that a marker's adapter is trained on, and a warning if the model lacks some of a recipe's."""
+    modules = modules_of(model, lora)
+    if not modules.unmatched:
+        return f"marker LoRA on {', '.join(modules.names)}", []
+    lacking = f"marker.lora.modules: {', '.join(modules.unmatched)} match nothing in this model"
+    linear = ", ".join(modules.names)
+    return f"marker LoRA on all linear layers of the blocks: {linear}", [f"{lacking}, so {linear} are trained"]
+
+
+def _text(error: Exception) -> str:
+    return shortened(error, 500) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
