@@ -5,35 +5,24 @@ import xarray as xr
 
 from persona_assets import metrics
 from persona_assets import presentation as draw
-from persona_assets.graph.groups import ANALYSIS_TEAM, DIVERGENCE, MEASUREMENT_TEAM
-from persona_assets.graph.home import Home
+from persona_assets.assets.decorators import heavy_asset, light_asset
+from persona_assets.graph.groups import DIVERGENCE
 from persona_assets.graph.io_managers import VARIABLES
-from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, per_checkpoint, per_generator
-from persona_assets.graph.provenance import code_version
-from persona_assets.graph.resources import Gpu
-from persona_assets.graph.schemas import expected_schema
+from persona_assets.graph.partitions import every_persona, every_prompt, per_generator
 from persona_assets.page import asset_metadata
-from persona_assets.runs.heavy import for_each_persona
 from persona_assets.study import Study
 
 # Variables that the matrix needs; the large per-token variables are not kept in memory.
 OF_PAIRS = ("js", "kl", "kl_over_all", "tokens")
 
 
-@dg.asset(
-    partitions_def=per_generator,
-    deps=["model_checkpoint", "generations", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
-    pool="gpu",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name=DIVERGENCE,
-    owners=MEASUREMENT_TEAM,
+@heavy_asset(
+    DIVERGENCE,
+    per_generator,
     kinds={"huggingface", "xarray"},
-    metadata=expected_schema("logit_js"),
-    code_version=code_version(STUDY, "logit_js"),
+    deps=["generations", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
 )
-def logit_js(
-    context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
-) -> None:
+def logit_js(stored: xr.Dataset) -> asset_metadata.Metadata:
     """JS and KL between every pair of personas, in nats, on the responses of one generator persona.
 
     The tokens of each response are teacher-forced under every persona's system prompt. The next-token distributions of
@@ -41,17 +30,13 @@ def logit_js(
 
     JS and KL are stored per question and pair; between the generator and each other persona also per token.
     """
-    for_each_persona(context, study, gpu, home, asset_metadata.logit_js)
+    return asset_metadata.logit_js(stored)
 
 
-@dg.asset(
-    partitions_def=per_checkpoint,
-    ins={"logit_js": dg.AssetIn(partition_mapping=every_persona, metadata={VARIABLES: list(OF_PAIRS)})},
-    group_name=DIVERGENCE,
-    owners=ANALYSIS_TEAM,
+@light_asset(
+    DIVERGENCE,
     kinds={"xarray"},
-    metadata=expected_schema("logit_js_matrix"),
-    code_version=code_version(STUDY, "logit_js_matrix"),
+    ins={"logit_js": dg.AssetIn(partition_mapping=every_persona, metadata={VARIABLES: list(OF_PAIRS)})},
 )
 def logit_js_matrix(study: dg.ResourceParam[Study], logit_js: dict[str, xr.Dataset]) -> dg.Output[xr.Dataset]:
     """K×K matrices of JS and KL between personas, in nats, averaged over responses, with bootstrap intervals.

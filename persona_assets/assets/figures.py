@@ -8,28 +8,18 @@ import xarray as xr
 
 from persona_assets import metrics, statistics
 from persona_assets import presentation as draw
-from persona_assets.graph.groups import ANALYSIS_TEAM
-from persona_assets.graph.groups import PRESENTATION as PRESENTATION
+from persona_assets.assets.decorators import light_asset
+from persona_assets.graph.groups import PRESENTATION
 from persona_assets.graph.home import Home
-from persona_assets.graph.partitions import (
-    STUDY,
-    every_persona,
-    inference_input,
-    leakage_input,
-    per_checkpoint,
-)
-from persona_assets.graph.provenance import code_version
+from persona_assets.graph.partitions import STUDY, every_persona, inference_input, leakage_input
 from persona_assets.page.token_texts import js_by_token
 from persona_assets.study import Study
 
 
-@dg.asset(
-    partitions_def=per_checkpoint,
-    ins={"generations": dg.AssetIn(partition_mapping=every_persona)} | leakage_input(STUDY) | inference_input(STUDY),
-    group_name=PRESENTATION,
-    owners=ANALYSIS_TEAM,
+@light_asset(
+    PRESENTATION,
     kinds={"matplotlib"},
-    code_version=code_version(STUDY, "figures"),
+    ins={"generations": dg.AssetIn(partition_mapping=every_persona)} | leakage_input(STUDY) | inference_input(STUDY),
 )
 def figures(
     context: dg.AssetExecutionContext,

@@ -7,75 +7,46 @@ import pandas as pd
 
 from persona_assets import metrics
 from persona_assets import presentation as draw
-from persona_assets.graph.groups import ANALYSIS_TEAM, LEAKAGE, MEASUREMENT_TEAM
-from persona_assets.graph.home import Home
+from persona_assets.assets.decorators import heavy_asset, light_asset
+from persona_assets.graph.groups import LEAKAGE
 from persona_assets.graph.parquet import from_parquet
-from persona_assets.graph.partitions import STUDY, every_prompt, per_checkpoint, per_source, samples_input
-from persona_assets.graph.provenance import code_version
-from persona_assets.graph.resources import Gpu
-from persona_assets.graph.schemas import expected_schema
+from persona_assets.graph.partitions import STUDY, every_prompt, per_source, samples_input
 from persona_assets.page import asset_metadata
-from persona_assets.runs.heavy import for_each_persona
 from persona_assets.stages.markers import counted_leakage
 from persona_assets.store.artefacts import Files
 from persona_assets.study import Study
 
 
-@dg.asset(
-    partitions_def=per_source,
-    deps=["model_checkpoint", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
-    pool="gpu",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name=LEAKAGE,
-    owners=MEASUREMENT_TEAM,
+@heavy_asset(
+    LEAKAGE,
+    per_source,
     kinds={"huggingface", "safetensors"},
-    code_version=code_version(STUDY, "marker_adapter"),
+    deps=[dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
 )
-def marker_adapter(
-    context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
-) -> None:
+def marker_adapter(stored: Files) -> asset_metadata.Metadata:
     """LoRA adapter that trains a source persona to use the marker, following the study's recipe.
 
     Stored as safetensors, with the training set and the loss of every step.
     """
-
-    def show(files: Files) -> dict[str, Any]:
-        curve = draw.inline_markdown(draw.loss_curve(from_parquet(files["steps.parquet"])), "loss per step")
-        return {"loss_curve": dg.MetadataValue.md(curve), **asset_metadata.marker_adapter(files)}
-
-    for_each_persona(context, study, gpu, home, show)
+    curve = draw.inline_markdown(draw.loss_curve(from_parquet(stored["steps.parquet"])), "loss per step")
+    return {"loss_curve": dg.MetadataValue.md(curve), **asset_metadata.marker_adapter(stored)}
 
 
-@dg.asset(
-    partitions_def=per_source,
-    deps=["model_checkpoint", "marker_adapter", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
-    pool="gpu",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name=LEAKAGE,
-    owners=MEASUREMENT_TEAM,
+@heavy_asset(
+    LEAKAGE,
+    per_source,
     kinds={"huggingface", "parquet"},
-    metadata=expected_schema("marker_rates"),
-    code_version=code_version(STUDY, "marker_rates"),
+    deps=["marker_adapter", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
 )
-def marker_rates(
-    context: dg.AssetExecutionContext, study: dg.ResourceParam[Study], gpu: Gpu, home: dg.ResourceParam[Home]
-) -> None:
+def marker_rates(stored: pd.DataFrame) -> asset_metadata.Metadata:
     """Sampled replies of every target persona with and without a source's adapter, and whether they contain the marker.
 
     One row per reply.
     """
-    for_each_persona(context, study, gpu, home, asset_metadata.marker_rates)
+    return asset_metadata.marker_rates(stored)
 
 
-@dg.asset(
-    partitions_def=per_checkpoint,
-    ins=samples_input(STUDY),
-    group_name=LEAKAGE,
-    owners=ANALYSIS_TEAM,
-    kinds={"pandas", "parquet"},
-    metadata=expected_schema("leakage_table"),
-    code_version=code_version(STUDY, "leakage_table"),
-)
+@light_asset(LEAKAGE, kinds={"pandas", "parquet"}, ins=samples_input(STUDY))
 def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[pd.DataFrame]:
     """Leakage rate of every dyad (source, target), with a 95 % Wilson interval; one row per dyad.
 

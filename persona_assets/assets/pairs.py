@@ -5,23 +5,14 @@ import pandas as pd
 import xarray as xr
 
 from persona_assets import metrics
-from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
-from persona_assets.graph.partitions import STUDY, leakage_input, per_checkpoint
-from persona_assets.graph.provenance import code_version
-from persona_assets.graph.schemas import expected_schema
+from persona_assets.assets.decorators import light_asset
+from persona_assets.graph.groups import STATISTICS
+from persona_assets.graph.partitions import STUDY, leakage_input
 from persona_assets.page import asset_metadata
 from persona_assets.study import Study
 
 
-@dg.asset(
-    partitions_def=per_checkpoint,
-    ins=leakage_input(STUDY),
-    group_name=STATISTICS,
-    owners=ANALYSIS_TEAM,
-    kinds={"pandas", "parquet"},
-    metadata=expected_schema("pair_table"),
-    code_version=code_version(STUDY, "pair_table"),
-)
+@light_asset(STATISTICS, kinds={"pandas", "parquet"}, ins=leakage_input(STUDY))
 def pair_table(
     study: dg.ResourceParam[Study], logit_js_matrix: xr.Dataset, centroid_cosine: xr.Dataset, **leakage: pd.DataFrame
 ) -> dg.Output[pd.DataFrame]:

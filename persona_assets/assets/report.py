@@ -10,18 +10,11 @@ import xarray as xr
 from persona_assets import presentation as draw
 from persona_assets import statistics
 from persona_assets.assets import checkpoint_checks, checks, leakage_checks
+from persona_assets.assets.decorators import light_asset
 from persona_assets.files.digest import digest_of
-from persona_assets.graph.groups import ANALYSIS_TEAM, PRESENTATION
+from persona_assets.graph.groups import PRESENTATION
 from persona_assets.graph.home import Home
-from persona_assets.graph.partitions import (
-    STUDY,
-    every_persona,
-    inference_input,
-    leakage_input,
-    per_checkpoint,
-    samples_input,
-)
-from persona_assets.graph.provenance import code_version
+from persona_assets.graph.partitions import STUDY, every_persona, inference_input, leakage_input, samples_input
 from persona_assets.page.lineage import report_lineage, runs_markdown
 from persona_assets.page.token_texts import js_by_token
 from persona_assets.study import Study
@@ -32,16 +25,13 @@ CHECKS = [
 ]
 
 
-@dg.asset(
-    partitions_def=per_checkpoint,
+@light_asset(
+    PRESENTATION,
+    kinds={"html"},
     ins={"generations": dg.AssetIn(partition_mapping=every_persona)}
     | leakage_input(STUDY)
     | samples_input(STUDY)
     | inference_input(STUDY),
-    group_name=PRESENTATION,
-    owners=ANALYSIS_TEAM,
-    kinds={"html"},
-    code_version=code_version(STUDY, "report"),
 )
 def report(
     context: dg.AssetExecutionContext,

@@ -8,21 +8,12 @@ import xarray as xr
 
 from persona_assets import metrics, statistics
 from persona_assets import presentation as draw
-from persona_assets.graph.groups import ANALYSIS_TEAM, STATISTICS
-from persona_assets.graph.partitions import STUDY, per_checkpoint
-from persona_assets.graph.provenance import code_version
-from persona_assets.graph.schemas import expected_schema
+from persona_assets.assets.decorators import light_asset
+from persona_assets.graph.groups import STATISTICS
 from persona_assets.study import Study
 
 
-@dg.asset(
-    partitions_def=per_checkpoint,
-    group_name=STATISTICS,
-    owners=ANALYSIS_TEAM,
-    kinds={"pandas", "parquet"},
-    metadata=expected_schema("partial_correlations"),
-    code_version=code_version(STUDY, "partial_correlations"),
-)
+@light_asset(STATISTICS, kinds={"pandas", "parquet"})
 def partial_correlations(
     context: dg.AssetExecutionContext,
     study: dg.ResourceParam[Study],

@@ -150,12 +150,13 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
 
 
 def expected_schema(asset: str) -> dict[str, Any]:
-    """Return the schema metadata of an asset's definition, shown before its first materialisation."""
+    """Return the schema metadata of an asset's definition, shown before its first materialisation; empty for files."""
     if asset in COLUMNS:
         columns = [dg.TableColumn(name, description=text) for name, text in COLUMNS[asset].items()]
         return {COLUMN_SCHEMA: dg.TableSchema(columns)}
-    rows = [{"variable": name, "dimensions": dims, "says": text} for name, (dims, text) in VARIABLES[asset].items()]
-    return {"variables": as_table(rows)}
+    described = VARIABLES.get(asset, {})
+    rows = [{"variable": name, "dimensions": dims, "says": text} for name, (dims, text) in described.items()]
+    return {"variables": as_table(rows)} if rows else {}
 
 
 def actual_schema(asset: str, value: Any) -> dict[str, Any]:
