@@ -3,7 +3,6 @@
 Entries are validated when they are read. Appending keeps the existing text, including comments and order.
 """
 
-import fcntl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from persona_assets.checkpoints.checkpoint import CheckpointError
 from persona_assets.files.atomic import atomic_write
 from persona_assets.files.reading import read_text, shown
 from persona_assets.files.yaml_files import LARGEST_YAML, describe_errors, parse_yaml, read_yaml
+from persona_assets.store.locks import acquire
 from persona_assets.study import checked_name
 
 Entry = TypeVar("Entry")
@@ -235,6 +235,5 @@ class NamedEntries(ABC, Generic[Entry]):
     def _locked(self) -> Iterator[None]:
         """Hold an exclusive lock, so that a sensor and a user who add entries at once do not overwrite each other."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.with_name(f".{self.file.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
+        with acquire(self.file.with_name(f".{self.file.name}.lock")):
             yield

@@ -1,6 +1,7 @@
 """Command line `persona-assets`, with one module per group of commands."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from persona_assets.files.redaction import print_traceback, redact
 from persona_assets.published.files import PublishedRunError
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.store.instance import InstanceError, explain_database_error
+from persona_assets.store.locks import LockError
 from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import StudyError
 
@@ -27,7 +29,21 @@ app.add_typer(import_app, name="import")
 app.add_typer(study_app, name="study")
 app.add_typer(watch_app, name="watch")
 
+# Errors whose message says what to do; they are printed without a traceback.
+_OWN_ERRORS = (
+    StudyError,
+    CheckpointError,
+    ArtefactError,
+    InstanceError,
+    LockError,
+    PublishedRunError,
+    SharedStorageError,
+)
 INTERRUPTED = 130  # what shells report for a command that was interrupted
+WINDOWS = (
+    "persona-assets runs on Linux and macOS, not on Windows; install it in WSL: `wsl --install`, then follow the "
+    "README in its terminal"
+)
 # Matched by name, because the packages that define them are imported only where needed.
 _IMPORTED_LATE = ("LeakageError", "NonFiniteError", "EngineError", "OutOfMemoryError", "SelfCheckError")
 
@@ -46,10 +62,16 @@ def about() -> None:
 
 def main() -> None:
     """Run the command; print the project's own errors without a traceback, and redact secrets in all errors."""
+    if sys.platform == "win32":
+        sys.exit(WINDOWS)
+    # Shells start background commands of scripts with SIGINT ignored, and Dagster handles SIGTERM as it handles SIGINT:
+    # neither would end such a command.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.excepthook = print_traceback
     try:
         app()
-    except (StudyError, CheckpointError, ArtefactError, InstanceError, PublishedRunError, SharedStorageError) as error:
+    except _OWN_ERRORS as error:
         sys.exit(redact(f"{type(error).__name__}: {error}"))
     except (ValueError, RuntimeError) as error:
         if type(error).__name__ not in _IMPORTED_LATE:

@@ -36,7 +36,7 @@ def ui(
         os.environ["PERSONA_ASSETS_AUTOMATE"] = "1"
     os.environ.setdefault("PERSONA_ASSETS_PAGE", f"http://{host}:{port}")
     open_instance().dispose()  # created here under the lock, because Dagster's processes take none
-    served = ["persona_assets.page.serve", "dev", "-m", "persona_assets.definitions"]
+    served = ["persona_assets.page.serve", "dev", "-m", "persona_assets.definitions", "--log-level", "warning"]
     command = [sys.executable, "-m", *served, "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # replace this process, so that Ctrl-C reaches Dagster directly
 
@@ -66,10 +66,17 @@ def doctor(
     checkpoint: CheckpointOption = None,
     mend: Annotated[bool, typer.Option("--mend", help="Repair; without it, only report problems.")] = False,
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Only check that this machine computes correctly. Takes two minutes.")
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Only check that this machine computes correctly (two minutes); with --checkpoint, that this "
+            "checkpoint is computed as its own forward pass computes it.",
+        ),
     ] = False,
 ) -> None:
     """Find and repair artefacts without events, events without artefacts, damaged files and dead runs."""
+    if self_test and checkpoint:
+        sys.exit(0 if _self_check(study, checkpoint) else 1)
     if self_test:
         from persona_assets.upkeep.self_test import self_test as run_self_test
 
@@ -91,3 +98,22 @@ def doctor(
         session.materialise()
         left = doctoring.examine(session.instance, session.home, sorted(assets))
         print(f"repaired {len(findings) - len(left)} of {len(findings)}; others belong to other studies or checkpoints")
+
+
+def _self_check(study: str | None, checkpoint: str) -> bool:
+    """Run a checkpoint's self-check again, print its comparisons, and return whether all passed."""
+    session = open_run(study, checkpoint, prepare=False)
+    import logging
+
+    from persona_assets.checkpoints import identify
+    from persona_assets.graph.resources import Gpu
+    from persona_assets.runs.self_check import run_self_check
+
+    registered = session.home.registry.get(checkpoint)
+    identity = identify(registered, session.home.digests)
+    gpu = Gpu(**session.study.inference.model_dump())
+    log = logging.getLogger("persona_assets")
+    found, _ = run_self_check(session.home, session.study, gpu, registered, identity, log, again=True)
+    print(found.metadata["comparisons"].value)
+    print(f"{checkpoint}: {'ok' if found.passed else 'FAILED'}: {found.description}")
+    return bool(found.passed)

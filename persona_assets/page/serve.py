@@ -9,8 +9,11 @@ to one version, and tests/security checks that cross-site requests are rejected.
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
+
+from dagster import SupersessionWarning
 
 from persona_assets.page.cross_site import CrossSiteProtection
 
@@ -19,6 +22,7 @@ PAGE = "PERSONA_ASSETS_PAGE"
 
 def dev() -> None:
     """Run `dagster dev` with `page` as its webserver."""
+    warnings.filterwarnings("ignore", category=SupersessionWarning)  # Dagster prefers `dg dev`, which adds nothing here
     command_line: Any = import_module("dagster._cli")  # both are untyped
     dagster_dev: Any = import_module("dagster._cli.dev")
     start = dagster_dev.open_ipc_subprocess
@@ -27,6 +31,8 @@ def dev() -> None:
         if "dagster_webserver" in command:
             place = command.index("dagster_webserver")
             command = [*command[:place], __spec__.name, "page", *command[place + 1 :]]
+            # The webserver says little at this level, and the line that says where it listens.
+            command[command.index("--dagster-log-level") + 1] = "info"
         return start(command, **options)
 
     dagster_dev.open_ipc_subprocess = start_protected

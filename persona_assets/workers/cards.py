@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from persona_assets.graph.home import Home
+from persona_assets.store.locks import acquire
 from persona_assets.workers.tasks import WorkerError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -49,7 +50,7 @@ class Cards:
         folder.mkdir(exist_ok=True)
         locks, names = ExitStack(), list[str]()
         # Only one run at a time collects GPUs, otherwise two runs that each hold half of what they need would deadlock.
-        with FileLock(folder / "collecting.lock"):
+        with acquire(folder / "collecting.lock"):
             waited = False
             while len(names) < count:
                 for name in visible:
@@ -69,7 +70,7 @@ class Cards:
 
 def _try_lock(path: Path, locks: ExitStack) -> bool:
     try:
-        locks.enter_context(FileLock(path).acquire(timeout=0))
+        locks.enter_context(acquire(path, wait=False))
     except Timeout:
         return False
     return True

@@ -1,12 +1,16 @@
 """Of two processes that need the same artefact, one computes it and the other waits; no content is corrupted."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from persona_assets.store.artefacts import ArtefactStore
-from persona_assets.store.locks import locked
+from persona_assets.store.locks import LockError, locked
 
 MAKE = """
 import sys, time
@@ -99,3 +103,15 @@ def test_a_waiting_thread_is_told_once(tmp_path: Path) -> None:
     thread.join()
     assert order == ["first", "second"]
     assert said == ["another process is computing some of these; waiting for it"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_named_with_what_to_do(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:  # what NFS without a lock daemon answers
+        raise OSError(number, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(LockError, match=r"aaaa\.lock: this file system has no file locks .* local disk"):
+        locked(tmp_path, ["aaaa"]).__enter__()
