@@ -19,14 +19,14 @@ from persona_assets.assets import (
     responses,
     statistics,
 )
-from persona_assets.assets.checkpoint_checks import build_report_check
+from persona_assets.assets.checkpoint_checks import build_report_check, build_study_checks
 from persona_assets.automation.notifying import build_notifiers
 from persona_assets.automation.registering import build_register_job
 from persona_assets.automation.schedules import nightly
 from persona_assets.automation.sensors import dead_runs, new_checkpoints, study_and_registry
 from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import build_io_manager
-from persona_assets.graph.jobs import build_jobs
+from persona_assets.graph.jobs import build_jobs, light_assets
 from persona_assets.graph.loggers import terminal
 from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.resources import Gpu
@@ -50,6 +50,7 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     compared = [] if study.imported else [drift.checkpoint_drift]
     every_check = [*checks.CHECKS, *checkpoint_checks.CHECKS, *(leakage_checks.CHECKS if study.sources else [])]
     every_check.append(build_report_check(lambda: defs))
+    every_check += build_study_checks(light_assets(study))
     measure = build_measure_job(study, home, lambda: defs)
     automation = [new_checkpoints, *build_notifiers(measure)]
     defs = dg.Definitions(

@@ -4,13 +4,14 @@ They run when their asset is materialised from Dagster's page, and every night; 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
 from persona_assets.automation.discovery import MEASURED_CHECK
 from persona_assets.checkpoints import CheckpointError, stamp
 from persona_assets.graph.home import Home
+from persona_assets.graph.jobs import STUDY_CHECK
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs import verify
@@ -18,6 +19,7 @@ from persona_assets.runs.attempts import outlook, runs_of
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.runs.self_check import SELF_CHECK, run_self_check
+from persona_assets.runs.study_changes import Stale, StudyChanges, evaluation
 from persona_assets.study import Study
 
 
@@ -68,6 +70,26 @@ def build_report_check(defs: Callable[[], dg.Definitions]) -> dg.AssetChecksDefi
         return result(verify.report_is_current(Run(context.instance, defs(), home, study, context.partition_key)))
 
     return report_is_current
+
+
+def build_study_checks(assets: Sequence[str]) -> list[dg.AssetChecksDefinition]:
+    """Build the check `study_is_unchanged` of tables, figures and reports."""
+
+    def build(asset: str) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset=asset, name=STUDY_CHECK)
+        def study_is_unchanged(
+            context: dg.AssetCheckExecutionContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
+        ) -> dg.AssetCheckResult:
+            """Nothing in the study changed since this was computed, for any checkpoint. Also reported after edits."""
+            changes, stale = StudyChanges(context.instance, home, study), Stale()
+            for name in home.registry.names():
+                if changed := changes.of_checkpoint(name).get(asset):
+                    stale.add(name, changed)
+            return result(evaluation(asset, stale if stale.number else None))
+
+        return study_is_unchanged
+
+    return [build(asset) for asset in assets]
 
 
 def result(found: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:

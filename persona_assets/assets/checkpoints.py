@@ -9,6 +9,7 @@ from persona_assets.graph.groups import CHECKPOINT, STUDY_TEAM
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY, per_checkpoint
 from persona_assets.graph.provenance import code_version
+from persona_assets.runs.heartbeat import heartbeat
 from persona_assets.runs.same_weights import same_as
 
 
@@ -26,7 +27,8 @@ def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[H
     stale; if the same weights are registered again, nothing does.
     """
     checkpoint = home.registry.get(context.partition_key)
-    identity = identify(checkpoint, home.digests)
+    with heartbeat(context.log, lambda: f"reading the files of {checkpoint.name}"):
+        identity = identify(checkpoint, home.digests)
     twin = same_as(context.instance, home, checkpoint.name, identity.digest)
     about = {"same_as": dg.MetadataValue.md(f"same as **{twin}**: identical weights under both names")} if twin else {}
     return dg.Output(

@@ -13,7 +13,7 @@ from persona_assets.graph.partitions import STUDY
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.schemas import actual_schema, record
 from persona_assets.runs.drift_inputs import COSINE, LEAKAGE, MATRIX, Compared, compare
-from persona_assets.store.artefacts import Artefact, Files
+from persona_assets.store.artefacts import Artefact, ArtefactError, Files
 from persona_assets.study import Study
 
 TABLES = ("levels", "changes", "distances")
@@ -39,6 +39,12 @@ def checkpoint_drift(
     base model if steps are unknown. Tables (Parquet) and a figure (PNG, PDF, SVG).
     """
     compared = compare(context.instance, home, study)
+    if compared.checkpoints.empty:
+        reasons = "; ".join(f"{name}: {why}" for name, why in compared.left_out.items())
+        raise ArtefactError(
+            f"no checkpoint to compare: none is measured with study {study.name} as it is now"
+            f"{f' ({reasons})' if reasons else ''}; measure one with measure_checkpoint first"
+        )
     made_from = compared.made_from(study)
     artefact = home.store.find("checkpoint_drift", made_from)
     if artefact is None:

@@ -8,12 +8,14 @@ import json
 import os
 import urllib.error
 import urllib.request
+from functools import partial
 
 import dagster as dg
 
 from persona_assets.files.redaction import redact
 from persona_assets.graph.page_urls import asset_address, run_address
-from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
+from persona_assets.graph.processes import CHECKPOINT_TAG
+from persona_assets.runs.attempts import ATTEMPT_TAG, SAME_AS_TAG, STUDY_TAG, failure_of
 
 WEBHOOK = "PERSONA_ASSETS_WEBHOOK"
 SCHEDULE_TAG = "dagster/schedule_name"  # set by Dagster on runs of a schedule
@@ -22,13 +24,15 @@ TIMEOUT = 10.0
 
 def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinition]:
     """Return a sensor for finished reports and one for failed runs; both start enabled if a webhook is set."""
-    status = dg.DefaultSensorStatus.RUNNING if os.environ.get(WEBHOOK) else dg.DefaultSensorStatus.STOPPED
-
-    @dg.run_status_sensor(
-        run_status=dg.DagsterRunStatus.SUCCESS,
+    notifier = partial(
+        dg.run_status_sensor,
         monitored_jobs=[measure],
         minimum_interval_seconds=5,
-        default_status=status,
+        default_status=dg.DefaultSensorStatus.RUNNING if os.environ.get(WEBHOOK) else dg.DefaultSensorStatus.STOPPED,
+    )
+
+    @notifier(
+        dg.DagsterRunStatus.SUCCESS,
         description="Posts that a checkpoint's report is ready to PERSONA_ASSETS_WEBHOOK.",
     )
     def report_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
@@ -42,11 +46,8 @@ def build_notifiers(measure: dg.JobDefinition) -> list[dg.RunStatusSensorDefinit
             )
         return post(f"{checkpoint}: report of study {study} is ready: {asset_address('report', checkpoint)}")
 
-    @dg.run_status_sensor(
-        run_status=dg.DagsterRunStatus.FAILURE,
-        monitored_jobs=[measure],
-        minimum_interval_seconds=5,
-        default_status=status,
+    @notifier(
+        dg.DagsterRunStatus.FAILURE,
         description="Posts that measuring a checkpoint failed to PERSONA_ASSETS_WEBHOOK.",
     )
     def measurement_failed(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:

@@ -7,12 +7,13 @@ import time
 import dagster as dg
 
 from persona_assets.automation.discovery import Discovery
+from persona_assets.automation.edited_study import EditedStudy
+from persona_assets.graph.check_events import report_check
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import per_checkpoint
 from persona_assets.graph.processes import release_dead_runs
 from persona_assets.runs.attempts import MEASURE
 from persona_assets.runs.events import new_checkpoints as unknown_to_dagster
-from persona_assets.runs.events import prompt_events
 from persona_assets.study import Study
 
 # Set by `persona-assets ui --automate`; otherwise users enable sensors and the schedule in Dagster's page.
@@ -28,17 +29,21 @@ def default_status() -> dg.DefaultSensorStatus:
 @dg.sensor(
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Reports changed prompts of the study and new checkpoints of the registry. Launches no runs.",
+    description="Reports changed prompts of the study and new checkpoints of the registry, and marks tables that an "
+    "edited study made stale. Launches no runs.",
 )
 def study_and_registry(
     context: dg.SensorEvaluationContext, study: dg.ResourceParam[Study], home: dg.ResourceParam[Home]
-) -> dg.SensorResult | dg.SkipReason:
-    """Update Dagster's page when the study or the registry is edited."""
-    new, events = unknown_to_dagster(context.instance, home), prompt_events(context.instance, study)
-    if not new and not events:
-        return dg.SkipReason("no prompt of the study changed, and no checkpoint was registered")
-    requests = [per_checkpoint.build_add_request(new)] if new else []
-    return dg.SensorResult(asset_events=events, dynamic_partitions_requests=requests)
+) -> dg.SensorResult:
+    """Update Dagster's page when the study or the registry is edited; see `automation.edited_study`."""
+    new, edited = unknown_to_dagster(context.instance, home), EditedStudy(context.instance, home, study)
+    tick = edited.look(json.loads(context.cursor or "{}"))
+    return dg.SensorResult(
+        asset_events=tick.events,
+        dynamic_partitions_requests=[per_checkpoint.build_add_request(new)] if new else [],
+        skip_reason=tick.what,
+        cursor=json.dumps(tick.memory),
+    )
 
 
 @dg.sensor(
@@ -68,6 +73,8 @@ def new_checkpoints(
     memory = {"done": home.measured.read(), **json.loads(context.cursor or "{}")}
     tick = Discovery(context.instance, study, home, memory, time.time()).scan()
     home.measured.write(tick.memory.pop("done"))
+    for event in tick.events:
+        report_check(context.instance, event)
     for line in tick.reasons:
         context.log.info(line)
     left_out = len(tick.reasons) - MOST_REASONS
@@ -76,7 +83,6 @@ def new_checkpoints(
     return dg.SensorResult(
         run_requests=tick.requests,
         skip_reason=None if tick.requests else waiting,
-        asset_events=tick.events,
         dynamic_partitions_requests=[per_checkpoint.build_add_request(tick.registered)] if tick.registered else [],
         cursor=json.dumps(tick.memory),
     )

@@ -71,5 +71,6 @@ def latest_artefacts(
             f"{asset} is not materialised for {', '.join(missing[:5])}"
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             + f"; materialise {asset} first"
+            + (" (if the page does not list this persona, reload the definitions)" if "|" in missing[0] else "")
         )
     return {partition: store.get(asset, found[partition]) for partition in wanted}

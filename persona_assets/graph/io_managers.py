@@ -7,7 +7,7 @@ import dagster as dg
 
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.page_urls import link_to_report
-from persona_assets.graph.partitions import split_key
+from persona_assets.graph.partitions import keys_of_run, require_known_personas, split_key
 from persona_assets.graph.processes import claim_run
 from persona_assets.graph.provenance import HEAVY, study_part
 from persona_assets.graph.schemas import actual_schema, record
@@ -22,13 +22,15 @@ def build_io_manager(store: ArtefactStore, study: Study) -> dg.IOManagerDefiniti
     """Build the IO manager.
 
     Every asset uses it, so its start-up is also where the current process tags the run as its own (see
-    `graph.processes`).
+    `graph.processes`) and refuses partitions that an edited study no longer has.
     """
 
     @dg.io_manager
     def artefact_io_manager(context: dg.InitResourceContext) -> ArtefactIOManager:
         if context.run and context.instance:
-            claim_run(context.instance, context.run.run_id)
+            keys = keys_of_run(context.run.tags)
+            claim_run(context.instance, context.run.run_id, [split_key(key)[0] for key in keys])
+            require_known_personas(study, keys)
         return ArtefactIOManager(store, study)
 
     return artefact_io_manager

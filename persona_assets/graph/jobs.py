@@ -19,6 +19,8 @@ LIGHT_ASSETS = (
     "report",
 )
 COMPARE_CHECKPOINTS = "compare_checkpoints"
+# Check of every table; the sensor `study_and_registry` reports it, so that the jobs need not run it.
+STUDY_CHECK = "study_is_unchanged"
 # Checks that the jobs skip because they are slow (one re-reads all weights); they run from the web page and at night.
 ON_DEMAND = (
     ("model_checkpoint", "weights_are_unchanged"),
@@ -32,10 +34,7 @@ CARD = {"persona_assets/card": "yes"}
 
 def build_jobs(study: Study) -> list[Any]:
     """Build the jobs of a study, upstream first. Marker training is only included if the study has sources."""
-    needs_leakage = ("leakage_table", "partial_correlations")
-    light = [asset for asset in LIGHT_ASSETS if study.has_leakage or asset not in needs_leakage]
-    if study.imported:
-        light.remove("centroid_cosine")
+    light = light_assets(study)
     # In designs where only some personas generate responses, generators and centroids have different partitions, so
     # they need separate jobs.
     together = study.design == "full"
@@ -71,7 +70,8 @@ def build_jobs(study: Study) -> list[Any]:
         COMPARE_CHECKPOINTS: (["checkpoint_drift"], {}, "Compares the measured checkpoints with one another."),
     }
     # Imported studies lack these checks, and Dagster rejects a selection that subtracts an unknown check.
-    on_demand = [] if study.imported else [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, name in ON_DEMAND]
+    chosen_checks = [*ON_DEMAND, *((asset, STUDY_CHECK) for asset in light)]
+    on_demand = [] if study.imported else [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, name in chosen_checks]
     chosen = {name: jobs[name] for name in job_names(study)}
     # Prefills the launchpad with the study's settings, which the user can override for one run.
     inference = {"resources": {"gpu": {"config": study.inference.model_dump()}}}
@@ -85,6 +85,13 @@ def build_jobs(study: Study) -> list[Any]:
         )
         for name, (assets, tags, description) in chosen.items()
     ]
+
+
+def light_assets(study: Study) -> list[str]:
+    """Return the study's tables, figures and report that are computed per checkpoint, upstream first."""
+    left_out = {"centroid_cosine"} if study.imported else set()
+    left_out |= set() if study.has_leakage else {"leakage_table", "partial_correlations"}
+    return [asset for asset in LIGHT_ASSETS if asset not in left_out]
 
 
 def job_names(study: Study) -> list[str]:

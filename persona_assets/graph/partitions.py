@@ -3,12 +3,19 @@
 A process serves one study, which is loaded when this module is imported; PERSONA_ASSETS_STUDY selects it.
 """
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from persona_assets.study import Study
 from persona_assets.study.files import load_study
 
 STUDY = load_study()
+
+# What to do when the page still has the study as it was before an edit.
+RELOAD = "reload them in the page (Deployment, then Reload)"
+# Run tags of Dagster that name partitions: one, or the first and the last of a range.
+_PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 CHECKPOINT, PERSONA, SOURCE = "checkpoint", "persona", "source"
 
@@ -59,3 +66,26 @@ def split_key(key: str) -> tuple[str, str]:
     """Split a partition key into checkpoint and persona; neither name may contain the separator `|`."""
     checkpoint, _, persona = key.partition("|")
     return checkpoint, persona
+
+
+class StudyChangedError(dg.DagsterError):  # one of Dagster's errors, since these are shown as they are
+    """A run was launched from definitions that have another study than its process loaded."""
+
+
+def keys_of_run(tags: Mapping[str, str]) -> list[str]:
+    """Return the partition keys in a run's tags: its partition, or the first and the last of its range."""
+    return [tags[name] for name in _PARTITION_TAGS if name in tags]
+
+
+def require_known_personas(study: Study, keys: list[str]) -> None:
+    """Check that a run's partitions exist in the study as its process loaded it.
+
+    Raises:
+        StudyChangedError: a persona is not in the study; the run was launched with definitions of an earlier version.
+    """
+    personas = {split_key(key)[1] for key in keys if "|" in key}
+    if unknown := sorted(personas - set(study.personas)):
+        raise StudyChangedError(
+            f"study {study.name} changed since the definitions were loaded: it has no persona {', '.join(unknown)}; "
+            f"{RELOAD} and launch the run again"
+        )

@@ -6,19 +6,24 @@ run is tagged with the process that executes it, and runs whose process is gone 
 
 import os
 import socket
+from collections.abc import Iterable
 
 import dagster as dg
 import psutil
 
+# Shown in Dagster's list of runs, unlike the tags of a range of partitions.
+CHECKPOINT_TAG = "persona_assets/checkpoint"
 HOST, PROCESS = "persona_assets/host", "persona_assets/process"
 UNFINISHED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING)
 
 
-def claim_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Tag the run with this host and process."""
+def claim_run(instance: dg.DagsterInstance, run_id: str, checkpoints: Iterable[str] = ()) -> None:
+    """Tag the run with this host and process, and with the checkpoints that it works on."""
     # The operating system reuses process ids; id and start time together are unique.
     process = f"{os.getpid()}@{psutil.Process().create_time():.2f}"
-    instance.add_run_tags(run_id, {HOST: socket.gethostname(), PROCESS: process})
+    of = ", ".join(dict.fromkeys(checkpoints))
+    tags = {CHECKPOINT_TAG: of} if of else {}
+    instance.add_run_tags(run_id, {**tags, HOST: socket.gethostname(), PROCESS: process})
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:

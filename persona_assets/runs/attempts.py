@@ -5,15 +5,16 @@ The state is derived from Dagster's runs alone, so a daemon that restarts neithe
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
 from persona_assets.files.digest import digest_of
+from persona_assets.graph.processes import CHECKPOINT_TAG
 from persona_assets.study import Study
 
 MEASURE = "measure_checkpoint"
-CHECKPOINT_TAG, STAMP_TAG = "persona_assets/checkpoint", "persona_assets/stamp"
+STAMP_TAG = "persona_assets/stamp"
 STUDY_TAG, STUDY_DIGEST_TAG = "persona_assets/study", "persona_assets/study_digest"
 ATTEMPT_TAG, SAME_AS_TAG = "persona_assets/attempt", "persona_assets/same_as"
 # Seconds to wait after the first and the second failure; there is no retry after the third.
@@ -108,10 +109,17 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> str:
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None
         error = getattr(data, "error", None)
         if error is not None:
-            cause = error
-            while cause.cause is not None:
-                cause = cause.cause
-            return " ".join(cause.message.split())[:500]
+            return _root_cause(error)
     runs = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    for entry in runs:  # before the first step
+        data = entry.dagster_event.event_specific_data if entry.dagster_event else None
+        if (error := getattr(data, "error", None)) is not None:
+            return _root_cause(error)
     messages = [entry.user_message or (entry.dagster_event.message if entry.dagster_event else "") for entry in runs]
     return " ".join((messages[-1] or "").split())[:500] if messages else "no reason was recorded"
+
+
+def _root_cause(error: Any) -> str:
+    while error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split())[:500]

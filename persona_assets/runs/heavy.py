@@ -6,7 +6,6 @@ it was computing; the next run finds the finished ones by fingerprint.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 import dagster as dg
@@ -22,9 +21,10 @@ from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
 from persona_assets.graph.provenance import CODE_VERSIONS, OF_SOURCES, UPSTREAM, personas_of, recipe_of, study_part
 from persona_assets.graph.resources import Gpu
-from persona_assets.runs.self_check import require_self_check
 from persona_assets.page.asset_metadata import rendered_prompt
+from persona_assets.runs.heartbeat import heartbeat
 from persona_assets.runs.requirements import require_layers, require_readable_files
+from persona_assets.runs.self_check import require_self_check
 from persona_assets.store.artefacts import Artefact, ArtefactError
 from persona_assets.study import Study
 from persona_assets.workers.choice import choose_workers
@@ -69,9 +69,11 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
     stored = {key: home.store.find(asset, made_from[key]) for key in keys}
     wanted = [digest_of(made_from[key]) for key in keys if stored[key] is None]
     failed: dict[str, NonFiniteError] = {}
-    done = count(1)
+    done = 0
 
     def report(key: str, artefact: Artefact, computed: bool) -> None:
+        nonlocal done
+        done += 1
         name, persona = split_key(key)
         value = artefact.read()
         shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
@@ -79,9 +81,12 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         facts = _metadata(artefact, computed) | schemas.actual_schema(asset, value)
         context.add_asset_metadata(shown | facts | shown, partition_key=key)
         what = _line(artefact) if computed else "already stored"
-        context.log.info(f"{asset} {next(done)}/{len(keys)} {persona}: {what}")
+        log.info(f"{asset} {done}/{len(keys)} {persona}: {what}")
 
-    with home.store.locked(asset, wanted, context.log.info):
+    with (
+        heartbeat(context.log, lambda: f"{asset} {done}/{len(keys)} done") as log,
+        home.store.locked(asset, wanted, context.log.info),
+    ):
         # Another process may have stored missing personas while we waited for the lock.
         stored = {key: found or home.store.find(asset, made_from[key]) for key, found in stored.items()}
         for key, artefact in stored.items():
@@ -90,11 +95,12 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         missing = [key for key, artefact in stored.items() if artefact is None]
         tasks = _tasks(study, asset, gpu, recorded, missing, sources)
         for task in tasks:
-            require_self_check(context.instance, home, study, gpu, task.checkpoint, task.identity, context.log)
-        for result in choose_workers(gpu, home, context.log).make(tasks):
+            require_self_check(context.instance, home, study, gpu, task.checkpoint, task.identity, log)
+        for result in choose_workers(gpu, home, log).make(tasks):
             key = partition_key(result.checkpoint, result.persona)
             if result.error is not None or result.value is None:
-                context.log.error(f"{asset} {next(done)}/{len(keys)} {result.persona}: {result.error}")
+                done += 1
+                log.error(f"{asset} {done}/{len(keys)} {result.persona}: {result.error}")
                 failed[result.persona] = result.error or NonFiniteError("no value")
                 continue
             now = datetime.now(UTC).isoformat(timespec="seconds")

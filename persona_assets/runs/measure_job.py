@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from persona_assets.checkpoints import CheckpointError, stamp
+from persona_assets.graph.check_events import report_check
 from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import CARD
@@ -68,7 +69,7 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
         run = Run(instance, defs(), home, study, name, {PART_OF: context.run_id})
         if config.nightly and latest_events(instance, "model_checkpoint", [name]):
             weights = weights_are_unchanged(instance, home, name)
-            instance.report_runless_asset_event(weights)
+            report_check(instance, weights, context.run_id)
             if not weights.passed:
                 raise CheckpointError(
                     f"{name}: {weights.description}; materialise model_checkpoint if the change is intended, "
@@ -80,7 +81,7 @@ def build_measure_job(study: Study, home: Home, defs: Callable[[], dg.Definition
             context.log.info(f"{name}: skipped because it has the same weights as {twin}")
             return
         if config.nightly and run.is_pruned():
-            instance.report_runless_asset_event(report_is_current(run))
+            report_check(instance, report_is_current(run), context.run_id)
             context.log.info(f"{name}: skipped because artefacts of it were pruned; its tables are kept")
             return
         ran = run.materialise()

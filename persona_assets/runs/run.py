@@ -9,7 +9,7 @@ from persona_assets.checkpoints import CheckpointError
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import COMPARE_CHECKPOINTS, job_names
 from persona_assets.graph.loggers import PLAIN_LINES
-from persona_assets.graph.processes import release_dead_runs
+from persona_assets.graph.processes import CHECKPOINT_TAG, release_dead_runs
 from persona_assets.graph.provenance import HEAVY
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.events import report_study
@@ -79,7 +79,7 @@ class Run:
             instance=self.instance,
             run_config=PLAIN_LINES,
             partition_key=None if heavy or whole else self.checkpoint,
-            tags={**tags, **self.tags},
+            tags={**tags, **({} if whole else {CHECKPOINT_TAG: self.checkpoint}), **self.tags},
         )
         return True
 

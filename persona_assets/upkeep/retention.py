@@ -10,9 +10,8 @@ import dagster as dg
 
 from persona_assets.graph.history import DATA_VERSION, latest_events
 from persona_assets.graph.home import Home
-from persona_assets.graph.processes import UNFINISHED
+from persona_assets.graph.processes import CHECKPOINT_TAG, UNFINISHED
 from persona_assets.graph.provenance import HEAVY
-from persona_assets.runs.attempts import CHECKPOINT_TAG
 from persona_assets.stages.markers import BASE
 from persona_assets.store.artefacts import Artefact, size_of
 
@@ -38,7 +37,7 @@ def prunable(instance: dg.DagsterInstance, home: Home, keep: int) -> tuple[list[
     if keep < 0:
         raise ValueError(f"keep: found {keep}; expected the number of checkpoints to keep, 0 or more")
     names = [name for name in home.registry.names() if home.registry.get(name).imported is None]
-    busy = {run.tags[CHECKPOINT_TAG] for run in _unfinished(instance) if CHECKPOINT_TAG in run.tags}
+    busy = {name for run in _unfinished(instance) for name in run.tags.get(CHECKPOINT_TAG, "").split(", ")}
     kept = [name for name in names if name in busy or name in names[len(names) - keep :]]
     events = latest_events(instance, "model_checkpoint", names)
     digests = {name: (event.tags or {}).get(DATA_VERSION, "") for name, event in events.items()}

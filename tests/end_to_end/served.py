@@ -9,10 +9,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -70,6 +71,10 @@ class Page:
         )
         assert self.query(status, run=run_id)["runOrError"]["status"] == "SUCCESS"
         return str(run_id)
+
+    def instance(self) -> AbstractContextManager[dg.DagsterInstance]:
+        """The instance that the page serves."""
+        return dg.DagsterInstance.from_config(str(self.home.root))
 
     def latest_run(self) -> dict[str, str]:
         """Id and status of the run that was launched last."""

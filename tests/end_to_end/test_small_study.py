@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 
 from persona_assets.graph.history import latest_artefacts
-from persona_assets.graph.jobs import HEAVY_ASSETS, ON_DEMAND
+from persona_assets.graph.jobs import HEAVY_ASSETS, ON_DEMAND, STUDY_CHECK
 from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.partitions import partition_key
 from tests.end_to_end.conftest import CHECKPOINT
@@ -129,7 +129,7 @@ def test_the_report_holds_every_response(small_run):
 
 
 def test_checks_ran_and_say_what_they_found(small_run):
-    on_demand = {name for _, name in ON_DEMAND}
+    on_demand = {STUDY_CHECK, *(name for _, name in ON_DEMAND)}
     keys = [key for key in small_run.defs.resolve_asset_graph().asset_check_keys if key.name not in on_demand]
     records = {
         key.name: small_run.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]

@@ -7,7 +7,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from persona_assets.graph.processes import HOST, PROCESS, claim_run, release_dead_runs
+from persona_assets.graph.processes import CHECKPOINT_TAG, HOST, PROCESS, claim_run, release_dead_runs
 
 
 @pytest.fixture
@@ -86,3 +86,12 @@ def test_a_reused_process_id_is_not_mistaken_for_the_dead_process(instance):
     pid = instance.get_run_by_id(run_id).tags[PROCESS].partition("@")[0]
     instance.add_run_tags(run_id, {PROCESS: f"{pid}@1.00"})
     assert release_dead_runs(instance) == [run_id]
+
+
+def test_a_run_is_tagged_with_the_checkpoints_it_works_on(instance):
+    """Dagster's list of runs hides the tags of a range of partitions, but shows this one."""
+    part, whole = started(instance), started(instance)
+    claim_run(instance, part, ["one", "one"])
+    claim_run(instance, whole, ["one", "two"])
+    assert instance.get_run_by_id(part).tags[CHECKPOINT_TAG] == "one"
+    assert instance.get_run_by_id(whole).tags[CHECKPOINT_TAG] == "one, two"
