@@ -3,7 +3,7 @@
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 BIN := .venv/bin
 
-.PHONY: demo demo-training ui test lint types tests coverage mutants docs clean
+.PHONY: demo demo-training ui test lint types tests coverage mutants families docs clean
 
 demo: .venv/installed
 	@$(BIN)/persona-assets run --study embedded --checkpoint smollm2-135m-instruct
@@ -35,6 +35,10 @@ coverage: .venv/installed-dev
 mutants: .venv/installed-dev
 	$(BIN)/python -m pip install -q -c constraints.txt mutmut==3.8.1
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.mutation --out benchmarks/results/mutation.md
+
+# Try every causal LM type of Transformers as a tiny random model and write docs/reference/models.md: about ten minutes.
+families: .venv/installed-dev
+	$(BIN)/python -m scripts.families
 
 # Writes build/docs/index.html; fails on a broken link, as the tests do.
 docs: .venv/installed-dev

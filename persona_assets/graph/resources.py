@@ -87,7 +87,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
             "thoughts": identity.thoughts if asset != "centroids" else None,
             "turn_end": identity.turn_end if asset in GENERATING else None,
         }
-        engine = self.chosen_engine.identity if asset in GENERATING else {}
+        engine = self.chosen_engine.identity if asset in (*GENERATING, "self_check") else {}
         return {**self.hardware.environment(), **{name: need for name, need in needs.items() if need}, **engine}
 
     def load(

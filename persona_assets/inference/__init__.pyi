@@ -1,4 +1,5 @@
 from .chat import Chat
+from .chat.showing import prompt_lines
 from .chat.tokenizer_check import check_tokenizer
 from .chat.warnings import prompt_warnings, switch_sentences
 from .cost import Measurement, measured
@@ -17,7 +18,7 @@ from .merged_copy import save_merged
 from .nan_checks import NonFiniteError, where_not_finite
 from .scoring.choice import choose_scorer
 from .scoring.padded import PrefixScorer, Scored, Scorer
-from .self_check import Finding, SelfCheckError, describe_failures, self_check
+from .self_check import GREEDY, Finding, SelfCheckError, describe_failures, self_check
 from .token_pieces import token_pieces
 from .training.examples import Conversation, build_training_set, plan_conversations
 from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
@@ -25,6 +26,7 @@ from .vllm.engine import VllmGenerator
 from .vllm.settings import VllmSettings, plan_engine_memory
 
 __all__ = [
+    "GREEDY",
     "Chat",
     "Conversation",
     "Engine",
@@ -57,6 +59,7 @@ __all__ = [
     "measured",
     "plan_conversations",
     "plan_engine_memory",
+    "prompt_lines",
     "prompt_warnings",
     "read_chat",
     "read_stop_ids",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from persona_assets.inference.generation import TransformersGenerator
+from persona_assets.inference.generation import Response, TransformersGenerator
 from persona_assets.inference.hidden_states import decoder_blocks, last_token_states
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.scoring.choice import choose_scorer
@@ -24,7 +24,8 @@ from persona_assets.inference.scoring.whole import whole_logits
 from persona_assets.inference.training.train import IGNORED, Example, mean_loss
 from persona_assets.study.settings import Decoding
 
-GENERATED = 8  # tokens
+# How the engine writes the responses that are checked.
+GREEDY = Decoding(max_new_tokens=16)
 
 
 class SelfCheckError(RuntimeError):
@@ -61,14 +62,18 @@ class Limits:
 
 # Rounding in 16 bits moves a logit of 20 by 0.06; JS of such logits is about the square of that over eight.
 LIMITS = {
-    torch.float32: Limits(js=1e-6, log_prob=1e-2, states=1e-3),
+    torch.float32: Limits(js=1e-7, log_prob=1e-2, states=1e-3),
     torch.float16: Limits(js=1e-3, log_prob=0.25, states=0.02),
     torch.bfloat16: Limits(js=3e-3, log_prob=0.5, states=0.1),
 }
 
 
 def self_check(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], response: Sequence[int], deterministic: bool = False
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    response: Sequence[int],
+    deterministic: bool = False,
+    written: Sequence[Response] | None = None,
 ) -> list[Finding]:
     """Compare attention, scoring, hidden states, generation and training loss with plain forward passes.
 
@@ -76,9 +81,18 @@ def self_check(
         prompts: two prompts of different length, as token ids.
         response: token ids; longer than the attention window if the study's sequences are.
         deterministic: whether the study scores in deterministic mode.
+        written: the engine's greedy responses to the prompts; by default, written by Transformers now.
     """
     check = _Check(loaded, prompts, response, LIMITS[loaded.model.dtype])
-    return [*check.forward(), *check.scoring(deterministic), *check.states(), *check.generation(), *check.training()]
+    if written is None:
+        written = TransformersGenerator(loaded).generate(prompts, GREEDY)
+    return [
+        *check.forward(),
+        *check.scoring(deterministic),
+        *check.states(),
+        *check.generation(written),
+        *check.training(),
+    ]
 
 
 def describe_failures(findings: Sequence[Finding], name: str, family: str) -> str | None:
@@ -129,12 +143,10 @@ class _Check:
         error = float((together - alone).norm() / alone.norm())
         yield Finding("hidden states", error, self.limits.states, "relative error")
 
-    def generation(self) -> Iterator[Finding]:
-        """Greedy tokens must be the most likely ones of a plain pass, but for ties within rounding."""
-        decoding = Decoding(max_new_tokens=GENERATED)
-        replies = TransformersGenerator(self.loaded).generate(self.prompts, decoding)
+    def generation(self, written: Sequence[Response]) -> Iterator[Finding]:
+        """Check that greedy tokens are the most likely ones of a plain pass, up to ties within rounding."""
         worst = 0.0
-        for prompt, reply in zip(self.prompts, replies, strict=True):
+        for prompt, reply in zip(self.prompts, written, strict=True):
             emitted = reply.token_ids
             log_probs = whole_logits(self.loaded.model, prompt, emitted, 0, len(emitted)).float().log_softmax(-1)
             taken = log_probs.gather(1, torch.tensor(emitted, device=log_probs.device)[:, None])[:, 0]

@@ -17,15 +17,18 @@ SHORTEST = 32
 
 def self_check(study: Study, home: Home) -> Compute:
     def check(session: ModelSession, _: str, __: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
-        loaded = session.load()
-        prompts = _two_prompts(loaded, study)
+        prompts = _two_prompts(session.chat, study)
         longest = max(map(len, prompts)) + max_new_tokens(study)
+        generator = session.generator()
+        generator.start(longest)
+        written = generator.generate(prompts, inference.GREEDY)
+        loaded = session.load()
         _require_positions(session.checkpoint.name, loaded, longest)
         text = loaded.chat.tokenizer(" ".join(study.questions), add_special_tokens=False)["input_ids"]
         tokens = _response_tokens(loaded, longest, max_new_tokens(study))
         response = (text * (tokens // len(text) + 1))[:tokens]
         with inference.measured(loaded.hardware.device) as cost:
-            findings = inference.self_check(loaded, prompts, response, study.deterministic)
+            findings = inference.self_check(loaded, prompts, response, study.deterministic, written)
         table = pd.DataFrame(
             [{**each._asdict(), "passed": each.passed, "family": loaded.architecture.model_type} for each in findings]
         )
@@ -39,13 +42,13 @@ def max_new_tokens(study: Study) -> int:
     return study.decoding.max_new_tokens if study.decoding else SHORTEST
 
 
-def _two_prompts(loaded: Any, study: Study) -> list[list[int]]:
+def _two_prompts(chat: Any, study: Study) -> list[list[int]]:
     """Return the shortest and the longest prompt of the study's first question, which are never equally long."""
     question = study.questions[0]
-    rendered = sorted((loaded.chat.prompt_ids(study.prompts[name], question) for name in study.scoring), key=len)
+    rendered = sorted((chat.prompt_ids(study.prompts[name], question) for name in study.scoring), key=len)
     shortest, longest = rendered[0], rendered[-1]
     if len(shortest) == len(longest):
-        longest = loaded.chat.prompt_ids(study.prompts[study.baseline], f"{question} {question}")
+        longest = chat.prompt_ids(study.prompts[study.baseline], f"{question} {question}")
     return [shortest, longest]
 
 

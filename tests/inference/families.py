@@ -117,18 +117,19 @@ RESPONSE = "Leaders listen, decide and explain."
 
 
 class Tried(NamedTuple):
-    """What was found of a family: `refused` says why, or `findings` has every comparison."""
+    """What was found of a family: `refused` or `problem` says why, or `findings` has every comparison."""
 
     refused: str | None
     findings: tuple[Finding, ...] = ()
     scorer: str = ""
     attention: str = ""
+    problem: str | None = None  # an error after registration
 
     @property
     def outcome(self) -> str:
         if self.refused is not None:
             return "refused"
-        return "correct" if all(finding.passed for finding in self.findings) else "wrong"
+        return "correct" if self.problem is None and all(finding.passed for finding in self.findings) else "wrong"
 
 
 def try_family(directory: Path) -> Tried:
