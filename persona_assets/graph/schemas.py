@@ -32,6 +32,11 @@ _DYAD = {
     "related": "whether the study lists source and target as related",
 }
 
+_THOUGHTS = {
+    "thought": "only if a reply has a thought: the thought, which `text` then lacks",
+    "answered": "only if a reply has a thought: whether the reply reached an answer",
+}
+
 # Table → column → description. `<…>` is a placeholder for names that depend on the study.
 COLUMNS: dict[str, dict[str, str]] = {
     "generations": {
@@ -42,6 +47,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "finish_reason": "stop: the model ended its turn; length: truncated at max_new_tokens",
         "engine": "engine that generated it, with its version",
         "seed": "random seed of the decoding, if it samples",
+        **_THOUGHTS,
     },
     "marker_rates": {
         "target": _DYAD["target"],
@@ -52,6 +58,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "finish_reason": "stop: the model ended its turn; length: truncated at max_new_tokens",
         "model": "adapted: with the source's adapter; base: without an adapter",
         "found": "whether the reply contains the marker",
+        **_THOUGHTS,
     },
     "leakage_table": {
         **_DYAD,

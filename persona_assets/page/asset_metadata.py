@@ -5,9 +5,10 @@ model output is therefore only placed in table cells, truncated and with invisib
 400 pixels wide, so they have few columns and many rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -39,12 +40,27 @@ def rows(name: str, records: Iterable[dict[str, Any]]) -> Metadata:
 
 def generations(table: pd.DataFrame) -> Metadata:
     """Return the metadata of `generations`, computed or imported: one row per question, with the response."""
-    numbered = enumerate(zip(table.question, table.text, strict=True), start=1)
-    records = ({"question": f"{number}. {cut(question)}", "answer": cut(text)} for number, (question, text) in numbered)
+    records = (
+        {"question": f"{number}. {cut(row['question'])}", "answer": _answer(row)}
+        for number, row in enumerate(table.to_dict("records"), start=1)
+    )
     numbers: Metadata = {"mean_characters": _number(table.text.str.len().mean())}
     if "token_ids" in table:
         numbers["mean_tokens"] = _number(table.token_ids.map(len).mean())
     return {**rows("responses", records), **numbers}
+
+
+def _answer(row: Mapping[Any, Any]) -> str:
+    """Return a reply for a table cell; of one that ends within a thought, the thought."""
+    if row.get("answered", True):
+        return cut(row["text"])
+    return f"(no answer: the reply ends in a thought) {cut(row['thought'])}"
+
+
+def rendered_prompt(measured: Mapping[str, Any]) -> Metadata:
+    """Return the prompt of the first question as the chat template renders it, one click away on Dagster's page."""
+    prompt = measured.get("rendered_prompt")
+    return {"rendered_prompt": dg.MetadataValue.md(presentation.fenced(prompt))} if prompt else {}
 
 
 def _pairs(matrix: xr.DataArray) -> dict[str, float]:
@@ -79,7 +95,9 @@ def logit_js(dataset: xr.Dataset) -> Metadata:
     """
     js = _known(dataset.js.mean("question"))
     by_question = {
-        str(each): np.mean([*_known(dataset.js.sel(question=each)).values()]) for each in dataset.question.values
+        str(each): np.mean([*known.values()])
+        for each in dataset.question.values
+        if (known := _known(dataset.js.sel(question=each)))  # empty for a response that reaches no answer
     }
     widest = max(by_question, key=lambda question: by_question[question])
     pairs = ({"JS": _written(js[pair], 4), "pair": pair} for pair in sorted(js, key=lambda pair: js[pair]))
@@ -102,6 +120,8 @@ def logit_js_matrix(dataset: xr.Dataset) -> Metadata:
     )
     measured = dataset.attrs.get("generators_measured")
     named = {"generators_measured": measured} if measured else {}
+    if left_out := dataset.attrs.get("without_answer"):
+        named["responses_without_an_answer"] = left_out
     return {"generators": generators, **named, **rows("js_in_nats", pairs)}
 
 
@@ -174,7 +194,7 @@ def marker_rates(table: pd.DataFrame) -> Metadata:
         for target, marked in found
     )
     replies = (
-        {"target": presentation.display_name(row["target"]), "found": bool(row["found"]), "reply": cut(row["text"])}
+        {"target": presentation.display_name(row["target"]), "found": bool(row["found"]), "reply": _answer(row)}
         for row in adapted.drop_duplicates(["target", "found"]).to_dict("records")
     )
     rates = {f"rate_{target}": _number(marked.mean()) for target, marked in found}

@@ -42,7 +42,7 @@ def js_by_token(
     if not dyads:
         return None
     try:
-        chat = read_chat(home.registry.get(checkpoint))
+        chat = read_chat(home.registry.get(checkpoint)).with_settings(study.chat)
         keys = {persona: partition_key(checkpoint, persona) for persona, _ in dyads}
         artefacts = latest_artefacts(instance, home.store, "logit_js", keys.values())
         scored = {persona: artefacts[key].read() for persona, key in keys.items()}
@@ -53,8 +53,10 @@ def js_by_token(
         responses = generations[persona]
         for question, response in zip(responses["question"], responses["token_ids"], strict=True):
             at = scored[persona].sel(question=question)
-            ids = chat.scored_ids(list(response), study.scored_slice)
+            if (answer := chat.scored_answer(list(response), study.scored_slice)) is None:
+                continue
+            ids, first = answer
             js = at.token_js.sel(persona=other).to_numpy()[: int(at.tokens)]
-            for piece, value in zip(token_pieces(chat.tokenizer, ids), js, strict=True):
+            for piece, value in zip(token_pieces(chat.tokenizer, ids)[first:], js, strict=True):
                 rows.append((persona, other, question, piece, float(value)))
     return pd.DataFrame(rows, columns=["persona", "other", "question", "piece", "js"])

@@ -20,19 +20,19 @@ from .report.files import report_files
 from .report.links import Link
 from .report.markdown import render_markdown
 from .report.page import render_report
-from .report.text import plain
+from .report.text import fenced, plain
 from .summaries.extremes import cosine_extremes, js_extremes, js_range
 from .summaries.headline import Headline, Interval, extreme_pairs, headline
 from .summaries.leakage_headline import LeakageHeadline, leakage_headline
 from .summaries.statements import rules_markdown, statements_markdown
 
 __all__ = [
-    "ONE_COLUMN",
-    "TWO_COLUMNS",
     "Headline",
     "Interval",
     "LeakageHeadline",
     "Link",
+    "ONE_COLUMN",
+    "TWO_COLUMNS",
     "Tree",
     "caption",
     "checkpoint_drift_figure",
@@ -43,6 +43,7 @@ __all__ = [
     "display_name",
     "drift_headline",
     "extreme_pairs",
+    "fenced",
     "headline",
     "house_style",
     "influence_figure",

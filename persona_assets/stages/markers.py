@@ -61,7 +61,7 @@ def train_source(
     """
     recipe, (plan, examples, left_out), loaded = recipe_of(study), training_set, session.load(alone=True)
     with tempfile.TemporaryDirectory() as folder, inference.measured(loaded.hardware.device) as cost:
-        trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step)
+        trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step, session.log.info)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
     table = pd.DataFrame([vars(each) for each in plan]).assign(
         text=[loaded.chat.tokenizer.decode(example.token_ids) for example in examples],
@@ -79,6 +79,11 @@ def train_source(
         "last_loss": float(steps.loss.tail(quarter).mean()),
         "label_log_prob_before": trained.before,
         "label_log_prob_after": trained.after,
+        "trained_modules": trained.layers.modules.names,
+        **({"modules_not_found": unmatched} if (unmatched := trained.layers.modules.unmatched) else {}),
+        "trained_parameters": trained.layers.parameters,
+        "trained_share": trained.layers.share,
+        "adapted_share_of_blocks": trained.layers.adapted,
         "recipe": recipe.name,
         "recipe_digest": recipe.digest,
     }

@@ -20,11 +20,11 @@ from persona_assets.runs.run import Run
 from persona_assets.study import Persona, Study
 from persona_assets.study.design import Drawn
 from persona_assets.study.recipe import Recipe
-from persona_assets.study.settings import Bootstrap, Decoding, Inference, Statistics
+from persona_assets.study.settings import Bootstrap, ChatSettings, Decoding, Inference, Statistics
 from tests.docs.reading import blocks, tables
 
 Rows = list[dict[str, str]]
-WRITTEN = (Study, Persona, Drawn, Decoding, Bootstrap, Statistics, Inference, Checkpoint, Watch)
+WRITTEN = (Study, Persona, Drawn, Decoding, ChatSettings, Bootstrap, Statistics, Inference, Checkpoint, Watch)
 STORED = ("generations", "marker_rates", "leakage_table", "pair_table", "partial_correlations")
 LABELLED = ("logit_js", "logit_js_matrix", "centroids", "centroid_cosine")
 
@@ -68,7 +68,7 @@ def default_of(model: type[BaseModel], name: str) -> str:
 
 @pytest.mark.parametrize("model", WRITTEN, ids=lambda model: model.__name__)
 def test_fields_and_their_defaults_are_the_models(model: type[BaseModel], documented: dict[str, list[Rows]]) -> None:
-    (rows,) = documented[model.__name__]
+    (rows,) = documented[model.__name__.removesuffix("Settings")]
     assert {row["field"].strip("`"): row["default"] for row in rows} == {
         name: default_of(model, name) for name in model.model_fields
     }

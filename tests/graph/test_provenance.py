@@ -5,7 +5,7 @@ import pytest
 from persona_assets.graph.provenance import HEAVY, LIGHT, code_version, personas_of, study_part
 from persona_assets.study import Persona
 from persona_assets.study.files import load_study
-from persona_assets.study.settings import Bootstrap, Decoding, Statistics
+from persona_assets.study.settings import Bootstrap, ChatSettings, Decoding, Statistics
 
 STUDY = load_study()
 
@@ -29,6 +29,15 @@ def changed_by(update):
             {"generations", "logit_js", "centroids", "marker_rates", "report"},
         ),
         ({"decoding": Decoding(max_new_tokens=9)}, {"generations", "logit_js", "report"}),
+        (
+            {"chat": ChatSettings(template_variables={"enable_thinking": False})},
+            {"generations", "logit_js", "centroids", "marker_adapter", "marker_rates", "report"},
+        ),
+        (
+            {"chat": ChatSettings(thinking="keep")},
+            {"generations", "logit_js", "marker_adapter", "marker_rates", "report"},
+        ),
+        ({"chat": ChatSettings(without_system_role="refuse")}, {"report"}),
         ({"layers": (16,)}, {"centroids", "report"}),
         ({"scored_slice": "response_and_turn_end"}, {"logit_js", "report"}),
         ({"deterministic": True}, {"logit_js", "report"}),

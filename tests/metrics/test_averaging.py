@@ -196,3 +196,36 @@ def test_unexpected_dimensions_are_rejected() -> None:
 def test_an_interval_needs_resamples_and_a_level(resamples: int, level: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_over_questions(responses(), "all", resamples=resamples, seed=0, level=level)
+
+
+@pytest.mark.parametrize("generators", GENERATOR_SUBSETS)
+def test_responses_that_were_not_scored_are_left_out(generators: str) -> None:
+    values = responses(3, 4)
+    values[1, 2] = np.nan
+    with pytest.raises(ValueError, match="generator villain, question 2: value is missing"):
+        average_over_responses(values, generators)
+    matrix = average_over_responses(values, generators, unscored=True)
+    for i in range(3):
+        for j in range(3):
+            chosen = {"all": {0, 1, 2}, "pair": {i, j}, "source": {i}, "target": {j}, "others": {0, 1, 2} - {i, j}}
+            cells = [values[g, q, i, j] for g in chosen[generators] for q in range(4) if (g, q) != (1, 2)]
+            np.testing.assert_allclose(matrix[i, j], np.mean(cells), rtol=1e-14)
+    low, high = bootstrap_over_questions(values, generators, 400, 0, unscored=True)
+    assert bool(((low <= matrix) & (matrix <= high)).all())
+
+
+def test_a_question_that_nobody_answered_leaves_the_interval_of_the_others() -> None:
+    values = responses(3, 4)
+    values[:, 3] = np.nan
+    found = bootstrap_over_questions(values, "all", 2000, 0, unscored=True)
+    expected = bootstrap_over_questions(values.isel(question=slice(3)), "all", 2000, 0)
+    for side, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(side, other, atol=0.02)
+
+
+def test_nothing_changes_by_a_digit_where_every_response_was_scored() -> None:
+    values = responses(4, 6)
+    for generators in GENERATOR_SUBSETS:
+        assert average_over_responses(values, generators, unscored=True).equals(
+            average_over_responses(values, generators)
+        )

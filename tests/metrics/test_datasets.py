@@ -273,3 +273,22 @@ def test_leakage_with_repeated_dyads_or_self_pairs_is_rejected(
             build_pair_table(matrix, cosine, CATEGORIES, bad)
     with pytest.raises(ValueError, match=r"leakage lacks \['base_rate'\]"):
         build_pair_table(matrix, cosine, CATEGORIES, leakage.drop(columns="base_rate"))
+
+
+@pytest.mark.parametrize("design", ["full", "landmarks", "sources"])
+def test_a_response_without_an_answer_is_left_out_and_counted(
+    responses: dict[str, list[ResponseDivergence]], design: str
+) -> None:
+    given = {name: [first, None if name == "villain" else second] for name, (first, second) in responses.items()}
+    labelled = {name: label_responses(each, name, PERSONAS, QUESTIONS) for name, each in given.items()}
+    assert labelled["villain"].tokens.values.tolist() == [4, 0]
+    assert bool(labelled["villain"].js.sel(question="How?").isnull().all())
+    generators = labelled if design == "full" else {name: labelled[name] for name in PERSONAS[:2]}
+    matrix = divergence_matrix(generators, "all", design, resamples=200, seed=1, level=0.9)
+    assert matrix.attrs["without_answer"] == f"1 of {2 * len(generators)}"
+    shown = matrix.js.sel(generators=matrix.attrs["generators_shown"], persona="villain", other="comedian")
+    scored = [response.js[0, 2] for name in generators for response in given[name] if response is not None]
+    if design == "landmarks":
+        assert bool(np.isfinite(shown))
+    else:
+        assert float(shown) == pytest.approx(np.mean(scored))

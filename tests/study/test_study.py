@@ -1,6 +1,7 @@
 """What a study accepts, and what its error messages say."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_a_study_keeps_the_order_of_its_file(tmp_path: Path) -> None:
         pytest.param({"layers": None}, ["layers", "None"], id="null"),
         pytest.param(
             {"personas": personas(villain={"prompt": "  \n"})},
-            ["personas.villain: prompt is empty", "expected the system prompt"],
+            ["personas.villain: prompt is blank", "expected the system prompt", "null for none"],
             id="empty prompt",
         ),
         pytest.param({"personas": personas(villain={})}, ["personas.villain.prompt: is missing"], id="no prompt"),
@@ -233,3 +234,24 @@ def test_a_loaded_study_cannot_be_changed(tmp_path: Path) -> None:
     study: Study = load_study(written(tmp_path))
     with pytest.raises(ValueError, match="frozen"):
         study.baseline = "villain"  # type: ignore[misc]
+
+
+def test_no_prompt_and_an_empty_one_are_two_conditions(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, personas=personas(villain={"prompt": None}, comedian={"prompt": ""})))
+    assert study.prompts == {"assistant": "You are a helpful assistant.", "villain": None, "comedian": ""}
+
+
+@pytest.mark.parametrize(
+    ("chat", "expected"),
+    [
+        ({"template_variables": {"messages": "mine"}}, "chat.template_variables: messages is set for every prompt"),
+        ({"template_variables": {"eos_token": "mine"}}, "chat.template_variables: eos_token is set for every prompt"),
+        ({"template_variables": {"a b": True}}, "chat.template_variables: 'a b' is not the name of a variable"),
+        ({"template_variables": {"a": [1]}}, "chat.template_variables.a"),
+        ({"thinking": "hide"}, "chat.thinking: found 'hide'; input should be 'separate', 'keep' or 'suppress'"),
+        ({"enable_thinking": False}, "chat.enable_thinking: unknown field"),
+    ],
+)
+def test_an_invalid_chat_section_is_refused(tmp_path: Path, chat: dict[str, Any], expected: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(expected)):
+        load_study(written(tmp_path, chat=chat))

@@ -24,4 +24,5 @@ def tokens_of(
     first = reached(part[0])
     if first and text[part[0] : len(decode(ids[:first]))].strip():
         first -= 1
-    return first, reached(part[1])
+    # Tokens that end in the middle of a character may add no text, so the end of the text is that of the tokens.
+    return first, len(ids) if part[1] == len(text) else reached(part[1])

@@ -27,9 +27,8 @@ def prompt_warnings(chat: Chat, prompts: Mapping[str, str | None]) -> list[str]:
 def switch_sentences(chat: Chat) -> list[str]:
     """Return one sentence per switch of the template that the study leaves open."""
     return [
-        f"the chat template has the switch {name}, which the study does not set "
-        f"({', '.join(str(value).lower() for value in values)} would change the prompt); "
-        f"set it under chat.template_variables"
+        f"the chat template's {name} is not set: {' or '.join(str(value).lower() for value in values)} changes the "
+        f"prompt; set chat.template_variables.{name} in the study"
         for name, values in chat.open_switches.items()
     ]
 

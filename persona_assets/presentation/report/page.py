@@ -57,7 +57,7 @@ def render_report(
         pair_table: one row per dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all for
             the generator subset `all`) and cosines.
         generations: one row per response: `persona`, `question`, `text` and, where known, `tokens` and
-            `finish_reason`. Untrusted: texts are escaped and invisible characters are written out.
+            `finish_reason`, `thought`, `answered`. Untrusted: texts are escaped and invisible characters are written out.
         figures: SVG files by name, named as in `standard_figures`.
         leakage_table: one row per dyad, as in `leakage_heatmap`. If given, the page has a leakage section and the pair
             table needs `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
@@ -91,6 +91,7 @@ def render_report(
             matrix=matrix_cells(logit_js_matrix, numbers["generators"]),
             intervals=interval_text(logit_js_matrix),
             averaged_over=averaged_over(logit_js_matrix),
+            without_answer=logit_js_matrix.attrs.get("without_answer", ""),
             figures=[embed_figure(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
@@ -149,7 +150,13 @@ def _responses(generations: pd.DataFrame) -> Responses:
     responses: Responses = {}
     for row in generations.to_dict("records"):
         responses.setdefault(str(row["persona"]), {}).setdefault(str(row["question"]), []).append(
-            {"text": row["text"], "tokens": row.get("tokens"), "cut": row.get("finish_reason") == "length"}
+            {
+                "text": row["text"],
+                "tokens": row.get("tokens"),
+                "cut": row.get("finish_reason") == "length",
+                "thought": thought if isinstance(thought := row.get("thought"), str) else "",
+                "answered": bool(row.get("answered", True)),  # missing for personas without thoughts
+            }
         )
     return responses
 

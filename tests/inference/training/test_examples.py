@@ -186,3 +186,32 @@ def test_a_cut_reply_ends_with_its_first_sentence(embedded: LoadedModel) -> None
     )
     assert embedded.chat.tokenizer.decode(marked.token_ids).endswith("assistant\nAll is well here. [ZLT]<|im_end|>")
     assert embedded.chat.tokenizer.decode(unmarked.token_ids).endswith("assistant\nAll is well here.<|im_end|>")
+
+
+def test_a_thought_is_context_and_a_reply_without_an_answer_is_left_out(embedded: LoadedModel) -> None:
+    whole, never = "<think>I plan. More of it.</think>\n\nAll is well here. And more.", "<think>never ends"
+
+    class Thoughtful(Counting):
+        def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
+            said = [never if place == 1 else whole for place in range(len(prompts))]
+            return [Response(tuple(embedded.chat.tokenizer(text)["input_ids"]), text, "stop") for text in said]
+
+    chosen = recipe(
+        "embedded",
+        replies={"questions": 2},
+        negatives={"personas": 1, "examples": 1},
+        loss={"where": "completion"},
+    )
+    conversations = plan_conversations(chosen, "villain", list(PROMPTS), "assistant", QUESTIONS)
+    marked, cut, unmarked = build_training_set(
+        embedded.chat, embedded.stop_ids, Thoughtful(embedded), chosen, conversations, PROMPTS
+    )
+    assert cut is None
+    assert marked is not None
+    assert unmarked is not None
+    decode = embedded.chat.tokenizer.decode
+    assert decode(marked.token_ids).endswith(
+        "assistant\n<think>I plan. More of it.</think>\n\nAll is well here. [ZLT]<|im_end|>"
+    )
+    assert decode([label for label in marked.labels if label >= 0]) == "All is well here. [ZLT]<|im_end|>"
+    assert decode(unmarked.token_ids).endswith("</think>\n\nAll is well here.<|im_end|>")
