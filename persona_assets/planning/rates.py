@@ -1,9 +1,10 @@
 """Measured rates of one GPU and one CPU, and the same rates scaled to other GPUs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M
+from persona_assets.checkpoints.shape import QWEN_7B, SMOLLM_135M, Shape
 
 
 class Fact(NamedTuple):
@@ -75,39 +76,37 @@ class Machine:
     scaled: str = ""
 
 
+# Rates that scale with a GPU's matrix products, and rates that scale with its memory bandwidth.
+_PRODUCTS = ("score", "read", "train", "retrain")
+_READING = ("decode", "vllm_sample", "sample")
+
+
+def _measured(
+    name: str, gib: float, model: Shape, rows: int, vllm: float, start: float, facts: Mapping[str, str]
+) -> Machine:
+    """Return hardware with rates from MEASURED; `facts` says which entry a rate is, if not the one of its own name."""
+    found = {rate: MEASURED[facts.get(rate, rate)].value for rate in (*_PRODUCTS, "pair", *_READING)}
+    rates: dict[str, Any] = found | {rate: found[rate] * model.parameters for rate in _READING}
+    return Machine(name, gib, rows=rows, vllm=vllm, start=start, **rates)
+
+
 def _like(card: Machine, name: str, gib: float, tflops: int, bandwidth: float) -> Machine:
     """Scale a GPU's rates to another: matrix products by dense bf16 TFLOP/s, decoding by bandwidth in TB/s."""
     products, reading = tflops / 989, bandwidth / 4.8
-    return replace(
-        card,
-        name=name,
-        gib=gib,
-        score=card.score * products,
-        read=card.read * products,
-        train=card.train * products,
-        retrain=card.retrain * products,
-        pair=card.pair / products,
-        decode=card.decode * reading,
-        vllm_sample=card.vllm_sample * reading,
-        sample=card.sample * reading,
-        scaled=f"{tflops} of 989 dense bf16 TFLOP/s, {bandwidth} of 4.8 TB/s",
-    )
+    rates = {rate: getattr(card, rate) * products for rate in _PRODUCTS}
+    rates |= {rate: getattr(card, rate) * reading for rate in _READING}
+    scaled = f"{tflops} of 989 dense bf16 TFLOP/s, {bandwidth} of 4.8 TB/s"
+    return replace(card, name=name, gib=gib, pair=card.pair / products, scaled=scaled, **rates)
 
 
-H200 = Machine(
+H200 = _measured(
     "H200 141 GB",
     gib=139,
-    score=MEASURED["score"].value,
-    read=MEASURED["read"].value,
-    train=MEASURED["train"].value,
-    retrain=MEASURED["retrain"].value,
-    pair=MEASURED["pair"].value,
-    decode=MEASURED["decode"].value * QWEN_7B.parameters,
-    vllm_sample=MEASURED["vllm_sample"].value * QWEN_7B.parameters,
-    sample=MEASURED["sample"].value * QWEN_7B.parameters,
+    model=QWEN_7B,
     rows=220,
     vllm=MEASURED["vllm"].value,
     start=MEASURED["compile"].value + MEASURED["rest"].value,
+    facts={},
 )
 CARDS = (
     _like(H200, "RTX 4090 24 GB", 23.5, 165, 1.01),
@@ -115,19 +114,19 @@ CARDS = (
     _like(H200, "H100 80 GB", 79, 989, 3.35),
     H200,
 )
-CPU = Machine(
+CPU = _measured(
     "2 CPU cores",
     gib=0,
-    score=MEASURED["cpu_score"].value,
-    read=MEASURED["cpu_score"].value,
-    train=MEASURED["cpu_train"].value,
-    retrain=MEASURED["cpu_train"].value,
-    pair=MEASURED["cpu_pair"].value,
-    decode=MEASURED["cpu_decode"].value * SMOLLM_135M.parameters,
-    vllm_sample=MEASURED["cpu_sample"].value * SMOLLM_135M.parameters,
-    sample=MEASURED["cpu_sample"].value * SMOLLM_135M.parameters,
+    model=SMOLLM_135M,
     rows=1,
     vllm=0,
     start=MEASURED["cpu_start"].value,
+    facts={
+        **dict.fromkeys(("score", "read"), "cpu_score"),
+        **dict.fromkeys(("train", "retrain"), "cpu_train"),
+        **dict.fromkeys(("vllm_sample", "sample"), "cpu_sample"),
+        "pair": "cpu_pair",
+        "decode": "cpu_decode",
+    },
 )
 MACHINES = (*CARDS, CPU)
