@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, check_complete
 from persona_assets.checkpoints.architecture import architecture_of
 from persona_assets.checkpoints.files import json_object
 from persona_assets.checkpoints.model_sizes import read_config, text_config
-from persona_assets.checkpoints.quantisation import quantisation_of
 from persona_assets.checkpoints.other_base import other_base
+from persona_assets.checkpoints.quantisation import quantisation_of
 from persona_assets.checkpoints.unsupported import require_measurable
 from persona_assets.files.reading import shortened, shown
+from persona_assets.inference.adapters import require_modules
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.chat.warnings import prompt_warnings
-from persona_assets.inference.adapters import require_modules
 from persona_assets.inference.loading import read_chat, read_stop_ids
 from persona_assets.inference.scoring.choice import why_not_family
+from persona_assets.inference.training.lora_layers import modules_of
 from persona_assets.study import Study
 from persona_assets.study.recipe import Lora
 from persona_assets.study.settings import ChatSettings

@@ -162,3 +162,29 @@ def test_a_file_that_is_not_a_mapping_is_rejected(registry: Registry) -> None:
     expected = r"checkpoints\.yaml: found list; expected a mapping of checkpoints by name"
     with pytest.raises(CheckpointError, match=expected):
         registry.names()
+
+
+def test_removing_an_entry_keeps_the_rest_of_the_file(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "checkpoints.yaml")
+    registry.file.write_text(
+        "# mine\nfirst:\n  path: /models/first\n\n# about the second\nsecond: {path: /models/second}\n"
+        "third:\n  path: /models/third  # kept\n"
+    )
+    registry.remove("second")
+    assert registry.file.read_text() == (
+        "# mine\nfirst:\n  path: /models/first\n\n# about the second\nthird:\n  path: /models/third  # kept\n"
+    )
+    registry.remove("first")
+    assert registry.names() == ["third"]
+    with pytest.raises(CheckpointError, match="no checkpoint 'first'"):
+        registry.remove("first")
+
+
+def test_a_removed_checkpoint_is_remembered_until_it_is_added_again(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "checkpoints.yaml")
+    registry.add_all({"one": {"path": "/models/one"}, "two": {"path": "/models/two"}})
+    registry.remove("one")
+    assert registry.removed() == {"one": {"path": "/models/one"}}
+    registry.add("one", {"path": "/elsewhere"})
+    assert registry.removed() == {}
+    assert registry.names() == ["two", "one"]

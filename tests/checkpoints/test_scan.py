@@ -116,7 +116,10 @@ def delete_a_shard(folder: Path) -> None:
         (truncate_weights, "model.safetensors is not a complete safetensors file"),
         (lambda folder: (folder / "config.json").unlink(), "config.json does not exist; the checkpoint is incomplete"),
         (lambda folder: (folder / "config.json").write_text('{"hid'), "config.json cannot be read as JSON"),
-        (lambda folder: (folder / "config.json").write_text('{"text_config": [1]}'), "config.json: text_config: found [1]"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"text_config": [1]}'),
+            "config.json: text_config: found [1]",
+        ),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer found; expected tokenizer.json"),
         (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xe2\x82"), "cannot be read as text"),
         (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80"), "contains pickled weights"),
@@ -376,3 +379,65 @@ def test_a_broken_symbolic_link_is_a_missing_file_and_does_not_affect_other_fold
     first, second = scan_watch(watch, registry)
     assert first.problem is None
     assert "model.safetensors does not exist" in str(second.problem)
+
+
+def test_a_pattern_names_other_folders(run: Path, registry: Registry, tiny_directory: Path) -> None:
+    for name in ("epoch_2", "epoch_10", "global_step_200/actor/huggingface"):
+        shutil.copytree(tiny_directory, run / name)
+    found = scan_watch(Watch(name="run7", directory=run, pattern="epoch_*"), registry)
+    assert [(each.name, (each.entry or {})["step"]) for each in found] == [("run7.epoch_2", 2), ("run7.epoch_10", 10)]
+    found = scan_watch(Watch(name="run7", directory=run, pattern="global_step_*/actor/huggingface"), registry)
+    assert [each.name for each in found] == ["run7.global_step_200.actor.huggingface"]
+    assert (found[0].entry or {})["step"] == 200
+
+
+def test_other_folders_and_a_model_in_the_directory_itself_are_named(
+    watch: Watch, run: Path, registry: Registry, tiny_directory: Path
+) -> None:
+    assert scan_watch(watch, registry) == []  # nothing was saved yet
+    (run / "epoch_1").mkdir()
+    with pytest.raises(CheckpointError, match=r"contains no checkpoint-\* yet; found epoch_1"):
+        scan_watch(watch, registry)
+    shutil.copytree(tiny_directory, run, dirs_exist_ok=True)
+    with pytest.raises(CheckpointError, match=r"found epoch_1.*the model in the folder itself is not watched"):
+        scan_watch(watch, registry)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("pytorch_model_fsdp_0/__0_0.distcp", r"FSDP's sharded training state .*FULL_STATE_DICT"),
+        ("global_step5/zero_pp_rank_0_mp_rank_00_optim_states.pt", "DeepSpeed's sharded .*zero_to_fp32.py"),
+    ],
+)
+def test_sharded_training_state_is_named_and_not_waited_for(
+    watch: Watch, run: Path, registry: Registry, file: str, expected: str
+) -> None:
+    place = run / "checkpoint-5" / file
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"x")
+    candidate = only(watch, registry)
+    assert candidate.final
+    with pytest.raises(CheckpointError, match=expected):
+        raise CheckpointError(str(candidate.problem))
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.json", "chat_template.jinja"])
+def test_the_base_of_the_watch_lends_its_tokenizer_and_template(
+    run: Path, registry: Registry, tiny_directory: Path, tmp_path: Path, missing: str
+) -> None:
+    registry.add("tiny", {"path": str(tiny_directory)})
+    folder = Path(shutil.copytree(tiny_directory, run / "checkpoint-5"))
+    (folder / missing).unlink()
+    assert "expected" in str(only(Watch(name="run7", directory=run), registry).problem)
+    candidate = only(Watch(name="run7", directory=run, base="tiny"), registry)
+    assert candidate.entry is not None, candidate.problem
+    assert candidate.entry["tokenizer"] == str(tiny_directory)
+    checkpoint, cache = registry.add(candidate.name, candidate.entry), DigestCache(tmp_path / "digests.json")
+    found, base = identify(checkpoint, cache), identify(registry.get("tiny"), cache)
+    assert (found.tokenizer, found.chat_template) == (base.tokenizer, base.chat_template)
+    prompts = [
+        load_model(each, choose_hardware(Inference(device="cpu"))).chat.prompt_ids("You help.", "Why?")
+        for each in (checkpoint, registry.get("tiny"))
+    ]
+    assert prompts[0] == prompts[1]
