@@ -66,6 +66,16 @@ def test_a_changed_byte_is_found_even_with_the_same_size_and_time(run, tiny_dire
     assert run.staleness()["generations"] == dict.fromkeys(run.staleness()["generations"], "missing")
 
 
+def test_the_result_of_the_second_night_replaces_that_of_the_first(run, tiny_directory):
+    weights = tiny_directory / "model.safetensors"
+    content = weights.read_bytes()
+    for last in (b"1", b"2"):
+        weights.write_bytes(content[:-1] + last)
+        with pytest.raises(CheckpointError, match="tiny: weights changed"):
+            at_night(run)
+    assert not check(run).passed
+
+
 def test_a_checkpoint_whose_folder_was_deleted_is_skipped(run, tiny_directory):
     tiny_directory.rename(tiny_directory.with_name("elsewhere"))
     result = at_night(run)

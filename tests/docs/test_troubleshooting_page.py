@@ -1,5 +1,7 @@
 """Tests that provoke every message on docs/how-to/troubleshooting.md and compare it with the page."""
 
+import errno
+import fcntl
 import inspect
 import json
 import logging
@@ -16,12 +18,13 @@ import dagster as dg
 import pytest
 import torch
 
+from persona_assets.assets.drift import checkpoint_drift
 from persona_assets.checkpoints import Checkpoint, DigestCache, identify
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import require_same_study_and_weights
-from persona_assets.graph.partitions import split_key
+from persona_assets.graph.partitions import StudyChangedError, require_known_personas, split_key
 from persona_assets.inference import choose_engine, choose_hardware, read_chat
 from persona_assets.inference.engines import PYTHON_VARIABLE, vllm_version
 from persona_assets.inference.out_of_memory import AdaptiveBatchSize
@@ -30,7 +33,8 @@ from persona_assets.published.run import read_published_run
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.store.artefacts import ArtefactError, ArtefactStore
-from persona_assets.store.instance import InstanceError, explain_database_error
+from persona_assets.store.instance import InstanceError, explain_database_error, instance_lock
+from persona_assets.store.locks import LockError
 from persona_assets.store.shared import SharedStorageError
 from persona_assets.study import Persona, Study
 from persona_assets.study.files import load_study
@@ -205,6 +209,21 @@ def not_materialised(run: Run) -> None:
     latest_artefacts(run.instance, run.home.store, "report", ["tiny"])
 
 
+@provokes("The study changed while the page runs")
+def of_a_removed_persona(run: Run) -> str:
+    with pytest.raises(StudyChangedError) as caught:
+        require_known_personas(run.study, ["tiny|poet"])
+    return str(caught.value)
+
+
+@provokes("There is no checkpoint to compare")
+def nothing_to_compare(run: Run) -> None:
+    home = Home(Path("dagster_home").absolute())
+    home.root.mkdir()
+    with dg.instance_for_test() as instance:
+        checkpoint_drift(dg.build_asset_context(instance=instance), study=run.study, home=home)
+
+
 @provokes("An artefact belongs to another study")
 def of_another_study(run: Run) -> None:
     edited = run.study.model_copy(
@@ -244,6 +263,18 @@ def locked(run: Run) -> str | None:
         except Exception as error:
             return explain_database_error(error)
     return None
+
+
+@provokes("The file system has no locks")
+def without_locks(_: Run) -> str:
+    def no_locks(*_: object) -> None:  # what NFS without a lock daemon answers
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", no_locks)
+        with pytest.raises(LockError) as caught:
+            instance_lock(Path("dagster_home").absolute(), print).__enter__()
+    return f"LockError: {caught.value}"
 
 
 @provokes("The shared storage does not answer")
