@@ -53,18 +53,22 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest deviations explained by rounding: mean JS in nats, log-probability in nats, relative hidden states."""
+    """Largest deviations explained by rounding: mean JS, log-probability of one token and loss in nats, hidden states.
+
+    Hidden states are compared by their relative error.
+    """
 
     js: float
     log_prob: float
+    loss: float
     states: float
 
 
 # Rounding in 16 bits moves a logit of 20 by 0.06; JS of such logits is about the square of that over eight.
 LIMITS = {
-    torch.float32: Limits(js=1e-7, log_prob=1e-2, states=1e-3),
-    torch.float16: Limits(js=1e-3, log_prob=0.25, states=0.02),
-    torch.bfloat16: Limits(js=3e-3, log_prob=0.5, states=0.1),
+    torch.float32: Limits(js=1e-7, log_prob=1e-4, loss=1e-4, states=1e-3),
+    torch.float16: Limits(js=1e-3, log_prob=0.25, loss=0.02, states=0.02),
+    torch.bfloat16: Limits(js=3e-3, log_prob=0.5, loss=0.1, states=0.1),
 }
 
 
@@ -162,7 +166,7 @@ class _Check:
             batch = float(mean_loss(self.loaded.model, examples, self.loaded.device))
         labels = torch.tensor(self.response, device=self.plain[0].device)
         alone = float(torch.stack([functional.cross_entropy(each.float(), labels) for each in self.plain]).mean())
-        yield Finding("training loss", abs(batch - alone), self.limits.log_prob, "difference in nats")
+        yield Finding("training loss", abs(batch - alone), self.limits.loss, "difference in nats")
 
     def _js(self, part: str, wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Finding:
         error = max(float(_js(a, b).mean()) for a, b in zip(wanted, found, strict=True))
