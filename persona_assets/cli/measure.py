@@ -15,10 +15,11 @@ def run(
 ) -> None:
     """Materialise everything that is missing or out of date for a checkpoint, and print the main results."""
     session = open_run(study, checkpoint)
-    for asset, why in session.stale_reasons().items():
+    compared = session.compare()
+    for asset, why in session.stale_reasons(compared).items():
         print(f"out of date: {asset}: {'; '.join(why)}")
     start = time.perf_counter()
-    ran = session.materialise()
+    ran = session.materialise(compared.statuses)
     seconds = time.perf_counter() - start
     from persona_assets.runs.summary import summary
 
@@ -32,8 +33,9 @@ def status(
 ) -> None:
     """Show which artefacts of a checkpoint are current, missing or out of date, and which inputs changed."""
     session = open_run(study, checkpoint)
-    why = session.stale_reasons()
-    for asset, partitions in session.staleness().items():
+    compared = session.compare()
+    why = session.stale_reasons(compared)
+    for asset, partitions in compared.statuses.items():
         counts = {kind: list(partitions.values()).count(kind) for kind in ("current", "out of date", "missing")}
         totals = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         print(f"{asset:16} {totals}" + (f": {'; '.join(why[asset])}" if asset in why else ""))

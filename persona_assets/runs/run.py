@@ -16,7 +16,7 @@ from persona_assets.runs.events import report_study
 from persona_assets.runs.heavy import key_range
 from persona_assets.runs.requirements import require_readable_files
 from persona_assets.runs.stale_reasons import stale_reasons
-from persona_assets.runs.staleness import Statuses, expected_inputs, staleness, to_do
+from persona_assets.runs.staleness import Staleness, Statuses, staleness, to_do
 from persona_assets.study import Study
 
 
@@ -40,19 +40,24 @@ class Run:
         release_dead_runs(self.instance)
         report_study(self.instance, self.study, self.home)
 
-    def staleness(self) -> Statuses:
-        """Return the status of every artefact of the checkpoint; see `runs.staleness`."""
+    def compare(self) -> Staleness:
+        """Compare the checkpoint's artefacts with today's inputs, settings and code; see `runs.staleness`."""
         gpu = Gpu(**self.study.inference.model_dump())
         return staleness(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
 
-    def stale_reasons(self) -> dict[str, list[str]]:
-        """Return why assets are stale; see `runs.stale_reasons`."""
-        gpu = Gpu(**self.study.inference.model_dump())
-        expected = expected_inputs(self.instance, self.defs, self.home, self.study, gpu, self.checkpoint)
-        return stale_reasons(self.instance, self.home, expected)
+    def staleness(self) -> Statuses:
+        """Return the status of every artefact of the checkpoint."""
+        return self.compare().statuses
 
-    def materialise(self) -> list[str]:
+    def stale_reasons(self, compared: Staleness | None = None) -> dict[str, list[str]]:
+        """Return why assets are stale; see `runs.stale_reasons`."""
+        return stale_reasons(self.home, compared or self.compare())
+
+    def materialise(self, found: Statuses | None = None) -> list[str]:
         """Run the jobs that have something to compute, upstream first.
+
+        Args:
+            found: the current result of `staleness`, if it is known.
 
         Returns:
             Names of the jobs that ran; empty if everything was current.
@@ -64,13 +69,19 @@ class Run:
         """
         require_readable_files(self.study)
         self._require_files()
-        return [name for name in job_names(self.study) if self.materialise_job(name)]
+        ran = []
+        for name in job_names(self.study):
+            found = found or self.staleness()
+            if self.materialise_job(name, found):
+                ran.append(name)
+                found = None  # what ran changes what is downstream of it
+        return ran
 
-    def materialise_job(self, name: str) -> bool:
-        """Run one of the jobs if it has something to compute; return whether it ran."""
+    def materialise_job(self, name: str, found: Statuses | None = None) -> bool:
+        """Run one of the jobs if it has something to compute; return whether it ran. `found` as in `materialise`."""
         job = self.defs.resolve_job_def(name)
         assets = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
-        if not assets & to_do(self.staleness()):
+        if not assets & to_do(found or self.staleness()):
             return False
         heavy = next((asset for asset in assets if asset in HEAVY), None)
         whole = name == COMPARE_CHECKPOINTS

@@ -3,23 +3,20 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import dagster as dg
-
 from persona_assets.files.digest import digest_of
-from persona_assets.graph.history import latest_fingerprints
 from persona_assets.graph.home import Home
-from persona_assets.runs.staleness import ExpectedInputs
+from persona_assets.runs.staleness import Staleness
 from persona_assets.store.artefacts import ArtefactError
 
 # Values with more characters (prompts, digests) are named but not shown.
 _MAX_SHOWN = 40
 
 
-def stale_reasons(instance: dg.DagsterInstance, home: Home, expected_inputs: ExpectedInputs) -> dict[str, list[str]]:
+def stale_reasons(home: Home, compared: Staleness) -> dict[str, list[str]]:
     """Return the differences that make assets stale: asset → differences over all its partitions, upstream first."""
     found: dict[str, list[str]] = {}
-    for asset, partitions in expected_inputs.items():
-        latest = latest_fingerprints(instance, asset, list(partitions))
+    for asset, partitions in compared.expected.items():
+        latest = compared.latest[asset]
         reasons: dict[str, None] = {}
         for partition, made_from in partitions.items():
             if partition not in latest or latest[partition] == digest_of(made_from):

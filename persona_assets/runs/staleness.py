@@ -5,6 +5,7 @@ code would give. `persona-assets status` prints the result, and `persona-assets 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import dagster as dg
@@ -28,56 +29,39 @@ Statuses = dict[str, dict[str, Status]]
 ExpectedInputs = dict[str, dict[str, dict[str, Any]]]
 
 
-def expected_inputs(
-    instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, name: str
-) -> ExpectedInputs:
-    """Return what each asset of a checkpoint would be computed from today; imported assets are left out.
+@dataclass(frozen=True)
+class Staleness:
+    """Comparison of a checkpoint's artefacts with today's inputs, settings and code.
 
-    Raises:
-        CheckpointError: the checkpoint is not registered or cannot be measured.
+    Attributes:
+        statuses: status of every artefact.
+        latest: asset → partition → fingerprint of the latest materialisation.
+        expected: what each artefact would be computed from; without imported assets and `checkpoint_drift`.
     """
-    home.registry.get(name)
-    identity = None if study.imported else current_identity(instance, home, name)
-    graph = defs.resolve_asset_graph()
-    expected = _imported_fingerprints(instance, study, name)
-    imported, found = set(expected), ExpectedInputs()
-    for key in graph.toposorted_asset_keys:
-        asset = key.to_user_string()
-        if key not in graph.materializable_asset_keys or asset in (*imported, DRIFT):
-            continue
-        assets_def = defs.resolve_assets_def(key)
-        loaded = _loaded_inputs(assets_def)
-        if asset in HEAVY:
-            assert identity is not None
-            found[asset] = _heavy_inputs(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
-        else:
-            inputs: dict[str, Any] = {each: expected[each] for each in loaded}
-            inputs = inputs or root_inputs(asset, identity.record() if identity else None)
-            code_version = assets_def.specs_by_key[key].code_version or ""
-            found[asset] = {name: light_made_from(asset, name, code_version, inputs)}
-        expected[asset] = {key: digest_of(made_from) for key, made_from in found[asset].items()}
-    return found
+
+    statuses: Statuses
+    latest: Mapping[str, Mapping[str, str]]
+    expected: ExpectedInputs
 
 
 def staleness(
     instance: dg.DagsterInstance, defs: dg.Definitions, home: Home, study: Study, gpu: Gpu, checkpoint: str
-) -> Statuses:
-    """Return the status of every artefact of a checkpoint.
+) -> Staleness:
+    """Compare every artefact of a checkpoint with what it would be computed from today.
 
     Raises:
         CheckpointError: the checkpoint is not registered or cannot be measured.
     """
-    expected = _imported_fingerprints(instance, study, checkpoint)
-    for asset, partitions in expected_inputs(instance, defs, home, study, gpu, checkpoint).items():
-        expected[asset] = {key: digest_of(made_from) for key, made_from in partitions.items()}
-    found = {
-        asset: _compare_with_latest(instance, home, asset, fingerprints) for asset, fingerprints in expected.items()
-    }
+    fingerprints = _imported_fingerprints(instance, study, checkpoint)
+    expected = _expected_inputs(instance, defs, home, study, gpu, checkpoint, fingerprints)
+    fingerprints |= {asset: _digests(partitions) for asset, partitions in expected.items()}
+    latest = {asset: latest_fingerprints(instance, asset, list(keys)) for asset, keys in fingerprints.items()}
+    statuses = {asset: _statuses(home, asset, latest[asset], keys) for asset, keys in fingerprints.items()}
     if not study.imported:
-        soon = {asset: fingerprints[checkpoint] for asset, fingerprints in expected.items() if asset not in HEAVY}
+        soon = {asset: keys[checkpoint] for asset, keys in fingerprints.items() if asset not in HEAVY}
         if drift := _drift_status(instance, home, study, checkpoint, soon):
-            found[DRIFT] = drift
-    return found
+            statuses[DRIFT] = drift
+    return Staleness(statuses, latest, expected)
 
 
 def to_do(found: Statuses) -> set[str]:
@@ -108,6 +92,38 @@ def _drift_status(
     return _statuses(home, DRIFT, latest, {"": digest_of(compared.made_from(study))})
 
 
+def _expected_inputs(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    home: Home,
+    study: Study,
+    gpu: Gpu,
+    name: str,
+    imported: Mapping[str, Mapping[str, str]],
+) -> ExpectedInputs:
+    """Return what each asset of a checkpoint would be computed from today; imported assets are left out."""
+    home.registry.get(name)
+    identity = None if study.imported else current_identity(instance, home, name)
+    graph = defs.resolve_asset_graph()
+    expected, found = dict(imported), ExpectedInputs()
+    for key in graph.toposorted_asset_keys:
+        asset = key.to_user_string()
+        if key not in graph.materializable_asset_keys or asset in (*imported, DRIFT):
+            continue
+        assets_def = defs.resolve_assets_def(key)
+        loaded = _loaded_inputs(assets_def)
+        if asset in HEAVY:
+            assert identity is not None
+            found[asset] = _heavy_inputs(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
+        else:
+            inputs: dict[str, Any] = {each: expected[each] for each in loaded}
+            inputs = inputs or root_inputs(asset, identity.record() if identity else None)
+            code_version = assets_def.specs_by_key[key].code_version or ""
+            found[asset] = {name: light_made_from(asset, name, code_version, inputs)}
+        expected[asset] = _digests(found[asset])
+    return found
+
+
 def _imported_fingerprints(instance: dg.DagsterInstance, study: Study, checkpoint: str) -> dict[str, dict[str, str]]:
     """Return the fingerprints of imported artefacts; they cannot be recomputed, so the latest import is current."""
     if not study.imported:
@@ -136,10 +152,8 @@ def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:
     ]
 
 
-def _compare_with_latest(
-    instance: dg.DagsterInstance, home: Home, asset: str, expected: Mapping[str, str]
-) -> dict[str, Status]:
-    return _statuses(home, asset, latest_fingerprints(instance, asset, list(expected)), expected)
+def _digests(inputs: Mapping[str, Any]) -> dict[str, str]:
+    return {key: digest_of(made_from) for key, made_from in inputs.items()}
 
 
 def _statuses(home: Home, asset: str, latest: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Status]:
