@@ -19,11 +19,11 @@ from persona_assets.study import Study
 # Seconds between two scans of the same hub branch, to limit requests to the hub.
 HUB_INTERVAL = 60.0
 # Seconds for all requests to hubs in one tick; Dagster gives up on a tick after 60.
-HUB_SECONDS = 15.0
+HUB_SECONDS = 12.0
 # Files whose sizes and times are unchanged after this many seconds are considered complete.
 SETTLE = 2.0
 # At most this many new checkpoints are registered in one tick, and inspected for at most this many seconds.
-MOST_NEW, INSPECTION_SECONDS = 100, 15.0
+MOST_NEW, INSPECTION_SECONDS = 100, 10.0
 # Seconds without any change after which an incomplete folder is reported as a failure.
 STUCK = 1800.0
 MEASURED_CHECK = "measured_without_failure"
@@ -80,13 +80,13 @@ class Discovery:
         due = self._due_attempts(stamps, tick)
         if due:
             self.settle()
-        self._register([each for each in new if _stamp_of(each) == each.stamp], tick)
+        left = self._register([each for each in new if _stamp_of(each) == each.stamp], tick)
         if new or due:
             entries = self.home.registry.checked()
         for name, attempt in due.items():
             if name in entries and self._stamp(name, entries[name], tick) == stamps[name]:
                 tick.requests.append(self._request(name, stamps[name], attempt))
-            elif name not in tick.memory["refused"]:
+            elif name not in tick.memory["refused"] and name not in left:
                 tick.reasons.append(f"{name}: its files are still changing; it is measured once they stop changing")
         known = set(self.instance.get_dynamic_partitions(CHECKPOINT))
         tick.registered = [name for name in entries if name not in known]
@@ -152,14 +152,15 @@ class Discovery:
         if self.memory.get("refused", {}).get(found.name, ["", ""])[1] != why:
             tick.events.append(_check(found.name, False, why))
 
-    def _register(self, new: Sequence[FoundCheckpoint], tick: Tick) -> None:
-        """Register the checkpoints that pass inspection."""
+    def _register(self, new: Sequence[FoundCheckpoint], tick: Tick) -> set[str]:
+        """Register the checkpoints that pass inspection; return the names that are left to the next tick."""
         from persona_assets.inference.inspection import refusal  # imports PyTorch
 
-        accepted, until = {}, time.monotonic() + INSPECTION_SECONDS
+        accepted, left, until = {}, set(), time.monotonic() + INSPECTION_SECONDS
         for each in new:
             if accepted and time.monotonic() >= until:
                 tick.reasons.append(f"{each.name}: inspected in the next tick")
+                left.add(each.name)
             elif (why := refusal(_checkpoint(each))) is not None:
                 self._refuse(each, why, tick)
             else:
@@ -168,6 +169,7 @@ class Discovery:
             self.home.registry.add_all(accepted)
         except CheckpointError as error:
             tick.reasons.append(str(error))
+        return left
 
     def _stamp(self, name: str, entry: Entry, tick: Tick) -> str | None:
         """Return the stamp of a registered checkpoint's files, or None if it cannot be measured."""

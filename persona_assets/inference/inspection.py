@@ -24,6 +24,7 @@ from persona_assets.inference.chat import Chat
 from persona_assets.inference.chat.warnings import prompt_warnings
 from persona_assets.inference.loading import read_chat, read_stop_ids
 from persona_assets.inference.scoring.choice import why_not_family
+from persona_assets.inference.training.marker_tokens import marker_ids
 from persona_assets.inference.training.lora_layers import modules_of
 from persona_assets.study import Study
 from persona_assets.study.recipe import Lora
@@ -64,7 +65,7 @@ def inspect(checkpoint: Checkpoint, study: Study | None = None) -> Inspection:
 
     Raises:
         CheckpointError: the checkpoint cannot be measured; names the file, the field and the reason.
-        StudyError: the model does not have one of the study's layers.
+        StudyError: the model does not have one of the study's layers, or its tokenizer cannot spell the marker.
     """
     check_complete(checkpoint)
     directory = checkpoint.texts()
@@ -80,6 +81,10 @@ def inspect(checkpoint: Checkpoint, study: Study | None = None) -> Inspection:
     blocks = int(text["num_hidden_layers"])
     if study is not None and not study.imported:
         study.blocks(blocks)
+        if study.marker and study.sources:
+            marker_ids(
+                chat, chat.prompt_ids(study.prompts[study.sources[0]], study.questions[0]), study.marker.marker.text
+            )
     adapter = checkpoint.adapter or checkpoint.adapter_hub
     adapted = f", with the adapter {adapter}" if adapter else ""
     wanted = study.inference.attention if study else "sdpa"

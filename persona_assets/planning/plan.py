@@ -210,7 +210,7 @@ def _generations(sizes: _Sizes) -> Stage:
             rate = machine.sample if machine.gib else machine.decode
         else:
             rate = machine.decode * min(1, sizes.responses / machine.rows) * sizes.vllm_speedup(machine)
-        return generated * sizes.shape.parameters / rate + prefill / machine.score
+        return generated * sizes.shape.active_parameters / rate + prefill / machine.score
 
     flops = sizes.written(sizes.responses, sizes.response)
     return Stage("generations", sizes.responses, read, generated, 0, flops, _per_machine(seconds))
@@ -220,7 +220,8 @@ def _logit_js(sizes: _Sizes) -> Stage:
     """Estimate scoring: every response under every scorer, every prompt once."""
     shape, scorers = sizes.shape, len(sizes.study.scoring)
     passes, positions = scorers * sizes.responses, sizes.responses * sizes.response
-    prompts = scorers * len(sizes.study.questions)
+    # A model that is scored whole reads its prompt again for every response.
+    prompts = passes if shape.scored_whole else scorers * len(sizes.study.questions)
     flops = prompts * shape.forward_flops(sizes.prompt, with_logits=False)
     flops += passes * shape.forward_flops(sizes.response, sizes.prompt)
     entries = positions * shape.vocabulary * sizes.pairs
@@ -276,7 +277,7 @@ def _marker_rates(sizes: _Sizes, recipe: Recipe) -> Stage:
 
 def _sampled(name: str, sizes: _Sizes, replies: int, limit: int) -> Stage:
     length = reply_length(limit, sizes.given)
-    generated, parameters = replies * length, sizes.shape.parameters
+    generated, parameters = replies * length, sizes.shape.active_parameters
 
     def seconds(machine: Machine) -> float:
         by_vllm = sizes.study.inference.engine != "transformers"

@@ -31,14 +31,23 @@ def _heading(plan: Plan, given: bool) -> str:
             f"study      {study.name}: {scorers} personas, {len(study.questions)} questions, "
             f"{scorers * (scorers - 1) // 2} pairs, {len(study.sources)} sources",
             *([_design(study)] * (study.design != "full")),
-            f"model      {shape.name}: {shape.parameters / 1e9:.2f} G parameters, {shape.layers} blocks of "
-            f"{shape.hidden}, vocabulary {shape.vocabulary:,}",
+            f"model      {shape.name}: {shape.parameters / 1e9:.2f} G parameters{_active(plan)}, {shape.layers} "
+            f"blocks of {shape.hidden}, vocabulary {shape.vocabulary:,}",
+            *(f"unsure     {line}" for line in shape.unsure),
             f"responses  {plan.response:.0f} tokens on average, at most {limit}: {origin}",
             f"prompts    {plan.prompt:.0f} tokens on average, estimated from their length in characters",
             *([_cards(plan)] * (plan.cards > 1)),
             "No model was loaded or run.",
         )
     )
+
+
+def _active(plan: Plan) -> str:
+    shape = plan.shape
+    if not shape.experts:
+        return ""
+    used = f"{shape.experts_used} of {shape.experts} experts"
+    return f" ({shape.active_parameters / 1e9:.2f} G active, {used})"
 
 
 def _cards(plan: Plan) -> str:

@@ -10,7 +10,7 @@ import time
 import dagster as dg
 import pytest
 
-from persona_assets.automation.discovery import MEASURED_CHECK, Discovery
+from persona_assets.automation.discovery import MEASURED_CHECK, STUCK, Discovery
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import CHECKPOINT, STUDY
 from persona_assets.runs.attempts import ATTEMPT_TAG, CHECKPOINT_TAG, MEASURE, STAMP_TAG, run_tags
@@ -216,3 +216,58 @@ def test_a_checkpoint_deleted_after_its_measurement_is_ignored(daemon, save):
     for _ in range(2):
         tick, launched = daemon.tick()
         assert (tick.reasons, launched) == ([], [])
+
+
+def test_a_refused_checkpoint_gets_one_failed_check_and_is_not_registered(daemon, save):
+    config = save(8) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "llava"}))
+    tick, launched = daemon.tick()
+    assert (launched, daemon.home.registry.names()) == ([], [])
+    assert [(event.partition, event.passed) for event in tick.events] == [("run7.checkpoint-8", False)]
+    assert "found 'llava'; expected an architecture for which Transformers has" in tick.events[0].description
+    tick, _ = daemon.tick()
+    assert tick.events == []
+    assert "llava" in tick.reasons[0]
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "llama"}))
+    assert daemon.tick()[1] == ["run7.checkpoint-8"]  # rewritten, so it is tried again
+
+
+def test_an_incomplete_folder_that_stays_unchanged_gets_a_failed_check(daemon, save):
+    (save(8) / "tokenizer.json").unlink()
+    assert daemon.tick()[0].events == []
+    assert daemon.tick(seconds=STUCK / 2)[0].events == []
+    [event] = daemon.tick(seconds=STUCK)[0].events
+    assert not event.passed
+    assert "incomplete, and unchanged for 30 minutes: " in event.description
+    assert "no tokenizer found" in event.description
+    assert daemon.tick(seconds=STUCK)[0].events == []
+
+
+def test_a_removed_checkpoint_is_not_registered_again_by_its_watch(daemon, save):
+    save(8)
+    assert daemon.tick()[1] == ["run7.checkpoint-8"]
+    daemon.home.registry.remove("run7.checkpoint-8")
+    daemon.instance.delete_dynamic_partition(CHECKPOINT, "run7.checkpoint-8")
+    for _ in range(2):
+        tick, launched = daemon.tick()
+        assert (launched, tick.registered, daemon.home.registry.names()) == ([], [], [])
+
+
+def test_hubs_that_do_not_answer_leave_time_for_local_checkpoints(daemon, save, monkeypatch):
+    save(8)
+    for number in range(4):
+        daemon.home.watched.add(f"hub{number}", {"hub": f"org/model{number}"})
+    monkeypatch.setattr("persona_assets.automation.discovery.HUB_SECONDS", 0.0)
+    tick, launched = daemon.tick()
+    assert launched == ["run7.checkpoint-8"]
+    assert [reason for reason in tick.reasons if "hub3: not looked up in this tick" in reason]
+
+
+def test_a_tick_registers_a_limited_number_of_checkpoints(daemon, save, monkeypatch):
+    monkeypatch.setattr("persona_assets.automation.discovery.MOST_NEW", 2)
+    for step in (1, 2, 3):
+        save(step)
+    tick, launched = daemon.tick()
+    assert launched == ["run7.checkpoint-1", "run7.checkpoint-2"]
+    assert "1 more new checkpoints are left to the next ticks" in tick.reasons
+    assert daemon.tick()[1] == ["run7.checkpoint-3"]

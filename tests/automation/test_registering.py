@@ -30,7 +30,7 @@ def test_a_checkpoint_gets_an_entry_and_a_partition(register, tiny_directory):
 
 
 def test_a_hub_checkpoint_that_cannot_be_inspected_is_not_registered(register, tmp_path):
-    with pytest.raises(CheckpointError, match="somebody/model at 0{40} could not be downloaded"):
+    with pytest.raises(CheckpointError, match=r"somebody/model at 0{40} could not be downloaded"):
         register(name="theirs", hub="somebody/model", revision="0" * 40)
     assert Home(tmp_path / "home").registry.names() == []
 
