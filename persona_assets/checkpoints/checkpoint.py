@@ -5,7 +5,6 @@ computed from file contents, never from names: renamed weights are the same chec
 same name are a different one.
 """
 
-import json
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,9 +19,9 @@ from persona_assets.checkpoints.errors import CheckpointError
 from persona_assets.checkpoints.files import SAFE_FILES, ModelFiles, model_files
 from persona_assets.checkpoints.linear_layers import unusual_layers
 from persona_assets.checkpoints.templates.facts import template_facts
-from persona_assets.files.atomic import atomic_write
 from persona_assets.files.digest import digest_of, digest_of_file
 from persona_assets.files.reading import shown
+from persona_assets.store.json_cache import JsonCache
 
 __all__ = ["Checkpoint", "CheckpointError", "DigestCache", "Identity", "check_complete", "identify", "stamp"]
 
@@ -148,30 +147,19 @@ class Identity(BaseModel):
         return {name: value for name, value in self.model_dump().items() if value is not None or name == "adapter"}
 
 
-class DigestCache:
-    """Cache of the SHA-256 digests of large files, keyed by path, size and modification time, in a JSON file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
+class DigestCache(JsonCache):
+    """Cache of the SHA-256 digests of large files, keyed by path, size and modification time."""
 
     def digest(self, path: Path, *, recheck: bool = False) -> str:
         """Return the digest of a file's bytes; `recheck` bypasses the cache."""
         status = path.stat()
         key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
-        if not recheck and (known := self._read().get(key)) and known[:2] == stamp:
-            return str(known[2])
+        match self.read().get(key):
+            case [size, modified, str(known)] if not recheck and [size, modified] == stamp:
+                return known
         digest = digest_of_file(path)
-        with atomic_write(self.file) as partial:
-            partial.write_text(json.dumps(self._read() | {key: [*stamp, digest]}, indent=1))
+        self.write(self.read() | {key: [*stamp, digest]})
         return digest
-
-    def _read(self) -> dict[str, list[Any]]:
-        try:
-            content = json.loads(self.file.read_text())
-        except (FileNotFoundError, ValueError, RecursionError):  # a missing or damaged cache is rebuilt
-            return {}
-        entries = content.items() if isinstance(content, dict) else ()
-        return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
 
 
 def identify(checkpoint: Checkpoint, cache: DigestCache, *, recheck: bool = False) -> Identity:

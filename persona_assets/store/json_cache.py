@@ -17,7 +17,7 @@ class JsonCache:
         """Return the cached mapping."""
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -25,4 +25,4 @@ class JsonCache:
         """Replace the content, if it has changed."""
         if content != self.read():
             with atomic_write(self.file) as partial:
-                partial.write_text(json.dumps(content), encoding="utf-8")
+                partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
