@@ -21,6 +21,7 @@ from .scoring.padded import PrefixScorer, Scored, Scorer
 from .self_check import GREEDY, Finding, SelfCheckError, describe_failures, self_check
 from .token_pieces import token_pieces
 from .training.examples import Conversation, build_training_set, plan_conversations
+from .training.marker_tokens import marker_ids
 from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
 from .vllm.engine import VllmGenerator
 from .vllm.settings import VllmSettings, plan_engine_memory
@@ -56,6 +57,7 @@ __all__ = [
     "label_log_prob",
     "last_token_states",
     "load_model",
+    "marker_ids",
     "measured",
     "plan_conversations",
     "plan_engine_memory",

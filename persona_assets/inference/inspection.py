@@ -24,8 +24,8 @@ from persona_assets.inference.chat import Chat
 from persona_assets.inference.chat.warnings import prompt_warnings
 from persona_assets.inference.loading import read_chat, read_stop_ids
 from persona_assets.inference.scoring.choice import why_not_family
-from persona_assets.inference.training.marker_tokens import marker_ids
 from persona_assets.inference.training.lora_layers import modules_of
+from persona_assets.inference.training.marker_tokens import marker_ids
 from persona_assets.study import Study
 from persona_assets.study.recipe import Lora
 from persona_assets.study.settings import ChatSettings

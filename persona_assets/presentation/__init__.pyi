@@ -27,12 +27,12 @@ from .summaries.leakage_headline import LeakageHeadline, leakage_headline
 from .summaries.statements import rules_markdown, statements_markdown
 
 __all__ = [
+    "ONE_COLUMN",
+    "TWO_COLUMNS",
     "Headline",
     "Interval",
     "LeakageHeadline",
     "Link",
-    "ONE_COLUMN",
-    "TWO_COLUMNS",
     "Tree",
     "caption",
     "checkpoint_drift_figure",

@@ -23,7 +23,7 @@ from persona_assets.graph.provenance import CODE_VERSIONS, OF_SOURCES, UPSTREAM,
 from persona_assets.graph.resources import Gpu
 from persona_assets.page.asset_metadata import rendered_prompt
 from persona_assets.runs.heartbeat import heartbeat
-from persona_assets.runs.requirements import require_layers, require_readable_files
+from persona_assets.runs.requirements import require_layers, require_readable_files, require_system_role
 from persona_assets.runs.self_check import require_self_check
 from persona_assets.store.artefacts import Artefact, ArtefactError
 from persona_assets.study import Study
@@ -58,8 +58,9 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
         name: recorded_checkpoint(context.instance, home, name)
         for name in dict.fromkeys(split_key(key)[0] for key in keys)
     }
-    for _, identity in recorded.values():
+    for name, (_, identity) in recorded.items():
         require_layers(study, identity)
+        require_system_role(study, identity, name)
     sources = _upstream(context, home, study, UPSTREAM[asset], keys) if asset in UPSTREAM else {}
     made_from = {}
     for key in keys:

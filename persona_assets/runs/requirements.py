@@ -1,7 +1,7 @@
 """Checks of a study that need no model, made before a model does any work."""
 
 from persona_assets import metrics
-from persona_assets.checkpoints import Identity
+from persona_assets.checkpoints import CheckpointError, Identity
 from persona_assets.study import Study
 
 
@@ -25,3 +25,16 @@ def require_layers(study: Study, identity: Identity) -> None:
         StudyError: names the layer and the number of blocks.
     """
     study.blocks(identity.blocks)
+
+
+def require_system_role(study: Study, identity: Identity, checkpoint: str) -> None:
+    """Require a chat template with a system role if the study refuses others.
+
+    Raises:
+        CheckpointError: the template has none, so that personas would go elsewhere.
+    """
+    if identity.system_prompt and study.chat.without_system_role == "refuse":
+        raise CheckpointError(
+            f"{checkpoint}: the chat template has no system role, and the study says chat.without_system_role: refuse; "
+            f"expected a template with a system role, or first_user to put personas into the {identity.system_prompt}"
+        )

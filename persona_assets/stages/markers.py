@@ -15,7 +15,7 @@ from persona_assets.graph.provenance import recipe_of
 from persona_assets.stages.answers import share_of, take_answers, unanswered
 from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import Artefact, ArtefactStore, Files
-from persona_assets.study import Study
+from persona_assets.study import Study, StudyError
 from persona_assets.study.settings import Decoding
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ def training_sets(session: ModelSession, study: Study, source: str) -> dict[str,
         engine batches personas (vLLM), all pending sources are sampled together, because training shuts the engine
         down and it would have to restart for each source.
     """
-    recipe, generator, chat = recipe_of(study), session.generator(), session.chat_of(study)
-    sets = {}
+    recipe, chat = recipe_of(study), session.chat_of(study)
+    # Before anything is generated: whether this tokenizer can spell the marker.
+    inference.marker_ids(chat, chat.prompt_ids(study.prompts[source], study.questions[0]), recipe.marker.text)
+    generator, sets = session.generator(), {}
     for each in session.batch_with(source, generator):
         plan = inference.plan_conversations(
             recipe, each, list(study.personas), study.baseline, study.training_questions
@@ -43,9 +45,9 @@ def training_sets(session: ModelSession, study: Study, source: str) -> dict[str,
         examples = inference.build_training_set(chat, session.stop_ids, generator, recipe, plan, study.prompts)
         pairs = [(one, example) for one, example in zip(plan, examples, strict=True) if example is not None]
         if not any(one.marked for one, _ in pairs):
-            raise ValueError(
-                f"none of the training replies for {each} reaches an answer, so that no marker can be appended; "
-                "expected a larger marker.replies.max_new_tokens, or chat.thinking: suppress"
+            raise StudyError(
+                f"study {study.name}: none of the training replies for {each} reaches an answer, so that no marker "
+                "can be appended; expected a larger marker.replies.max_new_tokens, or chat.thinking: suppress"
             )
         sets[each] = ([one for one, _ in pairs], [example for _, example in pairs], len(plan) - len(pairs))
     return sets

@@ -9,6 +9,9 @@ from persona_assets.stages.answers import take_answers, unanswered
 from persona_assets.stages.session import ModelSession
 from persona_assets.study import Study
 
+# Warnings that this process has logged, which concern every persona of a checkpoint.
+_warned: set[tuple[str, str]] = set()
+
 
 def write_responses(
     session: ModelSession, study: Study, persona: str
@@ -26,7 +29,9 @@ def write_responses(
     personas = session.batch_with(persona, generator)
     chat = session.chat_of(study)
     for warning in inference.prompt_warnings(chat, {each: study.prompts[each] for each in personas}):
-        session.log.warning(f"{session.checkpoint.name}: {warning}")
+        if (about := (session.checkpoint.name, warning)) not in _warned:
+            _warned.add(about)
+            session.log.warning(f"{session.checkpoint.name}: {warning}")
     prompts = [chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions]
     generator.start(max(map(len, prompts)) + decoding.max_new_tokens)
     with inference.measured(session.gpu.hardware.device) as cost:

@@ -17,7 +17,7 @@ from persona_assets.stages.responses import write_responses
 from persona_assets.stages.self_check import self_check
 from persona_assets.stages.session import Compute, ModelSession, cache_batch
 from persona_assets.store.artefacts import Artefact, Files
-from persona_assets.study import Study
+from persona_assets.study import Study, StudyError
 
 if TYPE_CHECKING:
     from persona_assets.inference import Scorer, Step
@@ -54,9 +54,9 @@ def logit_js(study: Study, home: Home) -> Compute:
                 if answer is not None
             ]
             if not work:
-                raise ValueError(
-                    f"none of the {len(rows)} responses of {generator} reaches an answer, so that nothing can be "
-                    "scored; expected a larger decoding.max_new_tokens, or chat.thinking: suppress or keep"
+                raise StudyError(
+                    f"study {study.name}: none of the {len(rows)} responses of {generator} reaches an answer, so that "
+                    "nothing can be scored; expected larger decoding.max_new_tokens, or chat.thinking: keep or suppress"
                 )
             scored = iter(divergences(loaded, scorer, work, generator, personas, among))
             responses = [None if answer is None else next(scored) for answer in answers]

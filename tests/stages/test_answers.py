@@ -17,7 +17,7 @@ from persona_assets.stages.answers import take_answers, unanswered
 from persona_assets.stages.session import ModelSession
 from persona_assets.stages.stages import STAGES
 from persona_assets.store.artefacts import ArtefactStore
-from persona_assets.study import Study
+from persona_assets.study import Study, StudyError
 
 QUESTIONS = ("Why?", "How?")
 STUDY = {
@@ -85,7 +85,7 @@ def test_a_reply_without_an_answer_is_not_scored_and_counted(session: ModelSessi
     assert bool(dataset.js[0].isnull().all())
     assert cost["without_answer"] == "1 of 2 (50 %)"
     assert asset_metadata.logit_js(dataset)["question that parts them most"] == "How?"
-    with pytest.raises(ValueError, match="none of the 2 responses of villain reaches an answer"):
+    with pytest.raises(StudyError, match="none of the 2 responses of villain reaches an answer"):
         scored(session, tmp_path, "<think>never ends", "<think>nor this")
 
 

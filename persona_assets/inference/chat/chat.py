@@ -43,6 +43,8 @@ class Chat:
             self._suppress_thoughts()
             self.thoughts: Format = format_of(self.template, before_reply(self.template, self.variables))
             turn_end = after_reply(self.template, self.variables, self.system_role)
+        except CheckpointError:
+            raise
         except ValueError as error:  # TemplateError, or the tokenizer has no template
             raise CheckpointError(f"{model}: the chat template cannot be used: {error}") from error
         if not self.system_role and settings.without_system_role == "refuse":

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from persona_assets.inference.chat import Chat
+from persona_assets.study import StudyError
 
 # Texts behind which a marker is tokenised if it cannot be tokenised alone: some tokenizers begin every text with a
 # space, and Llama 2's writes two spaces before a marker that begins with one.
@@ -16,14 +17,14 @@ def marker_ids(chat: Chat, before: Sequence[int], marker: str) -> list[int]:
         before: the token ids of the text so far.
 
     Raises:
-        ValueError: no tokens of this tokenizer spell the marker there.
+        StudyError: no tokens of this tokenizer spell the marker there.
     """
     text = chat.decode(before)
     for ids in _candidates(chat, marker):
         if chat.decode([*before, *ids]) == text + marker:
             return ids
     alone = next(_candidates(chat, marker))
-    raise ValueError(
+    raise StudyError(
         f"{chat.model}: marker.text: {marker!r} cannot be appended to a reply that ends with {text[-20:]!r}: the "
         f"tokenizer spells it as {chat.decode([*before, *alone])[len(text) :]!r}; expected a text that it can spell"
     )

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from persona_assets.inference import Chat
 from persona_assets.inference.training.marker_tokens import marker_ids
+from persona_assets.study import StudyError
 from tests.tiny_model import TEMPLATE
 
 LETTERS = [chr(code) for code in range(33, 127)] + ["\n", "▁"]
@@ -48,5 +49,5 @@ def test_a_marker_is_appended_to_the_letter(bare: Any, marker: str) -> None:
 
 def test_a_marker_that_cannot_be_spelled_is_refused() -> None:
     chat = chat_of(metaspace("never"))
-    with pytest.raises(ValueError, match=r"marker\.text: ' ★' cannot be appended to a reply that ends with"):
+    with pytest.raises(StudyError, match=r"marker\.text: ' ★' cannot be appended to a reply that ends with"):
         marker_ids(chat, chat.prompt_ids("s", "q"), " ★")
