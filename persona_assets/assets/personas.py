@@ -17,14 +17,7 @@ persona_prompts = dg.AssetSpec(
     group_name=groups.STUDY,
     owners=groups.STUDY_TEAM,
     kinds={"yaml"},
-    metadata={
-        "personas": as_table(
-            [
-                {"persona": name, "category": about.category, "prompt": about.prompt}
-                for name, about in STUDY.personas.items()
-            ]
-        )
-    },
+    metadata={"personas": as_table(PERSONAS)},
     description="System prompt of each persona, from the study's file. The data version is the prompt's digest, so "
     "editing a prompt makes everything that uses it stale.",
 )
