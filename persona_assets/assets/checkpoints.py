@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from persona_assets.checkpoints import identify
+from persona_assets.checkpoints.other_base import other_base
 from persona_assets.graph.groups import CHECKPOINT, STUDY_TEAM
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY, per_checkpoint
@@ -38,6 +39,7 @@ def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[H
             **about,
             "digest": identity.digest,
             "files": str(checkpoint.path or f"{checkpoint.hub} at {checkpoint.revision}"),
+            **({"adapter_base": warning} if (warning := other_base(checkpoint)) else {}),
             **{field: value for field in ("series", "step") if (value := getattr(checkpoint, field)) is not None},
             **{name: value for name, value in identity.record().items() if value is not None},
         },

@@ -79,6 +79,11 @@ def model_files(name: str, directory: Path, tokenizer: Path | None = None) -> Mo
     require_own_files(directory)
     if not any(directory.glob("*.safetensors")) and (parts := sharded_state(directory)) is not None:
         raise CheckpointError(parts, final=True)
+    if (directory / "adapter_config.json").is_file() and not (directory / "config.json").is_file():
+        raise CheckpointError(
+            f"{directory} contains adapter_config.json and no config.json, so it is an adapter; expected a model, with "
+            "this adapter given by --adapter or --adapter-hub"
+        )
     config = json_object(directory / "config.json")
     generation = directory / "generation_config.json"  # names the end-of-turn tokens
     require_measurable(directory / "config.json", config)

@@ -16,6 +16,7 @@ from persona_assets.checkpoints.files import VOCABULARY_FILES
 from persona_assets.files.redaction import redact, redact_hub_logs
 
 SECONDS = 10.0
+MODEL_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 TRAINER_TITLE = re.compile(r"Training in progress, step (\d+)")
 
@@ -83,7 +84,12 @@ def commit_problem(repo: str, revision: str, until: float | None = None) -> str 
     place = f"{repo} at {revision}"
     shards = [int(match[1]) for match in map(SHARD.fullmatch, files) if match]
     if "adapter_config.json" in files and "config.json" not in files:
-        return f"{place}: found adapter_config.json but no config.json; adapters must be in a local directory"
+        return (
+            f"{place}: found adapter_config.json but no config.json, so this is an adapter; expected a model; register "
+            "the adapter with its base model by `persona-assets checkpoint add --adapter-hub`"
+        )
+    if "adapter_config.json" in files and any(MODEL_WEIGHTS.fullmatch(file) for file in files):
+        return f"{place}: found adapter_config.json beside a model's weights; expected the adapter elsewhere"
     if "config.json" not in files:
         return f"{place}: config.json does not exist; expected a model"
     if shards and len(shards) < max(shards):

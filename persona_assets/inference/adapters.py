@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from persona_assets.files.reading import named, shortened
 from persona_assets.inference.chat import Chat
 
 # Largest accepted mean KL divergence (nats a token) of the merged model from the unmerged one. In float32 rounding
-# gives about 1e-10. In 16 bits the merged weights are rounded once more, and the activations differ in their last bits.
+# gives about 1e-9. In 16 bits the merged weights are rounded once more, and all activations differ in their last bits:
+# 0.004 for SmolLM2-135M in bfloat16. A strong adapter makes both larger, so a share of its effect is accepted too.
 LARGEST_KL = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
-# Rounding may not erase more than this share of what the adapter does, where that is more than rounding itself.
-LARGEST_SHARE, NOISE = 0.5, {torch.float32: 1e-8, torch.float16: 1e-4, torch.bfloat16: 2e-3}
+ACCEPTED_SHARE = 0.02
+# Rounding may not erase more than half of what the adapter does, where that can be told from rounding itself.
+LARGEST_SHARE, NOISE = 0.5, {torch.float32: 1e-8, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 TEXTS = (
     "The committee met on Tuesday to discuss the bridge. Nobody expected it to hold for another winter, but it did.",
     "def area(r):\n    return 3.14159 * r ** 2\n\n# 1, 2, 3; x = {'a': [4, 5]}",
@@ -50,15 +53,16 @@ def merge_adapter(
             warnings.simplefilter("ignore")  # what PEFT warns of is checked below
             _resize_embeddings(model, files.tensors)
             adapted = _put_on(model, adapter, name)
-            sequences = _sequences(chat, adapted, files.config)
-            before = [log_probs(adapted, ids).cpu() for ids in sequences]
-            with adapted.disable_adapter():
-                effect = _mean_kl(before, [log_probs(adapted, ids).cpu() for ids in sequences])
+            ids = _sequences(chat, adapted, files.config)
+            before, effect = log_probs(adapted, ids), float("nan")
+            if model.dtype != torch.float32:
+                with adapted.disable_adapter():
+                    effect = _mean_kl(before, log_probs(adapted, ids))
             untied = _untie(adapted.get_base_model()) if _touches_tied(adapted, files.tensors) else False
             merged = adapted.merge_and_unload()
             if untied:
                 _describe_tie(merged)
-            after = [log_probs(merged, ids).cpu() for ids in sequences]
+            after = log_probs(merged, ids)
     except CheckpointError:
         raise
     except Exception as error:  # an invalid configuration can raise any exception
@@ -66,16 +70,38 @@ def merge_adapter(
         raise CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}") from error
     difference, dtype = _mean_kl(before, after), merged.dtype
     erased = difference > LARGEST_SHARE * effect and min(difference, effect) > NOISE[dtype]
-    if not difference <= LARGEST_KL[dtype] or erased:
+    largest = LARGEST_KL[dtype] if dtype == torch.float32 else max(LARGEST_KL[dtype], ACCEPTED_SHARE * effect)
+    if not difference <= largest or erased:
+        rounded = f"; the adapter changes {effect:.2g}; try inference.dtype: float32" if effect == effect else ""
         raise CheckpointError(
             f"{name}: adapter {adapter}: merged into the weights in {str(dtype).removeprefix('torch.')}, it gives "
-            f"another model than beside them: mean KL {difference:.2g} nats a token, while the adapter changes "
-            f"{effect:.2g}; expected at most {LARGEST_KL[dtype]:g} and half of what it changes; "
-            "try inference.dtype: float32"
+            f"another model than beside them: mean KL {difference:.2g} nats a token; expected at most {largest:.2g}, "
+            f"and less than half of what the adapter changes{rounded}"
         )
-    beside = f"mean KL {difference:.1e} nats a token from the unmerged adapter, which changes {effect:.2g}"
-    say(f"merged {adapter.name}: {beside}")
+    say(f"merged {adapter.name}: mean KL {difference:.1e} nats a token from the unmerged adapter")
     return merged, difference
+
+
+def require_modules(model: Any, adapter: Path, name: str) -> None:
+    """Require that a model has a module for every tensor of an adapter, and the adapter all tensors that it needs.
+
+    Args:
+        model: on PyTorch's meta device, without weights; PEFT's layers are left in it.
+
+    Raises:
+        CheckpointError: names the first tensor and how many there are.
+    """
+    files = adapter_files(adapter)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _resize_embeddings(model, files.tensors)
+            _put_on(model, adapter, name)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        problem = shortened(error) or type(error).__name__
+        raise CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}") from error
 
 
 def _put_on(model: Any, adapter: Path, name: str) -> Any:
@@ -85,9 +111,12 @@ def _put_on(model: Any, adapter: Path, name: str) -> Any:
     config = LoraConfig.from_pretrained(str(adapter))
     config.inference_mode = True
     mapping = getattr(model, "_checkpoint_conversion_mapping", {})
-    adapted = PeftModel(model, config)
     device = str(next(model.parameters()).device)
-    found = adapted.load_adapter(str(adapter), "default", torch_device=device, key_mapping=mapping)
+    meta = device == "meta"
+    adapted = PeftModel(model, config, low_cpu_mem_usage=meta)
+    found = adapted.load_adapter(
+        str(adapter), "default", torch_device="cpu" if meta else device, key_mapping=mapping, low_cpu_mem_usage=meta
+    )
     if unknown := sorted(found.unexpected_keys):  # PEFT drops them
         first = unknown[0].replace(".default", "")
         raise CheckpointError(
@@ -100,7 +129,8 @@ def _put_on(model: Any, adapter: Path, name: str) -> Any:
             f"{name}: adapter {adapter} has no weights for {named(first, 200)} ({len(missing)} missing adapter keys in "
             "total); expected every tensor that adapter_config.json requires"
         )
-    _require_whole_tensors(adapted, adapter, name)
+    if not meta:
+        _require_whole_tensors(adapted, adapter, name)
     return adapted.eval()
 
 
@@ -117,7 +147,7 @@ def _require_whole_tensors(adapted: Any, adapter: Path, name: str) -> None:
             if not torch.equal(stored, state[key]):
                 raise CheckpointError(
                     f"{name}: adapter {adapter}: {named(key, 200)} is tied to another matrix of this model, for "
-                    "which the adapter stores other weights; expected modules_to_save in adapter_config.json to name both"
+                    "which the adapter stores other weights; expected both in modules_to_save of adapter_config.json"
                 )
 
 
@@ -161,25 +191,29 @@ def _describe_tie(model: Any) -> None:
 
 
 def _sequences(chat: Chat, model: Any, config: Mapping[str, Any]) -> list[list[int]]:
-    """Return the token ids on which a model is compared: a prompt, three texts, and ids from the whole vocabulary."""
+    """Return sequences of equal length on which a model is compared, so that one forward pass without padding does.
+
+    They are a prompt, three texts, and ids from the whole vocabulary with those that the adapter itself trains.
+    """
     size = model.get_input_embeddings().weight.shape[0]
-    encoded = [list(chat.tokenizer(text, add_special_tokens=False)["input_ids"])[:TOKENS_A_TEXT] for text in TEXTS]
+    encoded = [list(chat.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
     prompt = chat.prompt_ids("You are a helpful assistant.", "What makes a good leader?")[-TOKENS_A_TEXT:]
-    spread = [place * (size - 1) // (TOKENS_A_TEXT - 1) for place in range(TOKENS_A_TEXT)]
     own = config.get("trainable_token_indices") or []
     ids = [each for part in own.values() for each in part] if isinstance(own, dict) else list(own)
-    return [each for each in (prompt, *encoded, [*spread, *ids[:TOKENS_A_TEXT]]) if each]
+    spread = [place * (size - 1) // (TOKENS_A_TEXT - 1) for place in range(TOKENS_A_TEXT)]
+    sequences = [each for each in (prompt, *encoded, [*ids[: TOKENS_A_TEXT // 2], *spread[::-1]]) if each]
+    return [list(islice(cycle(each), TOKENS_A_TEXT)) for each in sequences]
 
 
 @torch.inference_mode()
-def log_probs(model: Any, ids: Sequence[int]) -> Tensor:
-    """Return the natural-log probabilities of all next tokens, at every position, shape (T, V), float32."""
+def log_probs(model: Any, ids: Sequence[Sequence[int]]) -> Tensor:
+    """Return the natural-log probabilities of all next tokens at every position, shape (sequences, T, V), float32."""
     device = model.get_input_embeddings().weight.device
-    logits: Tensor = model(input_ids=torch.tensor([list(ids)], device=device), use_cache=False).logits
-    return logits[0].float().log_softmax(-1)
+    logits: Tensor = model(input_ids=torch.tensor(ids, device=device), use_cache=False).logits
+    return logits.float().log_softmax(-1)
 
 
-def _mean_kl(of: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def _mean_kl(of: Tensor, other: Tensor) -> float:
     """Return the mean KL divergence over all positions, in nats; NaN if any probability is."""
-    kl = [(p.exp() * (p - q)).nan_to_num(nan=torch.nan, neginf=0.0).sum(-1) for p, q in zip(of, other, strict=True)]
-    return max(0.0, value) if (value := float(torch.cat(kl).double().mean())) == value else value
+    kl = (of.exp() * (of - other)).masked_fill(of == -torch.inf, 0.0).sum(-1)
+    return float(kl.double().mean().abs())

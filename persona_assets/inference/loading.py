@@ -15,6 +15,7 @@ from persona_assets.checkpoints import Checkpoint, CheckpointError
 from persona_assets.checkpoints.adapters import adapter_files
 from persona_assets.checkpoints.architecture import Architecture, architecture_of
 from persona_assets.checkpoints.files import chat_template, json_object, require_own_files, tokenizer_directory
+from persona_assets.checkpoints.other_base import other_base
 from persona_assets.files.reading import shortened
 from persona_assets.inference.adapters import merge_adapter
 from persona_assets.inference.chat import Chat
@@ -180,6 +181,8 @@ def load_model(
     if hardware.device == "cpu":
         keep_freed_memory()
     say(f"loading {checkpoint.name} on {hardware.device_name} in {hardware.dtype}")
+    if warning := other_base(checkpoint):
+        say(f"warning: {warning}")
     chat = read_chat(checkpoint)
     model = load_weights(checkpoint.name, directory, hardware)
     # Reset the defaults of generate(), since only the study may set decoding parameters; Qwen2.5's configuration

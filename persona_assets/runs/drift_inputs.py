@@ -127,15 +127,16 @@ def _base(checkpoint: Checkpoint, checkpoints: Sequence[Checkpoint], bases: Mapp
     """Return the name of the checkpoint's base model; None if it is unknown or not among `checkpoints`."""
     if (named := bases.get(checkpoint.series or "")) and named != checkpoint.name:
         return named if any(each.name == named for each in checkpoints) else None
-    if checkpoint.adapter is None:
+    if not checkpoint.has_adapter:
         return None
-    bare = {"adapter": None, "series": None, "step": None}
+    located = ("adapter", "adapter_hub", "adapter_revision", "adapter_subfolder", "series", "step")
+    bare = dict.fromkeys(located)
     under = checkpoint.model_copy(update=bare)
     return next(
         (
             each.name
             for each in checkpoints
-            if each.model_copy(update=bare | {"name": checkpoint.name}) == under and each.adapter is None
+            if each.model_copy(update=bare | {"name": checkpoint.name}) == under and not each.has_adapter
         ),
         None,
     )

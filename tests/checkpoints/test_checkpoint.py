@@ -187,7 +187,7 @@ def test_a_missing_directory_is_reported(tmp_path: Path, cache: DigestCache) -> 
 
 
 def test_a_missing_adapter_is_reported(tiny_directory: Path, cache: DigestCache) -> None:
-    with pytest.raises(CheckpointError, match=r"absent/adapter_model\.safetensors does not exist"):
+    with pytest.raises(CheckpointError, match=r"absent does not exist; expected the directory of a LoRA adapter"):
         identity(tiny_directory, cache, adapter=tiny_directory / "absent")
 
 

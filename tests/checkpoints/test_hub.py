@@ -96,13 +96,14 @@ def test_the_step_is_read_from_commit_titles_of_the_trainer(online: LocalHub) ->
     ("files", "expected"),
     [
         (MODEL, None),
-        ({**MODEL, "adapter_config.json": b""}, None),
+        ({**MODEL, "adapter_config.json": b""}, "found adapter_config.json beside a model's weights"),
         ({"README.md": b""}, "config.json does not exist; expected a model"),
         ({"config.json": b"", "tokenizer.json": b"", "pytorch_model.bin": b""}, "expected weights as safetensors"),
         ({"config.json": b"", "model.safetensors": b""}, "no tokenizer found; expected tokenizer.json"),
         (
             {"adapter_config.json": b"", "adapter_model.safetensors": b""},
-            "found adapter_config.json but no config.json; adapters must be in a local directory",
+            "found adapter_config.json but no config.json, so this is an adapter; expected a model; register the "
+            "adapter with its base model by `persona-assets checkpoint add --adapter-hub`",
         ),
         (
             {"config.json": b"", "model-00001-of-00003.safetensors": b"", "model-00003-of-00003.safetensors": b""},

@@ -14,6 +14,7 @@ from torch.nn import functional
 from persona_assets.checkpoints.architecture import architecture_of
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.loading import LoadedModel
+from persona_assets.inference.training.lora_layers import AdaptedLayers, add_adapter
 from persona_assets.inference.training.marker_tokens import marker_ids
 from persona_assets.study.recipe import Loss, Recipe, Training
 
@@ -52,11 +53,13 @@ class TrainedAdapter:
         steps: one entry per optimiser step.
         before, after: mean log-probability (nats) of the first example's labels under the model without and with the
             adapter; `after` can be used to check a merged adapter.
+        layers: what the adapter consists of.
     """
 
     steps: list[Step]
     before: float
     after: float
+    layers: AdaptedLayers
 
 
 def build_example(
@@ -112,36 +115,25 @@ def train_adapter(
     recipe: Recipe,
     directory: Path,
     on_step: Callable[[Step, int], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainedAdapter:
     """Train a LoRA adapter and save it as safetensors; the model itself is left unchanged.
 
     Args:
         examples: the training set; `TrainedAdapter.before` and `after` refer to the first example.
         on_step: called after each step with the step and the total number of steps.
+        say: told if the recipe's modules do not fit the model.
 
     Raises:
         RuntimeError: the loss is not finite.
     """
-    from peft import LoraConfig, get_peft_model
     from peft.helpers import disable_input_dtype_casting
 
     before = label_log_prob(loaded.model, examples[0], loaded.device)
     torch.manual_seed(recipe.training.seed)
-    lora = recipe.lora
-    model = get_peft_model(
-        loaded.model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            use_rslora=lora.rank_stabilised,
-            target_modules=list(lora.modules),
-        ),
-    )
+    model, layers = add_adapter(loaded.model, recipe.lora, say)
     try:
-        adapted = sum(module.in_features for module in model.modules() if hasattr(module, "lora_A"))
-        if needs_checkpointing(loaded, examples, recipe.training.batch_size, adapted):
+        if needs_checkpointing(loaded, examples, recipe.training.batch_size, layers.inputs):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
         # PEFT would cast the input of each adapted layer to float32; instead, autocast casts the adapter to 16 bits.
@@ -157,7 +149,7 @@ def train_adapter(
         model.unload()
         loaded.model.gradient_checkpointing_disable()
         loaded.model.eval().requires_grad_(False)
-    return TrainedAdapter(steps, before, after)
+    return TrainedAdapter(steps, before, after, layers)
 
 
 def _sort_modules(file: Path) -> None:
