@@ -68,7 +68,7 @@ class Limits:
 LIMITS = {
     torch.float32: Limits(js=1e-7, log_prob=1e-4, loss=1e-4, states=1e-3),
     torch.float16: Limits(js=1e-3, log_prob=0.25, loss=0.02, states=0.02),
-    torch.bfloat16: Limits(js=3e-3, log_prob=0.5, loss=0.1, states=0.1),
+    torch.bfloat16: Limits(js=5e-3, log_prob=1.0, loss=0.1, states=0.25),
 }
 
 
