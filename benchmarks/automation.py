@@ -1,11 +1,12 @@
-"""From a complete folder to the report, without the model's work: what automation itself costs.
+"""Time from a complete checkpoint folder to its report, without the model's work: the cost of automation itself.
 
     python -m benchmarks.automation --measured HOME --out benchmarks/results/automation.md
 
-HOME is an instance in which the study has been measured. Its heavy artefacts are put into a new instance without any
-event, so that every heavy step finds what it would compute; then a daemon is started, the same weights are saved into
-a watched folder, and the clock runs. Once for each pattern: the project's own (one run for everything), a chain of
-run-status sensors, and declarative automation, the last two from `benchmarks.automation_patterns`.
+HOME is an instance in which the study has been measured. Its heavy artefacts are copied into a new instance without
+their events, so every heavy step finds its results in the store. A daemon is started, the same weights are saved into a
+watched folder, and the time is measured from then on. This is done for each pattern: the project's own (one run for
+everything), a chain of run-status sensors, and declarative automation; the last two are in
+`benchmarks.automation_patterns`.
 """
 
 import argparse
@@ -36,7 +37,7 @@ NAME = "run.checkpoint-1"
 
 
 def main() -> None:
-    """Prints the table and writes it to --out."""
+    """Print the table and write it to --out."""
     arguments = _arguments()
     rows = []
     for pattern in arguments.patterns.split("+"):
@@ -45,15 +46,15 @@ def main() -> None:
             rows.append((title, *_measured(title, arguments)))
             print(*rows[-1], flush=True)
     lines = [
-        "| pattern | folder → first run asked for (s) | folder → report (s) | of it light tables (s) | runs | double |",
+        "| pattern | folder → first request (s) | folder → report (s) | of that, light tables (s) | runs | double |",
         "| --- | --- | --- | --- | --- | --- |",
         *(f"| {title} | {first:.1f} | {report:.1f} | {light:.1f} | {runs} | {twice} |"
           for title, first, report, light, runs, twice in rows),
     ]  # fmt: skip
     heading = (
         f"{__doc__.splitlines()[0]}\n\n`python -m benchmarks.automation`, {date.today()}, study {arguments.study}, "
-        f"{os.cpu_count()} cores, dagster {version('dagster')}. Heavy artefacts were there already; each row is one "
-        "checkpoint in a new instance. Double: asset partitions materialised more than once.\n\n"
+        f"{os.cpu_count()} cores, dagster {version('dagster')}. Heavy artefacts were already stored; each row is "
+        "one checkpoint in a new instance. Double: asset partitions materialised more than once.\n\n"
     )
     table = heading + "\n".join(lines) + "\n"
     print(table)
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def _measured(title: str, arguments: argparse.Namespace) -> tuple[float, float, float, int, int]:
-    """Seconds to the first run and to the report, seconds of the light job, runs, and doubly made partitions."""
+    """Return seconds to the first run, to the report and of the light job, runs, and partitions computed twice."""
     module, extra = PATTERNS[title]
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder) / "home")
@@ -77,14 +78,15 @@ def _measured(title: str, arguments: argparse.Namespace) -> tuple[float, float, 
         environment = {**os.environ, **extra, "DAGSTER_HOME": str(home.root), "PERSONA_ASSETS_STUDY": arguments.study}
         log = (Path(folder) / "log").open("w")
         command = [sys.executable, "-m", "dagster", "dev", "-m", module, "-p", str(arguments.port)]
-        with dg.DagsterInstance.from_config(str(home.root)) as instance:  # before the server: one makes the databases
+        # Opened before the server starts, so that only one process creates the databases.
+        with dg.DagsterInstance.from_config(str(home.root)) as instance:
             server = subprocess.Popen(
                 command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
             try:
                 while not instance.get_daemon_heartbeats().get("SENSOR"):
                     time.sleep(0.5)
-                time.sleep(20)  # past the first ticks
+                time.sleep(20)  # until after the first ticks
                 shutil.copytree(arguments.model, watched / ".checkpoint-1")
                 (watched / ".checkpoint-1").rename(watched / "checkpoint-1")
                 return _until_report(instance, time.time(), arguments.limit, Path(folder) / "log")
@@ -102,9 +104,9 @@ def _until_report(
     ):
         if time.time() - saved > limit:
             print(log.read_text()[-3000:])
-            raise SystemExit(f"no report within {limit} s")
+            raise SystemExit(f"no report after {limit} s")
         time.sleep(0.25)
-    # What follows the report, and what is made again, has time to come.
+    # Leave time for what follows the report and for anything that is computed again.
     record = instance.fetch_materializations(dg.AssetKey("report"), limit=1).records[0]
     time.sleep(30)
     records = instance.get_run_records(ascending=True)

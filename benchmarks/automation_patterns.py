@@ -1,6 +1,7 @@
-"""The two other ways in which a new checkpoint could be measured, as baselines for `benchmarks.automation`.
+"""Two other ways to measure new checkpoints automatically, as baselines for `benchmarks.automation`.
 
-`PATTERN=chain`: a sensor starts the first job and run-status sensors each next one, a run and a model load a job.
+`PATTERN=chain`: a sensor starts the first job, and a run-status sensor starts each following one; every job is a run of
+its own and loads the model.
 `PATTERN=declarative`: Dagster's `AutomationCondition.eager()` on every asset, evaluated every five seconds.
 """
 
@@ -31,7 +32,7 @@ JOBS = job_names(STUDY)
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Registers what was complete with the same files in the tick before."""
+    """Register checkpoints that were complete in the previous tick and have not changed since."""
     report_study(context.instance, STUDY, HOME)
     found = [each for watch in HOME.watched.all() for each in scan_watch(watch, HOME.registry) if each.entry]
     stamps = " ".join(each.stamp for each in found)
@@ -47,7 +48,7 @@ def arrivals(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def after(name: str, following: str, jobs: Mapping[str, Any]) -> dg.RunStatusSensorDefinition:
-    """A sensor that starts a job when the one before it succeeded."""
+    """Return a sensor that starts a job when the previous one succeeded."""
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
@@ -73,7 +74,7 @@ def after(name: str, following: str, jobs: Mapping[str, Any]) -> dg.RunStatusSen
 
 
 def build() -> dg.Definitions:
-    """The project's definitions with the other pattern's sensors."""
+    """Return the project's definitions with the sensors of the other pattern."""
     base = build_definitions(STUDY, HOME)
     if CHAIN:
         jobs = {job.name: job for job in base.jobs or []}

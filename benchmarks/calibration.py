@@ -1,16 +1,17 @@
-"""Do the p values and intervals keep what they promise? Simulated studies of which the truth is known.
+"""Level of the tests and coverage of the intervals in simulated studies, whose true values are known.
 
     python -m benchmarks.calibration --studies 2000 --out benchmarks/results/calibration.md
 
-Personas have places in a space; JS is their distance and cosine their likeness in a space that shares part of it, so
-that both have the row and column structure that dyads have. The marker's counts are binomial with effects of source,
+Personas are points in a space. JS is their distance, and cosine their similarity in a space that shares some of the
+dimensions, so both have the row and column structure of dyads. The marker's counts are binomial with effects of source,
 target and dyad:
 
     logit p = −2 + a_source + b_target + e_dyad − slope · (z(JS) − z(cosine)),   found ~ Binomial(200, p).
 
-`no relation`: slope 0. `equally related`: JS and cosine have the same slope, so that neither is the better one.
-Reported are the share of studies in which a true null is rejected at 5 % (the level), and the share of 95 % intervals
-that hold the truth (the coverage). The truth of ρ under `equally related` is the mean over large studies of 60 sources.
+`no relation`: slope 0. `equally related`: JS and cosine have the same slope, so neither predicts better. Reported are
+the share of studies in which a true null hypothesis is rejected at 5 % (the level), and the share of 95 % intervals
+that contain the true value (the coverage). The true ρ under `equally related` is the mean over large studies with 60
+sources.
 """
 
 import argparse
@@ -43,13 +44,13 @@ DESIGNS = {"5 × 10": 5, "11 × 10": 11}
 SCENARIOS = {"no relation": 0.0, "equally related": 0.7}
 PERSONAS, TOTAL = 11, 200
 SOURCE_SD, TARGET_SD, DYAD_SD = 1.2, 0.6, 0.6
-SHARED, OWN = 3, 2  # dimensions of the space that JS and cosine share, and that each has alone
+SHARED, OWN = 3, 2  # numbers of dimensions that JS and cosine share, and that each has alone
 JS, COSINE = "js", "cosine_study_layer0"
 ALPHA = 0.05
 
 
 def main() -> None:
-    """Prints the tables and writes them to --out."""
+    """Print the tables and write them to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--mixed-studies", type=int, default=200, help="studies of the binomial mixed model")
@@ -64,14 +65,14 @@ def main() -> None:
             print(f"{design}, {scenario}: {time.perf_counter() - start:.0f} s", flush=True)
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "statsmodels"))
     heading = [
-        "How often a true null is rejected at 5 %, and how often a 95 % interval holds the truth.",
+        "How often a true null hypothesis is rejected at 5 %, and how often a 95 % interval contains the true value.",
         "",
         f"`python -m benchmarks.calibration --studies {arguments.studies}`, {date.today()}, {versions}.",
-        f"{arguments.studies:,} studies a row ({arguments.mixed_studies} for the mixed model), {PERSONAS} personas, "
-        f"{TOTAL} replies a dyad; sd of source {SOURCE_SD}, target {TARGET_SD}, dyad {DYAD_SD} on the logit scale. "
-        "A share of 5 % from 2,000 studies is known to ± 1 %.",
+        f"{arguments.studies:,} studies per row ({arguments.mixed_studies} for the mixed model), {PERSONAS} personas, "
+        f"{TOTAL} replies per dyad; sd of source {SOURCE_SD}, target {TARGET_SD}, dyad {DYAD_SD} on the logit scale. "
+        "A share of 5 % of 2,000 studies has a 95 % interval of ± 1 %.",
         "",
-        "| design | truth | question | method | rejects a true null | holds the truth | no answer |",
+        "| design | truth | question | method | rejects a true null | contains the truth | not computed |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     text = "\n".join([*heading, *lines, ""])
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 def simulate(design: str, sources: int, scenario: str, slope: float, studies: int, mixed: int) -> list[str]:
-    """Rows of the table for one design and scenario."""
+    """Return the table's rows for one design and scenario."""
     rejected: dict[tuple[str, str], list[float]] = defaultdict(list)
     covered: dict[tuple[str, str], list[float]] = defaultdict(list)
     unanswered: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -110,7 +111,10 @@ def simulate(design: str, sources: int, scenario: str, slope: float, studies: in
 def questions(
     dyads: Dyads, truth: tuple[float, float], scenario: str, mixed: bool
 ) -> Iterator[tuple[tuple[str, str], bool, float, Callable[[], float | Interval]]]:
-    """(question, method), whether its null is true, the truth, and how it is answered: a p or an interval."""
+    """Yield (question, method), whether the null hypothesis is true, the true value, and a function that answers.
+
+    The function returns a p-value or an interval.
+    """
     sample = Sample(dyads, (JS, COSINE), Settings(permutations=499, resamples=500, seed=1))
     null = scenario == "no relation"
     x, y, level = dyads.at(JS), dyads.rate, sample.settings.level
@@ -134,7 +138,7 @@ def questions(
         yield (relation, named), null, truth[0], lambda way=way: sample.bootstrap(way, "spearman", rho)
         yield (better, named), True, 0.0, lambda way=way: sample.bootstrap(way, "spearman", difference)
     yield (relation, "jackknife over sources"), null, truth[0], lambda: sample.jackknife("spearman", rho)
-    if not null:  # without a relation |ρ| has no difference to be asked for
+    if not null:  # without a relation there is no difference of |ρ| to test
         yield (better, "iid Steiger, Zou interval"), True, 0.0, lambda: steiger(*triple(), dyads.n).p
         yield (better, "iid Steiger, Zou interval"), True, 0.0, lambda: zou(*triple(), dyads.n, level, "spearman")
     yield (better, "jackknife over sources"), True, 0.0, lambda: sample.jackknife("spearman", difference, fisher=False)
@@ -167,7 +171,7 @@ def questions(
 
 
 def draw_study(rng: np.random.Generator, personas: int, sources: int, slope: float) -> Dyads:
-    """One study: its personas, their JS and cosine, and the counts of its marker."""
+    """Simulate one study: personas, their JS and cosine, and the counts of the marker."""
     shared, of_js, of_cosine = (rng.normal(size=(personas, size)) for size in (SHARED, OWN, OWN))
     js, cosine = (_distances(np.hstack([shared, own])) for own in (of_js, of_cosine))
     source, target = (np.array(side) for side in zip(*_pairs(personas, sources), strict=True))
@@ -186,7 +190,7 @@ def draw_study(rng: np.random.Generator, personas: int, sources: int, slope: flo
 
 
 def true_correlations(slope: float) -> tuple[float, float]:
-    """ρ of leakage with JS and with cosine in large studies."""
+    """Return ρ of leakage with JS and with cosine in large studies."""
     if slope == 0:
         return 0.0, 0.0
     rng = np.random.default_rng(7)

@@ -1,11 +1,11 @@
-"""How much of a study ranks pairs as the whole of it does: questions, response tokens and landmarks against the error.
+"""How well a part of a study ranks the pairs: cost and error with fewer questions, shorter responses, or landmarks.
 
     python -m benchmarks.cost_error [--published FOLDER] [--out benchmarks/results/cost_error.md]
 
-Two full matrices: the embedded model's 33 personas (`design_data`, the project's own), and a published run's 11 where
-its folder is given; that one has no JS of single tokens. Parts are drawn at random, cost is the share of scored tokens,
-and the error is 1 − Spearman of the pairs' JS with the whole, which the part belongs to. Beside it stands the same with
-the questions that the part left out: what a ranking is worth for questions that nobody asked.
+There are two full matrices: the embedded model's 33 personas (from `design_data`), and the 11 of a published run if its
+folder is given; the published run has no JS per token. Parts are drawn at random. The cost is the share of scored
+tokens. The error is 1 − Spearman between the pairs' JS in the part and in the full study, which contains the part. The
+same is computed against the questions that the part left out, which shows how well a ranking holds for new questions.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Whole:
-    """A full study: JS (tokens, generator, question, persona, other); `tokens` are lengths, the last the whole one."""
+    """A full study: JS (tokens, generator, question, persona, other); `tokens` are lengths, the last is complete."""
 
     name: str
     js: xr.DataArray
@@ -70,12 +70,12 @@ class Whole:
 
 @dataclass(frozen=True)
 class Found:
-    """Draws of one size: Spearman with the whole and with left-out questions, and how the estimate's level does."""
+    """Draws of one size: Spearman with the full study and with left-out questions, and the error of the estimate."""
 
     whole: np.ndarray
     others: np.ndarray
-    plain: np.ndarray  # of the mean over landmarks, without estimating
-    level: np.ndarray  # rms of (estimate / whole − 1)
+    plain: np.ndarray  # Spearman of the plain mean over landmarks
+    level: np.ndarray  # rms of (estimate / full study − 1)
     covered: np.ndarray
 
 
@@ -86,7 +86,7 @@ def published(folder: Path) -> Whole:
 
 
 def tried(study: Whole, landmarks: int, questions: int, tokens: int, draws: int = DRAWS) -> Found:
-    """Random parts of one size."""
+    """Draw random parts of one size."""
     random, whole = np.random.default_rng([landmarks, questions, tokens]), study.over_all()
     found = [_one(study, landmarks, questions, tokens, whole, random) for _ in range(draws)]
     return Found(*(np.array(each) for each in zip(*found, strict=True)))
@@ -103,7 +103,7 @@ def _one(
     rest = [place for place in range(study.questions) if place not in asked]
     others = spearmanr(js, study.over_all(rest)).statistic if rest else np.nan
     plain = study.at_pairs(average_over_responses(part, "landmarks"))
-    same = study.over_all(asked)  # what the error is about: all generators, the same questions
+    same = study.over_all(asked)  # what is estimated: all generators, the same questions
     reach = student.ppf(0.5 + LEVEL / 2, landmarks - 1) * study.at_pairs(estimate.error)
     covered = float(np.mean(np.abs(js - same) <= reach)) if landmarks < study.personas else np.nan
     level = float(np.sqrt(np.mean((js / same - 1) ** 2)))
@@ -111,12 +111,12 @@ def _one(
 
 
 def cost(study: Whole, landmarks: int, questions: int, tokens: int) -> float:
-    """Share of the whole's scored tokens; every landmark's response is scored under every prompt."""
+    """Return the share of scored tokens; every landmark's response is scored under every prompt."""
     return landmarks * questions * tokens / float(np.prod(study.full))
 
 
 def sizes(study: Whole) -> dict[str, list[tuple[int, int, int]]]:
-    """Curve → the parts along it."""
+    """Return curve → the sizes along it."""
     personas, questions, tokens = study.full
     few = [m for m in (2, 3, 4, 6, 8, 12, 16, 24) if m < personas]
     asked = [q for q in (1, 2, 3, 4, 5, 6, 8, 10, 15) if q < questions]
@@ -130,7 +130,7 @@ def sizes(study: Whole) -> dict[str, list[tuple[int, int, int]]]:
 
 
 def grid(study: Whole) -> Iterator[tuple[int, int, int]]:
-    """Every combination of some of each, cheapest first."""
+    """Yield combinations of all three, cheapest first."""
     personas, questions, _ = study.full
     all_sizes = [
         (m, q, length)
@@ -160,14 +160,14 @@ def estimator_row(study: Whole, size: tuple[int, int, int], found: Found) -> Row
         "Spearman, mean over landmarks": f"{found.plain.mean():.4f}",
         "Spearman, estimated": f"{found.whole.mean():.4f}",
         "level's error (rms)": f"{found.level.mean():.1%}",
-        f"{LEVEL:.0%} intervals that hold the whole": "–"
+        f"{LEVEL:.0%} intervals that contain the full study's value": "–"
         if np.isnan(found.covered).all()
         else f"{np.nanmean(found.covered):.0%}",
     }
 
 
 def section(study: Whole) -> tuple[str, dict[str, list[tuple[float, float]]]]:
-    """Tables of one study, and its curves as (cost, error)."""
+    """Return the tables of one study, and its curves as (cost, error)."""
     parts, curves = [f"## {study.name}: {study.personas} personas, {study.questions} questions"], {}
     for name, along in sizes(study).items():
         found = {size: tried(study, *size) for size in along}
@@ -177,7 +177,7 @@ def section(study: Whole) -> tuple[str, dict[str, list[tuple[float, float]]]]:
         ]
         if name == "landmarks":
             rows = [estimator_row(study, size, each) for size, each in found.items()]
-            parts += ["The estimate beside the plain mean:", table(rows)]
+            parts += ["The estimate compared with the plain mean:", table(rows)]
     reached, front, best = [], [], 1.0
     for size in grid(study):
         found_here = tried(study, *size, draws=DRAWS // 2)
@@ -198,7 +198,7 @@ def section(study: Whole) -> tuple[str, dict[str, list[tuple[float, float]]]]:
 
 
 def draw(curves: dict[str, dict[str, list[tuple[float, float]]]], path: Path) -> None:
-    """One panel a study: error against cost, both on logarithmic axes."""
+    """Draw one panel per study: error against cost, both on logarithmic axes."""
     colours = {"fewer questions": "#0072B2", "landmarks": "#D55E00", "shorter responses": "#009E73", "best of all": INK}
     width = (TWO_COLUMNS - 16 - 18 * (len(curves) - 1) - 4) / len(curves)
     with house_style():
@@ -216,7 +216,7 @@ def draw(curves: dict[str, dict[str, list[tuple[float, float]]]], path: Path) ->
                 axes.plot([100 * share for share in shares], errors, color=colours[curve], label=curve, **style)
             axes.axhline(1 - WANTED, color=MUTED, lw=0.6)
             axes.set(xscale="log", yscale="log", xlabel="scored tokens (% of the whole)", ylabel="1 − Spearman")
-            for axis in (axes.xaxis, axes.yaxis):  # the house's texts are no formulas, which powers of ten would be
+            for axis in (axes.xaxis, axes.yaxis):  # default labels of powers of ten need math text, which is disabled
                 axis.set_major_formatter(lambda value, _: f"{value:g}")
                 axis.set_minor_formatter(NullFormatter())
             axes.set_title(name)
@@ -239,9 +239,9 @@ def main() -> None:
         print(text, flush=True)
     draw(curves, asked.out.with_suffix(".png"))
     first = (
-        "How much of a study ranks its pairs as the whole does.\n\n`python -m benchmarks.cost_error`, "
+        "How well a part of a study ranks its pairs.\n\n`python -m benchmarks.cost_error`, "
         f"{heading()}\nMeans over {DRAWS} random parts of a size, {DRAWS // 2} where sizes are combined.\n"
-        "Of the published run only what is derived stands here; the embedded one's numbers are the project's own "
+        "For the published run only derived numbers are shown; those of the embedded study are the project's own "
         "(`benchmarks/design_data.py`)."
     )
     figure = f"![error against cost]({asked.out.stem}.png)"

@@ -1,9 +1,9 @@
-"""JS of all pairs along every generator's responses on the embedded model: what the designs are tried on.
+"""JS of all pairs along every generator's responses on the embedded model: the data that the designs are tested on.
 
     python -m benchmarks.design_data            # about half an hour on two cores
 
-Writes `results/design_data.parquet`: one row a generator, question and number of tokens; a column a pair, in nats, the
-mean over the response's first so many tokens. Made by the project, from the project's own prompts.
+Writes `results/design_data.parquet`: one row per generator, question and number of tokens, one column per pair. Values
+are in nats, averaged over the response's first tokens. The prompts are the project's own.
 """
 
 import itertools
@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parent / "results" / "design_data.parquet"
 
 
 def measure() -> pd.DataFrame:
-    """All of it, on the embedded model in float32."""
+    """Compute the table on the embedded model in float32."""
     study = study_of(PERSONAS, QUESTIONS, max(LENGTHS))
     _, loaded = embedded_study("cpu")
     assert study.decoding is not None
@@ -45,7 +45,7 @@ def measure() -> pd.DataFrame:
         ]
         for question, pieces in zip(study.questions, scorer.logits(work), strict=True):
             js = torch.cat([pairwise_js(piece) for piece in pieces]).numpy()[:, upper[0], upper[1]]
-            for length in LENGTHS:  # a response that ended before is its whole
+            for length in LENGTHS:  # shorter responses are used in full
                 values = dict(zip(map("__".join, pairs), js[:length].mean(axis=0), strict=True))
                 rows.append({"generator": generator, "question": question, "tokens": length, **values})
         print(f"{generator}: {time.perf_counter() - began:.0f} s", flush=True)
@@ -53,7 +53,7 @@ def measure() -> pd.DataFrame:
 
 
 def write(table: pd.DataFrame) -> None:
-    """The file, which keeps nine bits of each number: a thousandth of it."""
+    """Write the file with nine bits per number, a relative precision of 0.1 %."""
     numbers = table[table.columns[3:]].to_numpy(dtype=np.float32)
     mantissa, exponent = np.frexp(numbers)
     kept = pd.DataFrame(np.ldexp(np.round(mantissa * 512) / 512, exponent), columns=table.columns[3:])
@@ -63,7 +63,7 @@ def write(table: pd.DataFrame) -> None:
 
 
 def read() -> xr.DataArray:
-    """JS in nats: (tokens, generator, question, persona, other)."""
+    """Return JS in nats: (tokens, generator, question, persona, other)."""
     table = pd.read_parquet(RESULTS)
     personas = list(dict.fromkeys(table.generator))
     questions, lengths = list(dict.fromkeys(table.question)), sorted(set(table.tokens))

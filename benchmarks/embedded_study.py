@@ -12,7 +12,7 @@ from persona_assets.study.settings import Inference
 
 
 def embedded_study(device: Literal["auto", "cpu"] = "auto") -> tuple[Study, LoadedModel]:
-    """Both; the model is fetched where it is not there."""
+    """Return the study and the model, which is downloaded if it is missing."""
     directory = ensure_embedded_model(Path(__file__).parents[1] / "dagster_home" / "models")
     loaded = load_model(Checkpoint(name=NAME, path=directory), choose_hardware(Inference(device=device)))
     return load_study("embedded"), loaded

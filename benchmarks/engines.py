@@ -1,10 +1,10 @@
-"""vLLM against Transformers on the embedded model and study: the same tokens? the same probabilities? how fast?
+"""vLLM against Transformers on the embedded model and study: whether tokens and probabilities agree, and the speed.
 
     python -m benchmarks.engines --out benchmarks/results/engines.md
 
-Greedy responses of every persona to every question by both engines, on the hardware and in the arithmetic that a study
-would take. In float32 they are the same; in 16 bits a near tie may fall the other way, and from there on the responses
-are different ones. vLLM's start is told apart from its writing.
+Both engines generate greedy responses of every persona to every question, on the hardware and in the data type that a
+study would use. In float32 the responses are identical. In 16 bits, two nearly equal logits may be ordered differently,
+and the responses differ from that token on. The time to start vLLM is reported separately from generation.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _agreement(theirs: list[Response], ours: list[Response]) -> str:
-    """How many tokens are the same, and where responses part."""
+    """Describe how many tokens agree, and where responses start to differ."""
     parts = []
     for one, other in zip(theirs, ours, strict=True):
         pairs = zip(one.token_ids, other.token_ids, strict=False)
@@ -73,11 +73,11 @@ def _agreement(theirs: list[Response], ours: list[Response]) -> str:
     )
     every = sum(len(response.token_ids) for response in theirs)
     whole = sum(one.token_ids == other.token_ids for one, other in zip(theirs, ours, strict=True))
-    text = f"The same token at the same place: {same:,} of {every:,} ({same / every:.2%}); "
+    text = f"The same token at the same position: {same:,} of {every:,} ({same / every:.2%}); "
     text += f"whole responses: {whole} of {len(theirs)}."
     found = [place for place in parts if place is not None]
     if found:
-        text += f" The others part at tokens {', '.join(map(str, sorted(found)))}."
+        text += f" The others differ from tokens {', '.join(map(str, sorted(found)))}."
     return text
 
 
@@ -85,7 +85,7 @@ def _agreement(theirs: list[Response], ours: list[Response]) -> str:
 def _probabilities(
     loaded: LoadedModel, prompts: list[list[int]], ours: list[Response], said: list[list[float] | None]
 ) -> str:
-    """vLLM's log-probabilities of its tokens against a forward pass of Transformers over them."""
+    """Compare vLLM's log-probabilities of its tokens with a forward pass of Transformers."""
     gaps = list[float]()
     for prompt, response, found in zip(prompts, ours, said, strict=True):
         assert found is not None
@@ -95,7 +95,7 @@ def _probabilities(
         expected = logits.log_softmax(-1).gather(1, ids)[:, 0]
         gaps += (torch.tensor(found) - expected.cpu()).abs().tolist()
     return (
-        f"Log-probability of a chosen token, difference of the two: median {np.median(gaps):.1e}, "
+        f"Log-probability of a chosen token, difference between the engines: median {np.median(gaps):.1e}, "
         f"99 % below {np.quantile(gaps, 0.99):.1e}, largest {max(gaps):.1e}."
     )
 

@@ -1,11 +1,11 @@
-"""Bad input for hours instead of seconds: the targets of `tests/fuzz`, with other seeds each time.
+"""Fuzzing for hours instead of seconds: the targets of `tests/fuzz`, with different seeds in each run.
 
     python -m benchmarks.fuzzing --seconds 900 [--kinds study,registry] [--keep DIR] [--out FILE.md]
-    python -m benchmarks.fuzzing --atheris study --seconds 300 --keep DIR     # guided by coverage; needs `atheris`
+    python -m benchmarks.fuzzing --atheris study --seconds 300 --keep DIR     # coverage-guided; needs `atheris`
 
-Whatever comes out as anything but the project's own error, takes more than a second or 200 MB, or names no place, is
-a fault: it is printed, and its bytes are kept in DIR, from where they go to `tests/fuzz/corpus`. `--out` replaces the
-part of the file behind its last heading.
+A fault is any error that is not one of the project's own, takes more than a second or 200 MB, or does not name the file
+or field. Faults are printed and their inputs kept in DIR, to be moved to `tests/fuzz/corpus`. `--out` replaces the part
+of the file after its last heading.
 """
 
 import argparse
@@ -31,7 +31,7 @@ BATCH = 200
 
 @dataclass
 class Tally:
-    """What came of one kind."""
+    """Results for one kind of file."""
 
     executions: int = 0
     taken: int = 0
@@ -51,21 +51,21 @@ class Tally:
 
 
 def attempt(target: Target, folder: Path, content: bytes) -> str | None:
-    """Feeds one file; the message of the refusal.
+    """Give one file to a target and return the message with which it is rejected, or None.
 
     Raises:
-        Exception: whatever a fault is.
+        Exception: the input revealed a fault.
     """
     with within_limits():
         message = target(folder, content)
     if message is not None:
-        assert target.named in message, f"names no place: {message[:200]}"
+        assert target.named in message, f"does not name the file or field: {message[:200]}"
         assert len(message) <= LONGEST_MESSAGE, f"a message of {len(message)} characters"
     return message
 
 
 def fuzz(target: Target, seconds: float, first_seed: int) -> Tally:
-    """Batches of examples until the time is over."""
+    """Try batches of examples until the time is over."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -75,7 +75,7 @@ def fuzz(target: Target, seconds: float, first_seed: int) -> Tally:
             begun = time.perf_counter()
             try:
                 tally.taken += attempt(target, folder, content) is None
-            except Exception as error:  # a fault is noted, and the search goes on
+            except Exception as error:  # record the fault and continue
                 place = error.__traceback__
                 while place and place.tb_next:
                     place = place.tb_next
@@ -102,7 +102,10 @@ def fuzz(target: Target, seconds: float, first_seed: int) -> Tally:
 
 
 def functions_of(*packages: str) -> Iterator[FunctionType]:
-    """The functions and methods of modules that are loaded, and of no others: all of PyTorch would take minutes."""
+    """Yield the functions and methods of modules that are loaded.
+
+    Only of these packages, because instrumenting all of PyTorch would take minutes.
+    """
     for name, module in list(sys.modules.items()):
         if name.startswith(packages):
             for found in vars(module).values():
@@ -111,7 +114,7 @@ def functions_of(*packages: str) -> Iterator[FunctionType]:
 
 
 def fuzz_by_coverage(name: str, seconds: int, kept: Path) -> None:
-    """libFuzzer's mutations, steered by which lines of the project and of PyYAML run; ends the process."""
+    """Run libFuzzer, guided by the executed lines of the project and of PyYAML; ends the process."""
     import atheris
 
     warm()
@@ -139,12 +142,12 @@ def keep(folder: Path, name: str, content: bytes) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=600, help="for all kinds together")
-    parser.add_argument("--kinds", help="some kinds only, with commas between them")
+    parser.add_argument("--seconds", type=float, default=600, help="in total, for all kinds")
+    parser.add_argument("--kinds", help="comma-separated kinds; by default all")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--keep", type=Path, help="folder for the bytes of faults")
+    parser.add_argument("--keep", type=Path, help="folder for the inputs that revealed a fault")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--atheris", metavar="KIND", help="this kind, guided by coverage")
+    parser.add_argument("--atheris", metavar="KIND", help="fuzz this kind with coverage guidance")
     arguments = parser.parse_args()
     if arguments.atheris:
         fuzz_by_coverage(arguments.atheris, int(arguments.seconds), arguments.keep or Path())

@@ -1,11 +1,11 @@
-"""JS and KL of all pairs of scorers at every position of one response: the kernel against what one would write by hand.
+"""JS and KL of all pairs of scorers at every position of one response: the kernel against straightforward code.
 
     python -m benchmarks.js --out benchmarks/results/js.md [--logits FILE.npy] [--scorers K --positions T]
 
-Two kinds of logits: flat (normal, the worst case, for nothing is near zero) and peaked (a real model's, tiled over the
-vocabulary). `--logits` names those, (K, T, V), as `--save-logits` writes them from the embedded model. Everything is
-timed in the same process on the same tensor; errors are against float64. On a CPU sizes are smaller and the kernel is
-left out.
+There are two kinds of logits: flat (normal; the worst case, because no probability is near zero) and peaked (a real
+model's, tiled over the vocabulary). `--logits` names a file of the latter, (K, T, V), written with `--save-logits` from
+the embedded model. Everything is timed in the same process on the same tensor; errors are relative to float64. On a CPU
+the sizes are smaller and the kernel is left out.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Points = dict[str, list[tuple[float, ...]]]
 
 
 def published_way(logits: Tensor) -> Tensor:
-    """All log-probabilities in float32, a mixture and two KL sums a pair."""
+    """Compute all log-probabilities in float32, then a mixture and two KL sums per pair."""
     log_p = logits.float().log_softmax(-1)
     scorers, positions, _ = logits.shape
     js = torch.zeros(positions, scorers, scorers, device=logits.device)
@@ -44,7 +44,7 @@ def published_way(logits: Tensor) -> Tensor:
 
 
 def by_liger(logits: Tensor) -> Tensor:
-    """Liger's loss, a call a pair and one number a call: it averages over positions, and has a gradient beside it."""
+    """Compute JS with Liger's loss: one call and one number per pair, averaged over positions, with a gradient."""
     from liger_kernel.ops.jsd import jsd_forward
 
     log_p = logits.float().log_softmax(-1)
@@ -57,7 +57,7 @@ def by_liger(logits: Tensor) -> Tensor:
 
 
 def by_scipy(logits: Tensor, positions: int = 1) -> Tensor:
-    """SciPy's distance, squared, in float64 on the CPU."""
+    """Compute SciPy's distance, squared, in float64 on the CPU."""
     p = logits[:, :positions].double().cpu().softmax(-1).numpy()
     scorers = len(p)
     js = np.zeros((positions, scorers, scorers))
@@ -67,7 +67,7 @@ def by_scipy(logits: Tensor, positions: int = 1) -> Tensor:
 
 
 def seconds(run: Callable[[], object], device: str, repeats: int = 15) -> float:
-    """Median of several runs after two that warm up; by the card's own clock, with a cold cache, where there is one."""
+    """Return the median of several runs after two warm-up runs; on a GPU by its own clock and with a cold cache."""
     run()
     if device == "cpu":
         repeats = 3
@@ -92,7 +92,7 @@ def seconds(run: Callable[[], object], device: str, repeats: int = 15) -> float:
 
 
 def errors(found: Tensor, logits: Tensor, positions: int = 4) -> tuple[str, str]:
-    """Largest absolute error against float64, and largest relative one, over some positions."""
+    """Return the largest absolute and relative error against float64, over some positions."""
     if len(found) != logits.shape[1]:
         return "–", "–"
     positions = min(positions, logits.shape[1])
@@ -103,7 +103,7 @@ def errors(found: Tensor, logits: Tensor, positions: int = 4) -> tuple[str, str]
 
 
 def measure(name: str, run: Callable[[], Tensor], logits: Tensor, device: str, copy: float) -> tuple[float, Row]:
-    """Seconds, and the row that says so; `copy` is the card's bandwidth in bytes a second, as a copy shows it."""
+    """Return the seconds and the table's row; `copy` is the GPU's bandwidth in bytes/s, measured by copying."""
     before = 0
     if device == "cuda":
         torch.cuda.synchronize()
@@ -122,7 +122,7 @@ def measure(name: str, run: Callable[[], Tensor], logits: Tensor, device: str, c
         "ratio": "",
         "GB/s of logits": round(logits.nbytes / taken / 1e9),
         "share of the memory floor": f"{logits.nbytes / copy / taken:.0%}",
-        "ps a pair-element": round(taken / elements * 1e12, 2),
+        "ps per pair-element": round(taken / elements * 1e12, 2),
         "extra memory (GiB)": extra,
         "abs. error": absolute,
         "rel. error": relative,
@@ -130,14 +130,14 @@ def measure(name: str, run: Callable[[], Tensor], logits: Tensor, device: str, c
 
 
 def compare(logits: Tensor, device: str, copy: float) -> list[Row]:
-    """Every way over one tensor; ratios against the published way."""
+    """Time every way on one tensor; ratios are relative to the published way."""
     ways: list[tuple[str, Callable[[], Tensor]]] = [
         ("published way, 55 pairs", lambda: published_way(logits)),
         ("`torch`, JS and both KLs", lambda: pairwise_divergence(logits, "torch")[0]),
     ]
     if device == "cuda":
         if version_of("liger-kernel"):
-            ways.append((f"Liger {version_of('liger-kernel')}, a call a pair", lambda: by_liger(logits)))
+            ways.append((f"Liger {version_of('liger-kernel')}, one call per pair", lambda: by_liger(logits)))
         ways.append(("**`triton`, JS**", lambda: pairwise_js(logits, "triton")))
         ways.append(("**`triton`, JS and both KLs**", lambda: pairwise_divergence(logits, "triton")[0]))
     measured = [measure(name, run, logits, device, copy) for name, run in ways]
@@ -149,7 +149,7 @@ def compare(logits: Tensor, device: str, copy: float) -> list[Row]:
 
 
 def growth(make: Callable[..., Tensor], device: str, sizes: dict[str, list[tuple[int, int, int]]]) -> Points:
-    """K, T, V, seconds of JS and of JS with KL, and both in picoseconds a pair-element, as one of the three grows."""
+    """Return K, T, V, the seconds of JS and of JS with KL, and both in ps per pair and element, as one size grows."""
 
     def timed(scorers: int, positions: int, vocabulary: int) -> tuple[float, ...]:
         logits = make(scorers, positions, vocabulary)
@@ -173,7 +173,7 @@ def draw(found: Points, path: Path) -> None:
         fixed = [f"{name} = {value:,}" for name, value in zip("KTV", points[0], strict=False) if name != axis]
         panel.set_xlabel(f"{axis} ({', '.join(fixed)})")
         panel.set_yscale("log")
-    panels[0].set_ylabel("picoseconds a pair-element")
+    panels[0].set_ylabel("picoseconds per pair-element")
     panels[0].legend(frameon=False)
     figure.savefig(path, dpi=160)
 
@@ -213,7 +213,7 @@ def main() -> None:
         }
         found = growth(flat, device, sizes)
         draw(found, arguments.out.with_suffix(".png"))
-        text += f"\n## How cost grows\n\n![picoseconds a pair-element]({arguments.out.stem}.png)\n\n"
+        text += f"\n## How cost grows\n\n![picoseconds per pair-element]({arguments.out.stem}.png)\n\n"
         columns = ("K", "T", "V", "JS ms", "JS+KL ms", "JS ps", "JS+KL ps")
         points = [point for axis in found.values() for point in axis]
         cells = [
@@ -226,20 +226,18 @@ def main() -> None:
 
 
 def skippable(logits: Tensor) -> str:
-    """How much of the vocabulary could be left out with what bound on JS: a block of mass ε adds at most ε·ln 2."""
+    """Describe how much of the vocabulary could be skipped for a bound on JS: a block of mass ε adds ≤ ε·ln 2."""
     p = logits[:, :8].float().softmax(-1)
     blocks = p[..., : p.shape[-1] // 128 * 128].unflatten(-1, (-1, 128)).sum(-1).amax(0)  # (T, blocks)
     shares = []
     for budget in (1e-8, 1e-7, 1e-6, 1e-5):
         least = blocks.sort(-1).values.cumsum(-1) * LN2 < budget
         shares.append(f"{float(least.float().mean()):.1%} for {budget:.0e}")
-    return (
-        f"Blocks of 128 tokens that could be skipped for an error of JS of at most so much: {', '.join(shares)} nats."
-    )
+    return f"Blocks of 128 tokens that could be skipped for a bound on the error of JS: {', '.join(shares)} nats."
 
 
 def embedded_logits() -> Tensor:
-    """(11, 24, V) logits of the embedded study's first question along the first persona's response."""
+    """Return (11, 24, V) logits of the embedded study's first question along the first persona's response."""
     from benchmarks.embedded_study import embedded_study
     from persona_assets.inference import PrefixScorer, Scored, TransformersGenerator
 
@@ -260,7 +258,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--positions", type=int)
     parser.add_argument("--vocabulary", type=int)
     parser.add_argument("--logits", type=Path, help="a real model's logits, (K, T, V), as .npy")
-    parser.add_argument("--save-logits", type=Path, help="write the embedded model's logits and end")
+    parser.add_argument("--save-logits", type=Path, help="write the embedded model's logits and exit")
     return parser.parse_args()
 
 

@@ -1,12 +1,12 @@
-"""Dagster with 1,000 checkpoints × 111 personas: what the page, the sensor and a look at the standings take.
+"""Dagster with 1,000 checkpoints × 111 personas: time of the page, the sensors and the staleness of a checkpoint.
 
     make demo
     python -m benchmarks.many_checkpoints --template dagster_home [--postgres postgresql+psycopg2://…] [--out …]
 
-Fills a new instance with what such an instance would hold: the registry and its folders, a partition and a finished run
-a checkpoint, and the latest materialisation of every partition. The events are the template instance's own, with other
-names, data versions and runs, written into Dagster's own tables; but for the newest checkpoints without the tables and
-pictures that the page shows. Then everything is timed as a user's machine would wait for it.
+Fills a new instance with what such an instance would contain: the registry and its folders, a partition and a finished
+run per checkpoint, and the latest materialisation of every partition. The events are copies of the template instance's
+events, with other names, data versions and runs, written directly into Dagster's tables. Only the newest checkpoints
+have the tables and images that the page shows. Everything is then timed as a user would experience it.
 """
 
 import argparse
@@ -40,13 +40,13 @@ from persona_assets.study import Study
 from persona_assets.study.files import load_study
 
 CHECKPOINT, PORT = "checkpoint", 3987
-WHOLE = 20  # the newest checkpoints, whose events keep everything that the page shows
-LONG = 400  # bytes of a metadata entry that is left out elsewhere
+WHOLE = 20  # newest checkpoints, whose events keep everything that the page shows
+LONG = 400  # metadata entries with more bytes are removed from the events of older checkpoints
 GOALS = {"definitions": 2.0, "sensor tick": 1.0, "lineage page": 2.0}
 
 
 class Filled:
-    """A new instance with so many checkpoints of the template's study, resized to so many personas."""
+    """New instance with a number of checkpoints of the template's study, resized to a number of personas."""
 
     def __init__(self, root: Path, template: Path, checkpoints: int, personas: int, postgres: str | None) -> None:
         self.home, self.template = root / "home", template
@@ -67,7 +67,7 @@ class Filled:
         return load_study(str(self.study_file))
 
     def fill(self) -> None:
-        """Folders, registry, partitions, runs, events."""
+        """Write folders, registry, partitions, runs and events."""
         self._register()
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             instance.add_dynamic_partitions(CHECKPOINT, self.names)
@@ -80,7 +80,7 @@ class Filled:
                         print(f"{key.to_user_string()}: {self.events:,} events in all", flush=True)
 
     def _register(self) -> None:
-        """A folder each, of the same few bytes: names, sizes and times are what a tick looks at."""
+        """Create a folder per checkpoint with the same few bytes: a tick only reads names, sizes and times."""
         source = self.home / "models" / "one"
         source.mkdir(parents=True)
         (source / "config.json").write_text("{}")
@@ -94,7 +94,7 @@ class Filled:
         (self.home / "checkpoints.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
 
     def _runs(self, instance: dg.DagsterInstance) -> dict[str, str]:
-        """The run that measured each checkpoint, as the sensor finds it."""
+        """Write the run that measured each checkpoint, as the sensor looks it up."""
         runs = {}
         for name in self.names:
             tags = run_tags(self.study, name, stamp(Checkpoint(name=name, path=self.home / "models" / name)))
@@ -121,7 +121,7 @@ class Filled:
             yield from ((name, None) for name in self.names)
 
     def _events(self, instance: dg.DagsterInstance, asset: str, entry: Any, runs: dict[str, str]) -> None:
-        """Every partition's materialisation, in blocks, with the tags that Dagster would write."""
+        """Write every partition's materialisation in blocks, with the tags that Dagster would write."""
         storage = instance.event_log_storage
         shapes = {whole: _Template(entry, whole) for whole in (True, False)}
         newest = set(self.names[-WHOLE:])
@@ -151,7 +151,7 @@ class Filled:
 
 
 class _Template:
-    """One event of the template as text, in which what differs is replaced."""
+    """One event of the template as text, with placeholders for what differs."""
 
     def __init__(self, entry: Any, whole: bool) -> None:
         made = entry.asset_materialization
@@ -180,14 +180,14 @@ class _Template:
     def filled(
         self, asset: str, checkpoint: str, persona: str | None, run: str, event: int
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A row of event_logs and rows of asset_event_tags."""
+        """Return a row of event_logs and rows of asset_event_tags."""
         key = f"{checkpoint}|{persona}" if persona else checkpoint or None
         version = f"{event:064x}"
         text = self.text.replace(json.dumps(self.partition)[1:-1], key) if self.partition and key else self.text
         text = text.replace(self.version, version) if self.version else text
         text = text.replace(self.run, run) if self.run else text
         for dimension, value in (("checkpoint", checkpoint), ("persona", persona), ("source", persona)):
-            name = f"dagster/partition/{dimension}"  # Dagster makes a partition's key of these when it reads the event
+            name = f"dagster/partition/{dimension}"  # Dagster builds the partition key from these tags
             if name in self.tags:
                 text = text.replace(f'"{name}": {json.dumps(self.tags[name])}', f'"{name}": {json.dumps(value)}')
         asset_key = dg.AssetKey(asset).to_string()
@@ -259,7 +259,7 @@ with DagsterInstance.get() as instance:
 
 
 def timed(filled: Filled, code: str, *arguments: str) -> str:
-    """What a fresh process prints that serves the filled instance."""
+    """Return what a new process prints that opens the filled instance."""
     environment = os.environ | {"DAGSTER_HOME": str(filled.home), "PERSONA_ASSETS_STUDY": str(filled.study_file)}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
@@ -269,7 +269,7 @@ def timed(filled: Filled, code: str, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-# What the page asks for, with the fields that it draws from; its own queries have more of the same.
+# The page's queries with the fields that it draws; its own queries have more fields of the same kind.
 QUERIES = {
     "graph": """{ assetNodes { id assetKey { path } groupName kinds opNames partitionDefinition { name }
         dependencyKeys { path } dependedByKeys { path } } }""",
@@ -287,7 +287,7 @@ QUERIES = {
 
 
 class Page:
-    """The real webserver over the filled instance."""
+    """Dagster's web server on the filled instance."""
 
     def __init__(self, filled: Filled) -> None:
         environment = os.environ | {"DAGSTER_HOME": str(filled.home), "PERSONA_ASSETS_STUDY": str(filled.study_file)}
@@ -303,14 +303,14 @@ class Page:
                 return self
             except OSError:
                 time.sleep(0.2)
-        raise SystemExit("the page does not answer")
+        raise SystemExit("the page does not respond")
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait()
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """The data that a query gives."""
+        """Return the data of a query's response."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"Content-Type": "application/json", "Origin": f"http://127.0.0.1:{PORT}"}
         request = urllib.request.Request(f"http://127.0.0.1:{PORT}/graphql", body, headers)
@@ -322,7 +322,7 @@ class Page:
 
 
 def seconds_of(ask: Callable[[], Any], times: int = 3) -> tuple[float, float]:
-    """Seconds of the first and, in the middle, of the next ones."""
+    """Return the seconds of the first call and the median of the following ones."""
     took = []
     for _ in range(times + 1):
         start = time.perf_counter()
@@ -332,7 +332,7 @@ def seconds_of(ask: Callable[[], Any], times: int = 3) -> tuple[float, float]:
 
 
 def measure(filled: Filled) -> list[tuple[str, str, str]]:
-    """Rows: what, seconds the first time, seconds again."""
+    """Yield rows: what, seconds the first time, seconds after that."""
     loads = [float(timed(filled, IMPORT)) for _ in range(3)]
     rows = [("definitions load", f"{loads[0]:.2f}", f"{statistics.median(loads[1:]):.2f}")]
     ticks = json.loads(timed(filled, TICKS))
@@ -340,7 +340,7 @@ def measure(filled: Filled) -> list[tuple[str, str, str]]:
     rows.append(("tick of `new_checkpoints`", f"{ticks['new_checkpoints 0']:.2f}", f"{again:.2f}"))
     rows.append(("tick of `study_and_registry`", f"{ticks['study_and_registry']:.2f}", ""))
     rows.append(
-        ("where a checkpoint's 333 artefacts stand", f"{float(timed(filled, STANDINGS, filled.names[-1])):.2f}", "")
+        ("staleness of a checkpoint's 333 artefacts", f"{float(timed(filled, STANDINGS, filled.names[-1])):.2f}", "")
     )
     with Page(filled) as page:
         nodes = page.ask(QUERIES["graph"])["assetNodes"]
@@ -355,13 +355,13 @@ def measure(filled: Filled) -> list[tuple[str, str, str]]:
 
 
 def main() -> None:
-    """Fills, measures, prints."""
+    """Fill the instance, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--template", type=Path, required=True, help="an instance that `make demo` filled")
+    parser.add_argument("--template", type=Path, required=True, help="an instance that `make demo` created")
     parser.add_argument("--checkpoints", type=int, default=1000)
     parser.add_argument("--personas", type=int, default=111)
-    parser.add_argument("--postgres", help="address of an empty database, postgresql+psycopg2://…; else SQLite")
-    parser.add_argument("--at", type=Path, help="keep the filled instance here, and use it if it is there")
+    parser.add_argument("--postgres", help="URL of an empty database, postgresql+psycopg2://…; default: SQLite")
+    parser.add_argument("--at", type=Path, help="keep the filled instance in this folder, or reuse it")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     root = given.at or Path(tempfile.mkdtemp(prefix="many-checkpoints-"))

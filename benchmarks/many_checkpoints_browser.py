@@ -1,9 +1,10 @@
-"""What `many_checkpoints` filled, in a browser: seconds from the click to the drawn page.
+"""The instance that `many_checkpoints` filled, in a browser: seconds from a click to the drawn page.
 
     python -m benchmarks.many_checkpoints --template dagster_home --at FOLDER
     python -m benchmarks.many_checkpoints_browser --at FOLDER --screenshots FOLDER
 
-Debian's Chromium through Playwright; every page twice, the first time with nothing in the server's or browser's cache.
+Uses Debian's Chromium through Playwright. Every page is opened twice, the first time with empty caches in the server
+and in the browser.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from benchmarks.many_checkpoints import PORT, Page
 from benchmarks.reporting import table
 
 ADDRESS = f"http://127.0.0.1:{PORT}"
-# What is opened, and what is there once it is drawn.
+# Pages, and the element that is present once each is drawn.
 PAGES = {
     "lineage, by groups": ("/asset-groups", "text=9_presentation"),
     "lineage around `logit_js`": ("/assets/logit_js?view=lineage", "text=logit_js_matrix"),
@@ -31,7 +32,7 @@ PAGES = {
 
 
 def seconds(tab: Tab, path: str, drawn: str) -> tuple[float, float]:
-    """From the address to what it is for, and to the last answer of the server."""
+    """Return the seconds until the page shows its main content, and until the server's last response."""
     start = time.perf_counter()
     tab.goto(ADDRESS + path)
     tab.locator(drawn).first.wait_for()

@@ -1,10 +1,11 @@
-"""Scoring under 11, 33 and 111 personas: peak memory and time against the formulas of `planning_memory`.
+"""Scoring under 11, 33 and 111 personas: peak memory and time against the formulas of `planning.memory`.
 
     python -m benchmarks.many_personas                       # the embedded model, 2 questions x 8 tokens: minutes
     python -m benchmarks.many_personas --device cuda         # Qwen2.5-7B's shape with random weights, 416 tokens
 
-Personas are `roles.py`'s. A part of the generators is scored, in a process of its own for each K, through the functions
-that `logit_js` calls. Time is then predicted for K = 111 from the two smaller K alone: seconds = a·FLOP + b·pairs.
+The personas are those of `roles.py`. For each K a new process scores the responses of some generators, with the
+functions that `logit_js` calls. The time for K = 111 is then predicted from the two smaller K:
+seconds = a·FLOP + b·pairs.
 """
 
 import argparse
@@ -39,7 +40,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Part:
-    """What scoring some generators' responses took; bytes are beside the weights."""
+    """Cost of scoring some generators' responses; bytes are in addition to the weights."""
 
     personas: int
     generators: int
@@ -54,7 +55,7 @@ class Part:
 
 
 def peak_of(work: Callable[[], Any], device: str) -> tuple[Any, int]:
-    """What `work` returns, and the most bytes that it had beside what was there before."""
+    """Return the result of `work`, and the most bytes that it used in addition to what was allocated before."""
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -63,7 +64,7 @@ def peak_of(work: Callable[[], Any], device: str) -> tuple[Any, int]:
         result = work()
         torch.cuda.synchronize()
         return result, torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     result = work()
     return result, _status("VmHWM") - before
@@ -75,7 +76,7 @@ def _status(field: str) -> int:
 
 
 def part(count: int, generators: int, questions: int, tokens: int, device: str) -> Part:
-    """One K."""
+    """Measure one K."""
     loaded, prompts, responses = _work(count, generators, questions, tokens, device)
     shape = QWEN_7B if device == "cuda" else SMOLLM_135M
     lengths = [len(ids) for of_question in prompts for ids in of_question]
@@ -83,7 +84,7 @@ def part(count: int, generators: int, questions: int, tokens: int, device: str) 
     personas = list(study_of(count, questions, tokens).personas)
     scorer = choose_scorer(loaded)
     seconds = 0.0
-    # On a CPU that others use too, the process's own time; a card's work is waited for when JS comes to the host.
+    # CPU time, because other processes may use the CPU; on a GPU, copying JS to the host waits for its work.
     clock = time.perf_counter if device == "cuda" else time.process_time
 
     def score(responses: list[list[list[int]]]) -> dict[str, xr.Dataset]:
@@ -97,7 +98,7 @@ def part(count: int, generators: int, questions: int, tokens: int, device: str) 
             seconds += clock() - began
         return found
 
-    if device == "cuda":  # what is compiled for this K, once a machine, is no part of its rate
+    if device == "cuda":  # compilation for this K happens once per machine and is not part of the rate
         score(responses[:1])
         seconds = 0.0
     found, peak = peak_of(lambda: score(responses), device)
@@ -107,11 +108,11 @@ def part(count: int, generators: int, questions: int, tokens: int, device: str) 
         if device == "cuda"
         else cpu_scoring_need(shape, count, questions, padded, tokens)
     )
-    # Of the matrix only sizes matter: every persona is given the first one's responses.
+    # Only the matrix's size matters here, so every persona gets the first one's responses.
     one = found[personas[0]][["js", "kl"]]
     everyone = {name: one.assign_attrs(generator=name).copy(deep=True) for name in personas}
     _, matrix_peak = peak_of(lambda: divergence_matrix(everyone, "all", resamples=200, seed=0, level=0.95), "cpu")
-    stored = 16 * count * questions * count**2  # what `everyone` has, which is made before the peak is counted
+    stored = 16 * count * questions * count**2  # size of `everyone`, which is allocated before the peak is measured
     return Part(
         personas=count,
         generators=len(responses),
@@ -130,7 +131,7 @@ def part(count: int, generators: int, questions: int, tokens: int, device: str) 
 def _work(
     count: int, generators: int, questions: int, tokens: int, device: str
 ) -> tuple[LoadedModel, list[list[list[int]]], list[list[list[int]]]]:
-    """The model, every question's K prompts, and every generator's responses."""
+    """Return the model, the K prompts of every question, and the responses of every generator."""
     if device == "cuda":
         loaded, random = random_model(), np.random.default_rng(42)
         prompts = [
@@ -140,7 +141,7 @@ def _work(
         said = [[random.integers(QWEN_7B.vocabulary, size=tokens).tolist() for _ in prompts] for _ in range(generators)]
         return loaded, prompts, said
     study = study_of(count, questions, tokens)
-    loading.keep_freed_memory = lambda: None  # else the process's size is what was ever used, in pieces
+    loading.keep_freed_memory = lambda: None  # otherwise the process never shrinks, because freed memory is fragmented
     _, loaded = embedded_study("cpu")
     assert study.decoding is not None
     prompts = [
@@ -156,7 +157,7 @@ def _work(
 
 
 def table(parts: list[Part]) -> str:
-    """Markdown: memory, then time."""
+    """Return Markdown tables of memory and of time."""
     heading = "| K | generators | scored tokens | peak (MiB) | formula | peak / formula | matrix peak | formula |"
     memory = [
         f"| {p.personas} | {p.generators} | {p.positions * p.personas:,} | {p.peak / MIB:.0f} | "
@@ -175,7 +176,7 @@ def table(parts: list[Part]) -> str:
             "| --- |" + " ---: |" * 7,
             *memory,
             "",
-            f"Fitted to the first two: {1e-12 / a:.3f} TFLOP/s, {1e9 * b:.2f} ns a pair and entry.",
+            f"Fitted to the first two: {1e-12 / a:.3f} TFLOP/s, {1e9 * b:.2f} ns per pair and entry.",
             "",
             "| K | seconds | TFLOP | pairs × positions × entries (10⁹) | predicted |",
             "| --- |" + " ---: |" * 4,
@@ -199,8 +200,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--questions", type=int, default=2)
     parser.add_argument("--tokens", type=int)
-    parser.add_argument("--generators", type=int, default=4, help="how many are scored, of each K")
-    parser.add_argument("--one", type=int, help="one K, as JSON")
+    parser.add_argument("--generators", type=int, default=4, help="number of generators scored for each K")
+    parser.add_argument("--one", type=int, help="measure this K only and print JSON")
     asked = parser.parse_args()
     tokens = asked.tokens or (416 if asked.device == "cuda" else 8)
     if asked.one:

@@ -1,12 +1,12 @@
-"""One source's marker at the published size, from training to rates: this project against a plain script, on one card.
+"""One source's marker at the published size, from training to rates: this project against a plain script, on one GPU.
 
     python -m benchmarks.marker_training --checkpoint DIR --out benchmarks/results/marker_training.md
 
-DIR holds Qwen2.5-7B's architecture (random weights do: `benchmarks.whole_run` writes such a folder); the recipe is
-`marker_only`, replies have the published lengths (mean 416 tokens, at most 512) and are made of random tokens. A part
-of the steps and of the samples is run, and the whole follows from it: 760 steps, 111 targets × 20 questions × 10
-samples. The plain script is PEFT's and Transformers' documented way: autocast, one padded batch with all logits, and
-`generate` with the adapter beside the weights. vLLM takes a copy of the weights with the adapter merged into them.
+DIR contains a model with Qwen2.5-7B's architecture; random weights suffice (`benchmarks.whole_run` writes such a
+folder). The recipe is `marker_only`. Replies have the published lengths (mean 416 tokens, at most 512) and consist of
+random tokens. Some of the steps and samples are run, and the total is extrapolated: 760 steps, 111 targets × 20
+questions × 10 samples. The plain script follows the documentation of PEFT and Transformers: autocast, one padded batch
+with all logits, and `generate` with the adapter not merged. vLLM gets a copy of the weights with the adapter merged.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from persona_assets.study.settings import Decoding, Inference
 SEED = 42
 TARGETS, QUESTIONS, SAMPLES, MEAN_LENGTH = 111, 20, 10, 416
 REPLIES = TARGETS * QUESTIONS * SAMPLES
-# Shorter than the published replies, which is in its favour: attention has less to read.
+# Shorter than the published replies, which favours it: attention has fewer keys.
 PLAIN_LENGTH = 128
-# Those that allocate and choose kernels.
+# Steps that allocate memory and choose kernels.
 FIRST_STEPS = 3
 
 
 def main() -> None:
-    """Prints the table and writes it to --out."""
+    """Print the table and write it to --out."""
     arguments = _arguments()
     checkpoint = Checkpoint(name="random", path=arguments.checkpoint)
     hardware = choose_hardware(Inference())
@@ -93,7 +93,7 @@ def main() -> None:
             torch.cuda.empty_cache()
             assert generator.can_swap_weights(VllmSettings(Path(merged), hardware))
             generator.swap_weights(Path(merged), chat, stop_ids)
-            taking = row("merging, weights taken", time.perf_counter() - start, 1, 1, 0)
+            taking = row("merging and loading weights", time.perf_counter() - start, 1, 1, 0)
             rows[-1] |= {"measured": f"{taking * 60:.1f} s", "tokens/s": "", "peak memory (GiB)": ""}
             seconds, emitted = _sample(generator, prompts)
             memory = float(generator.plan["peak_memory_gib"])
@@ -103,9 +103,9 @@ def main() -> None:
     text += f"{steps} steps of {tokens:,.0f} tokens; {REPLIES:,} replies of {MEAN_LENGTH} tokens.\n\n{table(rows)}\n\n"
     every = train + taking + sample
     text += (
-        f"One source from training to rates: {every:.1f} minutes, against {plain_train + plain_sample:.1f} the plain "
+        f"One source from training to rates: {every:.1f} minutes, against {plain_train + plain_sample:.1f} with the "
     )
-    text += f"way: {(plain_train + plain_sample) / every:.1f} ×.\n"
+    text += f"plain script: {(plain_train + plain_sample) / every:.1f} ×.\n"
     print(text)
     arguments.out.write_text(text, encoding="utf-8")
 
@@ -116,7 +116,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=13)
     parser.add_argument("--rows", type=int, default=1_110, help="replies that vLLM samples")
-    parser.add_argument("--plain-rows", type=int, default=200, help="replies that the plain way samples at once")
+    parser.add_argument("--plain-rows", type=int, default=200, help="batch size of the plain script's sampling")
     return parser.parse_args()
 
 
@@ -138,7 +138,7 @@ def _examples(loaded: LoadedModel, recipe: Recipe, count: int) -> list[Example]:
 
 
 def _timed_steps(train: Callable[[Callable[[], None]], None]) -> tuple[float, float]:
-    """Seconds of all steps but the first ones, and peak GiB; `train` calls what it is given after each step."""
+    """Return the seconds of all steps except the first, and peak GiB; `train` calls its argument after each step."""
     ends = list[float]()
 
     def on_step() -> None:
@@ -217,7 +217,7 @@ def _sample_plainly(loaded: LoadedModel, adapter: Path, prompts: list[list[int]]
 
 
 def _sample(generator: VllmGenerator, prompts: list[list[int]]) -> tuple[float, int]:
-    """Seconds, the engine's start left out, and tokens; random weights would not stop at the published length."""
+    """Return seconds without the engine's start, and tokens; lengths are fixed, as random weights do not end a turn."""
     decoding = Decoding(method="sampled", max_new_tokens=MEAN_LENGTH, temperature=1.0, top_p=0.95, seed=SEED)
     generator.generate(prompts[:1], decoding)
     start = time.perf_counter()

@@ -1,16 +1,16 @@
-"""Would the tests notice? One small change at a time to `metrics/` and `statistics/`, by mutmut, and their tests again.
+"""Mutation testing of `metrics/` and `statistics/` with mutmut: whether the tests notice small changes of the code.
 
     python -m benchmarks.mutation --sample 1200 [--seed 42] [--from FOLDER] [--out FILE.md]      # needs `mutmut`
     python -m benchmarks.mutation --names FILE [--out FILE.md]                                   # these mutants only
 
-There are 12,000 mutants and a second or two for each, so a sample of all is drawn and the score has an interval. What
-is mutated and by which tests it is to be noticed stands in pyproject.toml, `[tool.mutmut]`. mutmut works in
-`build/mutation`, on a copy of what git tracks; a run that was stopped goes on there. Functions with fast tests come
-first, so that what a stopped run tried is no random sample. `--from` only reports what a folder holds. `--out` replaces
-the part of the file behind its last heading.
+There are 12,000 mutants, and each takes a second or two, so a random sample is tested and the score has an interval.
+`[tool.mutmut]` in pyproject.toml says what is mutated and which tests are run. mutmut works in `build/mutation`, on a
+copy of the files that git tracks, and continues there after an interruption. It tests functions with fast tests first,
+so an interrupted run has not tested a random sample. `--from` only reports the results in a folder. `--out` replaces
+the part of the file after its last heading.
 
-mutmut knows of a test that takes a fixture of its module only the functions that it calls itself: whoever comes first
-makes the fixture. So what survives meets the whole files of the tests that reach its function once more.
+If a test uses a module-scoped fixture, mutmut only records the functions that the test calls itself, because the first
+test creates the fixture. Surviving mutants are therefore run again with all test files that reach their function.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from benchmarks.reporting import heading, table, version_of
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
 BEHIND = "## The figures\n"
-KILLED = {1, 3}  # a test failed; pytest itself did
-UNTESTED = {5, 33}  # no test reaches the function
+KILLED = {1, 3}  # exit codes: a test failed; pytest failed
+UNTESTED = {5, 33}  # exit codes: no test reaches the function
 TIMEOUT = {24, -24, 36, 152, 255}
 
 
 def copy_tree() -> None:
-    """What git tracks, and the changes to it that are not committed yet."""
+    """Copy the files that git tracks, with their uncommitted changes."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         if (ROOT / name).is_file():
@@ -51,17 +51,17 @@ def mutmut(*names: str) -> int:
 
 
 def survives_whole_files(name: str) -> bool:
-    """Whether a mutant passes every test of the files of which some test reaches its function."""
+    """Return whether a mutant passes every test of the files that contain a test which reaches its function."""
     reached = json.loads((WORK / "mutants" / "mutmut-stats.json").read_text())["tests_by_mangled_function_name"]
     files = sorted({test.partition("::")[0] for test in reached.get(name.rpartition("__mutmut_")[0], [])})
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
-    # the mutants' package must come before the one that is installed
+    # the mutated package must take precedence over the installed one
     environment = os.environ | {"MUTANT_UNDER_TEST": name, "PYTHONPATH": str(WORK / "mutants")}
     return not files or subprocess.run(command, cwd=WORK / "mutants", env=environment).returncode == 0
 
 
 def results(folder: Path) -> dict[str, int | None]:
-    """Every mutant by name, and how the tests ended; None where they have not run."""
+    """Return each mutant's test result by name; None if its tests have not been run."""
     found: dict[str, int | None] = {}
     for file in sorted((folder / "mutants" / "persona_assets").rglob("*.meta")):
         found |= json.loads(file.read_text(encoding="utf-8"))["exit_code_by_key"]
@@ -69,7 +69,7 @@ def results(folder: Path) -> dict[str, int | None]:
 
 
 def drawn(names: Iterable[str], count: int, seed: int) -> list[str]:
-    """A simple random sample; a smaller one with the same seed is the beginning of a larger one."""
+    """Draw a simple random sample; a smaller sample with the same seed is the beginning of a larger one."""
     shuffled = sorted(names)
     random.Random(seed).shuffle(shuffled)
     return shuffled[:count]
@@ -86,7 +86,7 @@ def score(killed: int, tried: int) -> str:
 
 
 def report(every: dict[str, int | None], chosen: list[str]) -> str:
-    """Table by module, and the survivors; one that ran out of time was noticed, one that no test reaches was not."""
+    """Return a table by module, and the survivors. Timeouts count as noticed; mutants that no test reaches do not."""
     ended = {name: outcome(code) for name in chosen if (code := every.get(name)) is not None}
     of_module = {name: name.removeprefix("persona_assets.").partition(".x")[0] for name in every}
     rows = []
@@ -113,14 +113,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sample", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--names", type=Path, help="a file of mutants' names, one a line, instead of a sample")
-    parser.add_argument("--from", dest="folder", type=Path, help="only report what mutmut left here")
+    parser.add_argument("--names", type=Path, help="a file with one mutant's name per line, instead of a sample")
+    parser.add_argument("--from", dest="folder", type=Path, help="only report mutmut's results in this folder")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     folder = arguments.folder or WORK
     if not arguments.folder:
         copy_tree()
-        mutmut("nothing")  # makes the mutants, learns which test reaches which function, and finds nothing to run
+        mutmut("nothing")  # creates the mutants and records which tests reach which functions, but runs none
     every = results(folder)
     chosen = arguments.names.read_text().split() if arguments.names else drawn(every, arguments.sample, arguments.seed)
     waiting = [name for name in chosen if every[name] is None]

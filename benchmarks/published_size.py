@@ -1,7 +1,7 @@
 """The published comparison as shapes: Qwen2.5-7B's architecture with random weights, 220 responses, 11 personas.
 
-What is timed depends on shape and count, not on what the weights say. Lengths follow the published ones: 20 questions
-answered by 11 personas at most 512 tokens long, 416 on average, a quarter cut at 512; prompts of 23 to 51 tokens.
+Time depends on shapes and counts, not on the weights' values. Lengths follow the published ones: 20 questions answered
+by 11 personas in at most 512 tokens, 416 on average, a quarter truncated at 512; prompts of 23 to 51 tokens.
 """
 
 import numpy as np
@@ -27,21 +27,21 @@ QWEN_7B = {
 
 
 def random_model(chat: Chat | None = None, **shape: int) -> LoadedModel:
-    """Qwen2.5-7B's shape, or another, on the hardware that `auto` means."""
+    """Return a random model of Qwen2.5-7B's shape, or another, on the hardware that `auto` selects."""
     hardware = choose_hardware(Inference())
     torch.manual_seed(SEED)
     with torch.device(hardware.device):
         model = AutoModelForCausalLM.from_config(
             Qwen2Config(**(QWEN_7B | shape)), dtype=getattr(torch, hardware.dtype), attn_implementation="sdpa"
         )
-    # Token 151645 is what Qwen2.5 ends a turn with; random weights hardly ever emit it, so lengths are the limit's.
+    # Qwen2.5 ends a turn with token 151645. Random weights hardly ever emit it, so all responses reach the limit.
     model.generation_config = GenerationConfig(eos_token_id=151645)
     model.eval().requires_grad_(False)
     return LoadedModel(model, chat, hardware)  # type: ignore[arg-type]
 
 
 def response_lengths() -> list[int]:
-    """220 lengths with the published sum, maximum, and number at the maximum."""
+    """Return 220 lengths with the published sum, maximum, and number at the maximum."""
     random = np.random.default_rng(SEED)
     free = PERSONAS * QUESTIONS - CUT
     mean = (RESPONSE_TOKENS - CUT * LONGEST) / free
@@ -54,7 +54,7 @@ def response_lengths() -> list[int]:
 
 
 def published_work(vocabulary: int) -> list[list[Scored]]:
-    """For each generator, one response a question under every persona's prompt; random tokens."""
+    """Return, per generator, one response of random tokens per question, under every persona's prompt."""
     random = np.random.default_rng(SEED)
     lengths = iter(response_lengths())
     prompts = [

@@ -1,9 +1,9 @@
-"""What Ray costs a persona: the same small stage in one process, in two processes, and by two actors on two nodes.
+"""Overhead of Ray per persona: the same small stage in one process, in two, and with two actors on two nodes.
 
     unshare --map-root-user --net python -m benchmarks.ray_overhead --checkpoint DIR
 
-A real cluster of two nodes on this host's loopback. Every way makes centroids of eleven personas, one question each,
-with a model that is loaded already; what one persona takes longer than in one process is what the way costs.
+A real cluster of two nodes on this host's loopback interface. Each variant computes the centroids of eleven personas,
+one question each, with a loaded model. The overhead is the additional time per persona compared with one process.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
             rows.append((way, first, whole, own))
 
         timed("this process", InProcess(gpu, home, log))
-        timed("one process beside", ProcessWorkers(gpu, home, log, 1, 0))
+        timed("one other process", ProcessWorkers(gpu, home, log, 1, 0))
         timed("two processes", ProcessWorkers(gpu, home, log, 2, 0))
         close_processes()
         start = time.perf_counter()
@@ -87,15 +87,16 @@ def main() -> None:
             "who": way,
             "first time, with start and load (s)": f"{first:.1f}",
             f"{personas} personas (s)": f"{whole:.2f}",
-            "of it computing, all workers (s)": f"{own:.2f}",
-            "a persona beside computing (ms)": f"{1000 * (whole - own / max(1, 2 * ('two' in way))) / personas:.0f}",
+            "of that computing, all workers (s)": f"{own:.2f}",
+            "overhead per persona (ms)": f"{1000 * (whole - own / max(1, 2 * ('two' in way))) / personas:.0f}",
         }
         for way, first, whole, own in rows
     ]
     text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.ray_overhead`, {heading()[:-1]}, "
     text += f"ray {version_of('ray')}.\n\n{table(shown)}\n\n"
-    text += f"In one process a persona costs {1000 * base / personas:.0f} ms beside computing. Head and first node "
-    text += f"of the cluster came up in {up:.1f} s. The limit set for Ray was 500 ms a persona once workers are up.\n"
+    text += f"In one process a persona costs {1000 * base / personas:.0f} ms in addition to computing. "
+    text += f"Head and first node of the cluster started in {up:.1f} s. "
+    text += "The limit for Ray was 500 ms per persona once workers have started.\n"
     print(text)
     arguments.out.write_text(text, encoding="utf-8")
 

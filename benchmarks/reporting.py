@@ -1,4 +1,4 @@
-"""What every result says about where it comes from, and tables in Markdown."""
+"""Origin of a result (date, hardware, versions), and Markdown tables."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from persona_assets.inference.loading import cpu_name
 
 
 def heading() -> str:
-    """Date, device, clocks as found, versions."""
+    """Return date, device, clock rates as found, and versions."""
     where = cpu_name() + f", {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         where = torch.cuda.get_device_name()
@@ -35,7 +35,7 @@ def version_of(package: str) -> str | None:
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Markdown; the first row's keys are the columns."""
+    """Return a Markdown table; the first row's keys are the columns."""
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]

@@ -1,8 +1,8 @@
-"""As many personas as a benchmark asks for, up to 111, by one rule.
+"""Any number of personas for a benchmark, up to 111, by one rule.
 
 The baseline is "You are a helpful assistant."; every other persona is a role's name in the sentence "You are a ROLE.".
 There are ten kinds of role with eleven roles each. They are taken in turn, one of each kind, so the first K personas
-are of all kinds and every smaller set is part of every larger one.
+contain all kinds, and every smaller set is part of every larger one.
 """
 
 from persona_assets.study import Persona, Study
@@ -30,7 +30,7 @@ MOST = 111
 
 
 def personas(count: int) -> dict[str, Persona]:
-    """The first `count` personas; the baseline, then one role of each kind in turn."""
+    """Return the first `count` personas: the baseline, then one role of each kind in turn."""
     if not 2 <= count <= MOST:
         raise ValueError(f"count is {count}; expected 2 to {MOST}")
     in_turn = zip(*(roles.split() for roles in KINDS.values()), strict=True)
@@ -40,7 +40,7 @@ def personas(count: int) -> dict[str, Persona]:
 
 
 def study_of(count: int, questions: int, tokens: int, **fields: object) -> Study:
-    """A study of so many personas; its questions are the embedded study's, and then those that it trains with."""
+    """Return a study with this many personas; its questions are the embedded study's, then its training questions."""
     embedded = load_study("embedded")
     asked = [*embedded.questions, *embedded.training_questions][:questions]
     return Study.model_validate(

@@ -1,15 +1,15 @@
-"""What a scheduler makes of many personas, checkpoints and cards: a simulation in virtual time.
+"""Simulation of a scheduler with many personas, checkpoints and GPUs, in virtual time.
 
     python -m benchmarks.scheduling --out benchmarks/results/scheduling.md
 
-Work and seconds are those that `persona-assets plan` reckons with for Qwen2.5-7B's shape on an H200. Two questions.
+Times are those that `persona-assets plan` uses for Qwen2.5-7B's shape on an H200. There are two questions.
 
-One checkpoint: its personas are handed out to the cards one at a time, each card when it is free. How much of the cards
-is used, in the study's order, with the longest responses first, and at best (no persona longer than the mean)?
+One checkpoint: its personas are assigned one at a time, to the next GPU that is free. How well are the GPUs used in the
+study's order, with the longest responses first, and at best (no persona longer than the mean)?
 
-Many checkpoints: a card a checkpoint, or all cards for one checkpoint after another? Checkpoints arrive at random
-(Poisson); Dagster's queue starts at most one run a second. How long from arrival to the last matrix, and how many an
-hour can there be?
+Many checkpoints: one GPU per checkpoint, or all GPUs for one checkpoint after another? Checkpoints arrive at random
+(Poisson), and Dagster's queue starts at most one run per second. How long does it take from arrival to the last matrix,
+and how many checkpoints per hour are possible?
 """
 
 import argparse
@@ -28,33 +28,33 @@ from persona_assets.planning.sizes import resized
 from persona_assets.study.files import load_study
 
 SEED = 42
-# Personas differ in how long they speak: coefficient of variation of mean characters over the published eleven.
+# Response lengths differ by persona: coefficient of variation of the published eleven's mean characters.
 SPREAD = 0.13
-DEQUEUE = 1.0  # seconds between two runs that Dagster's queue starts
-LOAD = 3.0  # seconds to bring 15 GB of weights from local disk to a card, or into vLLM that stays up
+DEQUEUE = 1.0  # seconds between two runs started by Dagster's queue
+LOAD = 3.0  # seconds to load 15 GB of weights from local disk to a GPU, or into a running vLLM
 DRAWS = 200
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Seconds of one checkpoint: what happens once a run, what once on every card, and each persona's share."""
+    """Seconds of one checkpoint: once per run, once on every GPU, and per persona."""
 
     once: float
     each_card: float
     personas: tuple[float, ...]
 
     def on(self, cards: int, longest_first: bool = True) -> float:
-        """Seconds on so many cards."""
+        """Return the seconds on this many GPUs."""
         work = sorted(self.personas, reverse=True) if longest_first else self.personas
         return self.once + self.each_card + handed_out(work, cards)
 
     def used(self, cards: int) -> float:
-        """Seconds of cards that it takes: a card that waits for the others cannot do anything else."""
+        """Return the GPU seconds used, including those spent waiting for other GPUs."""
         return cards * self.on(cards)
 
 
 def handed_out(work: Sequence[float], cards: int) -> float:
-    """Seconds until the last is done, if a free card takes the next."""
+    """Return the seconds until the last task is done if each free GPU takes the next task."""
     free = [0.0] * cards
     heapify(free)
     for seconds in work:
@@ -63,7 +63,7 @@ def handed_out(work: Sequence[float], cards: int) -> float:
 
 
 def drawn(personas: int, random: np.random.Generator, warm: bool = True) -> Checkpoint:
-    """A checkpoint of the published study with so many personas; `warm`: the process is up already."""
+    """Return a checkpoint of the published study with this many personas; `warm`: the process is already running."""
     planned = plan(resized(load_study("published"), personas), QWEN_7B)
     seconds = {stage.name: stage.seconds[H200.name] for stage in planned.stages}
     scored = seconds["logit_js"] + seconds["centroids"]
@@ -74,7 +74,7 @@ def drawn(personas: int, random: np.random.Generator, warm: bool = True) -> Chec
 
 
 def waits(arrivals: Sequence[float], seconds: float, slots: int) -> np.ndarray:
-    """Seconds from each arrival to its end: first come, first served, so many at once, a start a second."""
+    """Return the seconds from each arrival to its end: first come, first served, a limited number at a time."""
     free = [0.0] * slots
     heapify(free)
     started, took = -DEQUEUE, []
@@ -86,7 +86,7 @@ def waits(arrivals: Sequence[float], seconds: float, slots: int) -> np.ndarray:
 
 
 def one_checkpoint() -> list[str]:
-    """Rows: personas, cards, speed-up in the study's order, longest first, at best; share of the cards used."""
+    """Return rows: personas, GPUs, speed-up in the study's order, longest first and at best, use of the GPUs."""
     rows = []
     for personas in (11, 111, 1000):
         random = np.random.default_rng(SEED)
@@ -111,19 +111,19 @@ def one_checkpoint() -> list[str]:
 
 
 def many_checkpoints() -> list[str]:
-    """Rows: personas, cards, way, load → checkpoints an hour, seconds to the result (median, 95 of 100)."""
+    """Return rows: personas, GPUs, way, load → checkpoints per hour, seconds to the result (median, 95 %)."""
     rows = []
     for personas in (11, 111):
         case = drawn(personas, np.random.default_rng(SEED))
         for cards in (2, 8, 64):
-            most = cards / case.on(1)  # a second, with a card each and no start-up between
-            for way, seconds, slots in (("a card each", case.on(1), cards), ("all cards", case.on(cards), 1)):
+            most = cards / case.on(1)  # per second, with one GPU each and no start-up in between
+            for way, seconds, slots in (("one GPU each", case.on(1), cards), ("all GPUs", case.on(cards), 1)):
                 ends = []
                 for load in (0.1, 0.5, 0.9):
                     random = np.random.default_rng(SEED)
                     arrivals = np.cumsum(random.exponential(1 / (load * most), 20_000))
                     if load * most * seconds / slots >= 1 or load * most * DEQUEUE >= 1:
-                        ends.append("never ends")
+                        ends.append("unbounded")
                         continue
                     took = waits(arrivals.tolist(), seconds, slots)[1_000:]
                     ends.append(f"{duration(np.median(took))} ({duration(np.percentile(took, 95))})")
@@ -133,7 +133,7 @@ def many_checkpoints() -> list[str]:
 
 
 def backlog() -> list[str]:
-    """Rows: 10,000 checkpoints at once, with 11 personas and with 111."""
+    """Return rows for 10,000 checkpoints at once, with 11 and with 111 personas."""
     rows = []
     for personas in (11, 111):
         case = drawn(personas, np.random.default_rng(SEED))
@@ -147,7 +147,7 @@ def backlog() -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Short, for a table."""
+    """Format seconds briefly for a table."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -155,43 +155,43 @@ def duration(seconds: float) -> str:
 
 
 def main() -> None:
-    """Prints the tables and writes them to --out."""
+    """Print the tables and write them to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     sizes = {personas: drawn(personas, np.random.default_rng(SEED)) for personas in (11, 111, 1000)}
     text = "\n".join(
         [
-            "What a scheduler makes of many personas, checkpoints and cards: simulated, not measured.",
+            "A scheduler with many personas, checkpoints and GPUs: simulated, not measured.",
             "",
             f"`python -m benchmarks.scheduling`, {date.today()}. Seconds are those of `persona-assets plan` for the "
             "published study and Qwen2.5-7B's shape on an",
             f"H200; a persona's share varies by {SPREAD:.0%} (standard deviation, its responses' mean length). A "
-            f"checkpoint takes {LOAD:.0f} s a card to load and, on one card, "
+            f"checkpoint takes {LOAD:.0f} s per GPU to load and, on one GPU, "
             + ", ".join(f"{duration(case.on(1))} with {personas} personas" for personas, case in sizes.items())
             + ".",
             "",
-            "## One checkpoint on many cards",
+            "## One checkpoint on many GPUs",
             "",
-            "Speed-up of scoring over one card. *At best*: the work in equal parts, or the longest persona. *Whole*: "
-            "with generations on one card and loading.",
+            "Speed-up of scoring over one GPU. *At best*: the work in equal parts, or the longest persona. *Whole*: "
+            "with generations on one GPU and loading.",
             "",
-            "| personas | cards | study's order | longest first | at best | cards used | whole |",
+            "| personas | GPUs | study's order | longest first | at best | GPUs used | whole |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             *one_checkpoint(),
             "",
             "## Checkpoints that arrive at random",
             "",
-            "Time from arrival to the last matrix, median (95 of 100 are below), at 10, 50 and 90 % of what one card a "
-            "checkpoint can do.",
+            "Time from arrival to the last matrix, median (95th percentile), at 10, 50 and 90 % of the most that "
+            "one GPU per checkpoint can do.",
             "",
-            "| personas | cards | way | checkpoints an hour | at 10 % | at 50 % | at 90 % |",
+            "| personas | GPUs | way | checkpoints per hour | at 10 % | at 50 % | at 90 % |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             *many_checkpoints(),
             "",
             "## 10,000 checkpoints at once",
             "",
-            "| personas | cards | a card each | all cards for one after another |",
+            "| personas | GPUs | one GPU each | all GPUs for one after another |",
             "| --- | --- | --- | --- |",
             *backlog(),
             "",

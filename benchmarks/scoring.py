@@ -1,11 +1,11 @@
-"""Teacher-forcing and JS of a whole study: the naive way, the generic way, the fast way.
+"""Teacher-forcing and JS of a whole study: naive, generic, and packed scoring.
 
     python -m benchmarks.scoring --out benchmarks/results/scoring.md
 
-On a card: Qwen2.5-7B's shape with random weights at the published size (220 responses under 11 personas); slow ways run
-on a part and are extrapolated by response tokens, which the table says. Elsewhere, or with --embedded: the embedded
-model and study, whole. Everything is timed in the same process with the model loaded; ratios are against the naive way:
-prompts and responses padded to one batch a response, all logits in float32, all pairs.
+On a GPU: Qwen2.5-7B's shape with random weights at the published size (220 responses under 11 personas). Slow ways run
+on a part and are extrapolated by response tokens, as the table says. On a CPU, or with --embedded: the whole embedded
+study on the embedded model. Everything is timed in the same process with the model loaded. Ratios are relative to the
+naive way: prompts and responses padded to one batch per response, all logits in float32, all pairs.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.metrics import ResponseDivergence, compile_ahead, divergence_of_response
 
 Work = list[list[Scored]]
-# Rows and columns of the product whose speed the floor is reckoned with.
+# Rows and columns of the matrix product whose speed determines the floor.
 LARGE = 8192
 
 
 def naive_logits(loaded: LoadedModel, scored: Scored) -> Tensor:
-    """(K, T, V) float32 logits from one left-padded batch of prompt and response, nothing reused."""
+    """Return (K, T, V) float32 logits from one left-padded batch of prompts and responses, without reuse."""
     prompts, response = scored
     longest = max(map(len, prompts))
     rows = [[0] * (longest - len(prompt)) + [*prompt, *response] for prompt in prompts]
@@ -61,7 +61,7 @@ def naive_logits(loaded: LoadedModel, scored: Scored) -> Tensor:
 
 
 def naive(loaded: LoadedModel, responses: Sequence[Scored]) -> list[ResponseDivergence]:
-    """JS of every response; what is kept of it elsewhere is left out here, for it is only timed."""
+    """Compute JS of every response; results are discarded, because this is only timed."""
     for scored in responses:
         published_way(naive_logits(loaded, scored)).mean(0).double().cpu()
     return []
@@ -76,7 +76,7 @@ def tokens(work: Work) -> int:
 
 
 def flops(shape: Shape, work: Work) -> float:
-    """Matrix products and attention that no way can do without: prompts once a question, responses once a scorer."""
+    """Return the least matrix products and attention of any way: prompts once per question, responses per scorer."""
     every = [scored for responses in work for scored in responses]
     prompts = {tuple(prompt) for scored in every for prompt in scored.prompts}
     read = sum(shape.forward_flops(len(prompt) - 1, with_logits=False) for prompt in prompts)
@@ -86,7 +86,7 @@ def flops(shape: Shape, work: Work) -> float:
 
 
 def large_product(device: str, dtype: torch.dtype) -> float:
-    """FLOP/s of one large matrix product, kept up for two seconds on a card."""
+    """Return the FLOP/s of one large matrix product, sustained for two seconds on a GPU."""
     size = LARGE if device == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     done, start = 0, time.perf_counter()
@@ -100,7 +100,7 @@ def large_product(device: str, dtype: torch.dtype) -> float:
 
 
 def timed(run: Callable[[], object], device: str) -> tuple[float, float]:
-    """Seconds and peak GiB."""
+    """Return seconds and peak GiB."""
     with measured(device) as cost:
         run()
     return cost.seconds, cost.peak_memory_gib
@@ -122,7 +122,7 @@ def main() -> None:
     matrices: dict[str, list[list[ResponseDivergence]]] = {}
 
     def row(name: str, run: Callable[[int, list[Scored]], list[ResponseDivergence]], part: int) -> None:
-        """Times all of the work, or the first `part` responses of two generators after they were run once."""
+        """Time all of the work, or the first `part` responses of two generators after a warm-up run."""
         chosen = work if part >= len(work[0]) else [responses[:part] for responses in work[:2]]
         for generator, responses in enumerate(chosen if chosen is not work else [work[0][:2]]):
             run(generator, responses)
@@ -142,7 +142,7 @@ def main() -> None:
                 "way": name,
                 "seconds": f"{extrapolated:.1f}" + ("" if share == 1 else f" (from {share:.0%})"),
                 "ratio": f"{seconds[0] / extrapolated:.3g} ×",
-                "response tokens a second": f"{whole / extrapolated * len(work[0][0].prompts):,.0f}",
+                "response tokens/s": f"{whole / extrapolated * len(work[0][0].prompts):,.0f}",
                 "TFLOP/s": f"{flops(shape, chosen) / taken / 1e12:.3g}",
                 "share of the floor": f"{floor / extrapolated:.0%}",
                 "peak memory (GiB)": f"{memory:.1f}" if device == "cuda" else "–",
@@ -154,7 +154,7 @@ def main() -> None:
     slow = arguments.part if published else every
     row("naive: padded batch, float32 logits, JS by hand", lambda _, responses: naive(loaded, responses), slow)
     generic = PrefixScorer(loaded)
-    row("generic: Transformers, prompts' keys kept", lambda g, r: by(generic, g, r), slow)
+    row("generic: Transformers, prompts' keys cached", lambda g, r: by(generic, g, r), slow)
     text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.scoring`, {heading()}\n"
     if device == "cuda":
         packed = PackedScorer(loaded)
@@ -169,7 +169,7 @@ def main() -> None:
     text += (
         f"{whole:,} response tokens under {len(work[0][0].prompts)} personas. Floor: "
         f"{flops(shape, work) / 1e15:.2g} PFLOP "
-        f"at {fastest / 1e12:.3g} TFLOP/s, which one large product keeps up here, is {floor:.1f} s.\n\n"
+        f"at {fastest / 1e12:.3g} TFLOP/s, the sustained speed of one large product here, is {floor:.1f} s.\n\n"
     )
     text += table(rows) + "\n"
     text += "\n" + _agreement(matrices) + "\n"
@@ -181,7 +181,7 @@ def main() -> None:
 
 
 def _agreement(ways: dict[str, list[list[ResponseDivergence]]]) -> str:
-    """Per-token JS of every way against the one that takes each sequence alone, and the ranks of the pairs."""
+    """Compare each way's JS per token with scoring every sequence alone, and the ranks of the pairs."""
     names = [name for name in ways if not name.startswith("naive")]
     alone = names[-1]
     lines = []
@@ -199,18 +199,18 @@ def _agreement(ways: dict[str, list[list[ResponseDivergence]]]) -> str:
         lines.append(
             {
                 "way": name,
-                "largest difference a token": f"{gap.max():.1e}",
+                "largest difference per token": f"{gap.max():.1e}",
                 "median": f"{statistics.median(gap):.1e}",
                 "largest in the matrix": f"{np.abs(one - other).max():.1e}",
                 "JS in the matrix": f"{one.min():.4f}–{one.max():.4f}",
                 "pairs whose rank changes": f"{moved} of {len(one)}",
             }
         )
-    return f"JS against each sequence on its own ({alone.strip('*')}), in nats:\n\n{table(lines)}"
+    return f"JS compared with scoring each sequence alone ({alone.strip('*')}), in nats:\n\n{table(lines)}"
 
 
 def _start() -> str:
-    """What a new process pays once: the first generator, with and without compiled kernels in the cache."""
+    """Return the initial cost of a new process: the first generator, with and without compiled kernels in the cache."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):
@@ -255,7 +255,7 @@ def _random() -> tuple[LoadedModel, Work]:
 
 
 def _embedded() -> tuple[LoadedModel, Work]:
-    """The embedded study as it is: greedy responses of every persona to every question."""
+    """Return the embedded study: greedy responses of every persona to every question."""
     study, loaded = embedded_study()
     prompts = [
         [loaded.chat.prompt_ids(prompt, question) for prompt in study.prompts.values()] for question in study.questions
@@ -274,8 +274,8 @@ def _embedded() -> tuple[LoadedModel, Work]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scoring.md"))
-    parser.add_argument("--part", type=int, default=4, help="responses of two generators that slow ways take on a card")
-    parser.add_argument("--embedded", action="store_true", help="the embedded model also where there is a card")
+    parser.add_argument("--part", type=int, default=4, help="on a GPU, responses of two generators for the slow ways")
+    parser.add_argument("--embedded", action="store_true", help="use the embedded model even if there is a GPU")
     parser.add_argument("--first-generator", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,12 +1,12 @@
-"""Kills runs with SIGKILL at random moments until every one of them has been gone on with, and compares what is left.
+"""Kills runs with SIGKILL at random moments, resumes them until they finish, and compares the results.
 
     python -m benchmarks.soak --kills 50 --out benchmarks/results/soak.md
 
-A random model of three blocks (real jobs, files, database and training; only the weights are nobody's), the tests'
-small study. One undisturbed run says what there should be. Then rounds, each in a new instance: `persona-assets run` is
-started and killed after a random time, again and again, until a run comes to its end by itself. Whatever is in the
-store then must have the bytes of the undisturbed run, but for the report, which says when and how long. A persona that
-was stored must never be computed again, so what a kill costs is the persona in flight.
+Uses the tests' small study on a random model of three blocks; jobs, files, database and training are real. An
+undisturbed run gives the expected result. Each round uses a new instance: `persona-assets run` is started and killed
+after a random time, again and again, until a run finishes by itself. The store must then contain the same bytes as
+after the undisturbed run, except in the report, which contains times. A stored persona must never be computed again, so
+a kill only costs the persona in progress.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def prepare(folder: Path) -> Path:
-    """A random model with the embedded model's tokenizer, and the small study on its blocks."""
+    """Create a random model with the embedded model's tokenizer, and the small study on its blocks."""
     import torch
     import yaml
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -87,7 +87,7 @@ def home(folder: Path, root: Path) -> Home:
 
 
 def run(root: Path, study: Path, seconds: float | None = None) -> tuple[bool, str]:
-    """Whether the run came to its end by itself, and what it said; killed after so many seconds."""
+    """Run and kill after a number of seconds; return whether the run finished by itself, and its output."""
     command = [sys.executable, "-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", "tiny"]
     environment = os.environ | {"DAGSTER_HOME": str(root)}
     with (root / "log").open("w+") as log:
@@ -107,7 +107,7 @@ def run(root: Path, study: Path, seconds: float | None = None) -> tuple[bool, st
 
 
 def contents(root: Path) -> dict[str, str]:
-    """asset/fingerprint → SHA-256 of the bytes, of everything that is finished; the report's times are its own."""
+    """Return asset/fingerprint → SHA-256 of every finished artefact, without times in the report."""
     store = Home(root).store
     assets = sorted(path.name for path in store.root.iterdir() if path.name != "report")
     return {
@@ -140,7 +140,7 @@ def one_round(
 
 
 def stage(said: str) -> str:
-    """What was being worked on: the last step that began."""
+    """Return the last step that began."""
     steps = re.findall(r"(model_checkpoint|generations|centroids|logit_js|marker_adapter|marker_rates)\b", said)
     if "logit_js_matrix" in said or "pair_table" in said or "figures" in said:
         return "tables and report"
@@ -152,11 +152,11 @@ def write(out: Path, rows: list[dict[str, int]], length: float, artefacts: int) 
     for row in rows:
         total.update(row)
     text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.soak`, {heading()}\n"
-    text += f"An undisturbed run takes {length:.0f} s and stores {artefacts} artefacts beside its report.\n\n"
+    text += f"An undisturbed run takes {length:.0f} s and stores {artefacts} artefacts in addition to its report.\n\n"
     text += table([{"round": number, **{key: row.get(key, 0) for key in ROUND}} for number, row in enumerate(rows, 1)])
-    text += "\n\nKilled while at work on: " + ", ".join(f"{name} {total[name]}" for name in STAGES) + ".\n"
+    text += "\n\nKilled while working on: " + ", ".join(f"{name} {total[name]}" for name in STAGES) + ".\n"
     text += f"{total['kills']} kills; stored personas computed again: {total['computed again']}; artefacts that are "
-    text += f"missing, too many or of other bytes: {total['differences']}; half-written files left beside them: "
+    text += f"missing, unexpected or different: {total['differences']}; partly written files left: "
     text += f"{total['left over']}, which nothing reads and `persona-assets doctor --mend` deletes.\n"
     print(text)
     out.write_text(text, encoding="utf-8")

@@ -1,12 +1,13 @@
-"""The published study at its real size through Dagster's graph on one card: seconds of every stage.
+"""The published study at its real size through Dagster's graph on one GPU: seconds of every stage.
 
     python -m benchmarks.whole_run --tokenizer DIR --folder /large/disk --out benchmarks/results/whole_run_h200.md
 
-Qwen2.5-7B's architecture with random weights, written to --folder first; 220 responses of the published lengths (as
-many tokens, as many at the limit), which are forced, since random weights do not end a response. Four runs, each in a
-process of its own, timed from its launch: cold (nothing compiled, nothing loaded), again with compiled code in its
-cache and then a second checkpoint in the same process, and one that is killed in `logit_js`, with the run that follows
-it. The weights' digests are taken beforehand, as when a checkpoint is registered. The tokenizer only makes prompts.
+Qwen2.5-7B's architecture with random weights, first written to --folder; 220 responses of the published lengths (the
+same number of tokens, and of responses at the limit), which are forced, because random weights do not end a response.
+There are four runs, each in a process of its own and timed from its launch: cold (nothing compiled or loaded); with
+compiled code in the cache, and then a second checkpoint in the same process; one that is killed in `logit_js`; and the
+run that follows it. The weights' digests are computed beforehand, as they are when a checkpoint is registered. The
+tokenizer is only used for prompts.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 FIRST, SECOND = "random-a", "random-b"
 HEAVY = ("generations", "centroids", "logit_js")
 LIGHT = ("logit_js_matrix", "centroid_cosine")
-PEAK = 989e12  # dense bfloat16 of an H100 and an H200, for MFU
+PEAK = 989e12  # dense bfloat16 FLOP/s of an H100 and an H200, for MFU
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, tokenizer: Path) -> None:
-    """Two checkpoints that differ in one file."""
+    """Write two checkpoints that differ in one file."""
     import torch
 
     from benchmarks.published_size import random_model
@@ -65,7 +66,7 @@ def prepare(folder: Path, tokenizer: Path) -> None:
 
 
 def other_weights(first: Path, second: Path) -> None:
-    """The same model with one tensor larger by half; files that are the same are linked."""
+    """Write the same model with one tensor larger by half; identical files are linked."""
     from safetensors.torch import load_file, save_file
 
     second.mkdir()
@@ -89,7 +90,7 @@ def make_home(folder: Path, kind: str) -> Path:
 
 
 def register(home: Path) -> float:
-    """Takes the digests, as registering does; seconds of the first checkpoint."""
+    """Compute the digests, as registering does; return the seconds of the first checkpoint."""
     from persona_assets.checkpoints import identify
     from persona_assets.graph.home import Home
 
@@ -101,11 +102,11 @@ def register(home: Path) -> float:
 
 
 def run(folder: Path, kind: str, checkpoints: Sequence[str]) -> list[dict[str, Any]]:
-    """What a process that measures the checkpoints one after another says of each."""
+    """Measure the checkpoints one after another in a new process; return its result for each."""
     with launched(folder, kind, checkpoints) as process:
         said = list[str]()
         for line in process.stdout or []:
-            print(line, end="", flush=True)  # what is known so far, if the rest does not come
+            print(line, end="", flush=True)  # partial results, in case the rest fails
             said += [line] if line.startswith("{") else []
     if process.returncode:
         raise RuntimeError((folder / f"{kind}.log").read_text()[-4000:])
@@ -113,7 +114,7 @@ def run(folder: Path, kind: str, checkpoints: Sequence[str]) -> list[dict[str, A
 
 
 def run_and_kill(folder: Path, kind: str) -> int:
-    """Kills a run with SIGKILL when three personas' JS are stored; how many artefacts it left of each."""
+    """Kill a run with SIGKILL once JS of three personas is stored; return the number of stored artefacts by asset."""
     done = folder / f"home_{kind}" / "artefacts" / "logit_js"
     with launched(folder, kind, [FIRST]) as process:
         while process.poll() is None and len(stored(done)) < 3:
@@ -123,12 +124,12 @@ def run_and_kill(folder: Path, kind: str) -> int:
 
 
 def stored(folder: Path) -> list[Path]:
-    """An artefact's record is written last."""
+    """Return the number of stored artefacts of an asset; the record is written last."""
     return list(folder.glob("*.json")) if folder.is_dir() else []
 
 
 def caches(folder: Path) -> dict[str, str]:
-    """Compiled code, kept from run to run."""
+    """Return the folders of compiled code, which are kept between runs."""
     names = ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
     return {name: str(folder / "caches" / name.lower()) for name in names}
 
@@ -151,7 +152,7 @@ def launched(folder: Path, kind: str, checkpoints: Sequence[str]) -> Iterator[su
 
 
 def measure(kind: str, checkpoints: Sequence[str], began: float) -> None:
-    """In the child: materialises the study for each checkpoint and says when what was done."""
+    """In the child: materialise the study for each checkpoint and record the times."""
     force_lengths()
     import dagster as dg
 
@@ -205,7 +206,7 @@ def measure(kind: str, checkpoints: Sequence[str], began: float) -> None:
 
 
 def force_lengths() -> None:
-    """Has vLLM write responses of the published lengths. The one thing here that is not as in a study's run."""
+    """Make vLLM generate responses of the published lengths, the only difference from a study's run."""
     from benchmarks.published_size import response_lengths
     from persona_assets.inference.vllm.engine import VllmGenerator
 
@@ -254,17 +255,17 @@ def write(
     text += f"dagster {version_of('dagster')}, {cold['counts']['generations']['engine']}. "
     text += f"Scoring: {cold['counts']['logit_js']['scorer']}.\n\n{table(rows)}\n\n"
     text += f"![stages]({out.stem}.png)\n\n"
-    text += f"Killed in `logit_js` with {kept} personas stored and run again: computed were "
+    text += f"Killed in `logit_js` with {kept} personas stored, then run again: "
     text += ", ".join(f"{asset} {count}" for asset, count in again.items())
-    text += f"; {resumed['marks']['finished']:.1f} s.\n"
-    text += f"Digests of one checkpoint's 15.2 GB, once when it is registered: {digests:.1f} s.\n"
+    text += f" computed; {resumed['marks']['finished']:.1f} s.\n"
+    text += f"Digests of one checkpoint's 15.2 GB, computed once on registration: {digests:.1f} s.\n"
     print(text)
     out.write_text(text, encoding="utf-8")
     draw({name: shares(found) for name, found in runs.items()}, out.with_suffix(".png"))
 
 
 def shares(found: dict[str, Any]) -> dict[str, float]:
-    """Stage → seconds, end to end: what lies between two stages belongs to the one before."""
+    """Return stage → seconds, end to end: time between two stages belongs to the first."""
     marks, stages, counts = found["marks"], found["stages"], found["counts"]
     began, ended = stages["generations"]
     writing = counts["generations"]["seconds"]
@@ -277,7 +278,9 @@ def shares(found: dict[str, Any]) -> dict[str, float]:
         "logit_js": counts["logit_js"]["seconds"],
         "centroids": stages["centroids"][1] - stages["centroids"][0],
         "matrices": sum(stages[asset][1] - stages[asset][0] for asset in LIGHT),
-        "Dagster between": marks["finished"] - marks["registered"] - sum(end - start for start, end in stages.values()),
+        "Dagster in between": marks["finished"]
+        - marks["registered"]
+        - sum(end - start for start, end in stages.values()),
     }
 
 
@@ -302,7 +305,7 @@ def draw(runs: dict[str, dict[str, float]], path: Path) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer and its chat template")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/whole_run"), help="32 GB of disk")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/whole_run"), help="needs 32 GB of disk")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/whole_run_h200.md"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--checkpoints", help=argparse.SUPPRESS)
