@@ -1,13 +1,14 @@
-"""Check docs/how-to/cards.md on two GPUs: a checkpoint on each, a killed worker, Ray's actors.
+"""Check docs/how-to/cards.md on two GPUs: one checkpoint per GPU, a killed worker, and Ray's actors.
 
     python -m benchmarks.cards_in_use --tokenizer DIR --folder /large/disk
 
-The published study's size with random weights, as in `benchmarks.two_cards`: on one card, twice; then two checkpoints
-at once in one instance, whose runs take a card each; then, from the responses of the first run, JS and centroids by a
-worker a card, of which one is killed with SIGKILL when three personas are stored; and by Ray's actors, on a head that
-`deploy/ray/head.sh` starts. Whatever is made from the same is compared byte by byte with what one card made.
+The published study's size with random weights, as in `benchmarks.two_cards`. First twice on one GPU. Then two
+checkpoints at once in one instance, each run on its own GPU. Then, from the responses of the first run, JS and
+centroids with one worker per GPU, one of which is killed with SIGKILL once three personas are stored; and with Ray's
+actors, on a head that `deploy/ray/head.sh` starts. Artefacts made from the same inputs are compared byte by byte with
+those of one GPU.
 
-Without cards, to see that it runs (Ray listens on all interfaces, so in a network namespace of its own):
+To try it without GPUs (in a network namespace of its own, because Ray listens on all interfaces):
 
     unshare --net --map-root-user sh -c 'ip link set lo up &&
         python -m benchmarks.cards_in_use --checkpoint DIR --study STUDY.yaml --out /tmp/cards.md'
@@ -23,7 +24,18 @@ from typing import Any
 
 import psutil
 
-from benchmarks.two_cards import NAME, differing, first_card, launch, new_home, run, take_digests, weights
+from benchmarks.two_cards import (
+    NAME,
+    differing,
+    first_card,
+    launch,
+    new_home,
+    parser_of,
+    require_model,
+    run,
+    take_digests,
+    weights,
+)
 from benchmarks.whole_run import caches, other_weights, stored
 
 OTHER = "other"
@@ -36,17 +48,17 @@ def main(arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model = arguments.checkpoint or weights(folder / "7b", arguments.tokenizer, {})
     study, two = arguments.study, "cards" if cards else "2"
-    runs = {"one card": run(folder, "one", model, study, "1", first_card(cards))}
-    runs["one card, compiled code cached"] = run(folder, "cached", model, study, "1", first_card(cards))
+    runs = {"one GPU": run(folder, "one", model, study, "1", first_card(cards))}
+    runs["one GPU, compiled code cached"] = run(folder, "cached", model, study, "1", first_card(cards))
     each = a_checkpoint_on_each(folder, model, study)
     runs |= {f"two checkpoints at once: {name}": found for name, found in each.items()}
-    runs["two cards, one worker killed"] = killed = with_a_worker_killed(folder, model, study, two)
-    runs["two cards, Ray's actors"] = run_by_ray(folder, model, study, cards)
+    runs["two GPUs, one worker killed"] = killed = with_a_worker_killed(folder, model, study, two)
+    runs["two GPUs, Ray's actors"] = run_by_ray(folder, model, study, cards)
     write(arguments.out, folder, runs, str(killed["at"]))
 
 
 def a_checkpoint_on_each(folder: Path, model: Path, study: str) -> dict[str, dict[str, Any]]:
-    """Two runs of an instance that lets two steps of model work go, of checkpoints that differ in one tensor."""
+    """Run two checkpoints that differ in one tensor, in an instance that runs two model steps at a time."""
     other = folder / OTHER
     if not other.is_dir():
         other_weights(model, other)
@@ -72,7 +84,7 @@ def with_a_worker_killed(folder: Path, model: Path, study: str, workers: str) ->
 
 
 def run_by_ray(folder: Path, model: Path, study: str, cards: bool) -> dict[str, Any]:
-    """On a cluster of this host alone: Ray's own count of its cards, or two cores."""
+    """Run on a cluster of this host alone, with the GPUs that Ray counts, or with two cores."""
     resources = [] if cards else ["--num-cpus=2"]
     environment = os.environ | caches(folder)
     subprocess.run([SCRIPTS / "head.sh", HEAD.partition(":")[0], *resources], env=environment, check=True)
@@ -99,11 +111,11 @@ def write(out: Path, folder: Path, runs: dict[str, dict[str, Any]], at: str) -> 
     each = [found for kind, found in runs.items() if kind.startswith("two checkpoints")]
     both = max(found["finished"] for found in each) - min(found["finished"] - found["whole"] for found in each)
     text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.cards_in_use`, {heading()}\n\n{table(rows)}\n\n"
-    text += f"Two checkpoints at once: both done after {both:.1f} s, against twice "
-    text += f"{runs['one card, compiled code cached']['whole']:.1f} s one after the other.\n"
+    text += f"Two checkpoints at once: both finished after {both:.1f}; twice "
+    text += f"{runs['one GPU, compiled code cached']['whole']:.1f} s one after the other.\n"
     text += f"The worker was killed with {at} personas stored: "
     text += f"{json.dumps(makers(folder / 'home_killed'))} personas by worker.\n\n"
-    text += "Artefacts with the same bytes as one card's:\n\n"
+    text += "Artefacts with the same bytes as those of one GPU:\n\n"
     for kind in ("cached", "each", "killed", "ray"):
         text += f"- {kind}: {differing(folder, 'one', kind)}\n"
     print(text)
@@ -111,7 +123,7 @@ def write(out: Path, folder: Path, runs: dict[str, dict[str, Any]], at: str) -> 
 
 
 def makers(home: Path) -> dict[str, int]:
-    """Worker → personas of `logit_js` that it made."""
+    """Return worker → number of personas of `logit_js` that it computed."""
     from persona_assets.graph.home import Home
 
     found: dict[str, int] = {}
@@ -121,18 +133,8 @@ def makers(home: Path) -> dict[str, int]:
     return found
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer and its chat template")
-    parser.add_argument("--checkpoint", type=Path, help="without cards: a model that is there")
-    parser.add_argument("--study", default="published")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/cards_in_use"), help="32 GB of disk")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cards_in_use.md"))
-    found = parser.parse_args()
-    if not (found.tokenizer or found.checkpoint):
-        parser.error("expected --tokenizer, or --checkpoint where there are no cards")
-    return found
-
-
 if __name__ == "__main__":
-    main(_arguments())
+    parser = parser_of(__doc__, "cards_in_use", "32 GB")
+    arguments = parser.parse_args()
+    require_model(parser, arguments)
+    main(arguments)

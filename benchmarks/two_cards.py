@@ -1,16 +1,15 @@
-"""The published study on one card against two: the same run, its personas shared out; and a 32B shape over both.
+"""The published study on one GPU against two: the same run with its personas distributed; and a 32B shape over both.
 
     python -m benchmarks.two_cards --tokenizer DIR --folder /large/disk
 
 Qwen2.5-7B's architecture with random weights and the published lengths, as in `benchmarks.whole_run`, through Dagster's
-graph: once to compile what is compiled, then on one card and on two, each in a process and an instance of its own,
-timed from its launch to the matrices, and the time is compared with what `persona-assets plan` says. Where weights are
-random vLLM may write other responses in the next run, so two cards also score those of the one-card run: that is what
-scoring is compared by, in time and byte by byte. Then Qwen2.5-32B's shape with `tensor_parallel: 2`, three personas and
-four questions. What goes wrong stands in the result. The weights' digests are taken beforehand, as when a checkpoint is
-registered.
+graph: once to compile, then on one GPU and on two. Each run has its own process and instance and is timed from its
+launch to the matrices; the time is compared with `persona-assets plan`. With random weights vLLM may generate other
+responses in the next run, so two GPUs also score the responses of the one-GPU run, and scoring is compared on those, in
+time and byte by byte. Then Qwen2.5-32B's shape with `tensor_parallel: 2`, three personas and four questions. Errors are
+reported in the result. The weights' digests are computed beforehand, as they are when a checkpoint is registered.
 
-Without cards, to see that it runs, two processes stand for two cards:
+To try it without GPUs, two processes take the place of two GPUs:
 
     python -m benchmarks.two_cards --checkpoint DIR --study STUDY.yaml --out /tmp/two_processes.md
 """
@@ -65,7 +64,7 @@ def first_card(cards: bool) -> dict[str, str]:
 
 
 def weights(directory: Path, tokenizer: Path, shape: dict[str, int]) -> Path:
-    """A random model of a shape with a tokenizer that makes prompts, in a process that gives its card back."""
+    """Write a random model of a shape, with a tokenizer for prompts, in a process that then frees its GPU."""
     if not directory.is_dir():
         command = [sys.executable, "-m", "benchmarks.two_cards", "--weights", json.dumps(shape)]
         subprocess.run([*command, "--checkpoint", str(directory), "--tokenizer", str(tokenizer)], check=True)
@@ -82,7 +81,7 @@ def write_weights(directory: Path, tokenizer: Path, shape: dict[str, int]) -> No
 
 
 def take_digests(model: Path, kept: Path) -> None:
-    """So that no run that is timed has to read 15 GB first."""
+    """Compute the digests, so that no timed run has to read 15 GB first."""
     from persona_assets.checkpoints import Checkpoint, DigestCache, identify
 
     identify(Checkpoint(name=NAME, path=model), DigestCache(kept))
@@ -97,14 +96,14 @@ def run(
     environment: dict[str, str],
     responses_of: str | None = None,
 ) -> dict[str, Any]:
-    """What a process that measures the model in a new instance says; of the spread model, its error where it failed."""
+    """Measure the model in a new instance and process; return the result, or the error if the 32B model fails."""
     home = new_home(folder, kind, {NAME: model}, responses_of)
     where = {"PERSONA_ASSETS_STUDY": study, "PERSONA_ASSETS_WORKERS": workers} | environment
     return launch(folder, home, kind, where).result(may_fail=kind == "spread")
 
 
 def new_home(folder: Path, kind: str, models: Mapping[str, Path], responses_of: str | None = None) -> Path:
-    """An instance that has the models' digests, and another's responses if one is named."""
+    """Create an instance with the models' digests, and with another instance's responses if one is named."""
     from persona_assets.graph.home import Home
 
     home = Home(folder / f"home_{kind}")
@@ -122,7 +121,7 @@ def new_home(folder: Path, kind: str, models: Mapping[str, Path], responses_of: 
 
 
 def launch(folder: Path, home: Path, kind: str, environment: Mapping[str, str], name: str = NAME) -> "Launched":
-    """A process that measures the checkpoint `name` of the instance."""
+    """Start a process that measures the instance's checkpoint `name`."""
     from benchmarks.whole_run import caches
 
     began = time.time()
@@ -147,9 +146,9 @@ class Launched:
     log: Path
 
     def result(self, may_fail: bool = False) -> dict[str, Any]:
-        """What it says when it is done, and the seconds from its launch until then."""
+        """Return the process's result, and the seconds from its launch until then."""
         said, _ = self.process.communicate()
-        print(self.kind, said, flush=True)  # what is known so far, if the rest does not come
+        print(self.kind, said, flush=True)  # partial results, in case the rest fails
         if self.process.returncode:
             failed = self.log.read_text()[-1500:]
             if may_fail:
@@ -160,7 +159,7 @@ class Launched:
 
 
 def measure(name: str) -> None:
-    """In the child: the heavy stages, and when each began and ended."""
+    """In the child: run the heavy stages, and record when each began and ended."""
     import dagster as dg
 
     from benchmarks.whole_run import force_lengths
@@ -207,7 +206,7 @@ def measure(name: str) -> None:
 
 
 def spread_run(folder: Path, tokenizer: Path) -> dict[str, Any]:
-    """A 32B shape over both cards, and a few responses of it."""
+    """Run a few responses of a 32B shape over both GPUs."""
     from persona_assets.study.files import load_study
 
     published = load_study("published").model_dump(mode="json")
@@ -233,7 +232,7 @@ def spread_run(folder: Path, tokenizer: Path) -> dict[str, Any]:
 
 
 def planned(study: str, cards: int) -> str:
-    """What `persona-assets plan` says of this machine's cards, without the stages of a marker."""
+    """Return what `persona-assets plan` estimates for this machine's GPUs, without the stages of a marker."""
     import torch
 
     from persona_assets.checkpoints.shape import QWEN_7B
@@ -250,7 +249,7 @@ def planned(study: str, cards: int) -> str:
 
 
 def differing(folder: Path, first: str, second: str) -> str:
-    """How many artefacts of two instances have other bytes."""
+    """Return how many artefacts of two instances have different bytes."""
     from persona_assets.graph.home import Home
 
     parts = []
@@ -270,7 +269,7 @@ def write(out: Path, folder: Path, runs: dict[str, Any], spread: dict[str, Any] 
     counted = {"one": 1, "two": 2}
     rows = [
         {
-            "cards": kind,
+            "GPUs": kind,
             "launch to matrices (s)": f"{found['whole']:.1f}",
             "plan says (s)": planned(study, counted[kind]) if kind in counted else "",
             **{f"{stage} (s)": f"{found['stages'][stage]:.1f}" for stage in STAGES},
@@ -289,15 +288,17 @@ def write(out: Path, folder: Path, runs: dict[str, Any], spread: dict[str, Any] 
     text += f"{one['stages']['logit_js'] / same['stages']['logit_js']:.2f} ×, "
     text += f"launch to matrices {one['whole'] / two['whole']:.2f} ×.\n"
     text += f"Artefacts with the same bytes, of the same responses: {differing(folder, 'one', 'same')}; "
-    text += f"of responses written anew: {differing(folder, 'one', 'two')}, on one card twice: "
+    text += f"of newly generated responses: {differing(folder, 'one', 'two')}, twice on one GPU: "
     text += f"{differing(folder, 'compiling', 'one')}.\n"
     if spread is not None:
-        text += "\nQwen2.5-32B's shape over two cards, 3 personas × 4 questions: "
+        text += "\nQwen2.5-32B's shape over two GPUs, 3 personas × 4 questions: "
         if "failed" in spread:
             text += f"failed:\n\n```text\n{spread['failed']}\n```\n"
         else:
-            text += f"responses by {spread['plan']['generations']} in {spread['stages']['generations']:.1f} s with the "
-            text += "engine's start; "
+            text += (
+                f"responses by {spread['plan']['generations']} in {spread['stages']['generations']:.1f} s including "
+            )
+            text += "the engine's start; "
             text += f"scoring ({spread['plan']['logit_js']}) {spread['tokens']['logit_js']} tokens in "
             text += f"{sum(spread['scoring'].values()):.1f} s.\n"
     print(text)
@@ -305,28 +306,30 @@ def write(out: Path, folder: Path, runs: dict[str, Any], spread: dict[str, Any] 
 
 
 def apart(times: Sequence[str]) -> float:
-    """Seconds between the first and the last."""
+    """Return the seconds between the first and the last."""
     moments = sorted(map(datetime.fromisoformat, times))
     return (moments[-1] - moments[0]).total_seconds()
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None, name: str, disk: str) -> argparse.ArgumentParser:
+    """Return the options that benchmarks on two GPUs share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer and its chat template")
-    parser.add_argument("--checkpoint", type=Path, help="without cards: a model that is there")
+    parser.add_argument("--checkpoint", type=Path, help="without GPUs: an existing model")
     parser.add_argument("--study", default="published")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/two_cards"), help="85 GB of disk")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/two_cards.md"))
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--weights", help=argparse.SUPPRESS)
-    found = parser.parse_args()
-    if not (found.tokenizer or found.checkpoint or found.measure):
-        parser.error("expected --tokenizer, or --checkpoint where there are no cards")
-    return found
+    parser.add_argument("--folder", type=Path, default=Path("/tmp") / name, help=f"needs {disk} of disk")
+    parser.add_argument("--out", type=Path, default=Path(f"benchmarks/results/{name}.md"))
+    return parser
+
+
+def require_model(parser: argparse.ArgumentParser, found: argparse.Namespace) -> None:
+    """Exit with an error unless one of the two options that provide a model is given."""
+    if not (found.tokenizer or found.checkpoint):
+        parser.error("expected --tokenizer, or --checkpoint on a machine without GPUs")
 
 
 def start() -> None:
-    """What this process is: the benchmark, a run, a run's worker, or what writes weights."""
+    """Choose what this process does: the benchmark, a run, a run's worker, or writing weights."""
     if sys.argv[1:2] == ["--worker"]:
         from benchmarks.whole_run import force_lengths
         from persona_assets.workers import worker_process
@@ -334,10 +337,15 @@ def start() -> None:
         force_lengths()
         worker_process.main(sys.argv[2:])
         return
-    arguments = _arguments()
+    parser = parser_of(__doc__, "two_cards", "85 GB")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--weights", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.measure:
         measure(arguments.measure)
-    elif arguments.weights:
+        return
+    require_model(parser, arguments)
+    if arguments.weights:
         write_weights(arguments.checkpoint, arguments.tokenizer, json.loads(arguments.weights))
     else:
         main(arguments)
