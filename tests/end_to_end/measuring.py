@@ -10,6 +10,7 @@ from collections import Counter
 MEASURE = """
 import sys
 from persona_assets import cli, definitions
+from persona_assets.cli.shared import open_run
 
 @cli.app.command()
 def measure() -> None:

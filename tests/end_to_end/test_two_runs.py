@@ -10,7 +10,7 @@ from tests.end_to_end.measuring import MEASURE, computed, let_go, started
 # Imports what takes seconds, waits for a line, and then goes.
 OPEN = """
 import sys
-from persona_assets import cli
+from persona_assets.cli.shared import open_instance
 import dagster
 print("ready", flush=True)
 sys.stdin.readline()

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from persona_assets import cli
+from persona_assets.cli.shared import open_instance
 from persona_assets.definitions import defs
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
@@ -26,6 +26,7 @@ HEAVY = {*HEAVY_ASSETS, *LEAKAGE_ASSETS}
 COMPARE = """
 import sys
 from persona_assets import cli
+from persona_assets.cli.shared import open_run
 sys.argv = ["persona-assets", "compare"]
 
 @cli.app.command()
@@ -109,5 +110,5 @@ def test_databases_of_another_dagster_are_migrated_or_refused_with_a_sentence(ho
     (database,) = home.root.rglob("runs.db")
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'feedfeedfeed'")
-    with pytest.raises(InstanceError, match=r"were written by a newer Dagster version \(schema revision feedfeedfeed\)"):
+    with pytest.raises(InstanceError, match=r"by a newer Dagster version \(schema revision feedfeedfeed\)"):
         open_instance()
