@@ -27,9 +27,12 @@ def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[H
     The identity is also the data version: if the files behind a registered name change, everything downstream becomes
     stale; if the same weights are registered again, nothing does.
     """
+    from persona_assets.inference.inspection import inspect  # imports PyTorch
+
     checkpoint = home.registry.get(context.partition_key)
     with heartbeat(context.log, lambda: f"reading the files of {checkpoint.name}"):
         identity = identify(checkpoint, home.digests)
+    inspection = inspect(checkpoint, STUDY)  # refuses what cannot be measured before anything is generated
     twin = same_as(context.instance, home, checkpoint.name, identity.digest)
     about = {"same_as": dg.MetadataValue.md(f"same as **{twin}**: identical weights under both names")} if twin else {}
     return dg.Output(
@@ -37,6 +40,7 @@ def model_checkpoint(context: dg.AssetExecutionContext, home: dg.ResourceParam[H
         data_version=dg.DataVersion(identity.digest),
         metadata={
             **about,
+            "inspection": dg.MetadataValue.md("\n".join(f"- {line}" for line in inspection.lines())),
             "digest": identity.digest,
             "files": str(checkpoint.path or f"{checkpoint.hub} at {checkpoint.revision}"),
             **({"adapter_base": warning} if (warning := other_base(checkpoint)) else {}),
