@@ -1,12 +1,12 @@
-"""Audits what is installed for the project: `python scripts/audit.py`.
+"""Audit of the project's installed packages: `python scripts/audit.py`.
 
-Three questions, each answered in a few lines; the exit status is 1 where one of them is answered badly.
+Answers three questions, each in a few lines; the exit status is 1 if any answer is bad.
 
-1. Is every dependency, and theirs, pinned to the version that is installed? (constraints.txt; for PyTorch
+1. Is every direct and indirect dependency pinned to the installed version? (constraints.txt; for PyTorch
    scripts/install.sh)
-2. Are the installed files those that the packages brought? (SHA-256 of every file that a package's RECORD lists)
-3. Is a weakness known of any of them? (pip-audit, where it is installed and reaches PyPI; what was not asked is said.
-   It may have an environment of its own: `pipx install pip-audit`.)
+2. Are the installed files unchanged? (SHA-256 of every file listed in a package's RECORD)
+3. Are there known vulnerabilities? (pip-audit, if it is installed and can reach PyPI; what could not be checked is
+   reported. It may have its own environment: `pipx install pip-audit`.)
 """
 
 import argparse
@@ -27,18 +27,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-# Not pinned: a PyTorch for a card pins its own; the CPU's needs none.
+# Not pinned: PyTorch's GPU builds pin their own versions, and its CPU build needs none of these.
 FREE = re.compile(r"triton|nvidia-.*|cuda-.*")
 PIN = re.compile(r'^(?:TORCH=")?([A-Za-z0-9_.-]+)==([^\s;"]+)', re.MULTILINE)
 
 
 def pinned(*files: Path) -> dict[str, str]:
-    """Package → version, of every `name==version` at the start of a line."""
+    """Return package → version for every `name==version` at the start of a line."""
     return {canonicalize_name(name): version for file in files for name, version in PIN.findall(file.read_text())}
 
 
 def needed(name: str, extras: Iterable[str] = ()) -> dict[str, Distribution]:
-    """What is installed for a package and its extras: their dependencies, and theirs."""
+    """Return the installed direct and indirect dependencies of a package and its extras."""
     found: dict[str, Distribution] = {}
     asked = [(name, frozenset(extras))]
     seen = set()
@@ -49,7 +49,7 @@ def needed(name: str, extras: Iterable[str] = ()) -> dict[str, Distribution]:
         seen.add((package, wanted))
         try:
             found[canonicalize_name(package)] = held = distribution(package)
-        except PackageNotFoundError:  # an extra that is not installed
+        except PackageNotFoundError:  # part of an extra that is not installed
             continue
         for text in held.requires or ():
             requirement = Requirement(text)
@@ -60,7 +60,7 @@ def needed(name: str, extras: Iterable[str] = ()) -> dict[str, Distribution]:
 
 
 def unpinned(installed: dict[str, Distribution], pins: dict[str, str]) -> list[str]:
-    """Which of them are not pinned, or to another version than is installed."""
+    """Return the packages that are not pinned, or are pinned to a version other than the installed one."""
     lines = []
     for name, held in sorted(installed.items()):
         version = held.version.partition("+")[0]  # a local build (torch 2.13.0+cpu) is the same version
@@ -74,9 +74,9 @@ def unpinned(installed: dict[str, Distribution], pins: dict[str, str]) -> list[s
 
 
 def changed(held: Distribution) -> list[str]:
-    """Files of an installed package whose SHA-256 is not the one that its RECORD gives, or that are gone."""
+    """Return the files of an installed package that are missing or do not match the SHA-256 in its RECORD."""
     lines = []
-    # Not `held.files`: from Python 3.12 on that leaves out what is gone.
+    # Not `held.files`, which leaves out missing files from Python 3.12 on.
     for name, recorded, _ in csv.reader((held.read_text("RECORD") or "").splitlines()):
         kind, _, expected = recorded.partition("=")
         if kind != "sha256":
@@ -93,27 +93,29 @@ def changed(held: Distribution) -> list[str]:
 
 
 def known_weaknesses(constraints: Path) -> tuple[bool, list[str]]:
-    """What pip-audit says of the pinned versions: whether it is good, and a line for each weakness and for each gap."""
+    """Return whether pip-audit finds no vulnerability in the pinned versions, and a line per vulnerability and gap."""
     command = which("pip-audit", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if command is None:
-        return True, ["not asked: pip-audit is not installed"]
+        return True, ["not checked: pip-audit is not installed"]
     options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     done = subprocess.run([command, "--requirement", str(constraints), *options], capture_output=True, text=True)
     if not done.stdout.startswith("{"):
-        return True, [f"not asked: {(done.stderr.strip() or 'pip-audit said nothing').splitlines()[-1]}"]
+        return True, [f"not checked: {(done.stderr.strip() or 'pip-audit printed nothing').splitlines()[-1]}"]
     asked = json.loads(done.stdout)["dependencies"]
     weak = [
-        f"{each['name']} {each['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'no version'}"
+        f"{each['name']} {each['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'no version'}"
         for each in asked
         for found in each.get("vulns", ())
     ]
     skipped = sum("skip_reason" in each for each in asked)
-    return not weak, [f"{len(weak)} known in {len(asked) - skipped} packages; not asked of {skipped}", *weak]
+    return not weak, [f"{len(weak)} known in {len(asked) - skipped} packages; not checked: {skipped}", *weak]
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--extra", action="append", default=["dev"], help="an extra of the project, beside dev")
+    arguments.add_argument(
+        "--extra", action="append", default=["dev"], help="extra of the project to audit in addition to dev"
+    )
     chosen = arguments.parse_args()
     constraints = ROOT / "constraints.txt"
     installed = needed("persona-assets", chosen.extra)
@@ -122,7 +124,7 @@ def main() -> int:
     print(f"pins       {len(installed)} packages of {own.name} {own.version}; not as pinned: {len(loose)}")
     print(*(f"           {line}" for line in loose), sep="\n", end="\n" if loose else "")
     damaged = [line for held in installed.values() for line in changed(held)]
-    print(f"files      not as they came: {len(damaged)}")
+    print(f"files      changed since installation: {len(damaged)}")
     print(*(f"           {line}" for line in damaged), sep="\n", end="\n" if damaged else "")
     is_good, said = known_weaknesses(constraints)
     print("weaknesses " + "\n           ".join(said))

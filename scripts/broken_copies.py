@@ -1,10 +1,10 @@
-"""Shows that the tests of faults can fail: each break of broken_copies.yaml, made in a copy, must fail its tests.
+"""Shows that the tests can fail: each deliberate mistake in broken_copies.yaml, made in a copy, must fail its tests.
 
-    python scripts/broken_copies.py [WORD …]      only breaks whose name, file or tests contain one of the words
+    python scripts/broken_copies.py [WORD …]      only mistakes whose name, file or tests contain one of the words
     python scripts/broken_copies.py --out benchmarks/results/broken_copies.md
 
-Run by hand; about ten seconds a test. The exit status is 1 where a test passes on a broken copy, or fails on the whole
-one.
+Run it by hand; it takes about ten seconds per test. The exit status is 1 if a test passes on a broken copy, or fails on
+the unchanged one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LIST = Path(__file__).with_suffix(".yaml")
 
 @dataclass(frozen=True)
 class Break:
-    """A deliberate mistake: `old` of `file`, which stands there once, becomes `new`; `tests` must notice."""
+    """A deliberate mistake: `old`, which must occur once in `file`, is replaced with `new`; `tests` must fail."""
 
     name: str
     file: str
@@ -40,7 +40,9 @@ class Break:
     def broken(self) -> str:
         text = (ROOT / self.file).read_text(encoding="utf-8")
         if text.count(self.old) != 1:
-            raise ValueError(f"{LIST.name}: {self.name}: old stands {text.count(self.old)} times in {self.file}; once")
+            raise ValueError(
+                f"{LIST.name}: {self.name}: `old` occurs {text.count(self.old)} times in {self.file}; expected once"
+            )
         return text.replace(self.old, self.new)
 
 
@@ -51,7 +53,7 @@ def breaks() -> list[Break]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--broken-only", action="store_true", help="the whole tree is known to pass")
+    parser.add_argument("--broken-only", action="store_true", help="skip the tests on the unchanged copy")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     words = arguments.words or [""]
@@ -60,7 +62,7 @@ def main() -> None:
         copy = copied(Path(folder))
         tests = sorted({test for each in chosen for test in each.tests})
         whole = [] if arguments.broken_only else tried(copy, tests)
-        rows, wrong = [], [f"{test}: fails on the whole copy" for test in whole]
+        rows, wrong = [], [f"{test}: fails on the unchanged copy" for test in whole]
         for each in chosen:
             with replaced(copy / each.file, each.broken):
                 failures = tried(copy, each.tests)
@@ -74,7 +76,7 @@ def main() -> None:
 
 
 def copied(folder: Path) -> Path:
-    """What git knows and does not ignore, and the embedded model."""
+    """Copy the files that git tracks or does not ignore, and link the embedded model."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -97,15 +99,15 @@ def replaced(file: Path, text: str) -> Iterator[None]:
 
 
 def tried(copy: Path, tests: list[str]) -> dict[str, str]:
-    """Tests that failed in the copy → why, in a line."""
+    """Return the tests that failed in the copy → the reason in one line."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", *tests]
     environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     try:
         done = subprocess.run(command, cwd=copy, env=environment, timeout=300 * len(tests), check=False, **pipes)
     except subprocess.TimeoutExpired:
-        return dict.fromkeys(tests, "did not come to an end")
-    if done.returncode not in (0, 1):  # nothing was collected, or pytest itself broke
+        return dict.fromkeys(tests, "timed out")
+    if done.returncode not in (0, 1):  # no test was collected, or pytest itself failed
         raise RuntimeError(done.stdout + done.stderr)
     found = re.findall(r"^(?:FAILED|ERROR) (\S+?::.*?)(?: - (.*))?$", done.stdout, re.MULTILINE)
     return {name: " ".join(reason.split())[:160] for name, reason in found}
@@ -113,7 +115,7 @@ def tried(copy: Path, tests: list[str]) -> dict[str, str]:
 
 def table(rows: list[tuple[Break, str, str]], wrong: list[str]) -> str:
     lines = [
-        "What was broken on purpose in a copy of the tree, and the test that failed on it.",
+        "Deliberate mistakes in a copy of the tree, and the tests that failed on them.",
         "",
         f"`python scripts/broken_copies.py`, {datetime.now(UTC):%Y-%m-%d}, 2 CPU cores. Unnoticed: {len(wrong)}.",
         "",

@@ -1,6 +1,6 @@
-"""Trains the embedded model while Dagster's daemon measures every checkpoint that is saved; prints when what happened.
+"""Trains the embedded model while Dagster's daemon measures every saved checkpoint; prints the times of each step.
 
-`make demo-training` runs it. The page is served meanwhile, and everything is in the instance afterwards.
+`make demo-training` runs it. Dagster's web interface is served meanwhile, and all results remain in the instance.
 """
 
 import os
@@ -37,17 +37,17 @@ def main() -> None:
     home.watched.add(series, {"directory": str(output.relative_to(home.root)), "base": BASE})
     names = [f"{series}.checkpoint-{step}" for step in range(EVERY, STEPS + 1, EVERY)]
     with dg.DagsterInstance.get() as instance, page(home):
-        print(f"page and daemon: http://127.0.0.1:{PORT}; watching {output}", flush=True)
+        print(f"web interface and daemon: http://127.0.0.1:{PORT}; watching {output}", flush=True)
         saved = train(model, output)
         follow(instance, names)
         print(timeline(instance, names, saved).to_string(index=False))
     drift = latest_drift(instance)
-    print(f"drift     {drift}\nlook at it with `make ui STUDY={STUDY}`")
+    print(f"drift     {drift}\nview it with `make ui STUDY={STUDY}`")
 
 
 @contextmanager
 def page(home: Home) -> Iterator[None]:
-    """Dagster's page and daemon in processes of their own, measuring new checkpoints."""
+    """Run Dagster's web interface and daemon in separate processes, measuring new checkpoints."""
     command = [sys.executable, "-m", "persona_assets.cli", "ui", "--study", STUDY, "--automate", "--port", PORT]
     with (home.root / "demo_training.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -59,7 +59,7 @@ def page(home: Home) -> Iterator[None]:
 
 
 def train(model: Path, output: Path) -> dict[str, float]:
-    """Trains to the end; returns when each checkpoint's last file was written."""
+    """Train to the end; return when each checkpoint's last file was written."""
     script = [sys.executable, str(ROOT / "examples" / "training_run.py")]
     options = {"model": model, "output": output, "study": STUDY, "steps": STEPS, "save-every": EVERY}
     subprocess.run([*script, *(f"--{name}={value}" for name, value in options.items())], check=True)
@@ -70,11 +70,11 @@ def train(model: Path, output: Path) -> dict[str, float]:
 
 
 def follow(instance: dg.DagsterInstance, names: list[str]) -> None:
-    """Waits until every checkpoint has its report, saying each as it comes."""
+    """Wait until every checkpoint has its report, and print each one as it finishes."""
     deadline, seen = time.monotonic() + LONGEST, set[str]()
     while len(seen) < len(names):
         if time.monotonic() > deadline:
-            sys.exit(f"not within {LONGEST // 60} minutes; see {os.environ['DAGSTER_HOME']}/demo_training.log")
+            sys.exit(f"not finished within {LONGEST // 60} minutes; see {os.environ['DAGSTER_HOME']}/demo_training.log")
         done = {run.tags[CHECKPOINT_TAG] for run in measured(instance)} & set(names)
         for name in sorted(done - seen):
             print(f"report    {name}", flush=True)
@@ -83,12 +83,12 @@ def follow(instance: dg.DagsterInstance, names: list[str]) -> None:
 
 
 def measured(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs that measured a checkpoint to the end."""
+    """Return the runs that measured a checkpoint completely."""
     return list(instance.get_runs(dg.RunsFilter(job_name=MEASURE, statuses=[dg.DagsterRunStatus.SUCCESS])))
 
 
 def timeline(instance: dg.DagsterInstance, names: list[str], saved: dict[str, float]) -> pd.DataFrame:
-    """When each checkpoint was saved, and how many seconds later it was picked up, begun, and had its report."""
+    """Return when each checkpoint was saved, and the seconds until it was picked up, started, and had its report."""
     reports = latest_events(instance, "report", names)
     rows = []
     for name in names:
@@ -100,7 +100,7 @@ def timeline(instance: dg.DagsterInstance, names: list[str], saved: dict[str, fl
                 "checkpoint": name,
                 "saved": f"{datetime.fromtimestamp(saved[name], UTC):%H:%M:%S}",
                 "picked up": round(first.create_timestamp.timestamp() - saved[name], 1),
-                "begun": round((last.start_time or 0) - saved[name], 1),
+                "started": round((last.start_time or 0) - saved[name], 1),
                 "report": round((last.end_time or 0) - saved[name], 1),
                 "measuring took": round((last.end_time or 0) - (last.start_time or 0), 1),
                 "runs": len(records),
@@ -111,7 +111,7 @@ def timeline(instance: dg.DagsterInstance, names: list[str], saved: dict[str, fl
 
 
 def latest_drift(instance: dg.DagsterInstance) -> str:
-    """Where the figure of all checkpoints is."""
+    """Return the path of the figure that compares all checkpoints."""
     event = instance.get_latest_materialization_event(dg.AssetKey("checkpoint_drift"))
     if event is None or event.asset_materialization is None:
         return "not materialised"

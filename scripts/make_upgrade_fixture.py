@@ -1,9 +1,9 @@
-"""Writes a release's fixture: a small instance as this version leaves it, for every later version to open.
+"""Writes a release's fixture: a small instance created by this version, which every later version must be able to open.
 
-    python scripts/make_upgrade_fixture.py        before a release is tagged; commit what it writes
+    python scripts/make_upgrade_fixture.py        run it before tagging a release, and commit the result
 
-tests/fixtures/releases/<version>/instance.tar.xz is the instance (databases, artefacts, registry, study) with the
-random model of three blocks that it measured; made_with.json says what made it. It is never made again or changed.
+tests/fixtures/releases/<version>/instance.tar.xz contains the instance (databases, artefacts, registry, study) and the
+random model of three blocks that it measured; made_with.json records the versions. A fixture is never changed.
 """
 
 import json
@@ -38,8 +38,8 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     out = ROOT / "tests" / "fixtures" / "releases" / version("persona-assets")
     if out.exists():
-        sys.exit(f"{out} is there already; a release's fixture is kept as it is")
-    # Paths of the instance stand in its event log: one that says nothing of this machine.
+        sys.exit(f"{out} already exists; a release's fixture is never changed")
+    # The instance's path is recorded in its event log, so it must reveal nothing about this machine.
     root = Path(tempfile.gettempdir()) / "persona-assets-release"
     root.mkdir()
     try:
@@ -60,13 +60,13 @@ def main() -> None:
 
 
 def measure(root: Path) -> None:
-    """The tests' small study on the tests' random model, by the real jobs, up to the report."""
+    """Measure the tests' random model with the tests' small study, up to the report."""
     from tests.tiny_model import write_tiny_model
 
     study = yaml.safe_load((ROOT / "tests" / "small_study.yaml").read_text(encoding="utf-8"))
     study["statistics"] = {"permutations": 100, "resamples": 100}
     study["marker"] |= {"training": {"epochs": 1}, "evaluation": {"samples": 2, "max_new_tokens": 4}}
-    study["marker"] |= {"lora": {"r": 4, "alpha": 8}}  # a small file
+    study["marker"] |= {"lora": {"r": 4, "alpha": 8}}  # keeps the file small
     (root / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     write_tiny_model(root / "tiny")
     os.environ |= {"DAGSTER_HOME": str(root), "PERSONA_ASSETS_STUDY": str(root / "study.yaml")}
@@ -78,7 +78,7 @@ def measure(root: Path) -> None:
 
 
 def pack(root: Path, archive: Path) -> None:
-    """Everything but locks and the cache of digests, which belong to the machine."""
+    """Archive everything except locks and the cache of digests, which are specific to the machine."""
 
     def kept(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         if entry.name.endswith((".lock", "weights_digests.json")):

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def newest(store: ArtefactStore, checkpoint: str) -> Artefact:
-    """The pair table of the checkpoint that was written last."""
+    """Return the checkpoint's pair table that was written last."""
     found = [each for each in store.all("pair_table") if each.made_from["checkpoint"] == checkpoint]
     return max(found, key=lambda each: each.path.stat().st_mtime)
 
