@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 # Opening and closing text of a thought. The spellings are those of Qwen 3 and DeepSeek R1, of Magistral, Seed-OSS,
-# Command A, Gemma 4, Kimi, Apertus, and of fine-tunes that follow published prompts.
+# Command A, Gemma 4, Kimi, Apertus, Granite 3.2 (two sentences), and of fine-tunes that follow published prompts.
 TAGS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -18,12 +18,14 @@ TAGS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("◁think▷", "◁/think▷"),
+    ("Here is my thought process:", "Here is my response:"),
 )
 # What some models put around the answer that follows a thought.
 _WRAPPERS = (
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
     ("<answer>", "</answer>"),
+    ("<response>", "</response>"),
 )
 HARMONY = "harmony channels"
 _MESSAGE = re.compile(

@@ -51,6 +51,7 @@ def test_what_a_model_that_thinks_may_do_otherwise() -> None:
 
 def test_what_surrounds_an_answer_is_not_part_of_it() -> None:
     assert answer("<think>Hm.</think>\n<answer>Yes.</answer><|im_end|>") == "Yes."
+    assert answer("<think>Hm.</think><response>Yes.</response><|end_of_text|>") == "Yes."  # Granite 3.3, ERNIE 4.5
     thought = "<|START_THINKING|>Hm.<|END_THINKING|>"
     assert answer(f"{thought}<|START_RESPONSE|>Yes.<|END_RESPONSE|><|END|>") == "Yes.<|END_RESPONSE|>"
 
