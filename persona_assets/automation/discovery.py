@@ -156,7 +156,8 @@ class Discovery:
         """Register the checkpoints that pass inspection; return the names that are left to the next tick."""
         from persona_assets.inference.inspection import refusal  # imports PyTorch
 
-        accepted, left, until = {}, set(), time.monotonic() + INSPECTION_SECONDS
+        accepted: dict[str, Mapping[str, str | int]] = {}
+        left, until = set(), time.monotonic() + INSPECTION_SECONDS
         for each in new:
             if accepted and time.monotonic() >= until:
                 tick.reasons.append(f"{each.name}: inspected in the next tick")

@@ -13,12 +13,12 @@ from persona_assets.checkpoints.errors import CheckpointError
 from persona_assets.checkpoints.files import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,
-    json_object,
     read_weights,
     require_own_files,
     stored_template,
     tokenizer_files,
 )
+from persona_assets.checkpoints.json_files import json_object
 from persona_assets.files.reading import named, shown
 from persona_assets.files.safetensors_files import Tensor
 from persona_assets.files.tensor_bytes import is_zero

@@ -53,7 +53,7 @@ def registered_base(watch: Watch, registered: Mapping[str, Checkpoint]) -> Check
     Raises:
         CheckpointError: it is not registered, or cannot be a base.
     """
-    if watch.base not in registered:
+    if watch.base is None or watch.base not in registered:
         raise CheckpointError(
             f"watch {watch.name}: base: found {watch.base!r}; expected a registered checkpoint, one of "
             f"{list(registered)}; add it with `persona-assets checkpoint add`"

@@ -11,7 +11,7 @@ from typing import Any
 
 from persona_assets.checkpoints.architecture import Architecture, architecture_of
 from persona_assets.checkpoints.checkpoint import Checkpoint, CheckpointError
-from persona_assets.checkpoints.files import json_object
+from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.model_sizes import LARGEST_SIZE, text_config
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.files.reading import shown

@@ -13,7 +13,7 @@ import torch
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, check_complete
 from persona_assets.checkpoints.architecture import architecture_of
-from persona_assets.checkpoints.files import json_object
+from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.model_sizes import read_config, text_config
 from persona_assets.checkpoints.other_base import other_base
 from persona_assets.checkpoints.quantisation import quantisation_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_assets.checkpoints import Checkpoint
-from persona_assets.checkpoints.files import json_object
+from persona_assets.checkpoints.json_files import json_object
 from persona_assets.inference.loading import Hardware, load_model
 
 
