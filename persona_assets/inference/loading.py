@@ -14,12 +14,13 @@ import torch
 from persona_assets.checkpoints import Checkpoint, CheckpointError
 from persona_assets.checkpoints.adapters import adapter_files
 from persona_assets.checkpoints.architecture import Architecture, architecture_of
-from persona_assets.checkpoints.files import chat_template, json_object, require_own_files, tokenizer_directory
+from persona_assets.checkpoints.files import chat_template, require_own_files, tokenizer_directory
+from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.other_base import other_base
 from persona_assets.files.reading import shortened
 from persona_assets.inference.adapters import merge_adapter
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.chat.tokenizer_check import check_tokenizer
+from persona_assets.inference.chat.tokenizer_check import check_tokenizer, read_tokenizer
 from persona_assets.inference.cpu import has_onednn, keep_freed_memory, use_onednn
 from persona_assets.inference.weights import load_weights
 from persona_assets.study import StudyError
@@ -209,8 +210,6 @@ def read_chat(checkpoint: Checkpoint) -> Chat:
         CheckpointError: there is no tokenizer, it reads its tokenizer.json differently than that says, or the chat
             template fails.
     """
-    from transformers import AutoTokenizer
-
     directory, adapter = checkpoint.directory(), checkpoint.adapter_directory()
     for place in filter(None, (directory, adapter, checkpoint.tokenizer)):
         require_own_files(place)  # Transformers and PEFT open any file with the right name
@@ -220,7 +219,7 @@ def read_chat(checkpoint: Checkpoint) -> Chat:
     if adapter and own and own.tokenizer:
         directory = adapter
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        tokenizer = read_tokenizer(directory)
     except Exception as error:  # a damaged file can raise any exception; `tokenizers` has no exception class
         raise CheckpointError(
             f"{checkpoint.name}: {directory} cannot be loaded: tokenizer: {shortened(error) or type(error).__name__}"

@@ -45,6 +45,24 @@ def check_tokenizer(tokenizer: Any, directory: Path, prompt: str = "") -> None:
         )
 
 
+def read_tokenizer(directory: Path) -> Any:
+    """Read a tokenizer as its tokenizer.json says, with Transformers' own class for it or else with the plain one.
+
+    Raises:
+        Exception: a file is damaged.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    try:
+        check_tokenizer(tokenizer, directory)
+    except CheckpointError:
+        # Transformers mends some repositories by their name on the hub, which a local directory does not have.
+        if (directory / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(directory)
+    return tokenizer
+
+
 def _ids(file: Path, tokenizer: Any, text: str) -> list[int]:
     status = file.stat()
     raw = _read(file, status.st_mtime_ns, status.st_size)

@@ -22,10 +22,16 @@ def test_a_tokenizer_that_reads_its_file_passes(tiny_directory: Path, embedded_d
         check_tokenizer(AutoTokenizer.from_pretrained(directory), directory, "<|im_start|>user\nWhy?<|im_end|>")
 
 
-def test_a_class_that_reads_the_file_otherwise_is_refused(tiny_directory: Path) -> None:
+def test_a_class_that_reads_the_file_otherwise_is_replaced(tiny_directory: Path) -> None:
+    right = AutoTokenizer.from_pretrained(tiny_directory)
     changed(tiny_directory, "tokenizer_config.json", tokenizer_class="LlamaTokenizerFast", unk_token=None)
+    wrong = AutoTokenizer.from_pretrained(tiny_directory)
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: the tokenizer class Llama\w* reads tokenizer"):
-        read_chat(Checkpoint(name="tiny", path=tiny_directory))
+        check_tokenizer(wrong, tiny_directory)
+    chat = read_chat(Checkpoint(name="tiny", path=tiny_directory))
+    text = "You are a villain.\n\nWhat are 2024 tips?"
+    assert chat.tokenizer(text)["input_ids"] == right(text)["input_ids"]
+    assert chat.tokenizer.eos_token == "<|im_end|>"
 
 
 def test_a_tokenizer_that_loses_text_is_refused(tiny_directory: Path) -> None:
