@@ -106,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
                             for name, content in files.items()
                         ]
                     )
-            case [owner, model, "resolve", revision, name]:
+            case [owner, model, "resolve", revision, *folders, file]:
+                name = "/".join([*folders, file])
                 if (files := self._files(f"{owner}/{model}", revision)) is not None:
                     if name in files:
                         about = {"X-Repo-Commit": revision, "ETag": f'"{_sha(files[name])}"'}

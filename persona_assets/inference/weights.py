@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from persona_assets.checkpoints import CheckpointError
-from persona_assets.checkpoints.files import json_object
+from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.quantisation import quantisation_of
 from persona_assets.files.reading import named, shortened
 
@@ -90,6 +90,9 @@ def _dequantised(model: Any, dtype: torch.dtype) -> Any:
     """Return the model with plain weights only."""
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
         model = model.dequantize(dtype=dtype)
+    for left_over in ("_weight_conversions", "hf_quantizer"):  # otherwise save_pretrained would quantise again
+        if hasattr(model, left_over):
+            delattr(model, left_over)
     model = model.to(dtype)
     if (left := _quantised_layer(model)) is not None:
         raise ValueError(f"{left} is still quantised after loading")

@@ -253,3 +253,61 @@ def test_an_interrupted_download_is_a_checkpoint_error(
     assert done.returncode == 0, done.stderr
     [[name, entry, _, said]] = json.loads(done.stdout)
     assert f"{name}: lab/tiny at {entry['revision']} could not be downloaded: " in said
+
+
+ADAPTED = """
+import sys
+from pathlib import Path
+from persona_assets.checkpoints import DigestCache, identify
+from persona_assets.checkpoints.registry import Registry
+
+home, base, revision = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+registry = Registry(home / "checkpoints.yaml")
+for folder in ("runs/one", "runs/absent"):
+    where = {"adapter_hub": "org/adapters", "adapter_revision": revision, "adapter_subfolder": folder}
+    checkpoint = registry.parsed("mine", {"path": base, **where})
+    try:
+        print(identify(checkpoint, DigestCache(home / "digests.json")).adapter)
+        print(sorted(file.name for file in checkpoint.adapter_directory().iterdir()))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_an_adapter_in_a_folder_of_a_repository_is_downloaded(
+    local_hub: LocalHub, tiny_directory: Path, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    lora = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    adapter = tmp_path / "adapter"
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_directory), lora).save_pretrained(adapter)
+    files = {f"runs/one/{file.name}": file.read_bytes() for file in adapter.iterdir()}
+    revision = local_hub.commit("org/adapters", files | {"runs/two/adapter_model.safetensors": b"other"})
+    said = local_hub.run(ADAPTED, str(tmp_path), str(tiny_directory), revision, home=tmp_path / "hub")
+    assert said.returncode == 0, said.stderr
+    digest, names, absent = said.stdout.splitlines()
+    own = identify(Checkpoint(name="mine", path=tiny_directory, adapter=adapter), DigestCache(tmp_path / "other.json"))
+    assert digest == own.adapter
+    assert names == "['adapter_config.json', 'adapter_model.safetensors']"
+    assert absent.startswith("mine: adapter_subfolder: found 'runs/absent', which org/adapters at")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"adapter_hub": "org/a"}, r"adapter_revision: found None; expected a commit"),
+        ({"adapter_hub": "org/a", "adapter_revision": "main"}, r"adapter_revision: found 'main'; expected a commit"),
+        ({"adapter_revision": ABSENT}, r"adapter_revision: expected adapter_hub with it"),
+        ({"adapter_subfolder": "a"}, r"adapter_subfolder: expected adapter_hub with it"),
+        ({"adapter": "/a", "adapter_hub": "org/a", "adapter_revision": ABSENT}, r"both adapter and adapter_hub"),
+        (
+            {"adapter_hub": "org/a", "adapter_revision": ABSENT, "adapter_subfolder": "../b"},
+            r"adapter_subfolder: found '\.\./b'; expected a folder of the repository",
+        ),
+    ],
+)
+def test_fields_of_a_hub_adapter_are_checked(tmp_path: Path, fields: dict[str, str], expected: str) -> None:
+    with pytest.raises(CheckpointError, match=expected):
+        Registry(tmp_path / "checkpoints.yaml").parsed("mine", {"path": "/m", **fields})

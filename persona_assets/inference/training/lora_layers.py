@@ -38,9 +38,7 @@ def modules_of(model: torch.nn.Module, lora: Lora) -> TrainedModules:
     return trained_modules(lora.modules, linear_layers(linear, config.get_text_config().model_type))
 
 
-def add_adapter(
-    model: Any, lora: Lora, say: Callable[[str], None] = lambda _: None
-) -> tuple[torch.nn.Module, AdaptedLayers]:
+def add_adapter(model: Any, lora: Lora, say: Callable[[str], None] = lambda _: None) -> tuple[Any, AdaptedLayers]:
     """Return the model with a new LoRA adapter beside its weights, and what it consists of.
 
     Args:
