@@ -185,6 +185,8 @@ def _require_lora(file: Path, config: dict[str, Any], largest: int) -> None:
                 f"{file}: {field}: found {shown(config[field])}; expected a LoRA adapter without it, since it cannot "
                 "be merged into the weights"
             )
+    if config.get("lora_alpha") == 0 and not config.get("alpha_pattern"):
+        raise CheckpointError(f"{file}: lora_alpha: found 0; expected another number, since 0 removes the adapter")
     patterns = config.get("rank_pattern") or {}
     if not isinstance(patterns, dict):
         raise CheckpointError(f"{file}: rank_pattern: found {shown(patterns)}; expected module → rank")

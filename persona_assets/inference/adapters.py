@@ -66,8 +66,7 @@ def merge_adapter(
     except CheckpointError:
         raise
     except Exception as error:  # an invalid configuration can raise any exception
-        problem = shortened(error) or type(error).__name__
-        raise CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}") from error
+        raise _unusable(adapter, name, error) from error
     difference, dtype = _mean_kl(before, after), merged.dtype
     erased = difference > LARGEST_SHARE * effect and min(difference, effect) > NOISE[dtype]
     largest = LARGEST_KL[dtype] if dtype == torch.float32 else max(LARGEST_KL[dtype], ACCEPTED_SHARE * effect)
@@ -100,8 +99,12 @@ def require_modules(model: Any, adapter: Path, name: str) -> None:
     except CheckpointError:
         raise
     except Exception as error:
-        problem = shortened(error) or type(error).__name__
-        raise CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}") from error
+        raise _unusable(adapter, name, error) from error
+
+
+def _unusable(adapter: Path, name: str, error: Exception) -> CheckpointError:
+    problem = " ".join(shortened(error).split()) or type(error).__name__  # PyTorch's messages have several lines
+    return CheckpointError(f"{name}: adapter {adapter} cannot be applied to this model: {problem}")
 
 
 def _put_on(model: Any, adapter: Path, name: str) -> Any:
@@ -129,9 +132,22 @@ def _put_on(model: Any, adapter: Path, name: str) -> Any:
             f"{name}: adapter {adapter} has no weights for {named(first, 200)} ({len(missing)} missing adapter keys in "
             "total); expected every tensor that adapter_config.json requires"
         )
+    if config.lora_bias:
+        _require_biases(adapted, adapter, name)
     if not meta:
         _require_whole_tensors(adapted, adapter, name)
     return adapted.eval()
+
+
+def _require_biases(adapted: Any, adapter: Path, name: str) -> None:
+    """Require a bias in every layer to which the adapter adds one: PEFT has nothing else to merge it into."""
+    for module_name, module in adapted.get_base_model().named_modules():
+        biased = getattr(module, "lora_bias", {}).get("default")
+        if biased and getattr(module.get_base_layer(), "bias", None) is None:
+            raise CheckpointError(
+                f"{name}: adapter {adapter}: lora_bias: found true, but {module_name} has no bias; expected an adapter "
+                "without lora_bias, since its bias cannot be merged into the weights"
+            )
 
 
 def _require_whole_tensors(adapted: Any, adapter: Path, name: str) -> None:

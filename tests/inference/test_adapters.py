@@ -155,6 +155,25 @@ def test_registration_refuses_an_adapter_that_does_not_fit(
 
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_a_bias_that_cannot_be_merged_is_refused(tiny_directory: Path, tmp_path: Path, device: str) -> None:
+    adapter = write_adapter(tiny_directory, tmp_path / "adapter", lora_bias=True)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tiny_directory))
+    with pytest.raises(CheckpointError, match=r"lora_bias: found true, but model\.layers\.0\.self_attn\.q_proj has no"):
+        require_modules(model, adapter, "mine")
+
+
+def test_the_refusal_of_another_rank_is_one_line(tiny_directory: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tiny_directory, tmp_path / "adapter")
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "r": 8}))
+    model = AutoModelForCausalLM.from_pretrained(tiny_directory)
+    with pytest.raises(CheckpointError, match=r"size mismatch .*\[4, 32\].*\[8, 32\]") as caught:
+        require_modules(model, adapter, "mine")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_tensors_under_other_names_are_refused(tiny_directory: Path, tmp_path: Path, device: str) -> None:
     adapter = edit(
         write_adapter(tiny_directory, tmp_path / "adapter"),
@@ -211,7 +230,12 @@ def test_an_adapter_without_weights_says_why(tiny_directory: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("layer_replication", [[0, 2], [1, 3]]), ("alora_invocation_tokens", [5]), ("peft_type", "IA3")],
+    [
+        ("layer_replication", [[0, 2], [1, 3]]),
+        ("alora_invocation_tokens", [5]),
+        ("peft_type", "IA3"),
+        ("lora_alpha", 0),
+    ],
 )
 def test_adapters_that_cannot_be_merged_are_refused(
     tiny_directory: Path, tmp_path: Path, field: str, value: object
