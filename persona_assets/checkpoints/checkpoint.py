@@ -257,6 +257,8 @@ def _file_stats(name: str, directory: Path) -> list[Any]:
         found = [(own, status.st_size, status.st_mtime_ns) for own, file in files if (status := file.stat())]
     except OSError as error:  # a file was deleted in between, or permission was denied
         raise CheckpointError(f"{name}: {directory} cannot be read: {error}") from error
+    if not found and (parts := sharded_state(directory)) is not None:
+        raise CheckpointError(parts, final=True)
     if not found:
         raise CheckpointError(f"{name}: {directory} contains no checkpoint files yet; expected safetensors and JSON")
     return found
