@@ -18,6 +18,7 @@ from persona_assets.checkpoints.download import download, download_adapter, down
 from persona_assets.checkpoints.errors import CheckpointError
 from persona_assets.checkpoints.files import SAFE_FILES, ModelFiles, model_files
 from persona_assets.checkpoints.linear_layers import unusual_layers
+from persona_assets.checkpoints.sharded_state import sharded_state
 from persona_assets.checkpoints.templates.facts import template_facts
 from persona_assets.files.digest import digest_of, digest_of_file
 from persona_assets.files.reading import shown
