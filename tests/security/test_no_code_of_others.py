@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import save_file
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache, identify
-from persona_assets.files.atomic import yaml_files
+from persona_assets.files import yaml_files
 from persona_assets.inference.loading import choose_hardware, load_model, read_chat, read_stop_ids
 from persona_assets.study.settings import Inference
 from tests.security.conftest import GUARD, Running, Served, audited
