@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from persona_assets.checkpoints.errors import CheckpointError
 from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.model_sizes import SIZES, model_sizes
-from persona_assets.checkpoints.quantisation import quantisation_of, require_quantised
+from persona_assets.checkpoints.quantisation import quantisation_of, require_plain, require_quantised
 from persona_assets.checkpoints.sharded_state import sharded_state
 from persona_assets.checkpoints.tied_weights import require_one_matrix
 from persona_assets.checkpoints.unsupported import require_measurable
@@ -97,6 +97,8 @@ def model_files(name: str, directory: Path, tokenizer: Path | None = None) -> Mo
     shards, headers = read_weights(directory, "model")
     if quantisation:
         require_quantised(directory / "config.json", quantisation, headers)
+    else:
+        require_plain(directory / "config.json", headers)
     packed = 16 if quantisation else 1  # numbers of two bits or more, stored in integers of at most 32
     _require_sizes(directory / "config.json", {field: shape[size] for size, field in SIZES.items()}, headers, packed)
     require_one_matrix(directory / "config.json", config, dict(zip(shards, headers, strict=True)))

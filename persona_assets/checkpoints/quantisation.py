@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from persona_assets.checkpoints.errors import CheckpointError
-from persona_assets.files.reading import shown
+from persona_assets.files.reading import named, shown
 from persona_assets.files.safetensors_files import Header
 
 # Method → library that Transformers needs to dequantise it; None if it needs none.
 DEQUANTISED = {"fp8": None, "mxfp4": None, "bitsandbytes": "bitsandbytes"}
 # Types of quantised weights, as safetensors names them.
 PACKED = frozenset({"F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "I32", "U32"})
+# Those of them that no plain weight has: floating-point numbers can be cast, integers need a scale.
+INTEGERS = frozenset({"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F4"})
 # Methods that are not dequantised → the library that runs them in Transformers.
 LIBRARIES = {
     "aqlm": "aqlm",
@@ -81,3 +83,18 @@ def require_quantised(file: Path, method: str, headers: Sequence[Header]) -> Non
             f"{file}: quantization_config: found {method}, but all stored weights are plain; "
             "expected no quantization_config, or quantised weights"
         )
+
+
+def require_plain(file: Path, headers: Sequence[Header]) -> None:
+    """Require floating-point weights where config.json names no quantisation.
+
+    Raises:
+        CheckpointError: a weight is stored as integers, which Transformers would take for the weight's own numbers.
+    """
+    for header in headers:
+        for name, tensor in header.content.items():
+            if tensor.dtype in INTEGERS and name.endswith(".weight"):
+                raise CheckpointError(
+                    f"{file}: quantization_config: found none, but {named(name, 200)} is stored as {tensor.dtype}; "
+                    "expected floating-point weights, or a quantization_config that says how to read them"
+                )

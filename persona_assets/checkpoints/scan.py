@@ -127,7 +127,7 @@ class Scan:
         try:
             checked_name(name)
         except ValueError as error:
-            raise CheckpointError(f"{folder}: {error}") from None
+            raise CheckpointError(f"{folder}: {error}", final=True) from None
         if (taken := self.registered.get(name)) is not None:
             place = taken.adapter or taken.path
             if place is None or place.resolve() != folder.resolve():
@@ -180,7 +180,8 @@ def _folders(watch: Watch) -> list[tuple[Path, int | None]]:
 
 def _name(watch: Watch, folder: Path) -> str:
     assert watch.directory is not None
-    return ".".join((watch.name, *folder.relative_to(watch.directory.absolute()).parts))
+    name = ".".join((watch.name, *folder.relative_to(watch.directory.absolute()).parts))
+    return name.lower().replace("=", "-")  # `epoch=3-step=100`, as Lightning names folders
 
 
 def _series(watch: Watch, step: int | None) -> Fields:

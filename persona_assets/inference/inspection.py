@@ -4,6 +4,7 @@ Reads the configuration, the headers of weights, the tokenizer and the chat temp
 without its weights. Of a hub repository only the small files are downloaded.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ import torch
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, check_complete
 from persona_assets.checkpoints.architecture import architecture_of
+from persona_assets.checkpoints.files import read_weights
 from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.model_sizes import read_config, text_config
 from persona_assets.checkpoints.other_base import other_base
 from persona_assets.checkpoints.quantisation import quantisation_of
 from persona_assets.checkpoints.unsupported import require_measurable
-from persona_assets.files.reading import shortened, shown
+from persona_assets.files.reading import named, shortened, shown
 from persona_assets.inference.adapters import require_modules
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.chat.warnings import prompt_warnings
@@ -73,8 +75,10 @@ def inspect(checkpoint: Checkpoint, study: Study | None = None) -> Inspection:
     file = directory / "config.json"
     config = json_object(file)
     require_measurable(file, config)
-    quantisation_of(file, config)
+    method = quantisation_of(file, config)
     model = _model_without_weights(file, config)
+    if checkpoint.hub is None and method is None:
+        _require_sizes(model, directory)
     chat = read_chat(here).with_settings(study.chat if study else ChatSettings())
     read_stop_ids(here, chat)
     text = text_config(file)
@@ -139,6 +143,21 @@ def _model_without_weights(file: Path, config: Mapping[str, Any]) -> Any:
     if not model.can_generate():
         raise CheckpointError(f"{file}: model_type: found {kind}, which Transformers cannot generate with", final=True)
     return model
+
+
+def _require_sizes(model: Any, directory: Path) -> None:
+    """Require that stored weights have as many numbers as the model's weights of the same names.
+
+    Shapes are not compared, because Transformers transposes some weights while it loads them.
+    """
+    expected = dict(model.named_parameters())
+    for file, header in zip(*read_weights(directory, "model"), strict=True):
+        for name, tensor in header.content.items():
+            if name in expected and math.prod(tensor.shape) != expected[name].numel():
+                raise CheckpointError(
+                    f"{file}: {named(name, 200)}: found shape {list(tensor.shape)}; expected "
+                    f"{list(expected[name].shape)}, as config.json says"
+                )
 
 
 def _scoring(model: Any) -> str:

@@ -174,7 +174,16 @@ def test_a_folder_whose_name_is_invalid_is_reported(
     shutil.copytree(tiny_directory, run / "checkpoint-5 (copy)")
     candidate = only(watch, registry)
     assert candidate.entry is None
+    assert candidate.final
     assert f"{run}/checkpoint-5 (copy): 'run7.checkpoint-5 (copy)' is not a name; expected" in str(candidate.problem)
+
+
+def test_names_of_folders_are_spelt_as_names_of_checkpoints(
+    run: Path, registry: Registry, tiny_directory: Path
+) -> None:
+    shutil.copytree(tiny_directory, run / "Epoch=3-step=100")
+    candidate = only(Watch(name="run7", directory=run, pattern="Epoch=*"), registry)
+    assert (candidate.name, candidate.problem) == ("run7.epoch-3-step-100", None)
 
 
 def test_two_watches_with_the_same_folder_names_do_not_collide(

@@ -1,11 +1,13 @@
 """A checkpoint is inspected as a run would read it, without its weights, or refused with one sentence."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError
@@ -95,6 +97,29 @@ def test_what_cannot_be_measured_is_refused_with_one_sentence(
     assert why is not None
     assert expected in why
     assert "\n" not in why
+
+
+@pytest.mark.parametrize(
+    ("change_weight", "expected"),
+    [
+        (
+            lambda weight: weight[:32].clone(),
+            r"up_proj\.weight: found shape \[32, 32\]; expected \[64, 32\], as config",
+        ),
+        (
+            lambda weight: weight.to(torch.int8),
+            r"quantization_config: found none, but .*up_proj\.weight is stored as I8",
+        ),
+    ],
+)
+def test_weights_that_config_json_does_not_describe_are_refused(
+    tiny_directory: Path, change_weight: Callable[[torch.Tensor], torch.Tensor], expected: str
+) -> None:
+    file, name = tiny_directory / "model.safetensors", "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(file)
+    save_file(tensors | {name: change_weight(tensors[name])}, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=expected):
+        inspect(Checkpoint(name="tiny", path=tiny_directory))
 
 
 def test_a_layer_that_the_model_lacks_is_refused(tiny_directory: Path) -> None:
