@@ -1,5 +1,6 @@
 """Tiny checkpoint for tests (200 KB): a random Llama with three blocks and a byte-level tokenizer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,18 +36,26 @@ def write_tiny_model(directory: Path, **shape: int) -> None:
         LlamaForCausalLM(config).save_pretrained(directory)
 
 
-def write_tokenizer(directory: Path) -> int:
-    """Write the byte-level tokenizer with its chat template; return the number of its tokens."""
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def write_tokenizer(
+    directory: Path, template: str = TEMPLATE, special: Sequence[str] = SPECIAL, end: str = "<|im_end|>"
+) -> int:
+    """Write a byte-level tokenizer with its chat template; return the number of its tokens.
+
+    Args:
+        end: the special token that ends a turn.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    letters = special + sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(letters)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.chat_template = TEMPLATE
+    tokenizer.add_special_tokens([*special])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=special[0])
+    fast.chat_template = template
     fast.save_pretrained(directory)
     return len(letters)

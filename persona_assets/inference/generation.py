@@ -99,9 +99,7 @@ class TransformersGenerator:
             responses |= self._write(prompts, group, decoding)
         return [responses[row] for row in order]
 
-    def _write(
-        self, prompts: Sequence[Sequence[int]], group: Sequence[int], decoding: Decoding
-    ) -> dict[int, Response]:
+    def _write(self, prompts: Sequence[Sequence[int]], group: Sequence[int], decoding: Decoding) -> dict[int, Response]:
         """Return the responses to the prompts with the numbers in `group`, in batches that fit in memory."""
         longest = max(len(prompts[row]) for row in group) + decoding.max_new_tokens
         batches = self._rows.slices(
