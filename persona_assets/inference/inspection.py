@@ -5,6 +5,7 @@ without its weights. Of a hub repository only the small files are downloaded.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def inspect(checkpoint: Checkpoint, study: Study | None = None) -> Inspection:
     method = quantisation_of(file, config)
     model = _model_without_weights(file, config)
     if checkpoint.hub is None and method is None:
-        _require_sizes(model, directory)
+        _require_weights(model, directory)
     chat = read_chat(here).with_settings(study.chat if study else ChatSettings())
     read_stop_ids(here, chat)
     text = text_config(file)
@@ -145,19 +146,30 @@ def _model_without_weights(file: Path, config: Mapping[str, Any]) -> Any:
     return model
 
 
-def _require_sizes(model: Any, directory: Path) -> None:
-    """Require that stored weights have as many numbers as the model's weights of the same names.
+def _require_weights(model: Any, directory: Path) -> None:
+    """Require the weights of the model, as far as they are stored under its own names, and as many numbers in each.
 
-    Shapes are not compared, because Transformers transposes some weights while it loads them.
+    Transformers renames, joins and transposes weights of some types while it loads them. If any name is not the
+    model's, missing ones are therefore found only when it is loaded; and of shapes the number of elements is compared.
     """
-    expected = dict(model.named_parameters())
+    expected, stored = dict(model.named_parameters()), set()
     for file, header in zip(*read_weights(directory, "model"), strict=True):
         for name, tensor in header.content.items():
+            stored.add(name)
             if name in expected and math.prod(tensor.shape) != expected[name].numel():
                 raise CheckpointError(
                     f"{file}: {named(name, 200)}: found shape {list(tensor.shape)}; expected "
                     f"{list(expected[name].shape)}, as config.json says"
                 )
+    initialised = model._keys_to_ignore_on_load_missing or ()
+    missing = [
+        name for name in expected if name not in stored and not any(re.search(each, name) for each in initialised)
+    ]
+    if missing and stored <= expected.keys():
+        raise CheckpointError(
+            f"{directory} has no weights for {named(missing[0], 200)} ({len(missing)} missing in total); "
+            "expected every weight that config.json requires"
+        )
 
 
 def _scoring(model: Any) -> str:

@@ -122,6 +122,15 @@ def test_weights_that_config_json_does_not_describe_are_refused(
         inspect(Checkpoint(name="tiny", path=tiny_directory))
 
 
+def test_a_weight_that_is_not_stored_is_named(tiny_directory: Path) -> None:
+    file = tiny_directory / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.norm.weight"]
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"has no weights for model\.norm\.weight \(1 missing in total\)"):
+        inspect(Checkpoint(name="tiny", path=tiny_directory))
+
+
 def test_a_layer_that_the_model_lacks_is_refused(tiny_directory: Path) -> None:
     study = load_study().model_copy(update={"layers": (7,)})
     with pytest.raises(StudyError, match="layers: found 7, which the model does not have"):
