@@ -51,6 +51,8 @@ def _of_personas(chat: Chat, prompts: Mapping[str, str | None]) -> Iterator[str]
                 f"{name} has no system message, and the chat template then writes its own: {shown(default)}; "
                 'this is not an empty prompt, which would be prompt: ""'
             )
+        if prompt and prompt.strip() not in chat.prompt_text(prompt, "question"):
+            yield f"the chat template changes the text of {name}: the prompt does not contain it word for word"
         for token in control_tokens(chat, prompt or ""):
             yield f"the prompt of {name} contains {shown(token)}, which the model reads as a control token, not as text"
     alike: dict[str, str] = {}

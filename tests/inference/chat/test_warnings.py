@@ -39,6 +39,12 @@ def test_a_prompt_that_the_template_writes_itself_is_told(tokenizer: Any) -> Non
     )
 
 
+def test_a_prompt_that_the_template_cuts_is_told(tokenizer: Any) -> None:
+    cuts = TEMPLATE.replace("message['content'] +", "message['content'][:20] +")
+    (said,) = warned(tokenizer, cuts, villain="You are a villain who schemes a lot.", poet="You write poems. \n")
+    assert said == "the chat template changes the text of villain: the prompt does not contain it word for word"
+
+
 def test_an_empty_prompt_that_the_template_ignores_is_told(tokenizer: Any) -> None:
     ignores = TEMPLATE.replace("for message in messages", "for message in messages if message['content']")
     assert warned(tokenizer, ignores, none=None, empty="") == [
