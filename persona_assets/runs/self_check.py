@@ -60,9 +60,9 @@ def run_self_check(
         "asset": "self_check",
         "code": CODE,
         "checkpoint": identity.digest,
+        "study": {"max_new_tokens": max_new_tokens(study), "deterministic": study.deterministic},
         "environment": environment,
-        "max_new_tokens": max_new_tokens(study),
-        "deterministic": study.deterministic,
+        "upstream": None,
     }
     stored = None if again else home.store.find("self_check", made_from)
     computed = stored is None

@@ -63,7 +63,7 @@ def add_adapter(model: Any, lora: Lora, say: Callable[[str], None] = lambda _: N
     own = [weight for weight in adapted.parameters() if weight.requires_grad]
     frozen = {name: weight for name, weight in adapted.named_parameters() if not weight.requires_grad}
     matrices = sum(each.numel() for name, each in frozen.items() if each.dim() > 1 and BLOCK.search(name))
-    covered = sum(layer.base_layer.weight.numel() for name, layer in layers.items() if BLOCK.search(name))
+    covered = sum(_weight(layer).numel() for name, layer in layers.items() if BLOCK.search(name))
     trained = sum(weight.numel() for weight in own)
     if modules.unmatched:
         say(
@@ -77,3 +77,8 @@ def add_adapter(model: Any, lora: Lora, say: Callable[[str], None] = lambda _: N
         covered / max(1, matrices),
         sum(layer.in_features for layer in layers.values()),
     )
+
+
+def _weight(layer: Any) -> Any:
+    """Return the frozen matrix that an adapted layer belongs to; PEFT wraps fused experts as parameters."""
+    return layer.get_param() if hasattr(layer, "get_param") else layer.base_layer.weight

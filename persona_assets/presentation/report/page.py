@@ -56,8 +56,8 @@ def render_report(
         logit_js_matrix, centroid_cosine: as in `headline`.
         pair_table: one row per dyad: `source`, `target`, `js`, `js_low`, `js_high`, `kl`, `kl_reverse` (nats, all for
             the generator subset `all`) and cosines.
-        generations: one row per response: `persona`, `question`, `text` and, where known, `tokens` and
-            `finish_reason`, `thought`, `answered`. Untrusted: texts are escaped and invisible characters are written out.
+        generations: one row per response: `persona`, `question`, `text` and, where known, `tokens`,
+            `finish_reason`, `thought`, `answered`. Untrusted: texts are escaped, invisible characters are shown.
         figures: SVG files by name, named as in `standard_figures`.
         leakage_table: one row per dyad, as in `leakage_heatmap`. If given, the page has a leakage section and the pair
             table needs `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
