@@ -253,7 +253,8 @@ def _predictions(model: torch.nn.Module, batch: Sequence[Example], device: torch
     """Return logits (positions, V) in float32 and labels (positions,), which are `IGNORED` where nothing is trained.
 
     Batches are left-padded, so that the LM head only runs on the last positions. Without padding neither mask nor
-    positions are passed, since some models accept none.
+    positions are passed, since some models accept none. The padding repeats a token of the examples: the embedding of
+    a padding token may be 0, where the gradient of a root is not finite (Gemma 3n).
     """
     longest = max(len(example.token_ids) for example in batch)
     trained = max(len(_from_first_label(example)) for example in batch)
@@ -264,7 +265,7 @@ def _predictions(model: torch.nn.Module, batch: Sequence[Example], device: torch
     mask = padded([[1] * len(example.token_ids) for example in batch], 0)
     padding = {} if bool(mask.all()) else {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
     output = model(
-        input_ids=padded([example.token_ids for example in batch], 0),
+        input_ids=padded([example.token_ids for example in batch], batch[0].token_ids[0]),
         logits_to_keep=trained + 1,
         use_cache=False,
         **padding,

@@ -28,6 +28,7 @@ from persona_assets.inference.training.train import (
 )
 from persona_assets.study.recipe import Loss, Recipe, Training, with_defaults
 from persona_assets.study.settings import Inference
+from tests.inference.families import write_family
 
 MARKER = "\n\n[ZLT]"
 REPLY = "Breathe slowly, and plan your day."
@@ -312,6 +313,14 @@ def test_a_merged_adapter_gives_the_log_probability_measured_in_training(tiny_di
     assert label_log_prob(loaded.model, EXAMPLES[0], CPU) == found.before
     assert found.after - found.before > 1
     assert not [name for name, _ in merged.model.named_modules() if "lora" in name]
+
+
+def test_padding_has_finite_gradients_where_the_padding_tokens_embedding_is_zero(tmp_path: Path) -> None:
+    """Gemma 3n takes the root of a mean of squares, whose gradient at 0 is not finite."""
+    write_family(tmp_path, "gemma3n_text")
+    loaded = tiny(tmp_path)
+    assert not loaded.model.get_input_embeddings().weight[0].any()
+    assert math.isfinite(trained(loaded, tmp_path / "adapter", EXAMPLES, batch_size=3).after)
 
 
 def test_a_nan_loss_stops_training_and_names_the_step(tiny_directory: Path, tmp_path: Path) -> None:
