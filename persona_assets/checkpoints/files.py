@@ -79,11 +79,7 @@ def model_files(name: str, directory: Path, tokenizer: Path | None = None) -> Mo
     require_own_files(directory)
     if not any(directory.glob("*.safetensors")) and (parts := sharded_state(directory)) is not None:
         raise CheckpointError(parts, final=True)
-    if (directory / "adapter_config.json").is_file() and not (directory / "config.json").is_file():
-        raise CheckpointError(
-            f"{directory} contains adapter_config.json and no config.json, so it is an adapter; expected a model, with "
-            "this adapter given by --adapter or --adapter-hub"
-        )
+    require_model(directory)
     config = json_object(directory / "config.json")
     generation = directory / "generation_config.json"  # names the end-of-turn tokens
     require_measurable(directory / "config.json", config)
@@ -132,6 +128,15 @@ def weight_files(directory: Path, stem: Literal["model", "adapter_model"] = "mod
         CheckpointError: a file is missing, truncated or pickled.
     """
     return read_weights(directory, stem)[0]
+
+
+def require_model(directory: Path) -> None:
+    """Reject the directory of an adapter, which is registered with its base model."""
+    if (directory / "adapter_config.json").is_file() and not (directory / "config.json").is_file():
+        raise CheckpointError(
+            f"{directory} contains adapter_config.json and no config.json, so it is an adapter; expected a model, with "
+            "this adapter given by --adapter or --adapter-hub"
+        )
 
 
 def read_weights(directory: Path, stem: str) -> tuple[list[Path], list[Header]]:

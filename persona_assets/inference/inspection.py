@@ -15,7 +15,7 @@ import torch
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, check_complete
 from persona_assets.checkpoints.architecture import architecture_of
-from persona_assets.checkpoints.files import read_weights
+from persona_assets.checkpoints.files import read_weights, require_model
 from persona_assets.checkpoints.json_files import json_object
 from persona_assets.checkpoints.model_sizes import read_config, text_config
 from persona_assets.checkpoints.other_base import other_base
@@ -74,6 +74,7 @@ def inspect(checkpoint: Checkpoint, study: Study | None = None) -> Inspection:
     directory = checkpoint.texts()
     here = checkpoint.model_copy(update={"path": directory, "hub": None, "revision": None})
     file = directory / "config.json"
+    require_model(directory)
     config = json_object(file)
     require_measurable(file, config)
     method = quantisation_of(file, config)

@@ -155,3 +155,9 @@ def test_a_hub_repository_is_inspected_without_its_weights(tiny_directory: Path,
         done = hub.run(INSPECT, hub.commit("lab/model", tiny_directory), home=tmp_path)
         assert done.stdout.startswith("LlamaForCausalLM: 3 blocks"), done.stderr
         assert not [path for path in hub.asked if path.endswith(".safetensors")]
+
+
+def test_a_hub_repository_that_holds_an_adapter_is_named_as_one(tmp_path: Path) -> None:
+    with LocalHub() as hub:
+        done = hub.run(INSPECT, hub.commit("lab/model", {"adapter_config.json": b"{}"}), home=tmp_path)
+        assert "contains adapter_config.json and no config.json, so it is an adapter" in done.stderr
