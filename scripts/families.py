@@ -48,7 +48,8 @@ def try_type(kind: str) -> Tried | str:
         except Exception as error:  # whatever a configuration raises
             return first_line(error)
         try:
-            return try_family(Path(folder))
+            tried = try_family(Path(folder))
+            return tried._replace(refused=tried.refused and tried.refused.replace(folder, "MODEL"))
         except Exception as error:
             return Tried(None, problem=f"{type(error).__name__}: {first_line(error)}")
 

@@ -21,17 +21,31 @@ ENCODERS = frozenset({
     "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert",
     "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
 })  # fmt: skip
+_POSITIONS = "Transformers generates with positions that its forward pass does not have"
+_STREAMS = "its blocks have several streams in place of one residual stream"
 REASONS: Mapping[str, str] = {
+    "camembert": _POSITIONS,
     "cpmant": "its tokenizer and prompts have a format of their own",
+    "data2vec-text": _POSITIONS,
+    "deepseek_v4": _STREAMS,
+    "hrm_text": "its blocks are run several times, so layers have no numbers",
+    "hy_v4": _STREAMS,
+    "laguna": "PEFT cannot save an adapter of its experts",
+    "longcat_flash": "its configuration counts two layers for each block",
     "moshi": "it predicts audio codes beside text",
     "musicgen": "it predicts audio codes, not text",
     "musicgen_melody": "it predicts audio codes, not text",
     "prophetnet": "it predicts several future tokens at once",
     "reformer": "its hashed attention depends on the length of the padded sequence",
+    "roberta": _POSITIONS,
+    "roberta-prelayernorm": _POSITIONS,
     "trocr": "it reads an image, not a prompt",
     "whisper": "it reads audio, not a prompt",
     "xlm": "it is an encoder of masked text that can also generate",
+    "xlm-roberta": _POSITIONS,
+    "xlm-roberta-xl": _POSITIONS,
     "xlnet": "it predicts tokens in permuted order",
+    "xlstm": "its generation fails in Transformers",
     "xmod": "every input needs the id of its language",
 }
 # What a classification or embedding model's class ends with; its weights have no head that predicts tokens.

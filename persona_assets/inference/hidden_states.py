@@ -49,7 +49,7 @@ def _states(loaded: LoadedModel, prompts: Sequence[Sequence[int]], blocks: Seque
 
     def catch(block: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            states = output[0] if isinstance(output, tuple) else output
+            states = output[0] if isinstance(output, (tuple, list)) else output
             if states.dim() == 4:  # AltUp (Gemma 3n): parallel streams, of which the active one is the residual stream
                 states = states[loaded.model.config.get_text_config().altup_active_idx]
             device = states.device  # not the first GPU if the model is spread over several
@@ -74,10 +74,11 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
         CheckpointError: no list of modules has as many entries as the configuration has blocks.
     """
     config = model.config.get_text_config()
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    for module in decoder.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
-            return module
+    places = [model.get_decoder()] if hasattr(model, "get_decoder") else []
+    for place in (*places, model):  # some models call their head a decoder
+        for module in place.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
+                return module
     raise CheckpointError(
         f"{type(model).__name__} has no list of its {config.num_hidden_layers} blocks; hidden states cannot be read"
     )

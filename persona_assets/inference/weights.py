@@ -73,7 +73,7 @@ def require_true_tie(name: str, directory: Path, model: Any) -> None:
     Raises:
         CheckpointError: they differ.
     """
-    if not model.config.get_text_config().tie_word_embeddings:
+    if not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
         return
     layers = model.get_output_embeddings(), model.get_input_embeddings()
     first, second = (getattr(layer, "weight", None) for layer in layers)

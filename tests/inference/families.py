@@ -51,8 +51,8 @@ SIZES: Mapping[str, Any] = {
     "initializer_range": 0.2,
 }
 LATENT = (
-    "axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "longcat_flash",
-    "minicpm3", "youtu",
+    "axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_linear",
+    "longcat_flash", "minicpm3", "youtu",
 )  # fmt: skip
 ENCODERS = (
     "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",

@@ -27,7 +27,7 @@ def test_a_family_is_computed_as_its_own_forward_pass(tmp_path: Path, model_type
     assert [finding for finding in tried.findings if not finding.passed] == []
 
 
-@pytest.mark.parametrize("model_type", ["bert", "prophetnet"])
+@pytest.mark.parametrize("model_type", ["bert", "prophetnet", "roberta", "hy_v4", "longcat_flash"])
 def test_a_family_that_cannot_be_measured_is_refused_by_name(tmp_path: Path, model_type: str) -> None:
     write_family(tmp_path, model_type, **({"is_decoder": False} if model_type == "bert" else {}))
     assert model_type in str(try_family(tmp_path).refused)
