@@ -65,7 +65,7 @@ def require_whole(home, *outputs):
 @pytest.mark.parametrize("long", [False, True], ids=["restarted", "away for long"])
 def test_a_run_whose_postgresql_goes_away_goes_on_or_resumes(home, repository, monkeypatch, long):
     pytest.importorskip("pgserver")
-    (storage,) = blocks(repository / "docs" / "scale.md", "yaml")
+    (storage,) = blocks(repository / "docs" / "explanation" / "scale.md", "yaml")
     settings = home.root / "dagster.yaml"
     settings.write_text(settings.read_text() + storage.text)
     with postgres() as server:
