@@ -102,5 +102,6 @@ def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Model
 def test_replies_to_train_on_are_written_for_every_missing_source_at_once(station: ModelSession, study: Study) -> None:
     sets = training_sets(station, study, "villain")
     assert list(sets) == ["villain"]
-    conversations, examples = sets["villain"]
+    conversations, examples, left_out = sets["villain"]
+    assert left_out == 0
     assert len(conversations) == len(examples) > 16
