@@ -129,7 +129,7 @@ def test_numbers_that_are_none_fail_their_persona_alone_in_a_worker_too(run: Run
     broken = replace(run, study=odd, defs=build_definitions(odd, run.home))
     broken.prepare()
     broken.materialise_job("identify_checkpoint")
-    with pytest.raises(NonFiniteError, match=r"1 of 3 failed, the others are stored: villain: .* begins in the token"):
+    with pytest.raises(NonFiniteError, match=r"1 of 3 failed, the others are stored: villain: .* output in the token"):
         broken.materialise_job("measure_personas")
     assert len([line for line in messages(broken) if line.startswith("centroids ")]) == 3
 
