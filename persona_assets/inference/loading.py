@@ -214,7 +214,10 @@ def read_chat(checkpoint: Checkpoint) -> Chat:
     for place in filter(None, (directory, adapter, checkpoint.tokenizer)):
         require_own_files(place)  # Transformers and PEFT open any file with the right name
     own = adapter_files(adapter) if adapter else None
-    template = (own.chat_template if own else None) or chat_template(directory, checkpoint.tokenizer)
+    try:
+        template = (own.chat_template if own else None) or chat_template(directory, checkpoint.tokenizer)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.name}: {error}") from None
     directory = tokenizer_directory(directory, checkpoint.tokenizer)
     if adapter and own and own.tokenizer:
         directory = adapter

@@ -147,7 +147,7 @@ LORA_CONFIG: dict[str, Any] = {
 HEADER: dict[str, Any] = {
     "__metadata__": {"format": "pt"},
     "a.weight": {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]},
-    "b.weight": {"dtype": "F4", "shape": [16], "data_offsets": [16, 24]},
+    "b.weight": {"dtype": "BF16", "shape": [16], "data_offsets": [16, 48]},
 }
 TRAINER_STATE: dict[str, Any] = {"global_step": 500, "epoch": 1.0, "log_history": [{"loss": 1.0, "step": 10}]}
 
@@ -194,7 +194,7 @@ def _read_published(folder: Path) -> None:
     assert len(run.digest) == 64
 
 
-def safetensors_bytes(header: dict[str, Any] = HEADER, data: int = 24) -> bytes:
+def safetensors_bytes(header: dict[str, Any] = HEADER, data: int = 48) -> bytes:
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + bytes(data)
 
@@ -350,7 +350,7 @@ def _targets() -> dict[str, Target]:
         return Target(file, write_checkpoint, feed, (CheckpointError,), mutations.documents(seed), named)
 
     of_runs = {f"published {file}": published(file) for file in [*PUBLISHED, *PUBLISHED_TABLES]}
-    weights = mutations.safetensors_files(HEADER, 24)
+    weights = mutations.safetensors_files(HEADER, 48)
     index = {"metadata": {"total_size": 24}, "weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
     blocks = yaml.safe_dump(STUDY, sort_keys=False).encode()
     return {
