@@ -190,9 +190,12 @@ def marker(tiny_directory: Path, tmp_path: Path) -> Path:
     return marker
 
 
-def test_checkpoint_code_runs_when_remote_code_is_trusted(tiny_directory: Path, marker: Path) -> None:
-    from transformers import AutoConfig
+def test_checkpoint_code_runs_when_remote_code_is_trusted(
+    tiny_directory: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig, LlamaConfig
 
+    monkeypatch.setattr(LlamaConfig, "_auto_class", None)  # the checkpoint's class is this one, and would stay marked
     AutoConfig.from_pretrained(tiny_directory, trust_remote_code=True)
     assert marker.exists()  # otherwise the two tests below would prove nothing
 
