@@ -122,7 +122,7 @@ def test_a_killed_engine_is_an_error_and_the_next_batch_starts_a_new_one(
         before = generator.generate(prompts[:1], Decoding(max_new_tokens=4))
         assert generator._process
         os.kill(generator._process.pid, signal.SIGKILL)
-        with pytest.raises(EngineError, match="exit code -9"):
+        with pytest.raises(EngineError, match="exited with code -9"):
             generator.generate(prompts[:1], Decoding(max_new_tokens=4))
         assert generator.generate(prompts[:1], Decoding(max_new_tokens=4)) == before
         process = generator._process
