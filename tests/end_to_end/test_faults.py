@@ -85,7 +85,9 @@ def test_numbers_that_are_none_fail_their_persona_alone_and_say_where_they_began
     broken.materialise_job("identify_checkpoint")
     with pytest.raises(NonFiniteError, match="1 of 3 failed, the others are stored: villain: ") as caught:
         broken.materialise_job("measure_personas")
-    assert f"first non-finite output in the token embeddings, at position {len(prefix(weights.parent, odd))}" in str(caught.value)
+    assert f"first non-finite output in the token embeddings, at position {len(prefix(weights.parent, odd))}" in str(
+        caught.value
+    )
     assert f"token {token} " in str(caught.value)
     others = [record for record in run.home.store.all("centroids") if record.made_from["checkpoint"] == digest(broken)]
     assert len(others) == 2

@@ -99,7 +99,11 @@ def test_bad_rows_of_a_file_are_all_named(tmp_path: Path, table: pd.DataFrame, s
         ("leakage.csv", b"", "cannot be read: .*; expected a csv table"),
         ("leakage.csv", b"source,target\nvillain,\xff\n", "cannot be read: "),
         ("leakage.csv", b"source,target,found,total\n" + b"a,b,c,d\n" + b"a,b,c,d,e\n", "cannot be read: "),
-        ("leakage.csv", b"source;target;found;total\nvillain;null;1;2\n", "cannot be read: its columns are separated by semicolons; expected commas"),
+        (
+            "leakage.csv",
+            b"source;target;found;total\nvillain;null;1;2\n",
+            "its columns are separated by semicolons; expected commas",
+        ),
         ("leakage.csv", b"source,target,found,total\n", "has no rows"),
         ("leakage.parquet", b"PAR1 no table PAR1", "cannot be read: .*; expected a parquet table"),
         ("leakage.xlsx", b"", r"is a \.xlsx; expected \.csv or \.parquet"),
