@@ -1,4 +1,4 @@
-"""Self-check of a checkpoint before anything is measured on it: once per checkpoint, hardware and libraries."""
+"""Self-check of a checkpoint before anything is measured on it: once per checkpoint, prompts, hardware and libraries."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from persona_assets.workers.tasks import Task
 
 SELF_CHECK = "computed_as_its_own_forward_pass"
 # Raise it when the comparisons change.
-CODE = 1
+CODE = 2
 
 
 def require_self_check(
@@ -60,7 +60,13 @@ def run_self_check(
         "asset": "self_check",
         "code": CODE,
         "checkpoint": identity.digest,
-        "study": {"max_new_tokens": max_new_tokens(study), "deterministic": study.deterministic},
+        "study": {
+            "max_new_tokens": max_new_tokens(study),
+            "deterministic": study.deterministic,
+            "prompts": {name: study.prompts[name] for name in study.scoring},
+            "questions": study.questions,
+            "chat": study.chat.identity(),
+        },
         "environment": environment,
         "upstream": None,
     }

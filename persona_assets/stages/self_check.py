@@ -47,8 +47,9 @@ def max_new_tokens(study: Study) -> int:
 
 
 def _pairs(chat: Any, study: Study) -> list[list[list[int]]]:
-    """Return pairs of prompts of different length: the shortest with the longest first, then with shorter ones."""
-    question = study.questions[0]
+    """Return pairs of prompts of different length to the longest question: the shortest with the longest first."""
+    name = study.scoring[0]
+    question = max(study.questions, key=lambda each: len(chat.prompt_ids(study.prompts[name], each)))
     rendered = sorted((chat.prompt_ids(study.prompts[name], question) for name in study.scoring), key=len)
     shortest, longer = rendered[0], [each for each in reversed(rendered) if len(each) > len(rendered[0])]
     longer.append(chat.prompt_ids(study.prompts[study.baseline], f"{question} {question}"))
