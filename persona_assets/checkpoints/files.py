@@ -13,6 +13,7 @@ from persona_assets.checkpoints.quantisation import quantisation_of, require_pla
 from persona_assets.checkpoints.sharded_state import sharded_state
 from persona_assets.checkpoints.tied_weights import require_one_matrix
 from persona_assets.checkpoints.unsupported import require_measurable
+from persona_assets.checkpoints.wrapped_weights import require_own_names
 from persona_assets.files import own_files
 from persona_assets.files.reading import (
     MIB,
@@ -71,8 +72,8 @@ def model_files(name: str, directory: Path, tokenizer: Path | None = None) -> Mo
         tokenizer: directory whose tokenizer or chat template is used if the model's own has none.
 
     Raises:
-        CheckpointError: a file is missing, truncated, damaged or pickled, or config.json states sizes that do not fit
-            the weights.
+        CheckpointError: a file is missing, truncated, damaged or pickled, weights have the names of a wrapper, or
+            config.json states sizes that do not fit the weights.
     """
     if not directory.is_dir():
         raise CheckpointError(f"{name}: {directory} does not exist; expected a Hugging Face model directory")
@@ -91,6 +92,7 @@ def model_files(name: str, directory: Path, tokenizer: Path | None = None) -> Mo
             "adapter by itself; expected them in two directories, with the adapter registered by --adapter"
         )
     shards, headers = read_weights(directory, "model")
+    require_own_names(shards, headers)
     if quantisation:
         require_quantised(directory / "config.json", quantisation, headers)
     else:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from persona_assets.checkpoints import CheckpointError
-from persona_assets.checkpoints.scan import scan_watch
+from persona_assets.checkpoints.scan import PATTERN, scan_watch
+from persona_assets.checkpoints.watched import Watch
 from persona_assets.cli.shared import absolute, open_registry, open_watched
 
 watch_app = typer.Typer(no_args_is_help=True, help="Watch a directory or hub branch for new checkpoints.")
@@ -32,8 +33,23 @@ def watch_add(
     if base is not None:
         open_registry().get(base)
     place = {"directory": absolute(directory), "pattern": pattern, "hub": hub, "branch": branch, "base": base}
-    open_watched().add(name, {field: value for field, value in place.items() if value is not None})
+    watch = open_watched().add(name, {field: value for field, value in place.items() if value is not None})
+    if watch.directory is not None:  # a branch would have to be asked for over the network
+        print(_first_look(watch))
     print(f"added to {open_watched().file}; run `persona-assets watch list` to see its checkpoints")
+
+
+def _first_look(watch: Watch) -> str:
+    """Return what a watched directory holds now, because a wrong folder or pattern would otherwise stay unnoticed."""
+    try:
+        found = scan_watch(watch, open_registry())
+    except CheckpointError as error:
+        return f"nothing to measure yet: {error}"
+    if not found:
+        return f"nothing to measure yet: {watch.directory} contains no {watch.pattern or PATTERN}"
+    waiting = [each for each in found if each.problem]
+    first = f"; {waiting[0].name}: {waiting[0].problem}" if waiting else ""
+    return f"complete checkpoints found: {len(found) - len(waiting)} of {len(found)}{first}"
 
 
 @watch_app.command("list")

@@ -1,6 +1,7 @@
 """What a chat template makes of a conversation: whether it has a system role, and what it writes around a reply."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 from persona_assets.checkpoints.templates.rendering import TemplateError, render
 
 # Stand for the texts of messages while a template is inspected; no template contains them.
-SYSTEM, QUESTION, REPLY = (f"\u2063{name}\u2063" for name in ("system", "question", "reply"))
+MARK = "\u2063"
+SYSTEM, QUESTION, REPLY = (f"{MARK}{name}{MARK}" for name in ("system", "question", "reply"))
 Message = dict[str, str]
 # Where the persona goes if the template has no system role, as it is named in the identity and shown to people.
 FIRST_USER_MESSAGE = "first user message"
@@ -61,11 +63,10 @@ def has_system_role(template: str, variables: Mapping[str, Any]) -> bool:
     user turn.
 
     Raises:
-        TemplateError: the template fails without a system message too, or drops the question.
+        TemplateError: the template fails without a system message too, or drops or changes the question.
     """
     alone = rendered(template, conversation(None, QUESTION), variables, add_generation_prompt=True)
-    if QUESTION not in alone:
-        raise TemplateError("it drops the user's message")
+    _require(QUESTION, alone, "the user's message")
     try:
         text = rendered(template, conversation(SYSTEM, QUESTION), variables, add_generation_prompt=True)
     except TemplateError:
@@ -77,11 +78,10 @@ def after_reply(template: str, variables: Mapping[str, Any], system_role: bool) 
     """Return the text that the template writes behind a reply, such as an end-of-turn token and a newline.
 
     Raises:
-        TemplateError: the template fails, or drops the reply.
+        TemplateError: the template fails, or drops or changes the reply.
     """
     text = rendered(template, conversation(SYSTEM, QUESTION, system_role, REPLY), variables)
-    if REPLY not in text:
-        raise TemplateError("it drops the response")
+    _require(REPLY, text, "the response")
     return text.rpartition(REPLY)[2]
 
 
@@ -89,3 +89,16 @@ def before_reply(template: str, variables: Mapping[str, Any]) -> str:
     """Return the text between the question and the reply, with which the assistant's turn begins."""
     text = rendered(template, conversation(None, QUESTION), variables, add_generation_prompt=True)
     return text.rpartition(QUESTION)[2]
+
+
+def _require(stand_in: str, text: str, what: str) -> None:
+    """Require that a rendered text contains the stand-in of a message word for word."""
+    if stand_in in text:
+        return
+    changed = re.search(f"{MARK}({re.escape(stand_in.strip(MARK))}){MARK}", text, re.IGNORECASE)
+    if changed is None:
+        raise TemplateError(f"it drops {what}")
+    raise TemplateError(
+        f"it changes {what}: found {changed[1]!r} for {stand_in.strip(MARK)!r}; expected messages word for word, since "
+        "a persona's prompt and questions would be changed too"
+    )

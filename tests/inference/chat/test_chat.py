@@ -92,11 +92,15 @@ def test_no_system_message_and_an_empty_one_are_two_prompts(tokenizer: Any) -> N
         ("{{ raise_exception('nothing') }}", "mine: the chat template cannot be used: nothing"),
         ("{% for m in messages if m['role'] == 'system' %}{{ m['content'] }}{% endfor %}", "drops the user's message"),
         (REFUSES.replace("m in messages", "m in messages if m['role'] == 'user'"), "drops the response"),
+        (
+            REFUSES.replace("m['content']", "m['content'] | upper"),
+            "user's message: found 'QUESTION' for 'question'",
+        ),
         (None, "mine: the chat template cannot be used: .*chat_template"),
     ],
-    ids=["fails", "drops the question", "drops the reply", "none"],
+    ids=["fails", "drops the question", "drops the reply", "changes the question", "none"],
 )
-def test_a_template_that_loses_messages_is_rejected(tokenizer: Any, template: str | None, expected: str) -> None:
+def test_a_template_that_loses_or_changes_text_is_rejected(tokenizer: Any, template: str | None, expected: str) -> None:
     with pytest.raises(CheckpointError, match=expected):
         chat_of(tokenizer, template)
 
