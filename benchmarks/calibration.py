@@ -117,7 +117,7 @@ def questions(
     """
     sample = Sample(dyads, (JS, COSINE), Settings(permutations=499, resamples=500, seed=1))
     null = scenario == "no relation"
-    x, y, level = dyads.at(JS), dyads.rate, sample.settings.level
+    x, y, level = dyads.at(JS), dyads.outcome, sample.settings.level
 
     def rho(matrices: Floats) -> Floats:
         return np.asarray(matrices[:, 0, 1])
@@ -200,8 +200,8 @@ def true_correlations(slope: float) -> tuple[float, float]:
 
 
 def _jackknife_slope(dyads: Dyads, columns: Floats) -> Interval:
-    left_out = left_out_slopes(dyads.rate, columns, left_out_weights(dyads.source))[:, 0]
-    slope = linear_model(dyads.rate, columns).slopes[0]
+    left_out = left_out_slopes(dyads.outcome, columns, left_out_weights(dyads.source))[:, 0]
+    slope = linear_model(dyads.outcome, columns).slopes[0]
     return jackknife_interval(slope, left_out, 0.95, "", "", transform="none")
 
 

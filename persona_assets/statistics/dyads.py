@@ -12,6 +12,14 @@ from persona_assets.statistics.statement import UnanswerableError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+RATE = "leakage_rate"
+# Outcome as a study names it → its column of the pair table. The first one that a table has is the default.
+OUTCOMES = {"expected_rate": "expected_rate", "rate": RATE, "log_prob_gain": "log_prob_gain"}
+# How the verdict and the statements call an outcome.
+SPOKEN = {RATE: "rate", "expected_rate": "expected rate", "log_prob_gain": "gain in log-probability"}
+# Whether a target was a trained negative of the source, and the share of training examples that it had.
+NEGATIVE, NEGATIVE_SHARE = "trained_negative", "negative_share"
+
 # Columns of the pair table that look like predictors but are intervals of one.
 _INTERVALS = ("js_low", "js_high")
 
@@ -23,25 +31,31 @@ class Dyads:
     Attributes:
         personas: K names; source and target are indices into it.
         source, target: shape (n,).
-        rate: shape (n,), found / total.
-        found, total: shape (n,), float64; NaN if only the rate is known.
-        predictors: name → (K, K), [source, target], float64; NaN on the diagonal and where not measured.
+        outcome: shape (n,), the values of the outcome.
+        found, total: shape (n,), float64; NaN if only the rate is known, or if the outcome is not the rate.
+        predictors: name → (K, K), [source, target], float64; NaN on the diagonal and where not measured. Also
+            `trained_negative` and `negative_share`, if they are known.
         categories: the personas' categories, K names.
+        outcome_name: the outcome's column of the pair table.
+        by_seed: shape (n, M), the outcome per training seed of the dyad's source, NaN where a source has fewer seeds;
+            None if it is not known or there is one seed. Column m of two sources are unrelated seeds.
     """
 
     personas: tuple[str, ...]
     source: Ints
     target: Ints
-    rate: Floats
+    outcome: Floats
     found: Floats
     total: Floats
     predictors: Mapping[str, Floats]
     categories: tuple[str, ...]
+    outcome_name: str = RATE
+    by_seed: Floats | None = None
 
     @property
     def n(self) -> int:
         """Return the number of dyads."""
-        return len(self.rate)
+        return len(self.outcome)
 
     @property
     def sources(self) -> Ints:
@@ -59,8 +73,9 @@ class Dyads:
 
     def keep(self, kept: NDArray[np.bool_]) -> "Dyads":
         """Return only the dyads where `kept`, shape (n,), is true, with all personas and predictors."""
-        fields = ("source", "target", "rate", "found", "total")
-        return replace(self, **{name: getattr(self, name)[kept] for name in fields})
+        fields = ("source", "target", "outcome", "found", "total")
+        by_seed = None if self.by_seed is None else self.by_seed[kept]
+        return replace(self, **{name: getattr(self, name)[kept] for name in fields}, by_seed=by_seed)
 
     def known(self, *predictors: str) -> "Dyads":
         """Return only the dyads where all of these predictors are known."""
@@ -82,12 +97,31 @@ class Dyads:
         )
 
 
-def read_dyads(pair_table: pd.DataFrame) -> Dyads:
+def outcome_column(pair_table: pd.DataFrame, outcome: str | None) -> str:
+    """Return the column of an outcome; for None the expected rate if the table has any, otherwise the rate.
+
+    Raises:
+        ValueError: the outcome is not one of `OUTCOMES`.
+    """
+    if outcome is None:
+        return next((column for column in measured_outcomes(pair_table) if column != "log_prob_gain"), RATE)
+    if outcome not in OUTCOMES:
+        raise ValueError(f"statistics.outcome: found {outcome!r}; expected one of {', '.join(OUTCOMES)}")
+    return OUTCOMES[outcome]
+
+
+def measured_outcomes(pair_table: pd.DataFrame) -> list[str]:
+    """Return the outcome columns with at least one known value, in the order of `OUTCOMES`."""
+    return [column for column in OUTCOMES.values() if np.isfinite(_floats(pair_table, column)).any()]
+
+
+def read_dyads(pair_table: pd.DataFrame, outcome: str = RATE) -> Dyads:
     """Read the dyads of a pair table.
 
     Args:
         pair_table: table from `metrics.build_pair_table`: every ordered pair of K personas; unmeasured outcomes are
             missing.
+        outcome: the outcome's column.
 
     Raises:
         UnanswerableError: there are fewer than two personas, or no dyad has an outcome.
@@ -103,26 +137,30 @@ def read_dyads(pair_table: pd.DataFrame) -> Dyads:
         matrix = np.full((len(personas),) * 2, np.nan)
         matrix[source, target] = _floats(pair_table, column)
         predictors[column] = matrix
-    rate = _floats(pair_table, "leakage_rate")
+    values = _floats(pair_table, outcome)
+    unknown = np.full(len(values), np.nan)
     dyads = Dyads(
         personas=personas,
         source=source,
         target=target,
-        rate=rate,
-        found=_floats(pair_table, "leakage_found"),
-        total=_floats(pair_table, "leakage_total"),
+        outcome=values,
+        found=_floats(pair_table, "leakage_found") if outcome == RATE else unknown,
+        total=_floats(pair_table, "leakage_total") if outcome == RATE else unknown,
         predictors=predictors,
         categories=tuple(str(of_source[name]) for name in personas),
+        outcome_name=outcome,
     )
-    measured = dyads.keep(np.isfinite(rate))
+    measured = dyads.keep(np.isfinite(values))
     if not measured.n:
-        raise UnanswerableError("leakage was measured in no dyad")
+        what = "leakage" if outcome == RATE else f"{outcome} of leakage"
+        raise UnanswerableError(f"{what} was measured in no dyad")
     return measured
 
 
 def predictor_columns(pair_table: pd.DataFrame) -> list[str]:
-    """Return the predictor columns of a pair table: JS, KL and cosines with at least one known value."""
-    named = [str(c) for c in pair_table.columns if str(c).startswith(("js", "kl", "cosine_")) and c not in _INTERVALS]
+    """Return the pair table's predictor columns with a known value: JS, KL, cosines and trained negatives."""
+    starts = ("js", "kl", "cosine_", NEGATIVE, NEGATIVE_SHARE)
+    named = [str(c) for c in pair_table.columns if str(c).startswith(starts) and c not in _INTERVALS]
     return [column for column in named if np.isfinite(_floats(pair_table, column)).any()]
 
 

@@ -51,7 +51,7 @@ def permuted_t(dyads: Dyads, predictors: Sequence[str], perms: LabelPermutations
         raise UnanswerableError(f"{dyads.n} dyads leave no degrees of freedom with {len(predictors)} predictors")
     cells = perms.reachable(dyads)
     matrices = [ranked_cells(dyads.predictors[name], cells) if ranks else dyads.predictors[name] for name in predictors]
-    outcome = stats.rankdata(dyads.rate) if ranks else dyads.rate
+    outcome = stats.rankdata(dyads.outcome) if ranks else dyads.outcome
     _require_independent(np.stack([matrix[dyads.source, dyads.target] for matrix in matrices]), predictors)
     partialled = []
     for place, matrix in enumerate(matrices):

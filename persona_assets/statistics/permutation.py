@@ -37,7 +37,7 @@ def require_answerable(dyads: Dyads, predictors: Sequence[str], perms: LabelPerm
         raise UnanswerableError(f"there are {dyads.n} dyads; a correlation needs at least {FEWEST}")
     if unknown := unknown_cells(dyads, predictors, perms):
         raise UnanswerableError(unknown)
-    for name, values in [("leakage", dyads.rate), *((name, dyads.at(name)) for name in predictors)]:
+    for name, values in [("leakage", dyads.outcome), *((name, dyads.at(name)) for name in predictors)]:
         if np.ptp(values) == 0:
             raise UnanswerableError(f"{name} is {values[0]:g} in all {dyads.n} dyads")
 
@@ -108,7 +108,7 @@ def permuted_correlations(
     matrices = [dyads.predictors[name] for name in predictors]
     if rank_once:
         matrices = [ranked_cells(matrix, reachable) for matrix in matrices]
-    outcome = stats.rankdata(dyads.rate) if ranks else dyads.rate
+    outcome = stats.rankdata(dyads.outcome) if ranks else dyads.outcome
     correlations = np.empty((len(perms.places), len(predictors)))
     for rows, cells in relabelled_cells(perms, dyads.source, dyads.target):
         for column, matrix in enumerate(matrices):

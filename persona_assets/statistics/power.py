@@ -76,7 +76,7 @@ def sources_needed(
             undefined.
     """
     matrix = correlation_matrices(
-        np.stack([dyads.rate, dyads.at(js), dyads.at(cosine)]), np.ones((1, dyads.n)), "spearman"
+        np.stack([dyads.outcome, dyads.at(js), dyads.at(cosine)]), np.ones((1, dyads.n)), "spearman"
     )
     observed = float(np.abs(matrix[0, 0, 1]) - np.abs(matrix[0, 0, 2]))
     if not np.isfinite(observed) or observed == 0:

@@ -55,7 +55,7 @@ def _curve(pair_table: pd.DataFrame, predictor: str, level: float) -> pd.DataFra
     places = np.linspace(x.min(), x.max(), _PLACES)
     scaled, at = ((values - x.mean()) / x.std() for values in (x, places))
     left_out = left_out_weights(dyads.source)
-    odds = _log_odds(scaled, dyads.rate, np.vstack([np.ones(dyads.n), left_out]), at)
+    odds = _log_odds(scaled, dyads.outcome, np.vstack([np.ones(dyads.n), left_out]), at)
     half, sources = np.full(_PLACES, np.nan), len(left_out)
     if sources >= FEWEST_LEFT_OUT:
         spread = ((odds[1:] - odds[1:].mean(axis=0)) ** 2).sum(axis=0)

@@ -62,7 +62,7 @@ def test_ranks_are_those_of_a_fit_to_ranks(five: Dyads) -> None:
     import statsmodels.api as sm
 
     ranked = np.stack([stats.rankdata(five.at(name)) for name in BOTH], axis=1)
-    fit = sm.OLS(stats.rankdata(five.rate), sm.add_constant(ranked)).fit()
+    fit = sm.OLS(stats.rankdata(five.outcome), sm.add_constant(ranked)).fit()
     observed = permuted_t(five, BOTH, label_permutations(5, 1, seed=0), ranks=True)[0]
     np.testing.assert_allclose(observed, fit.tvalues[1:], rtol=1e-10)
 
@@ -70,7 +70,7 @@ def test_ranks_are_those_of_a_fit_to_ranks(five: Dyads) -> None:
 def test_ranks_are_invariant_to_monotone_transformations(five: Dyads) -> None:
     perms = label_permutations(5, 1, seed=0)
     stretched = {name: np.exp(2 * matrix) for name, matrix in five.predictors.items()}
-    other = permuted_t(replace(five, predictors=stretched, rate=five.rate**3), BOTH, perms, ranks=True)
+    other = permuted_t(replace(five, predictors=stretched, outcome=five.outcome**3), BOTH, perms, ranks=True)
     np.testing.assert_allclose(other, permuted_t(five, BOTH, perms, ranks=True), rtol=1e-12)
 
 
@@ -90,10 +90,10 @@ def test_impossible_models_are_rejected(five: Dyads) -> None:
     twice = replace(five, predictors={"x1": x1, "x2": 3 - 2 * x1})
     with pytest.raises(UnanswerableError, match=r"x1 \+ x2 are collinear at the 20 dyads"):
         mrqap(twice, BOTH, perms, ranks=False)
-    exact = replace(five, rate=five.at("x1") - five.at("x2"))
+    exact = replace(five, outcome=five.at("x1") - five.at("x2"))
     with pytest.raises(UnanswerableError, match="determine leakage exactly"):
         mrqap(exact, BOTH, perms, ranks=False)
-    by_one = replace(five, rate=1 + five.at("x1"))
+    by_one = replace(five, outcome=1 + five.at("x1"))
     with pytest.raises(UnanswerableError, match="determine leakage exactly"):
         mrqap(by_one, BOTH, perms, ranks=False)
     many = {f"x{k}": matrix for k, matrix in enumerate(np.random.default_rng(0).normal(size=(4, 5, 5)))}

@@ -79,11 +79,11 @@ def test_the_largest_of_two_looks_is_rs(in_r: dict[str, Any], five: Dyads, which
 @pytest.mark.parametrize("which", ["all", "sources"])
 def test_ties_are_reranked_under_every_relabelling(five: Dyads, which: str) -> None:
     coarse = {name: np.round(matrix) for name, matrix in five.predictors.items()}
-    dyads = measured(replace(five, predictors=coarse, rate=np.round(five.rate, 1)), which)
+    dyads = measured(replace(five, predictors=coarse, outcome=np.round(five.outcome, 1)), which)
     perms = label_permutations(5, 1, seed=0)
     samples = permuted_correlations(dyads, ["x1"], "spearman", perms)[:, 0]
     written_out = [
-        stats.spearmanr(coarse["x1"][places[dyads.source], places[dyads.target]], dyads.rate).statistic
+        stats.spearmanr(coarse["x1"][places[dyads.source], places[dyads.target]], dyads.outcome).statistic
         for places in perms.places
     ]
     np.testing.assert_allclose(samples, written_out, rtol=0, atol=1e-12)
@@ -128,7 +128,7 @@ def test_impossible_permutation_tests_are_rejected(five: Dyads) -> None:
     gap = {"x1": five.predictors["x1"].copy()}
     gap["x1"][4, 1] = np.nan
     cases = [
-        (replace(five, rate=np.full(20, 0.5)), "leakage is 0.5 in all 20 dyads"),
+        (replace(five, outcome=np.full(20, 0.5)), "leakage is 0.5 in all 20 dyads"),
         (replace(five, predictors={"x1": np.ones((5, 5))}), "x1 is 1 in all 20 dyads"),
         (five.keep(np.arange(20) < 3), "there are 3 dyads; a correlation needs at least 4"),
         (replace(measured(five, "sources"), predictors=gap), "x1 is unknown in 1 of the 20 ordered pairs"),

@@ -31,7 +31,7 @@ def study(personas: int, sources: int) -> Dyads:
         personas=tuple(f"p{number}" for number in range(personas)),
         source=source,
         target=target,
-        rate=found / 200,
+        outcome=found / 200,
         found=found,
         total=np.full(len(source), 200.0),
         predictors={"js": js, "cosine": cosine},
@@ -158,4 +158,4 @@ def test_an_observed_difference_of_0_is_rejected() -> None:
     with pytest.raises(UnanswerableError, match="no difference"):
         curve(fitted(js=-0.5), same)
     with pytest.raises(UnanswerableError, match="no difference"):
-        curve(fitted(js=-0.5), replace(dyads, rate=np.zeros(dyads.n)))
+        curve(fitted(js=-0.5), replace(dyads, outcome=np.zeros(dyads.n)))

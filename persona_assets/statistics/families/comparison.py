@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from persona_assets.statistics.dependent import aligned, steiger, williams, zou
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered, checks
+from persona_assets.statistics.families.sample import BOTH, JS, Sample, answered, checks
 from persona_assets.statistics.permutation import two_sided
 from persona_assets.statistics.statement import Statement
 from persona_assets.statistics.weighted import Coefficient
@@ -29,7 +29,7 @@ def _comparison(sample: Sample, cosine: str, coefficient: Coefficient) -> list[S
         Statement,
         family="comparison",
         quantity=f"difference of |{coefficient}|",
-        outcome=OUTCOME,
+        outcome=sample.dyads.outcome_name,
         predictor=f"{JS} − {cosine}",
         n=sample.dyads.n,
     )

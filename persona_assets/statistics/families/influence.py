@@ -4,7 +4,7 @@ import numpy as np
 
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import JS, OUTCOME
+from persona_assets.statistics.families.sample import JS
 from persona_assets.statistics.statement import Statement, UnanswerableError
 from persona_assets.statistics.weighted import correlation_matrices
 
@@ -25,7 +25,7 @@ def influence(inputs: Inputs) -> list[Statement]:
 
 
 def _without(left: Dyads, who: str, predictors: list[str]) -> list[Statement]:
-    values = np.stack([left.rate, *(left.at(name) for name in predictors)])
+    values = np.stack([left.outcome, *(left.at(name) for name in predictors)])
     try:
         matrix = correlation_matrices(values, np.ones((1, left.n)), "spearman")[0]
         why = ""
@@ -44,7 +44,7 @@ def _without(left: Dyads, who: str, predictors: list[str]) -> list[Statement]:
         Statement(
             family="influence",
             quantity=quantity,
-            outcome=OUTCOME,
+            outcome=left.outcome_name,
             predictor=predictor,
             view="check",
             estimate=value,

@@ -16,7 +16,7 @@ from persona_assets.statistics.correlations import (
     iid_partial,
 )
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import BOTH, JS, OUTCOME, Sample, answered, checks
+from persona_assets.statistics.families.sample import BOTH, JS, Sample, answered, checks
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.permutation import two_sided
 from persona_assets.statistics.statement import Interval, Statement, UnanswerableError
@@ -37,12 +37,17 @@ def correlations(inputs: Inputs) -> list[Statement]:
 
 def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) -> list[Statement]:
     about = partial(
-        Statement, family="leakage", quantity=coefficient, outcome=OUTCOME, predictor=predictor, n=sample.dyads.n
+        Statement,
+        family="leakage",
+        quantity=coefficient,
+        outcome=sample.dyads.outcome_name,
+        predictor=predictor,
+        n=sample.dyads.n,
     )
-    x, y, level = sample.dyads.at(predictor), sample.dyads.rate, sample.settings.level
+    x, y, level = sample.dyads.at(predictor), sample.dyads.outcome, sample.settings.level
 
     def iid() -> dict[str, object]:
-        estimate, interval, p = iid_correlation(x, y, coefficient, level, names=(predictor, OUTCOME))
+        estimate, interval, p = iid_correlation(x, y, coefficient, level, names=(predictor, sample.dyads.outcome_name))
         return {"estimate": estimate, "interval": interval, "p": p, "n_effective": sample.dyads.n}
 
     if coefficient == "kendall":
@@ -81,7 +86,7 @@ def _correlation(sample: Sample, predictor: str, coefficient: AnyCoefficient) ->
 def _kendall(sample: Sample, predictor: str) -> dict[str, object]:
     """Return τ with a jackknife interval over sources, because bootstrapping τ costs n² per resample."""
     sample.require_varying(predictor)
-    x, y, sources = sample.dyads.at(predictor), sample.dyads.rate, len(sample.dyads.sources)
+    x, y, sources = sample.dyads.at(predictor), sample.dyads.outcome, len(sample.dyads.sources)
     kept = left_out_weights(sample.dyads.source).astype(bool)
     interval = jackknife_interval(
         tau(x, y),
@@ -130,13 +135,13 @@ def _partial(sample: Sample, predictor: str, given: str, coefficient: Coefficien
         Statement,
         family="leakage",
         quantity=quantity,
-        outcome=OUTCOME,
+        outcome=sample.dyads.outcome_name,
         predictor=predictor,
         given=given,
         n=sample.dyads.n,
     )
-    x, y, z = sample.dyads.at(predictor), sample.dyads.rate, sample.dyads.at(given)[None]
-    names, level = (predictor, OUTCOME), sample.settings.level
+    x, y, z = sample.dyads.at(predictor), sample.dyads.outcome, sample.dyads.at(given)[None]
+    names, level = (predictor, sample.dyads.outcome_name), sample.settings.level
     place, others = sample.variable(predictor), [sample.variable(given)]
     of = weighted.semi_partial if semi else weighted.partial
 

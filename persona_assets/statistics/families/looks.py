@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from persona_assets.statistics.correlations import COEFFICIENTS, correlation, require_varying
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import JS, OUTCOME
+from persona_assets.statistics.families.sample import JS
 from persona_assets.statistics.permutation import largest_of, shares
 from persona_assets.statistics.statement import Statement, UnanswerableError
 
@@ -88,16 +88,16 @@ def _specification(inputs: Inputs, dyads: Dyads, predictor: str, coefficient: st
     statement = Statement(
         family="looks",
         quantity=f"{coefficient}, {subset}",
-        outcome=OUTCOME,
+        outcome=dyads.outcome_name,
         predictor=predictor,
         view="check",
         n=dyads.n,
         note=CHOSEN if shown else "",
     )
-    x, y = dyads.at(predictor), dyads.rate
+    x, y = dyads.at(predictor), dyads.outcome
     try:
         require_varying(x, predictor, "dyad")
-        require_varying(y, OUTCOME, "dyad")
+        require_varying(y, dyads.outcome_name, "dyad")
         return replace(statement, estimate=correlation(x, y, coefficient))
     except UnanswerableError as error:
         return replace(statement, unanswerable=str(error))
@@ -120,7 +120,7 @@ def _subsets(inputs: Inputs) -> dict[str, Dyads]:
 
 def sources_on_the_floor(dyads: Dyads) -> list[int]:
     """Return the sources whose leakage rate exceeds `FLOOR` for no target."""
-    highest = pd.Series(dyads.rate).groupby(dyads.source).max()
+    highest = pd.Series(dyads.outcome).groupby(dyads.source).max()
     return [int(source) for source in highest.index[highest <= FLOOR]]
 
 

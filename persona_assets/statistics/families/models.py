@@ -9,7 +9,7 @@ from persona_assets.statistics import weighted
 from persona_assets.statistics.binomial import MixedFit, binomial_glm, binomial_mixed
 from persona_assets.statistics.dyadic_errors import dyadic_ols, left_out_slopes
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.families.sample import JS, Sample, answered
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
 from persona_assets.statistics.nested_models import linear_model, nested_ols
 from persona_assets.statistics.statement import Statement, UnanswerableError
@@ -41,12 +41,12 @@ def _added(sample: Sample, added: str, given: str) -> list[Statement]:
         Statement,
         family="models",
         quantity="delta R²",
-        outcome=OUTCOME,
+        outcome=sample.dyads.outcome_name,
         predictor=added,
         given=given,
         n=sample.dyads.n,
     )
-    y, base, new = sample.dyads.rate, sample.dyads.at(given)[None], sample.dyads.at(added)[None]
+    y, base, new = sample.dyads.outcome, sample.dyads.at(given)[None], sample.dyads.at(added)[None]
     places = [sample.variable(added)], [sample.variable(given)]
 
     def gain(matrices: Floats) -> Floats:
@@ -83,7 +83,7 @@ def _r_squared(sample: Sample, predictors: tuple[str, ...]) -> list[Statement]:
         Statement,
         family="models",
         quantity="R²",
-        outcome=OUTCOME,
+        outcome=sample.dyads.outcome_name,
         predictor=" + ".join(predictors),
         n=sample.dyads.n,
     )
@@ -121,14 +121,14 @@ def _linear(sample: Sample, cosine: str) -> list[Statement]:
             Statement,
             family="models",
             quantity="slope of the rate per sd",
-            outcome=OUTCOME,
+            outcome=sample.dyads.outcome_name,
             predictor=predictor,
             given=given,
             n=dyads.n,
         )
 
         def iid(place: int = place) -> dict[str, object]:
-            model = linear_model(dyads.rate, columns, level)
+            model = linear_model(dyads.outcome, columns, level)
             return {
                 "estimate": model.slopes[place],
                 "interval": model.intervals[place],
@@ -138,22 +138,22 @@ def _linear(sample: Sample, cosine: str) -> list[Statement]:
 
         def dyadic(place: int = place, predictor: str = predictor, given: str = given) -> dict[str, object]:
             interval = jackknife_interval(
-                linear_model(dyads.rate, columns, level).slopes[place],
-                left_out_slopes(dyads.rate, columns, left_out_weights(dyads.source))[:, place],
+                linear_model(dyads.outcome, columns, level).slopes[place],
+                left_out_slopes(dyads.outcome, columns, left_out_weights(dyads.source))[:, place],
                 level,
                 method=f"jackknife, delete one of {len(dyads.sources)} sources, t({len(dyads.sources) - 1})",
                 structure="a source with all its dyads is one cluster",
                 transform="none",
             )
             return {
-                "estimate": linear_model(dyads.rate, columns, level).slopes[place],
+                "estimate": linear_model(dyads.outcome, columns, level).slopes[place],
                 "interval": interval,
                 "p": sample.p_given(predictor, given, "pearson"),
                 "seed": sample.seed,
             }
 
         def robust(place: int = place) -> dict[str, object]:
-            model = dyadic_ols(dyads.rate, columns, dyads.source, dyads.target, level)
+            model = dyadic_ols(dyads.outcome, columns, dyads.source, dyads.target, level)
             return {
                 "estimate": model.slopes[place],
                 "interval": model.intervals[place],

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import JS, OUTCOME, Sample, answered
+from persona_assets.statistics.families.sample import JS, Sample, answered
 from persona_assets.statistics.noise import (
     explained_by_noise,
     noise_interval,
@@ -26,7 +26,7 @@ _FEW_DRAWS = 300
 
 def measurement_error(inputs: Inputs) -> list[Statement]:
     """Return intervals of JS's ρ with questions and replies redrawn, and the correlation corrected for that noise."""
-    about = partial(Statement, family="noise", outcome=OUTCOME, predictor=JS)
+    about = partial(Statement, family="noise", outcome=inputs.dyads.outcome_name, predictor=JS)
     try:
         noisy = _Noisy(inputs)
     except UnanswerableError as error:
@@ -107,5 +107,5 @@ class _Noisy:
         dyads = self.sample.dyads
         return (
             reliability(dyads.at(JS), self.x, "spearman"),
-            reliability(dyads.rate, self.y, "spearman"),
+            reliability(dyads.outcome, self.y, "spearman"),
         )

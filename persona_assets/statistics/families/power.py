@@ -4,7 +4,7 @@ from functools import partial
 
 from persona_assets.statistics.binomial import binomial_mixed
 from persona_assets.statistics.families.inputs import Inputs
-from persona_assets.statistics.families.sample import JS, OUTCOME
+from persona_assets.statistics.families.sample import JS
 from persona_assets.statistics.power import sources_needed
 from persona_assets.statistics.statement import Statement, UnanswerableError
 
@@ -18,7 +18,7 @@ def power(inputs: Inputs) -> list[Statement]:
         Statement,
         family="power",
         view="check",
-        outcome=OUTCOME,
+        outcome=inputs.dyads.outcome_name,
         predictor=f"{JS} − {inputs.primary}",
         seed=inputs.settings.seed,
     )

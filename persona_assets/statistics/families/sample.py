@@ -20,7 +20,6 @@ from persona_assets.statistics.weighted import Coefficient, correlation_matrices
 
 Floats = NDArray[np.float64]
 
-OUTCOME = "leakage_rate"
 FEW_SOURCES = 20
 TOO_NARROW = (
     "in simulations with 5 or 11 sources, nominal 95% intervals of this kind covered the true value in 83–90% of "
@@ -65,7 +64,7 @@ class Sample:
     @cached_property
     def values(self) -> Floats:
         """Return leakage and the predictors at the dyads, shape (1 + m, n)."""
-        return np.stack([self.dyads.rate, *(self.dyads.at(name) for name in self.predictors)])
+        return np.stack([self.dyads.outcome, *(self.dyads.at(name) for name in self.predictors)])
 
     @cached_property
     def _made(self) -> dict[tuple[str, Coefficient], Floats]:
@@ -81,7 +80,7 @@ class Sample:
             raise UnanswerableError(f"no dyad has both leakage and {' and '.join(predictors)}")
         for name in predictors:
             require_varying(self.dyads.at(name), name, "dyad")
-        require_varying(self.dyads.rate, OUTCOME, "dyad")
+        require_varying(self.dyads.outcome, self.dyads.outcome_name, "dyad")
 
     @cached_property
     def observed(self) -> dict[str, Floats]:
