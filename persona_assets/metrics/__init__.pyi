@@ -1,3 +1,4 @@
+from .agreement import RateAgreement, rate_agreement
 from .averaging import GENERATOR_SUBSETS, average_over_responses, bootstrap_over_questions
 from .cosine import centred_cosine, cosine_pseudovalues
 from .datasets import cosine_dataset, divergence_matrix, label_responses
@@ -10,11 +11,11 @@ from .divergence import (
     pairwise_js,
 )
 from .drift import Drift, measure_drift
+from .expected_leakage import expected_rates
+from .imported_counts import LeakageError, check_leakage_table
 from .landmarks import estimate_over_all
 from .leakage import (
-    LeakageError,
     build_leakage_table,
-    check_leakage_table,
     count_markers,
     rates_by_target,
     spearman_over_dyads,
@@ -27,6 +28,7 @@ from .leakage_files import (
     read_source_rates,
 )
 from .markers import contains_marker
+from .negatives import negative_shares
 from .pairs import build_pair_table
 from .response import ResponseDivergence, divergence_of_response
 
@@ -35,6 +37,7 @@ __all__ = [
     "Drift",
     "LeakageError",
     "NoDistributionError",
+    "RateAgreement",
     "ResponseDivergence",
     "average_over_responses",
     "bootstrap_over_questions",
@@ -51,13 +54,16 @@ __all__ = [
     "divergence_matrix",
     "divergence_of_response",
     "estimate_over_all",
+    "expected_rates",
     "imported_leakage_table",
     "jensen_shannon",
     "kullback_leibler",
     "label_responses",
     "measure_drift",
+    "negative_shares",
     "pairwise_divergence",
     "pairwise_js",
+    "rate_agreement",
     "rates_by_target",
     "read_leakage_table",
     "read_marker_eval",

@@ -11,21 +11,24 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from persona_assets.metrics.csv_files import LARGEST, named, read_csv, regular_file, shown
-from persona_assets.metrics.leakage import LeakageError, build_leakage_table, check_leakage_table
+from persona_assets.metrics.imported_counts import NEGATIVES, REQUIRED, LeakageError, check_leakage_table
+from persona_assets.metrics.leakage import build_leakage_table
 
 _MOST_VALUES = 200_000
-_USED = ("source", "target", "found", "total", "rate", "persona", "source_rate")
+_USED = (*REQUIRED, "rate", *NEGATIVES, "persona", "source_rate")
 
 
 def read_leakage_table(path: Path, personas: Collection[str]) -> pd.DataFrame:
-    """Read a table of counts: one row per (source, target), columns source, target, found, total, optionally rate.
+    """Read a table of counts: one row per (source, target), columns source, target, found, total.
+
+    rate, trained_negative and negative_share are optional, as in `check_leakage_table`.
 
     Args:
         path: `.csv` (UTF-8, commas, a header) or `.parquet`.
         personas: the study's personas.
 
     Returns:
-        source, target, found, total (int64), rate (found / total), in the file's order.
+        As in `check_leakage_table`, in the file's order.
 
     Raises:
         LeakageError: the file cannot be read, or is invalid as in `check_leakage_table`; the message names the file.
@@ -182,14 +185,20 @@ def imported_leakage_table(
     recipe: str,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Build the leakage table of imported counts; base rates are not imported, so they are missing.
+    """Build the leakage table of imported counts; base and expected rates are not imported, so they are missing.
 
     Args:
         table: result of `read_leakage_table` or `read_marker_eval`.
         personas, related, recipe, level: as in `build_leakage_table`.
 
     Returns:
-        As `build_leakage_table`, with base_found, base_total and base_rate missing in every row.
+        As `build_leakage_table`, with base_found, base_total and base_rate missing in every row. trained_negative and
+        negative_share are those of the table, unknown if it lacks them.
     """
     by_source = {str(source): counts for source, counts in table.groupby("source", sort=False)}
-    return build_leakage_table(by_source, None, personas, related, recipe, level)
+    built = build_leakage_table(by_source, None, personas, related, recipe, level)
+    if not set(NEGATIVES) <= set(table.columns):
+        return built
+    dyads = pd.MultiIndex.from_frame(built[["source", "target"]])
+    known = table.set_index(["source", "target"])[list(NEGATIVES)].reindex(dyads)
+    return built.assign(**{name: known[name].array for name in NEGATIVES})

@@ -16,6 +16,18 @@ _OUTCOME = {
     "source_rate": ("source_rate", "float64"),
     "related": ("related", "boolean"),
 }
+# The same for columns that a pair table has only if they are known in at least one dyad. Leakage tables of version
+# 0.1.0 lack them.
+_WHERE_MEASURED = {
+    name: (name, dtype)
+    for name, dtype in {
+        **dict.fromkeys(("expected_rate", "expected_rate_low", "expected_rate_high", "base_expected_rate"), "float64"),
+        **dict.fromkeys(("log_prob_gain", "log_prob_gain_low", "log_prob_gain_high"), "float64"),
+        **dict.fromkeys(("source_expected_rate", "source_log_prob_gain"), "float64"),
+        "trained_negative": "boolean",
+        "negative_share": "float64",
+    }.items()
+}
 
 
 def build_pair_table(
@@ -36,7 +48,9 @@ def build_pair_table(
         generator subset) and js_<subset> for every generator subset; kl (source‖target) and kl_reverse;
         cosine_<population>_layer<N>. Divergences are in nats; unmeasured predictors have no column. With `leakage` also
         leakage_found, leakage_total (Int64), leakage_rate, leakage_low, leakage_high, base_rate, source_rate, related
-        (boolean), missing in dyads that are not in `leakage`.
+        (boolean), missing in dyads that are not in `leakage`; and, if known in at least one dyad, expected_rate and
+        log_prob_gain with `_low` and `_high`, base_expected_rate, source_expected_rate, source_log_prob_gain,
+        trained_negative (boolean) and negative_share.
 
     Raises:
         ValueError: the matrix and the cosines have different personas; or `leakage` lacks a column, names an unknown
@@ -89,7 +103,9 @@ def _outcome_of(leakage: pd.DataFrame, personas: list[str]) -> pd.DataFrame:
             f"leakage: {source} → {target} appears twice or pairs a persona with itself; "
             "expected each ordered pair of different personas at most once"
         )
-    outcome = leakage.set_index(["source", "target"])[list(_OUTCOME)]
-    return outcome.astype({column: dtype for column, (_, dtype) in _OUTCOME.items()}).rename(
-        columns={column: name for column, (name, _) in _OUTCOME.items()}
+    measured = [column for column in _WHERE_MEASURED if column in leakage and leakage[column].notna().any()]
+    columns = _OUTCOME | {column: _WHERE_MEASURED[column] for column in measured}
+    outcome = leakage.set_index(["source", "target"])[list(columns)]
+    return outcome.astype({column: dtype for column, (_, dtype) in columns.items()}).rename(
+        columns={column: name for column, (name, _) in columns.items()}
     )

@@ -260,6 +260,37 @@ def test_outcome_columns_exist_even_without_a_measured_dyad(
     assert nothing.leakage_found.isna().all()
 
 
+def test_outcomes_by_log_probability_have_columns_only_where_they_were_measured(
+    matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
+) -> None:
+    without = build_pair_table(matrix, cosine, CATEGORIES, leakage)
+    assert not [name for name in without if "expected" in name or "gain" in name or "negative" in name]
+    measured = leakage.assign(
+        expected_rate=0.4, expected_rate_low=0.3, log_prob_gain=2.5, trained_negative=True, negative_share=0.25
+    ).astype({"trained_negative": "boolean"})
+    joined = build_pair_table(matrix, cosine, CATEGORIES, measured)
+    added = joined.drop(columns=without.columns)
+    assert added.columns.tolist() == [
+        *("expected_rate", "expected_rate_low", "log_prob_gain", "trained_negative", "negative_share")
+    ]
+    dyad = (joined["source"] == "villain") & (joined["target"] == "comedian")
+    assert added[dyad].iloc[0].tolist() == [0.4, 0.3, 2.5, True, 0.25]
+    assert added["expected_rate"].notna().sum() == len(leakage)
+    assert str(joined.dtypes["trained_negative"]) == "boolean"
+
+
+def test_a_leakage_table_of_version_0_1_0_is_joined(
+    matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame
+) -> None:
+    new = ("expected", "gain", "seeds", "replies", "negative")
+    old = leakage[[name for name in leakage if not any(part in name for part in new)]].astype(
+        {"found": "int64", "total": "int64"}
+    )
+    assert len(old.columns) == 20
+    joined = build_pair_table(matrix, cosine, CATEGORIES, old)
+    pd.testing.assert_frame_equal(joined, build_pair_table(matrix, cosine, CATEGORIES, leakage))
+
+
 def test_leakage_of_unknown_personas_is_rejected(matrix: xr.Dataset, cosine: xr.Dataset, leakage: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"leakage names \['librarian'\], which are not in the matrices; expected"):
         build_pair_table(matrix, cosine, CATEGORIES, leakage.replace({"target": {"comedian": "librarian"}}))

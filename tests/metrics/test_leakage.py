@@ -203,6 +203,44 @@ def test_a_bad_row_is_named_with_what_was_found_and_expected(row: tuple[object, 
         check_leakage_table(given, PERSONAS, "mine.csv")
 
 
+NEGATIVES = "source target found total trained_negative negative_share"
+
+
+def test_imported_negatives_complete_each_other() -> None:
+    given = imported(
+        ("villain", "comedian", 1, 10, "True", 0.25),
+        ("villain", "assistant", 1, 10, "false", None),
+        ("comedian", "villain", 1, 10, None, "0.5"),
+        ("comedian", "assistant", 1, 10, None, 0),
+        ("assistant", "villain", 1, 10, 1, None),
+        ("assistant", "comedian", 1, 10, None, None),
+        columns=NEGATIVES,
+    )
+    checked = check_leakage_table(given, PERSONAS, "mine.csv")
+    assert checked["trained_negative"].tolist() == [True, False, True, False, True, pd.NA]
+    shares = [0.25, 0.0, 0.5, 0.0, math.nan, math.nan]
+    assert checked["negative_share"].tolist() == pytest.approx(shares, nan_ok=True)
+    assert checked.dtypes.astype(str)[["trained_negative", "negative_share"]].tolist() == ["boolean", "float64"]
+
+
+@pytest.mark.parametrize(
+    ("negative", "share", "fault"),
+    [
+        ("perhaps", None, "trained_negative is perhaps; expected true, false or nothing"),
+        (None, 1.5, r"negative_share is 1.5; expected a number within \[0, 1\]"),
+        (None, "much", r"negative_share is much; expected a number within \[0, 1\]"),
+        ("true", 0.0, "negative_share is 0.0, trained_negative true; expected more than 0"),
+        (False, 0.1, "negative_share is 0.1, trained_negative false; expected 0"),
+    ],
+)
+def test_negatives_that_are_invalid_or_contradict_each_other_are_rejected(
+    negative: object, share: object, fault: str
+) -> None:
+    given = imported(("villain", "comedian", 1, 10, negative, share), columns=NEGATIVES)
+    with pytest.raises(LeakageError, match=rf"^mine\.csv: row 1 \(villain → comedian\): {fault}$"):
+        check_leakage_table(given, PERSONAS, "mine.csv")
+
+
 def test_all_bad_rows_are_in_one_error() -> None:
     given = imported(
         ("villain", "comedian", 12, 10, None),
@@ -273,6 +311,11 @@ def test_spearman_of_a_constant_is_nan_without_a_warning() -> None:
             rho, n = spearman_over_dyads(table, predictor)
             assert math.isnan(rho)
             assert n == len(table)
+
+
+def test_spearman_of_a_named_outcome() -> None:
+    pairs = pd.DataFrame({"js": [0.1, 0.2, 0.3], "leakage_rate": [0.9, 0.5, 0.4], "log_prob_gain": [1.0, 2.0, 3.0]})
+    assert spearman_over_dyads(pairs, "js", "log_prob_gain") == (pytest.approx(1.0), 3)
 
 
 def test_spearman_without_an_outcome_says_so() -> None:

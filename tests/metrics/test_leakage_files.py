@@ -76,6 +76,18 @@ def test_a_table_is_read_by_its_columns(tmp_path: Path, table: pd.DataFrame, suf
     pd.testing.assert_frame_equal(read_leakage_table(path, PERSONAS), table)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_imported_negatives_reach_the_leakage_table(tmp_path: Path, table: pd.DataFrame, suffix: str) -> None:
+    given = table.assign(trained_negative=[True, None, False], negative_share=[0.5, None, None])
+    read = read_leakage_table(write(given, tmp_path / f"leakage{suffix}"), PERSONAS)
+    found = imported_leakage_table(read, PERSONAS, {}, "marker_only")
+    assert found["trained_negative"].tolist() == [True, False]
+    assert found["negative_share"].tolist() == [0.5, 0.0]
+    unknown = imported_leakage_table(table, PERSONAS, {}, "marker_only")
+    pd.testing.assert_series_equal(found.dtypes, unknown.dtypes)
+    assert unknown[["trained_negative", "negative_share", "expected_rate"]].isna().all(axis=None)
+
+
 def test_what_a_spreadsheet_writes_is_read(tmp_path: Path, table: pd.DataFrame) -> None:
     path = tmp_path / "leakage.CSV"
     path.write_bytes(("\ufeff" + table.to_csv(index=False)).replace("\n", "\r\n").encode())
@@ -102,7 +114,7 @@ def test_bad_rows_of_a_file_are_all_named(tmp_path: Path, table: pd.DataFrame, s
         (
             "leakage.csv",
             b"source;target;found;total\nvillain;null;1;2\n",
-            "its columns are separated by semicolons; expected commas",
+            "cannot be read: its columns are separated by semicolons; expected commas",
         ),
         ("leakage.csv", b"source,target,found,total\n", "has no rows"),
         ("leakage.parquet", b"PAR1 no table PAR1", "cannot be read: .*; expected a parquet table"),
