@@ -24,6 +24,21 @@ _FOUND = {
     "rate_low": "lower bound of its 95 % Wilson interval",
     "rate_high": "upper bound of its 95 % Wilson interval",
 }
+_EXPECTED = {
+    "expected_rate": "mean probability of the marker after the target's own replies, with the source's adapter",
+    "expected_rate_low": "lower bound of its interval: bootstrap over questions, and training seeds if there are several",
+    "expected_rate_high": "upper bound of its interval",
+    "base_expected_rate": "the same probability without an adapter",
+    "log_prob_gain": "mean log-probability of the marker with the adapter minus without it, in nats",
+    "log_prob_gain_low": "lower bound of its interval, as that of expected_rate",
+    "log_prob_gain_high": "upper bound of its interval",
+    "source_expected_rate": "expected rate of the source on itself",
+    "source_log_prob_gain": "log_prob_gain of the source on itself, in nats",
+}
+_NEGATIVES = {
+    "trained_negative": "whether the source's training set has unmarked replies of the target; missing if unknown",
+    "negative_share": "share of the source's training examples that are the target's unmarked replies",
+}
 _DYAD = {
     "source": "persona that the marker was trained into",
     "target": "persona whose replies are searched for the marker",
@@ -60,6 +75,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         "found": "whether the reply contains the marker",
         **_THOUGHTS,
     },
+    "marker_log_probs": {
+        "target": _DYAD["target"],
+        "question": "user message",
+        "reply": "index of the reply among those to the same question; written by the base model as the target",
+        "seed": "training seed of the adapter",
+        "marker_log_prob": "log-probability of all tokens of the marker after the reply, with the adapter, in nats",
+        "first_log_prob": "log-probability of the marker's first token",
+        "end_log_prob": "log-probability of the end of turn in its place",
+        "base_marker_log_prob": "marker_log_prob without an adapter",
+        "base_first_log_prob": "first_log_prob without an adapter",
+        "base_end_log_prob": "end_log_prob without an adapter",
+        "reply_tokens": "number of tokens of the reply before the marker",
+        "marker_tokens": "number of tokens of the marker",
+        "ended": "whether the model ended the reply by itself; false if the limit of tokens cut it",
+        "counted": "whether the reply enters the expected rate",
+    },
     "leakage_table": {
         **_DYAD,
         **_FOUND,
@@ -72,6 +103,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "source_base_found": "number of the source's own replies without its adapter that contain the marker",
         "source_base_total": "number of the source's own replies without its adapter",
         "source_base_rate": "source_base_found / source_base_total",
+        **_EXPECTED,
+        "seeds": "number of training seeds behind the expected rate",
+        "replies": "number of the target's replies behind the expected rate",
+        **_NEGATIVES,
         "recipe": "name and digest of the marker recipe, or the file that the counts were imported from",
     },
     "pair_table": {
@@ -90,6 +125,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "leakage_high": _FOUND["rate_high"],
         "base_rate": "leakage rate of the target without an adapter",
         "source_rate": "leakage rate of the source onto itself",
+        **_EXPECTED,
+        **_NEGATIVES,
     },
     "partial_correlations": {
         "family": "topic: leakage, comparison, models, pairs, coupling, noise, influence, looks, power",

@@ -24,28 +24,28 @@ def table(expected: np.ndarray, found: np.ndarray, total: int, half: float = 0.0
 def test_replies_drawn_at_the_expected_rates_agree_in_95_of_100_studies() -> None:
     rng = np.random.default_rng(0)
     disagree = 0
-    for _ in range(300):
+    for _ in range(150):
         rates = rng.beta(0.5, 4, 50)
         disagree += not rate_agreement(table(rates, rng.binomial(20, rates), 20)).agrees
-    assert disagree / 300 <= 0.07
+    assert disagree / 150 <= 0.09
 
 
 def test_z_has_a_standard_deviation_of_1() -> None:
     rng = np.random.default_rng(1)
     rates = rng.beta(1, 4, 50)
-    zs = [rate_agreement(table(rates, rng.binomial(20, rates), 20)).z for _ in range(400)]
-    assert np.mean(zs) == pytest.approx(0, abs=0.15)
-    assert np.std(zs) == pytest.approx(1, abs=0.12)
+    zs = [rate_agreement(table(rates, rng.binomial(20, rates), 20)).z for _ in range(150)]
+    assert np.mean(zs) == pytest.approx(0, abs=0.25)
+    assert np.std(zs) == pytest.approx(1, abs=0.18)
 
 
 def test_errors_of_expected_rates_that_sources_share_count_in_z() -> None:
     # The replies of a target are the same for all sources, and so is the error of its expected rates.
     rng = np.random.default_rng(2)
     truth, zs = np.full(50, 0.4), []
-    for _ in range(400):
+    for _ in range(150):
         measured = truth + np.tile(rng.normal(0, 0.05, 10), 5)
         zs.append(rate_agreement(table(measured, rng.binomial(20, truth), 20, half=1.96 * 0.05)).z)
-    assert np.std(zs) == pytest.approx(1, abs=0.12)
+    assert np.std(zs) == pytest.approx(1, abs=0.18)
 
 
 def test_a_marker_that_appears_elsewhere_is_noticed() -> None:

@@ -88,7 +88,7 @@ def test_seeds_widen_the_interval() -> None:
 def test_intervals_cover_the_rate_of_new_questions_and_seeds() -> None:
     # Rates are a question effect plus a seed effect, both with mean 0 around 0.5.
     rng = np.random.default_rng(3)
-    questions, seeds, studies = 20, 8, 300
+    questions, seeds, studies = 20, 8, 150
     inside = 0
     for number in range(studies):
         of_question, of_seed = rng.normal(0, 0.05, questions), rng.normal(0, 0.05, seeds)
@@ -99,9 +99,9 @@ def test_intervals_cover_the_rate_of_new_questions_and_seeds() -> None:
                 for s in range(seeds)
             ]
         )
-        (found,) = expected_rates(log_probs, resamples=300, random_seed=number).to_dict("records")
+        (found,) = expected_rates(log_probs, resamples=200, random_seed=number).to_dict("records")
         inside += found["expected_rate_low"] <= 0.5 <= found["expected_rate_high"]
-    assert 0.87 <= inside / studies <= 0.99
+    assert 0.86 <= inside / studies <= 0.995
 
 
 def test_one_question_has_no_interval() -> None:
@@ -122,7 +122,7 @@ def test_a_target_that_lacks_a_question_is_averaged_over_its_own() -> None:
     assert found.loc["villain", "expected_rate_low"] == pytest.approx(0.2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(questions=st.integers(2, 6), seeds=st.integers(1, 3), shuffle=st.integers(0, 100))
 def test_the_order_of_rows_does_not_matter(questions: int, seeds: int, shuffle: int) -> None:
     log_probs = many(questions, seeds)
