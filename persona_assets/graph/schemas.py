@@ -26,7 +26,7 @@ _FOUND = {
 }
 _EXPECTED = {
     "expected_rate": "mean probability of the marker after the target's own replies, with the source's adapter",
-    "expected_rate_low": "lower bound of its interval: bootstrap over questions, and training seeds if there are several",
+    "expected_rate_low": "lower bound of its interval: bootstrap over questions and, if there are several, seeds",
     "expected_rate_high": "upper bound of its interval",
     "base_expected_rate": "the same probability without an adapter",
     "log_prob_gain": "mean log-probability of the marker with the adapter minus without it, in nats",
@@ -90,6 +90,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "marker_tokens": "number of tokens of the marker",
         "ended": "whether the model ended the reply by itself; false if the limit of tokens cut it",
         "counted": "whether the reply enters the expected rate",
+        "negative_share": _NEGATIVES["negative_share"],
     },
     "leakage_table": {
         **_DYAD,

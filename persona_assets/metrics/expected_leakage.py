@@ -48,7 +48,7 @@ def expected_rates(
     Args:
         log_probs: one row per training seed, target, question and reply: target, question, reply, seed,
             marker_log_prob and base_marker_log_prob (of all tokens of the marker, in nats, with and without the
-            adapter), counted (bool). Other columns are ignored.
+            adapter), counted (bool). Other columns are ignored. A reply that does not count may lack log-probabilities.
         level: coverage of the intervals, within (0, 1).
         resamples: number of bootstrap draws.
         random_seed: seed of the draws.
@@ -60,8 +60,8 @@ def expected_rates(
         questions.
 
     Raises:
-        ValueError: a column is missing, a value is missing, infinite or positive, a row is repeated, or no reply of a
-            target counts.
+        ValueError: a column is missing, a log-probability of a reply that counts is missing, infinite or positive, a
+            row is repeated, or no reply of a target counts.
     """
     counted = _checked(log_probs)
     cells = _cells(counted)
@@ -99,13 +99,12 @@ def _checked(log_probs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count, after checking all rows."""
     if absent := [column for column in _NEEDED if column not in log_probs.columns]:
         raise ValueError(f"log_probs lack {absent}; expected the columns {list(_NEEDED)}")
-    if missing := int(log_probs[list(_NEEDED)].isna().any(axis=1).sum()):
-        raise ValueError(f"log_probs: a value is missing in {missing} of {len(log_probs)} rows; expected none")
+    counted = log_probs[log_probs["counted"].astype(bool)]
     for column in _LOG_PROBS:
-        values = log_probs[column].to_numpy(dtype=np.float64)
+        values = counted[column].to_numpy(dtype=np.float64)
         bad = ~np.isfinite(values) | (values > _ROUNDING)
         if bad.any():
-            row = log_probs.iloc[int(bad.argmax())]
+            row = counted.iloc[int(bad.argmax())]
             raise ValueError(
                 f"log_probs: {column} of target {row['target']}, question {row['question']!r}, reply {row['reply']} is "
                 f"{row[column]}; expected a finite log-probability, at most 0"
@@ -114,7 +113,6 @@ def _checked(log_probs: pd.DataFrame) -> pd.DataFrame:
     if (twice := log_probs.duplicated(keys)).any():
         row = log_probs.loc[twice, keys].iloc[0]
         raise ValueError(f"log_probs: {dict(row)} appears twice; expected one row per target, question, reply and seed")
-    counted = log_probs[log_probs["counted"].astype(bool)]
     if silent := [str(name) for name in log_probs["target"].unique() if name not in set(counted["target"])]:
         raise ValueError(f"log_probs: no reply of target {', '.join(silent)} is counted; expected at least one each")
     return counted

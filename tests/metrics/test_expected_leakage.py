@@ -51,6 +51,7 @@ def test_the_rate_is_the_mean_of_probabilities_not_the_exponential_of_a_mean() -
 
 def test_replies_that_do_not_count_are_left_out() -> None:
     log_probs = pd.DataFrame([row("villain", "Why?", 0, 0.5), row("villain", "Why?", 1, 0.9, counted=False)])
+    log_probs.loc[1, ["marker_log_prob", "base_marker_log_prob"]] = np.nan  # it reaches no answer
     (found,) = expected_rates(log_probs).to_dict("records")
     assert (found["expected_rate"], found["replies"]) == (pytest.approx(0.5), 1)
 
@@ -135,7 +136,10 @@ def test_the_order_of_rows_does_not_matter(questions: int, seeds: int, shuffle: 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"marker_log_prob": np.nan}, "a value is missing in 1 of 2 rows"),
+        (
+            {"marker_log_prob": np.nan},
+            r"marker_log_prob of target villain, question 'How\?', reply 0 is nan; expected a fin",
+        ),
         (
             {"marker_log_prob": 0.5},
             r"marker_log_prob of target villain, question 'How\?', reply 0 is 0.5; expected a fin",
