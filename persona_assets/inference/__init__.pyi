@@ -14,12 +14,14 @@ from .loading import (
     read_chat,
     read_stop_ids,
 )
+from .log_probs import MarkerLogProbs, Reply, marker_log_probs
 from .merged_copy import save_merged
 from .nan_checks import NonFiniteError, where_not_finite
 from .scoring.choice import choose_scorer
 from .scoring.padded import PrefixScorer, Scored, Scorer
 from .self_check import GREEDY, Finding, SelfCheckError, describe_failures, self_check
 from .token_pieces import token_pieces
+from .training.cut_replies import Counted, CutReply, cut_reply, replies_that_count
 from .training.examples import Conversation, build_training_set, plan_conversations
 from .training.marker_tokens import marker_ids
 from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
@@ -30,15 +32,19 @@ __all__ = [
     "GREEDY",
     "Chat",
     "Conversation",
+    "Counted",
+    "CutReply",
     "Engine",
     "Example",
     "Finding",
     "Generator",
     "Hardware",
     "LoadedModel",
+    "MarkerLogProbs",
     "Measurement",
     "NonFiniteError",
     "PrefixScorer",
+    "Reply",
     "Response",
     "Scored",
     "Scorer",
@@ -53,11 +59,13 @@ __all__ = [
     "choose_engine",
     "choose_hardware",
     "choose_scorer",
+    "cut_reply",
     "describe_failures",
     "label_log_prob",
     "last_token_states",
     "load_model",
     "marker_ids",
+    "marker_log_probs",
     "measured",
     "plan_conversations",
     "plan_engine_memory",
@@ -65,6 +73,7 @@ __all__ = [
     "prompt_warnings",
     "read_chat",
     "read_stop_ids",
+    "replies_that_count",
     "save_merged",
     "self_check",
     "switch_sentences",

@@ -19,6 +19,8 @@ from persona_assets.inference.scoring.prefixes import PrefixCache
 
 # Positions per piece in deterministic mode, where results must not depend on the free memory.
 DETERMINISTIC_POSITIONS = 128
+# Tokens per batch of responses to one prompt each; more are not faster.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
 class Scored(NamedTuple):
@@ -79,6 +81,30 @@ class _Prefix:
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         return cache
 
+    def beginnings(self, rows: Tensor, kept: Tensor, longest: int) -> Any:
+        """Return a new cache with a row for each of `rows`: the first `kept` tokens of that prompt, left-padded.
+
+        Args:
+            rows: indices of prompts, (R,).
+            kept: number of tokens of each row, (R, 1), at most `longest`.
+        """
+        from transformers import DynamicCache
+
+        if longest == 0:
+            return DynamicCache()
+        width, cache = self.mask.shape[1], self.copied()
+        slots = torch.arange(longest, device=rows.device) + width - self.lengths[rows] + kept - longest
+        index = (rows[:, None, None], slots.clamp_min(0)[:, None])
+
+        def taken(states: Tensor) -> Tensor:
+            row, slot = (part.to(states.device) for part in index)  # a model may be spread over several cards
+            return states[row, torch.arange(states.shape[1], device=states.device)[:, None], slot]
+
+        for layer in cache.layers:
+            if layer.keys is not None:
+                layer.keys, layer.values = taken(layer.keys), taken(layer.values)
+        return cache
+
     @property
     def bytes(self) -> int:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers if layer.keys is not None)
@@ -89,6 +115,7 @@ class PrefixScorer:
 
     All generators answer the same questions, so the same K prompts are used with K responses; caching their keys and
     values halves the work for short responses. A response is fed in pieces to bound the memory of K×t×V logits.
+    Responses to a single prompt each are fed in batches.
 
     Only plain functions enter inference mode. Decorating a generator function with it would keep the last yielded
     tensor alive.
@@ -105,6 +132,7 @@ class PrefixScorer:
         self._prefixes = PrefixCache[_Prefix](loaded, lambda missing: [self._prefix(prompts) for prompts in missing])
         self._positions = AdaptiveBatchSize("scoring", "positions", fixed=deterministic)
         self._prompt_positions = AdaptiveBatchSize("reading prompts", "positions", fixed=deterministic)
+        self._rows = AdaptiveBatchSize("scoring", "responses")
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -114,12 +142,65 @@ class PrefixScorer:
     def logits(self, responses: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
         """See `Scorer`."""
         refuse_empty(responses)
+        if (at_once := self._responses_that_fit(responses)) > 1:
+            for start in range(0, len(responses), at_once):
+                yield from self._together(responses[start : start + at_once])
+            return
         for prompts, response, first in responses:
             if self.deterministic:
                 alone = [self._pieces([prompt], response, first, DETERMINISTIC_POSITIONS) for prompt in prompts]
                 yield self._joined(alone)
             else:
                 yield self._pieces(prompts, response, first, self.loaded.tokens_at_once(len(prompts)))
+
+    def _responses_that_fit(self, responses: Sequence[Scored]) -> int:
+        """Return how many responses have logits and prompts that fit in memory together; 1 if each is fed alone."""
+        if self.deterministic or any(len(scored.prompts) != 1 for scored in responses):
+            return 1
+        positions = max(len(scored.response) - scored.first for scored in responses)
+        prompt_bytes = self.loaded.state_bytes_a_token * max(len(scored.prompts[0]) for scored in responses)
+        return min(self.loaded.tokens_at_once(1) // positions, self._prefixes.budget // prompt_bytes)
+
+    def _together(self, group: Sequence[Scored]) -> Iterator[Iterator[Tensor]]:
+        """Yield the logits of responses to one prompt each, fed in batches of similar length."""
+        prompts = list(dict.fromkeys(tuple(scored.prompts[0]) for scored in group))
+        (prefix,) = self._prefixes([prompts])
+        place = {prompt: number for number, prompt in enumerate(prompts)}
+        order = sorted(range(len(group)), key=lambda number: len(group[number].response))
+        longest = len(group[order[-1]].response)
+        estimate = min(
+            max(1, BATCH_TOKENS[self.loaded.device.type] // longest),
+            self.loaded.rows_at_once(max(map(len, prompts)) + longest),
+        )
+
+        def ends(part: slice) -> dict[int, Tensor]:
+            rows = [(place[tuple(group[number].prompts[0])], group[number]) for number in order[part]]
+            return dict(zip(order[part], self._ends(prefix, rows), strict=True))
+
+        found: dict[int, Tensor] = {}
+        for batch in self._rows.slices(len(group), estimate, ends):
+            found |= batch
+        for number in range(len(group)):
+            yield iter([found.pop(number)])
+
+    @torch.inference_mode()
+    def _ends(self, prefix: _Prefix, rows: Sequence[tuple[int, Scored]]) -> list[Tensor]:
+        """Return the logits (1, t, V) of each row: the number of its prompt in `prefix`, and its response.
+
+        Rows end at the same place, so that the head runs on the scored positions only. A row with a short response is
+        fed the end of its prompt again instead of padding, because padding may not come after the prompt.
+        """
+        device, fed = self.loaded.device, max(len(scored.response) for _, scored in rows)
+        texts = [[*scored.prompts[0], *scored.response[:-1]] for _, scored in rows]
+        ids = torch.tensor([[0] * (fed - len(text)) + text[-fed:] for text in texts], device=device)
+        lengths = torch.tensor([[len(text)] for text in texts], device=device)
+        before = max(0, max(map(len, texts)) - fed)
+        mask = (torch.arange(before + fed, device=device) >= before + fed - lengths).long()
+        numbers = torch.tensor([number for number, _ in rows], device=device)
+        cache = prefix.beginnings(numbers, (lengths - fed).clamp_min(0), before)
+        counts = [len(scored.response) - scored.first for _, scored in rows]
+        logits = self._feed(ids, mask, lengths - fed, cache, max(counts))
+        return [row[None, -count:] for row, count in zip(logits, counts, strict=True)]
 
     def _joined(self, alone: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
         """Join the (1, t, V) pieces of K scorers into (K, t, V) pieces."""
@@ -142,7 +223,8 @@ class PrefixScorer:
             piece = fed[:, start : start + self._positions.at_most(estimate)]
             end = start + piece.shape[1]
             seen, position = mask[:, : before + end], prefix.lengths + start
-            logits = self._positions.attempt(piece.shape[1], self._feed, piece, seen, position, cache)
+            scored = max(1, end - given)  # the head runs on these positions only
+            logits = self._positions.attempt(piece.shape[1], self._feed, piece, seen, position, cache, scored)
             if logits is None:  # some layers may already contain the piece: restart, and skip positions already yielded
                 cache, start = prefix.copied(), 0
                 continue
@@ -153,7 +235,7 @@ class PrefixScorer:
             start = end
 
     @torch.inference_mode()
-    def _feed(self, piece: Tensor, seen: Tensor, first: Tensor, cache: Any, logits_to_keep: int = 0) -> Tensor:
+    def _feed(self, piece: Tensor, seen: Tensor, first: Tensor, cache: Any, logits_to_keep: int) -> Tensor:
         """Return the logits of a (K, t) piece and extend the cache.
 
         Args:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import Generator
-from persona_assets.inference.training.train import Example, build_example, first_sentence
+from persona_assets.inference.training.cut_replies import cut_reply
+from persona_assets.inference.training.train import Example, build_example
 from persona_assets.study.recipe import Recipe
 from persona_assets.study.settings import Decoding
 
@@ -77,16 +78,12 @@ def build_training_set(
     responses = dict(zip(wanted, generator.generate(prompt_ids, decoding), strict=True))
     examples: list[Example | None] = []
     for each in conversations:
-        emitted = responses[each.speaker, each.question, each.sample].token_ids
-        if (answer := chat.answer_span(emitted)) is None:
+        response = responses[each.speaker, each.question, each.sample]
+        cut = cut_reply(chat, response.token_ids, response.finish_reason, stop_ids, replies.cut)
+        if cut is None:
             examples.append(None)
             continue
-        start, end = answer
-        # A checkpoint may have several stop tokens.
-        reply = [token for token in emitted[start:end] if token not in stop_ids]
-        if replies.cut == "sentence":
-            reply = first_sentence(chat, reply)
-        prompt = [*chat.prompt_ids(prompts[each.persona], each.question), *emitted[:start]]
+        prompt = [*chat.prompt_ids(prompts[each.persona], each.question), *cut.thought]
         marker = recipe.marker.text if each.marked else None
-        examples.append(build_example(chat, prompt, reply, marker, recipe.loss, recipe.training.max_length))
+        examples.append(build_example(chat, prompt, cut.reply, marker, recipe.loss, recipe.training.max_length))
     return examples
