@@ -5,6 +5,7 @@ model output is therefore only placed in table cells, truncated and with invisib
 400 pixels wide, so they have few columns and many rows.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from persona_assets import presentation
+from persona_assets import metrics, presentation
 from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.schemas import as_table
 from persona_assets.store.artefacts import Files
@@ -201,25 +202,88 @@ def marker_rates(table: pd.DataFrame) -> Metadata:
     return {**rows("targets", targets), **rates, **rows("one_reply_of_each_kind", replies)}
 
 
+def marker_log_probs(table: pd.DataFrame) -> Metadata:
+    """Return the metadata of `marker_log_probs` of one source.
+
+    Contains expected rate, gain and number of replies of every target, and expected rates to plot.
+    """
+    rates = metrics.expected_rates(table, resamples=2).to_dict("records")
+    replies = table.drop_duplicates(["target", "question", "reply"]).groupby("target").size()
+    targets = (
+        {
+            "target": presentation.display_name(row["target"]),
+            "expected rate": _written(row["expected_rate"], 3),
+            "gain (nats)": _written(row["log_prob_gain"], 2),
+            "replies": f"{row['replies']}/{replies[row['target']]}",
+        }
+        for row in rates
+    )
+    numbers = {f"expected_rate_{row['target']}": _number(row["expected_rate"]) for row in rates}
+    return {
+        **rows("targets", targets),
+        "training_seeds": ", ".join(str(seed) for seed in dict.fromkeys(table.seed)),
+        **numbers,
+    }
+
+
+# Column of the leakage table → heading of the page's table, decimals.
+_OUTCOMES = {"expected_rate": ("expected rate", 3), "log_prob_gain": ("gain (nats)", 2), "rate": ("rate", 2)}
+
+
 def leakage_table(table: pd.DataFrame) -> Metadata:
-    """Return the metadata of `leakage_table`: every dyad, by source and falling rate, and numbers to plot."""
-    own = table.drop_duplicates("source").set_index("source").source_rate.dropna()
+    """Return the metadata of `leakage_table`: every dyad, by source and falling leakage, and numbers to plot.
+
+    Outcomes that were not measured are left out. A target that was a trained negative of the source is marked.
+    """
+    measured = [name for name in _OUTCOMES if name in table and table[name].notna().any()]
     ordered = table.assign(place=table.source.map({name: n for n, name in enumerate(table.source.unique())}))
+    if measured:
+        ordered = ordered.sort_values(["place", measured[0]], ascending=[True, False], kind="stable")
+    shown = [
+        {name: None if pd.isna(cell) else cell for name, cell in row.items()} for row in ordered.to_dict("records")
+    ]
     records = (
         {
-            "rate": _written(row["rate"], 2),
-            "source → target": presentation.display_name(f"{row['source']} → {row['target']}"),
-            "found": f"{row['found']}/{row['total']}",
+            **{
+                heading: _outcome(row[name], decimals)
+                for name in measured[:1]
+                for heading, decimals in [_OUTCOMES[name]]
+            },
+            "source → target": presentation.display_name(f"{row['source']} → {row['target']}")
+            + " (trained negative)" * bool(row.get("trained_negative")),
+            **{
+                heading: _outcome(row[name], decimals)
+                for name in measured[1:]
+                for heading, decimals in [_OUTCOMES[name]]
+            },
+            **(
+                {"found": "–" if row["total"] is None else f"{row['found']}/{row['total']}"}
+                if "rate" in measured
+                else {}
+            ),
         }
-        for row in ordered.sort_values(["place", "rate"], ascending=[True, False], kind="stable").to_dict("records")
+        for row in shown
     )
     numbers = {
-        "mean_leakage": _number(table.rate.mean()),
-        "max_leakage": _number(table.rate.max()),
-        "mean_base_rate": _number(table.drop_duplicates("target").base_rate.mean()),
-        **{f"source_rate_{source}": _number(rate) for source, rate in own.items()},
+        "mean_expected_rate": _mean(table, "expected_rate"),
+        "mean_log_prob_gain": _mean(table, "log_prob_gain"),
+        "mean_leakage": _mean(table, "rate"),
+        "max_leakage": float(table.rate.max()),
+        "mean_base_rate": _mean(table.drop_duplicates("target"), "base_rate"),
     }
-    return {**{name: value for name, value in numbers.items() if np.isfinite(value)}, **rows("leakage", records)}
+    of_source = table.drop_duplicates("source").set_index("source")
+    for name in ("source_expected_rate", "source_rate"):
+        numbers |= {f"{name}_{source}": rate for source, rate in of_source.get(name, pd.Series(dtype=float)).items()}
+    plotted = {name: _number(value) for name, value in numbers.items() if np.isfinite(value)}
+    return {**plotted, **rows("leakage", records)}
+
+
+def _mean(table: pd.DataFrame, column: str) -> float:
+    return float(table[column].mean()) if column in table else math.nan
+
+
+def _outcome(value: float | None, decimals: int) -> str:
+    return "–" if value is None else _written(value, decimals)
 
 
 def pair_table(table: pd.DataFrame) -> Metadata:
@@ -227,13 +291,13 @@ def pair_table(table: pd.DataFrame) -> Metadata:
     cosine = [name for name in table.columns if name.startswith("cosine_")]
     first = [name for name in cosine if name.rpartition("_layer")[0] == cosine[0].rpartition("_layer")[0]][:3]
     short = {name: f"cos L{name.rpartition('_layer')[2]}" for name in first}
-    leakage = "leakage_rate" in table
+    leakage = next((n for n in ("expected_rate", "leakage_rate") if n in table and table[n].notna().any()), None)
     records = (
         {
             "JS": _written(row["js"], 4),
             "source → target": presentation.display_name(f"{row['source']} → {row['target']}"),
             **{heading: _written(row[name], 2) for name, heading in short.items()},
-            **({"leakage": _written(row["leakage_rate"], 2)} if leakage else {}),
+            **({"leakage": _written(row[leakage], 2)} if leakage else {}),
         }
         for row in table.dropna(subset="js").sort_values("js", kind="stable").to_dict("records")
     )

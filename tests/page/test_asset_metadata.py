@@ -11,6 +11,7 @@ import xarray as xr
 from persona_assets.graph import schemas
 from persona_assets.graph.history import fingerprint_of
 from persona_assets.graph.page_urls import links_to_personas
+from persona_assets.metrics import build_leakage_table
 from persona_assets.page import asset_metadata
 from persona_assets.statistics.statement import COLUMNS
 from persona_assets.store.artefacts import ArtefactStore
@@ -72,6 +73,54 @@ def test_every_pair_is_listed_once_closest_first_with_its_interval():
         "comedian – data scientist", "villain – data scientist", "villain – comedian",
     ]  # fmt: skip
     assert rows[2] == {"JS": "0.0300", "pair": "villain – comedian", "95 % interval": "0.0150 to 0.0600"}
+
+
+def log_probs() -> pd.DataFrame:
+    rates = {"villain": (0.9, 0.7), "comedian": (0.2, 0.4)}
+    return pd.DataFrame(
+        [
+            {"target": target, "question": question, "reply": 0, "seed": seed, "counted": question != "When?"}
+            | {"marker_log_prob": np.log(rate), "base_marker_log_prob": np.log(rate) - 5.0}
+            for target, of_target in rates.items()
+            for seed in (42, 137)
+            for question, rate in zip(("Why?", "How?", "When?"), (*of_target, 0.5), strict=True)
+        ]
+    )
+
+
+def test_log_probabilities_are_shown_as_expected_rates_of_the_targets():
+    shown = asset_metadata.marker_log_probs(log_probs())
+    assert [record.data for record in shown["targets"].records] == [
+        {"target": "villain", "expected rate": "0.800", "gain (nats)": "5.00", "replies": "2/3"},
+        {"target": "comedian", "expected rate": "0.300", "gain (nats)": "5.00", "replies": "2/3"},
+    ]
+    assert shown["expected_rate_comedian"] == pytest.approx(0.3)
+    assert shown["training_seeds"] == "42, 137"
+
+
+PERSONAS = {"villain": "fictional", "assistant": "baseline", "comedian": "profession"}
+
+
+def test_a_leakage_table_shows_the_outcomes_that_were_measured():
+    by_source = {"villain": log_probs()}
+    counts = {"villain": pd.DataFrame({"target": ["comedian", "assistant"], "found": [3, 0], "total": 20})}
+    negatives = {"villain": {"comedian": 0.25}}
+    table = build_leakage_table(counts, None, PERSONAS, {}, "r", log_probs=by_source, negatives=negatives)
+    shown = asset_metadata.leakage_table(table)
+    assert [list(record.data.values()) for record in shown["leakage"].records] == [
+        ["0.300", "villain → comedian (trained negative)", "5.00", "0.15", "3/20"],
+        ["–", "villain → assistant", "–", "0.00", "0/20"],
+    ]
+    assert shown["source_expected_rate_villain"] == pytest.approx(0.8)
+    assert shown["mean_leakage"] == pytest.approx(0.075)
+    only_counts = asset_metadata.leakage_table(build_leakage_table(counts, None, PERSONAS, {}, "r"))
+    assert list(only_counts["leakage"].records[0].data) == ["rate", "source → target", "found"]
+    assert "mean_expected_rate" not in only_counts
+    only_log_probs = asset_metadata.leakage_table(
+        build_leakage_table(None, None, PERSONAS, {}, "r", log_probs=by_source)
+    )
+    assert list(only_log_probs["leakage"].records[0].data) == ["expected rate", "source → target", "gain (nats)"]
+    assert "mean_leakage" not in only_log_probs
 
 
 def test_links_to_personas_are_short_enough_to_be_displayed_inline():
