@@ -237,32 +237,18 @@ def leakage_table(table: pd.DataFrame) -> Metadata:
     """
     measured = [name for name in _OUTCOMES if name in table and table[name].notna().any()]
     ordered = table.assign(place=table.source.map({name: n for n, name in enumerate(table.source.unique())}))
+    sampled = "rate" in measured
     if measured:
         ordered = ordered.sort_values(["place", measured[0]], ascending=[True, False], kind="stable")
-    shown = [
-        {name: None if pd.isna(cell) else cell for name, cell in row.items()} for row in ordered.to_dict("records")
-    ]
     records = (
         {
-            **{
-                heading: _outcome(row[name], decimals)
-                for name in measured[:1]
-                for heading, decimals in [_OUTCOMES[name]]
-            },
+            **_outcomes(row, measured[:1]),
             "source → target": presentation.display_name(f"{row['source']} → {row['target']}")
-            + " (trained negative)" * bool(row.get("trained_negative")),
-            **{
-                heading: _outcome(row[name], decimals)
-                for name in measured[1:]
-                for heading, decimals in [_OUTCOMES[name]]
-            },
-            **(
-                {"found": "–" if row["total"] is None else f"{row['found']}/{row['total']}"}
-                if "rate" in measured
-                else {}
-            ),
+            + (" (trained negative)" if row.get("trained_negative") is True else ""),
+            **_outcomes(row, measured[1:]),
+            **({"found": "–" if pd.isna(row["total"]) else f"{row['found']}/{row['total']}"} if sampled else {}),
         }
-        for row in shown
+        for row in ordered.to_dict("records")
     )
     numbers = {
         "mean_expected_rate": _mean(table, "expected_rate"),
@@ -282,8 +268,8 @@ def _mean(table: pd.DataFrame, column: str) -> float:
     return float(table[column].mean()) if column in table else math.nan
 
 
-def _outcome(value: float | None, decimals: int) -> str:
-    return "–" if value is None else _written(value, decimals)
+def _outcomes(row: Mapping[Any, Any], names: list[str]) -> dict[str, str]:
+    return {heading: _written(row[name], decimals) for name in names for heading, decimals in [_OUTCOMES[name]]}
 
 
 def pair_table(table: pd.DataFrame) -> Metadata:
