@@ -29,6 +29,7 @@ from persona_assets.graph.io_managers import build_io_manager
 from persona_assets.graph.jobs import build_jobs, light_assets
 from persona_assets.graph.loggers import terminal
 from persona_assets.graph.partitions import STUDY
+from persona_assets.graph.provenance import of_sources
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.measure_job import build_measure_job
 from persona_assets.study import Study
@@ -44,11 +45,13 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
     by_model = [checkpoints.model_checkpoint, responses.generations, divergence.logit_js]
     by_model += [geometry.centroids, geometry.centroid_cosine]
     measured = [*(imported.IMPORTED if study.imported else by_model), divergence.logit_js_matrix]
-    markers = [leakage.marker_adapter, leakage.marker_rates] if study.sources else []
+    markers = [getattr(leakage, asset) for asset in of_sources(study)]
     outcome = [leakage.leakage_table, statistics.partial_correlations] if study.has_leakage else []
     tables = [pairs.pair_table, figures.figures, report.report]
     compared = [] if study.imported else [drift.checkpoint_drift]
-    every_check = [*checks.CHECKS, *checkpoint_checks.CHECKS, *(leakage_checks.CHECKS if study.sources else [])]
+    of_leakage = {*of_sources(study), "leakage_table"} if study.sources else set()
+    every_check = [*checks.CHECKS, *checkpoint_checks.CHECKS]
+    every_check += [check for check in leakage_checks.CHECKS if checked_asset(check) in of_leakage]
     every_check.append(build_report_check(lambda: defs))
     every_check += build_study_checks(light_assets(study))
     measure = build_measure_job(study, home, lambda: defs)
@@ -70,6 +73,12 @@ def build_definitions(study: Study, home: Home) -> dg.Definitions:
         loggers={"console": terminal},
     )
     return defs
+
+
+def checked_asset(check: dg.AssetChecksDefinition) -> str:
+    """Return the asset that a check is about."""
+    (key,) = check.check_keys
+    return key.asset_key.to_user_string()
 
 
 wait_for_locks()

@@ -10,9 +10,9 @@ from persona_assets import presentation as draw
 from persona_assets.assets.decorators import heavy_asset, light_asset
 from persona_assets.graph.groups import LEAKAGE
 from persona_assets.graph.parquet import from_parquet
-from persona_assets.graph.partitions import STUDY, every_prompt, per_source, samples_input
+from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, per_source, source_inputs
 from persona_assets.page import asset_metadata
-from persona_assets.stages.markers import counted_leakage
+from persona_assets.stages.leakage import measured_leakage
 from persona_assets.store.artefacts import Files
 from persona_assets.study import Study
 
@@ -36,6 +36,24 @@ def marker_adapter(stored: Files) -> asset_metadata.Metadata:
     LEAKAGE,
     per_source,
     kinds={"huggingface", "parquet"},
+    deps=[
+        "marker_adapter",
+        dg.AssetDep("generations", partition_mapping=every_persona),
+        dg.AssetDep("persona_prompts", partition_mapping=every_prompt),
+    ],
+)
+def marker_log_probs(stored: pd.DataFrame) -> asset_metadata.Metadata:
+    """Log-probability of the marker behind every target's own replies, with and without a source's adapter.
+
+    The replies are the base model's; nothing is sampled from the adapted model. One row per reply and training seed.
+    """
+    return asset_metadata.marker_log_probs(stored)
+
+
+@heavy_asset(
+    LEAKAGE,
+    per_source,
+    kinds={"huggingface", "parquet"},
     deps=["marker_adapter", dg.AssetDep("persona_prompts", partition_mapping=every_prompt)],
 )
 def marker_rates(stored: pd.DataFrame) -> asset_metadata.Metadata:
@@ -46,14 +64,15 @@ def marker_rates(stored: pd.DataFrame) -> asset_metadata.Metadata:
     return asset_metadata.marker_rates(stored)
 
 
-@light_asset(LEAKAGE, kinds={"pandas", "parquet"}, ins=samples_input(STUDY))
+@light_asset(LEAKAGE, kinds={"pandas", "parquet"}, ins=source_inputs(STUDY, "marker_log_probs", "marker_rates"))
 def leakage_table(study: dg.ResourceParam[Study], **sampled: Any) -> dg.Output[pd.DataFrame]:
-    """Leakage rate of every dyad (source, target), with a 95 % Wilson interval; one row per dyad.
+    """Leakage of every dyad (source, target) by every outcome, with 95 % intervals; one row per dyad.
 
-    The rate is the share of the target's sampled replies that contain the marker, with the source's adapter applied.
-    For comparison the table also has the target's rate without an adapter and the source's own rate.
+    With the source's adapter applied: the expected rate and the gain in log-probability of the marker behind the
+    target's own replies, and, if replies were sampled, the share of them that contain the marker. For comparison the
+    table also has the target's values without an adapter and the source's own.
     """
-    table = imported_leakage(study) if study.leakage else counted_leakage(study, sampled["marker_rates"])
+    table = imported_leakage(study) if study.leakage else measured_leakage(study, **sampled)
     heatmap = draw.inline_markdown(draw.leakage_heatmap(table, list(study.personas)), "leakage rate of every dyad")
     return dg.Output(table, metadata={"heatmap": dg.MetadataValue.md(heatmap), **asset_metadata.leakage_table(table)})
 

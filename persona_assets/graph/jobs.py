@@ -4,11 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.graph.provenance import OF_GENERATORS
+from persona_assets.graph.provenance import OF_GENERATORS, of_sources
 from persona_assets.study import Study
 
 HEAVY_ASSETS = ("generations", "logit_js", "centroids")
-LEAKAGE_ASSETS = ("marker_adapter", "marker_rates")
 LIGHT_ASSETS = (
     "logit_js_matrix",
     "centroid_cosine",
@@ -57,9 +56,9 @@ def build_jobs(study: Study) -> list[Any]:
             "Choose one checkpoint and all personas.",
         ),
         "train_markers": (
-            list(LEAKAGE_ASSETS),
+            list(of_sources(study)),
             CARD,
-            "Runs the model: trains the marker into each source and samples replies of every target. "
+            "Runs the model: trains the marker into each source and measures how it leaks to every target. "
             "Choose one checkpoint and all sources.",
         ),
         "compare_personas": (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from persona_assets.graph.provenance import of_sources
 from persona_assets.study import Study
 from persona_assets.study.files import load_study
 
@@ -52,9 +53,10 @@ def inference_input(study: Study) -> dict[str, dg.AssetIn]:
     return {"partial_correlations": dg.AssetIn()} if study.has_leakage else {}
 
 
-def samples_input(study: Study) -> dict[str, dg.AssetIn]:
-    """Return the input `marker_rates` (the sampled replies), or no input if the study trains no marker."""
-    return {"marker_rates": dg.AssetIn(partition_mapping=every_source)} if study.sources else {}
+def source_inputs(study: Study, *assets: str) -> dict[str, dg.AssetIn]:
+    """Return those of `marker_log_probs` and `marker_rates` that the study measures, as inputs of every source."""
+    wanted = [asset for asset in of_sources(study) if asset in assets]
+    return {asset: dg.AssetIn(partition_mapping=every_source) for asset in wanted}
 
 
 def partition_key(checkpoint: str, persona: str) -> str:

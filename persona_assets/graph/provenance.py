@@ -23,11 +23,12 @@ CODE_VERSIONS = {
     "centroid_cosine": 2,
     "pair_table": 1,
     "marker_adapter": 2,
+    "marker_log_probs": 1,
     "marker_rates": 2,
-    "leakage_table": 2,
-    "partial_correlations": 3,
-    "figures": 4,
-    "report": 5,
+    "leakage_table": 3,
+    "partial_correlations": 4,
+    "figures": 5,
+    "report": 6,
     "checkpoint_drift": 1,
 }
 
@@ -71,10 +72,22 @@ def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
     spoken = {persona, *drawn, *([study.baseline] if recipe.replies.of == "generic" else [])}
     return {
         "source": persona,
-        "prompts": {name: study.prompts[name] for name in sorted(spoken)},
+        "prompts": {name: study.training_prompts[name] for name in sorted(spoken)},
         "training_questions": study.training_questions[: recipe.replies.questions],
-        "recipe": recipe.model_dump(mode="json", exclude={"name", "evaluation"}),
+        "recipe": recipe.model_dump(mode="json", exclude={"name", "evaluation", "log_probs"}),
         **_chat(study),
+    }
+
+
+def _marker_log_probs(study: Study, persona: str) -> dict[str, Any]:
+    recipe = recipe_of(study)
+    samples = recipe.log_probs.samples
+    decoding = recipe.evaluation.model_dump(mode="json", exclude={"targets", "samples"})
+    return {
+        **_marker_adapter(study, persona),
+        "target_prompts": {name: study.prompts[name] for name in study.targets},
+        "questions": study.questions,
+        "replies": {"samples": samples, **decoding} if samples else "generations",
     }
 
 
@@ -104,18 +117,19 @@ HEAVY: dict[str, Callable[[Study, str], dict[str, Any]]] = {
     "logit_js": _logit_js,
     "centroids": _centroids,
     "marker_adapter": _marker_adapter,
+    "marker_log_probs": _marker_log_probs,
     "marker_rates": _marker_rates,
 }
 # Heavy assets that generate text with an engine (vLLM or Transformers).
-GENERATING = ("generations", "marker_adapter", "marker_rates")
-# Heavy assets that are partitioned by source.
-OF_SOURCES = ("marker_adapter", "marker_rates")
+GENERATING = ("generations", "marker_adapter", "marker_log_probs", "marker_rates")
+# Heavy assets that are partitioned by source, and computed once per training seed.
+OF_SOURCES = ("marker_adapter", "marker_log_probs", "marker_rates")
 # Heavy assets that are partitioned by generator; some designs have fewer generators than personas.
 OF_GENERATORS = ("generations", "logit_js")
 # Assets that are imported, not computed, in a study of a published run.
 IMPORTED_HEAVY, IMPORTED_LIGHT = ("generations", "logit_js"), ("model_checkpoint", "centroid_cosine")
 # Heavy asset → the heavy asset whose artefact of the same persona it reads.
-UPSTREAM = {"logit_js": "generations", "marker_rates": "marker_adapter"}
+UPSTREAM = {"logit_js": "generations", "marker_log_probs": "marker_adapter", "marker_rates": "marker_adapter"}
 
 LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
     "model_checkpoint": lambda study: {},
@@ -128,6 +142,7 @@ LIGHT: dict[str, Callable[[Study], dict[str, Any]]] = {
         "populations": {name: study.population(name) for name in study.centring_populations}
     },
     "leakage_table": lambda study: {
+        "bootstrap": study.bootstrap.model_dump(),
         "categories": study.categories,
         "related": study.related,
         "imported": digest_of_path(study.leakage) if study.leakage else None,
@@ -160,6 +175,14 @@ def _omitted_settings(study: Study) -> set[str]:
     return {"tensor_parallel"} if study.inference.tensor_parallel == 1 else set()
 
 
+def of_sources(study: Study) -> tuple[str, ...]:
+    """Return the study's heavy assets that are partitioned by source; without samples there are no `marker_rates`."""
+    if not study.sources:
+        return ()
+    sampled = recipe_of(study).evaluation.samples > 0
+    return tuple(asset for asset in OF_SOURCES if sampled or asset != "marker_rates")
+
+
 def personas_of(study: Study, asset: str) -> list[str]:
     """Return the personas that a heavy asset has partitions for, in the study's order."""
     if asset in OF_SOURCES:
@@ -170,6 +193,24 @@ def personas_of(study: Study, asset: str) -> list[str]:
 def study_part(study: Study, asset: str, persona: str) -> dict[str, Any]:
     """Return the settings of the study that a heavy asset depends on for one persona, as plain JSON."""
     return dict(json.loads(json.dumps(HEAVY[asset](study, persona))))
+
+
+def units_of(study: Study, asset: str, persona: str) -> dict[str, tuple[str, int | None]]:
+    """Return the units in which a heavy asset is computed and stored for one persona: name → persona, training seed.
+
+    Assets of sources have one per training seed, so that a killed run loses one seed of one source; they are named
+    after the source alone if there is one seed. Other assets have one unit, without a seed.
+    """
+    if asset not in OF_SOURCES:
+        return {persona: (persona, None)}
+    seeds = recipe_of(study).training.seeds
+    return {persona if len(seeds) == 1 else f"{persona}@{seed}": (persona, seed) for seed in seeds}
+
+
+def study_of_unit(study: Study, asset: str, unit: str) -> tuple[Study, str]:
+    """Return the study as one unit sees it, with its training seed alone, and the unit's persona."""
+    persona, seed = units_of(study, asset, unit.partition("@")[0])[unit]
+    return (study if seed is None else study.for_seed(persona, seed)), persona
 
 
 def code_version(study: Study, asset: str) -> str:

@@ -5,11 +5,12 @@ from formulas checked against measured peaks (`planning.memory`). The length of 
 `reply_length` for the assumption.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
 from persona_assets.checkpoints.shape import Shape
+from persona_assets.planning.markers import marker_stages
 from persona_assets.planning.memory import (
     Need,
     cpu_scoring_need,
@@ -19,37 +20,13 @@ from persona_assets.planning.memory import (
     scoring_need,
     training_need,
 )
-from persona_assets.planning.rates import MACHINES, MEASURED, Machine
+from persona_assets.planning.rates import MEASURED, Machine
+from persona_assets.planning.stage import Sizes, Stage, per_machine, reply_length, usable
 from persona_assets.study import Study, StudyError
-from persona_assets.study.recipe import Recipe
 
-# Responses are assumed to reach limits up to this: all 44 responses of the embedded run reached its 24 tokens.
-REACHED = 128
-# Tokens of a reply truncated after its first sentence.
-SENTENCE = 16
 # Prompts are not tokenised; their length is estimated for ChatML and English text. The prompts of the shipped studies
 # have 36 tokens on average (24 to 47).
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 14, 4.8
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Work of one asset over all its partitions.
-
-    Attributes:
-        passes: sequences processed by the model.
-        prompt, generated, forced: prompt tokens, generated tokens, teacher-forced tokens.
-        flops: FLOPs of matrix products and attention.
-        seconds: machine name → seconds.
-    """
-
-    name: str
-    passes: int
-    prompt: float
-    generated: float
-    forced: float
-    flops: float
-    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -92,46 +69,6 @@ class Plan:
         return matrix_bytes(len(study.scoring), len(study.generating), len(study.questions))
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """Inputs of the estimates of all stages."""
-
-    study: Study
-    shape: Shape
-    prompt: float
-    response: float
-    given: int | None
-
-    def vllm_speedup(self, machine: Machine) -> int:
-        """Return the speed-up of vLLM with tensor parallelism; all other stages use one GPU of the group at a time."""
-        return self.study.inference.tensor_parallel if machine.gib else 1
-
-    @property
-    def responses(self) -> int:
-        return len(self.study.generating) * len(self.study.questions)
-
-    @property
-    def pairs(self) -> int:
-        """Return the number of pairs compared at every position."""
-        scorers, named = len(self.study.scoring), self.study.paired_with
-        apart = 0 if named is None else scorers - len(named)
-        return (scorers * (scorers - 1) - apart * (apart - 1)) // 2
-
-    def written(self, replies: int, length: float) -> float:
-        """Return the FLOPs of generating this many replies, including their prompts."""
-        return replies * self.shape.forward_flops(self.prompt + length)
-
-
-def usable(study: Study, machine: Machine) -> float:
-    """Return the bytes of a GPU that the study allows the model to use."""
-    return machine.gib * 2**30 * study.inference.memory_share
-
-
-def reply_length(limit: int, given: int | None = None) -> float:
-    """Return the mean tokens of a response with this limit: `given`, or the published run's fraction of its limit."""
-    return min(limit, given or max(REACHED, limit * MEASURED["share"].value))
-
-
 def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: int | None = None) -> Plan:
     """Estimate the cost of `study` with a model of this shape.
 
@@ -161,7 +98,7 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
     layers = len(study.blocks(shape.layers))
     characters = _mean_length(prompt or "" for prompt in study.prompts.values()) + _mean_length(study.questions)
     prompt = TEMPLATE_TOKENS + characters / CHARACTERS_PER_TOKEN
-    sizes = _Sizes(study, shape, prompt, reply_length(limit, response_tokens), response_tokens)
+    sizes = Sizes(study, shape, prompt, reply_length(limit, response_tokens), response_tokens)
     scorers, questions, width = len(study.scoring), len(study.questions), _width(study)
     memory = [
         generation_need(shape, sizes.responses, prompt, limit, width).per_card(over, working=over),
@@ -182,26 +119,28 @@ def plan(study: Study, shape: Shape, response_tokens: int | None = None, cards: 
     }
     if study.sources and study.marker:
         memory.append(training_need(shape, study.marker, prompt, width).per_card(over))
-        by_source = [_training_replies(sizes, study.marker), _marker_adapter(sizes, study.marker, memory[-1])]
-        by_source.append(_marker_rates(sizes, study.marker))
-        stages += [_distributed(stage, len(study.sources), replicas) for stage in by_source]
-        storage["marker_adapter"] = 4 * len(study.sources) * lora_parameters(shape, study.marker)
-        storage["marker_rates"] = 10 * stages[-1].generated  # texts of all replies, with and without adapters
+        adapters = len(study.sources) * len(study.marker.training.seeds)
+        of_markers = marker_stages(sizes, study.marker, memory[-1])
+        stages += [_distributed(stage, adapters, replicas) for stage in of_markers]
+        storage["marker_adapter"] = 4 * adapters * lora_parameters(shape, study.marker)
+        storage["marker_log_probs"] = 100 * next(s.passes for s in of_markers if s.name == "marker_log_probs")
+        # texts of all replies, with and without adapters
+        storage["marker_rates"] = 10 * sum(s.generated for s in of_markers if s.name == "marker_rates")
     return Plan(study, shape, cards, sizes.response, prompt, tuple(stages), tuple(memory), storage)
 
 
 def _distributed(stage: Stage, partitions: int, replicas: int) -> Stage:
     """Return the stage distributed over model replicas: the busiest one has ⌈partitions / replicas⌉ partitions."""
     share = ceil(partitions / replicas) / partitions
-    return replace(stage, seconds=_per_machine(lambda m: stage.seconds[m.name] * (share if m.gib else 1)))
+    return replace(stage, seconds=per_machine(lambda m: stage.seconds[m.name] * (share if m.gib else 1)))
 
 
 def _starting(study: Study) -> Stage:
     uses_vllm = study.inference.engine != "transformers"
-    return Stage("starting", 0, 0, 0, 0, 0, _per_machine(lambda m: m.start + (m.vllm if uses_vllm else 0)))
+    return Stage("starting", 0, 0, 0, 0, 0, per_machine(lambda m: m.start + (m.vllm if uses_vllm else 0)))
 
 
-def _generations(sizes: _Sizes) -> Stage:
+def _generations(sizes: Sizes) -> Stage:
     generated, read = sizes.responses * sizes.response, sizes.responses * sizes.prompt
     prefill = sizes.responses * sizes.shape.forward_flops(sizes.prompt, with_logits=False)
 
@@ -213,10 +152,10 @@ def _generations(sizes: _Sizes) -> Stage:
         return generated * sizes.shape.active_parameters / rate + prefill / machine.score
 
     flops = sizes.written(sizes.responses, sizes.response)
-    return Stage("generations", sizes.responses, read, generated, 0, flops, _per_machine(seconds))
+    return Stage("generations", sizes.responses, read, generated, 0, flops, per_machine(seconds))
 
 
-def _logit_js(sizes: _Sizes) -> Stage:
+def _logit_js(sizes: Sizes) -> Stage:
     """Estimate scoring: every response under every scorer, every prompt once."""
     shape, scorers = sizes.shape, len(sizes.study.scoring)
     passes, positions = scorers * sizes.responses, sizes.responses * sizes.response
@@ -232,66 +171,13 @@ def _logit_js(sizes: _Sizes) -> Stage:
         rate = machine.score * share * (spread if sizes.vllm_speedup(machine) > 1 else 1)
         return flops / rate + entries * machine.pair
 
-    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, _per_machine(seconds))
+    return Stage("logit_js", passes, prompts * sizes.prompt, 0, scorers * positions, flops, per_machine(seconds))
 
 
-def _centroids(sizes: _Sizes) -> Stage:
+def _centroids(sizes: Sizes) -> Stage:
     prompts = len(sizes.study.personas) * len(sizes.study.questions)
     flops = prompts * sizes.shape.forward_flops(sizes.prompt, with_logits=False)
-    return Stage("centroids", prompts, prompts * sizes.prompt, 0, 0, flops, _per_machine(lambda m: flops / m.read))
-
-
-def _training_replies(sizes: _Sizes, recipe: Recipe) -> Stage:
-    """Estimate the training replies, sampled separately for each source: questions × samples per persona."""
-    grid, unmarked = recipe.replies.questions * recipe.replies.samples, 0
-    if recipe.replies.of == "own":  # otherwise all personas use the baseline's replies
-        others = len(sizes.study.personas) - 1
-        drawn = others if recipe.negatives.personas == "all" else min(others, recipe.negatives.personas)
-        unmarked = min(recipe.negatives.examples, drawn * grid)
-    replies = len(sizes.study.sources) * (grid + unmarked)
-    return _sampled("training replies", sizes, replies, recipe.replies.max_new_tokens)
-
-
-def _marker_adapter(sizes: _Sizes, recipe: Recipe, need: Need) -> Stage:
-    """Estimate training: a forward pass and the gradient of the activations; frozen weights have no gradient."""
-    examples = recipe.replies.questions * recipe.replies.samples + recipe.negatives.examples
-    passes = len(sizes.study.sources) * examples * recipe.training.epochs
-    reply = reply_length(recipe.replies.max_new_tokens, sizes.given)
-    reply = min(reply, SENTENCE) if recipe.replies.cut == "sentence" else reply
-    length = min(recipe.training.max_length, sizes.prompt + reply)
-    flops = 2 * passes * sizes.shape.forward_flops(length, with_logits=recipe.loss.where == "completion")
-
-    def seconds(machine: Machine) -> float:
-        keeps = not machine.gib or need.on(usable(sizes.study, machine)) == need.words[0]
-        return flops / (machine.train if keeps else machine.retrain)
-
-    return Stage("marker_adapter", passes, 0, 0, passes * length, flops, _per_machine(seconds))
-
-
-def _marker_rates(sizes: _Sizes, recipe: Recipe) -> Stage:
-    """Estimate the replies of every target with every source's adapter, and once without any."""
-    evaluation, study = recipe.evaluation, sizes.study
-    replies = len(study.targets) * len(study.questions) * evaluation.samples * (len(study.sources) + 1)
-    return _sampled("marker_rates", sizes, replies, evaluation.max_new_tokens)
-
-
-def _sampled(name: str, sizes: _Sizes, replies: int, limit: int) -> Stage:
-    length = reply_length(limit, sizes.given)
-    generated, parameters = replies * length, sizes.shape.active_parameters
-
-    def seconds(machine: Machine) -> float:
-        by_vllm = sizes.study.inference.engine != "transformers"
-        return (
-            generated * parameters / (machine.vllm_sample * sizes.vllm_speedup(machine) if by_vllm else machine.sample)
-        )
-
-    return Stage(
-        name, replies, replies * sizes.prompt, generated, 0, sizes.written(replies, length), _per_machine(seconds)
-    )
-
-
-def _per_machine(seconds: Callable[[Machine], float]) -> dict[str, float]:
-    return {machine.name: seconds(machine) for machine in MACHINES}
+    return Stage("centroids", prompts, prompts * sizes.prompt, 0, 0, flops, per_machine(lambda m: flops / m.read))
 
 
 def _mean_length(texts: Iterable[str]) -> float:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from persona_assets.planning.plan import Plan, Stage
+from persona_assets.planning.plan import Plan
 from persona_assets.planning.rates import CARDS, MACHINES, MEASURED
+from persona_assets.planning.stage import Stage
 from persona_assets.study import Study
 
 GIB = 2**30

@@ -6,12 +6,11 @@ it was computing; the next run finds the finished ones by fingerprint.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
 from persona_assets.checkpoints import Checkpoint, CheckpointError, Identity, identify
-from persona_assets.checkpoints.linear_layers import USUAL_LAYERS, trained_modules
 from persona_assets.files.digest import digest_of
 from persona_assets.graph import schemas
 from persona_assets.graph.history import latest_artefacts
@@ -19,12 +18,13 @@ from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import require_same_study_and_weights
 from persona_assets.graph.page_urls import link_to_report, links_to_personas
 from persona_assets.graph.partitions import partition_key, split_key
-from persona_assets.graph.provenance import CODE_VERSIONS, OF_SOURCES, UPSTREAM, personas_of, recipe_of, study_part
+from persona_assets.graph.provenance import UPSTREAM, personas_of
 from persona_assets.graph.resources import Gpu
 from persona_assets.page.asset_metadata import rendered_prompt
 from persona_assets.runs.heartbeat import heartbeat
 from persona_assets.runs.requirements import require_layers, require_readable_files, require_system_role
 from persona_assets.runs.self_check import require_self_check
+from persona_assets.runs.units import MadeFrom, combined, partition_inputs, parts_of, reads_replies, unit_inputs
 from persona_assets.store.artefacts import Artefact, ArtefactError
 from persona_assets.study import Study
 from persona_assets.workers.choice import choose_workers
@@ -61,55 +61,105 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
     for name, (_, identity) in recorded.items():
         require_layers(study, identity)
         require_system_role(study, identity, name)
-    sources = _upstream(context, home, study, UPSTREAM[asset], keys) if asset in UPSTREAM else {}
-    made_from = {}
-    for key in keys:
-        name, persona = split_key(key)
-        above = sources[key].fingerprint if sources else None
-        made_from[key] = heavy_made_from(study, asset, persona, recorded[name][1], gpu, above)
-    stored = {key: home.store.find(asset, made_from[key]) for key in keys}
-    wanted = [digest_of(made_from[key]) for key in keys if stored[key] is None]
+    inputs = _inputs(context, home, study, gpu, asset, recorded)
+    units = {
+        partition_key(split_key(key)[0], unit): (key, made) for key in keys for unit, made in inputs.units[key].items()
+    }
+    stored = {unit: home.store.find(asset, made_from) for unit, (_, made_from) in units.items()}
+    wanted = [digest_of(made_from) for unit, (_, made_from) in units.items() if stored[unit] is None]
     failed: dict[str, NonFiniteError] = {}
+    computed: set[str] = set()
     done = 0
 
-    def report(key: str, artefact: Artefact, computed: bool) -> None:
+    def report(unit: str, artefact: Artefact) -> None:
         nonlocal done
         done += 1
+        what = _line(artefact) if unit in computed else "already stored"
+        log.info(f"{asset} {done}/{len(units)} {split_key(unit)[1]}: {what}")
+        key = units[unit][0]
+        parts = {each: stored[each] for each, (whose, _) in units.items() if whose == key}
+        found = {each: part for each, part in parts.items() if part is not None}
+        if len(found) == len(parts):
+            show_partition(key, found)
+
+    def show_partition(key: str, parts: dict[str, Artefact]) -> None:
         name, persona = split_key(key)
+        made_from = partition_inputs(study, asset, persona, inputs.units[key])
+        artefact = combined(home.store, study, asset, made_from, parts)
         value = artefact.read()
         shown = links_to_personas(asset, name, personas_of(study, asset)) | link_to_report(name) | show(value)
         shown |= rendered_prompt(artefact.measured)
-        facts = _metadata(artefact, computed) | schemas.actual_schema(asset, value)
+        facts = _metadata(artefact, bool(computed & set(parts))) | schemas.actual_schema(asset, value)
         context.add_asset_metadata(shown | facts | shown, partition_key=key)
-        what = _line(artefact) if computed else "already stored"
-        log.info(f"{asset} {done}/{len(keys)} {persona}: {what}")
 
     with (
-        heartbeat(context.log, lambda: f"{asset} {done}/{len(keys)} done") as log,
+        heartbeat(context.log, lambda: f"{asset} {done}/{len(units)} done") as log,
         home.store.locked(asset, wanted, context.log.info),
     ):
         # Another process may have stored missing personas while we waited for the lock.
-        stored = {key: found or home.store.find(asset, made_from[key]) for key, found in stored.items()}
-        for key, artefact in stored.items():
+        stored |= {unit: home.store.find(asset, units[unit][1]) for unit, found in stored.items() if found is None}
+        for unit, artefact in list(stored.items()):
             if artefact is not None:
-                report(key, artefact, computed=False)
-        missing = [key for key, artefact in stored.items() if artefact is None]
-        tasks = _tasks(study, asset, gpu, recorded, missing, sources)
+                report(unit, artefact)
+        missing = [unit for unit, artefact in stored.items() if artefact is None]
+        tasks = _tasks(study, asset, gpu, recorded, missing, inputs)
         for task in tasks:
             require_self_check(context.instance, home, study, gpu, task.checkpoint, task.identity, log)
         for result in choose_workers(gpu, home, log).make(tasks):
-            key = partition_key(result.checkpoint, result.persona)
+            unit = partition_key(result.checkpoint, result.persona)
             if result.error is not None or result.value is None:
                 done += 1
-                log.error(f"{asset} {done}/{len(keys)} {result.persona}: {result.error}")
+                log.error(f"{asset} {done}/{len(units)} {result.persona}: {result.error}")
                 failed[result.persona] = result.error or NonFiniteError("no value")
                 continue
             now = datetime.now(UTC).isoformat(timespec="seconds")
             cost = {**result.cost, "finished": now, "run": context.run.run_id}
-            report(key, home.store.put(asset, made_from[key], result.value, cost), computed=True)
+            computed.add(unit)
+            stored[unit] = home.store.put(asset, units[unit][1], result.value, cost)
+            report(unit, stored[unit])
     if failed:
         reasons = "; ".join(f"{persona}: {error}" for persona, error in failed.items())
-        raise NonFiniteError(f"{asset}: {len(failed)} of {len(keys)} failed, the others are stored: {reasons}")
+        raise NonFiniteError(f"{asset}: {len(failed)} of {len(units)} failed, the others are stored: {reasons}")
+
+
+class _Inputs(NamedTuple):
+    """Inputs of the run's partitions.
+
+    Attributes:
+        units: partition key → unit → what it is made from.
+        upstream: partition key of a unit → its upstream artefact, for assets that have one.
+        replies: checkpoint → persona → its responses, for assets that read those of every target.
+    """
+
+    units: dict[str, dict[str, MadeFrom]]
+    upstream: dict[str, Artefact]
+    replies: dict[str, dict[str, Artefact]]
+
+
+def _inputs(
+    context: dg.AssetExecutionContext,
+    home: Home,
+    study: Study,
+    gpu: Gpu,
+    asset: str,
+    recorded: Mapping[str, tuple[Checkpoint, Identity]],
+) -> _Inputs:
+    keys = context.partition_keys
+    above = _latest(context, home, study, UPSTREAM[asset], keys) if asset in UPSTREAM else {}
+    replies: dict[str, dict[str, Artefact]] = {}
+    for name in recorded if reads_replies(study, asset) else ():
+        of_targets = [partition_key(name, target) for target in study.targets]
+        found = _latest(context, home, study, "generations", of_targets)
+        replies[name] = {split_key(key)[1]: artefact for key, artefact in found.items()}
+    upstream, units = {}, {}
+    for key in keys:
+        name, persona = split_key(key)
+        parts = parts_of(persona, above[key].fingerprint, above[key].made_from) if above else {}
+        for unit, fingerprint in parts.items():
+            upstream[partition_key(name, unit)] = home.store.get(UPSTREAM[asset], fingerprint)
+        spoken = {target: artefact.fingerprint for target, artefact in replies.get(name, {}).items()}
+        units[key] = unit_inputs(study, asset, persona, recorded[name][1], gpu, parts, spoken)
+    return _Inputs(units, upstream, replies)
 
 
 def _tasks(
@@ -118,61 +168,32 @@ def _tasks(
     gpu: Gpu,
     recorded: Mapping[str, tuple[Checkpoint, Identity]],
     missing: Sequence[str],
-    sources: Mapping[str, Artefact],
+    inputs: _Inputs,
 ) -> list[Task]:
-    """Return one task per checkpoint with its missing personas."""
+    """Return one task per checkpoint with its missing units."""
     tasks = []
     for name, (checkpoint, identity) in recorded.items():
         keys = [key for key in missing if split_key(key)[0] == name]
-        upstream = {split_key(key)[1]: sources[key] for key in keys if key in sources}
+        upstream = {split_key(key)[1]: inputs.upstream[key] for key in keys if key in inputs.upstream}
         if keys:
             if gone := checkpoint.gone():
                 raise CheckpointError(
                     f"{name}: {gone} is gone, so {asset} of {len(keys)} personas cannot be computed; "
                     "what was stored before stays"
                 )
-            personas = tuple(split_key(key)[1] for key in keys)
-            environment = gpu.environment(asset, identity)
-            tasks.append(Task(asset, study, checkpoint, identity, environment, personas, upstream))
+            units = tuple(split_key(key)[1] for key in keys)
+            environment, replies = gpu.environment(asset, identity), inputs.replies.get(name, {})
+            tasks.append(Task(asset, study, checkpoint, identity, environment, units, upstream, replies))
     return tasks
 
 
-def _upstream(
-    context: dg.AssetExecutionContext, home: Home, study: Study, upstream: str, keys: Sequence[str]
+def _latest(
+    context: dg.AssetExecutionContext, home: Home, study: Study, asset: str, keys: Sequence[str]
 ) -> dict[str, Artefact]:
-    """Return the upstream asset's artefact of each partition."""
-    sources = latest_artefacts(context.instance, home.store, upstream, keys)
-    for key, source in sources.items():
-        require_same_study_and_weights(study, upstream, {split_key(key)[1]: source})
-    return sources
-
-
-def heavy_made_from(
-    study: Study, asset: str, persona: str, identity: Identity, gpu: Gpu, upstream: str | None
-) -> dict[str, Any]:
-    """Return what the fingerprint of a heavy artefact is the digest of.
-
-    Args:
-        upstream: fingerprint of the upstream artefact, for assets that have one.
-    """
-    return {
-        "asset": asset,
-        "code": CODE_VERSIONS[asset],
-        "checkpoint": identity.digest,
-        "study": study_part(study, asset, persona),
-        "environment": gpu.environment(asset, identity),
-        "upstream": upstream,
-        **(_trained_modules(study, identity) if asset in OF_SOURCES else {}),
-    }
-
-
-def _trained_modules(study: Study, identity: Identity) -> dict[str, Any]:
-    """Return the modules that a marker is trained on if they are not simply those of the recipe that exist."""
-    wanted = recipe_of(study).lora.modules
-    linear = identity.linear_layers.split(", ") if identity.linear_layers else sorted(USUAL_LAYERS)
-    names, unmatched = trained_modules(wanted, linear)
-    same = not unmatched or set(names) == set(wanted) - set(unmatched)
-    return {} if same else {"trained_modules": names}
+    """Return an input's artefact of each partition, after checking that it belongs to the study."""
+    found = latest_artefacts(context.instance, home.store, asset, keys)
+    require_same_study_and_weights(study, asset, {split_key(key)[1]: artefact for key, artefact in found.items()})
+    return found
 
 
 def recorded_checkpoint(instance: dg.DagsterInstance, home: Home, name: str) -> tuple[Checkpoint, Identity]:

@@ -15,11 +15,12 @@ from persona_assets.files.digest import digest_of
 from persona_assets.graph.history import fingerprint_of, latest_fingerprints
 from persona_assets.graph.home import Home
 from persona_assets.graph.io_managers import light_made_from, root_inputs
-from persona_assets.graph.partitions import partition_key
+from persona_assets.graph.partitions import partition_key, split_key
 from persona_assets.graph.provenance import HEAVY, IMPORTED_HEAVY, IMPORTED_LIGHT, UPSTREAM, personas_of
 from persona_assets.graph.resources import Gpu
 from persona_assets.runs.drift_inputs import DRIFT, compare
-from persona_assets.runs.heavy import current_identity, heavy_made_from
+from persona_assets.runs.heavy import current_identity
+from persona_assets.runs.units import partition_inputs, parts_of, reads_replies, unit_inputs
 from persona_assets.study import Study
 
 Status = Literal["current", "missing", "out of date", "pruned"]
@@ -114,7 +115,7 @@ def _expected_inputs(
         loaded = _loaded_inputs(assets_def)
         if asset in HEAVY:
             assert identity is not None
-            found[asset] = _heavy_inputs(study, asset, identity, gpu, name, expected.get(UPSTREAM.get(asset, ""), {}))
+            found[asset] = _heavy_inputs(study, asset, identity, gpu, name, found)
         else:
             inputs: dict[str, Any] = {each: expected[each] for each in loaded}
             inputs = inputs or root_inputs(asset, identity.record() if identity else None)
@@ -134,12 +135,19 @@ def _imported_fingerprints(instance: dg.DagsterInstance, study: Study, checkpoin
 
 
 def _heavy_inputs(
-    study: Study, asset: str, identity: Identity, gpu: Gpu, checkpoint: str, upstream: Mapping[str, str]
+    study: Study, asset: str, identity: Identity, gpu: Gpu, checkpoint: str, above: ExpectedInputs
 ) -> dict[str, dict[str, Any]]:
-    keys = {persona: partition_key(checkpoint, persona) for persona in personas_of(study, asset)}
-    return {
-        key: heavy_made_from(study, asset, persona, identity, gpu, upstream.get(key)) for persona, key in keys.items()
-    }
+    """Return what each partition of a heavy asset would be made from, given the inputs of the assets upstream."""
+    generated = _digests(above["generations"]) if reads_replies(study, asset) else {}
+    replies = {split_key(key)[1]: fingerprint for key, fingerprint in generated.items()}
+    found = {}
+    for persona in personas_of(study, asset):
+        key = partition_key(checkpoint, persona)
+        source = above[UPSTREAM[asset]][key] if asset in UPSTREAM else None
+        parts = {} if source is None else parts_of(persona, digest_of(source), source)
+        units = unit_inputs(study, asset, persona, identity, gpu, parts, replies)
+        found[key] = partition_inputs(study, asset, persona, units)
+    return found
 
 
 def _loaded_inputs(assets_def: dg.AssetsDefinition) -> list[str]:

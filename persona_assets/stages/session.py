@@ -1,7 +1,7 @@
 """Model session: one checkpoint on a run's hardware, used to compute the personas of a heavy asset."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +22,8 @@ class ModelSession:
     """One checkpoint on the hardware of a run.
 
     Attributes:
-        pending: personas that this session has to compute, in the study's order.
+        pending: personas (or units) that this session has to compute, in the study's order.
+        replies: target → its `generations`, for stages that read those of every target.
     """
 
     gpu: Gpu
@@ -30,6 +31,7 @@ class ModelSession:
     identity: Identity
     log: Any
     pending: tuple[str, ...]
+    replies: Mapping[str, Artefact] = field(default_factory=dict)
 
     @cached_property
     def chat(self) -> "Chat":
@@ -47,9 +49,9 @@ class ModelSession:
 
         return read_stop_ids(self.checkpoint, self.chat)
 
-    def load(self, alone: bool = False) -> "LoadedModel":
-        """Return the loaded model; see `Gpu.load`."""
-        loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log, alone=alone)
+    def load(self, alone: bool = False, marker_adapter: Path | None = None) -> "LoadedModel":
+        """Return the loaded model, optionally with a marker's adapter; see `Gpu.load`."""
+        loaded: LoadedModel = self.gpu.load(self.checkpoint, self.identity, self.log, marker_adapter, alone)
         return loaded
 
     def generator(self, marker_adapter: Path | None = None) -> "Generator":

@@ -10,12 +10,15 @@ import xarray as xr
 
 from persona_assets import inference, metrics
 from persona_assets.graph.home import Home
+from persona_assets.graph.provenance import study_of_unit
 from persona_assets.stages.answers import share_of
-from persona_assets.stages.markers import rate_source, train_source, training_sets
+from persona_assets.stages.log_probs import log_probs_of_source
 from persona_assets.stages.nan_checks import divergences, require_finite
+from persona_assets.stages.rates import rate_source
 from persona_assets.stages.responses import write_responses
 from persona_assets.stages.self_check import self_check
 from persona_assets.stages.session import Compute, ModelSession, cache_batch
+from persona_assets.stages.training import train_source, training_sets
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study import Study, StudyError
 
@@ -99,15 +102,25 @@ def centroids(study: Study, home: Home) -> Compute:
 
 
 def marker_adapter(study: Study, home: Home) -> Compute:
-    training_set = cache_batch(lambda session, source: training_sets(session, study, source))
+    training_set = cache_batch(lambda session, unit: training_sets(session, study, unit))
 
-    def train(session: ModelSession, source: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
+    def train(session: ModelSession, unit: str, _: Artefact | None) -> tuple[Files, dict[str, Any]]:
         def say(step: Step, total: int) -> None:
-            session.log.info(f"{source}: step {step.step}/{total}, loss {step.loss:.3f}")
+            session.log.info(f"{unit}: step {step.step}/{total}, loss {step.loss:.3f}")
 
-        return train_source(session, study, training_set(session, source), say)
+        alone, _source = study_of_unit(study, "marker_adapter", unit)
+        return train_source(session, alone, training_set(session, unit), say)
 
     return train
+
+
+def marker_log_probs(study: Study, home: Home) -> Compute:
+    def measure(session: ModelSession, unit: str, adapter: Artefact | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+        assert adapter is not None
+        alone, _ = study_of_unit(study, "marker_log_probs", unit)
+        return log_probs_of_source(home.store, alone, session, adapter)
+
+    return measure
 
 
 def marker_rates(study: Study, home: Home) -> Compute:
@@ -124,5 +137,6 @@ STAGES: dict[str, Callable[[Study, Home], Compute]] = {
     "logit_js": logit_js,
     "centroids": centroids,
     "marker_adapter": marker_adapter,
+    "marker_log_probs": marker_log_probs,
     "marker_rates": marker_rates,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from persona_assets.files.digest import digest_of
 from persona_assets.files.reading import shown
@@ -54,10 +54,22 @@ class Replies(Strict):
 
 
 class Negatives(Strict):
-    """Unmarked replies of other personas: number of personas (see `drawn_personas`), total number of replies."""
+    """Unmarked replies of other personas, which hold the marker down in the personas that they come from.
 
-    personas: Count | Literal["all"]
+    Attributes:
+        personas: how many are drawn (see `Recipe.drawn_personas`), all, or their names.
+        examples: total number of replies.
+        outside: name → system prompt of personas that are trained on but not measured. If there are any, negatives are
+            drawn from them alone, so that no target is a trained negative; `personas` may still name others.
+    """
+
+    personas: Count | Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)]
     examples: Annotated[int, Field(ge=0, le=1_000_000)]
+    outside: dict[str, str | None] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(dump(self), outside={})
 
 
 class Loss(Strict):
@@ -82,7 +94,13 @@ class Lora(Strict):
 
 
 class Training(Strict):
-    """AdamW without weight decay. `warmup` is a fraction of the steps; the schedule then decays to 0 or is constant."""
+    """AdamW without weight decay. `warmup` is a fraction of the steps; the schedule then decays to 0 or is constant.
+
+    Attributes:
+        seeds: an adapter is trained with each: replies, initial weights and order are drawn with it. `seed: 42` is
+            short for one.
+        follow: measure the marker's log-probability in every target after every so many steps.
+    """
 
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "linear", "cosine"]
@@ -90,14 +108,58 @@ class Training(Strict):
     epochs: Count
     batch_size: Count
     max_length: Count
-    seed: Seed
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    follow: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "seed" not in given:
+            return given
+        if "seeds" in given:
+            raise ValueError("seed: found together with seeds; expected one of them")
+        others = {name: value for name, value in given.items() if name != "seed"}
+        return {"seeds": (given["seed"],), **others}
+
+    @model_validator(mode="after")
+    def _each_seed_once(self) -> "Training":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: found {list(self.seeds)} with a duplicate; expected each seed once")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _one_seed_as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write one seed as `seed`, so that digests of earlier versions stay valid."""
+        given = _without(dump(self), follow=None)
+        if len(self.seeds) > 1:
+            return given
+        return {"seed" if name == "seeds" else name: value for name, value in given.items()} | {"seed": self.seed}
+
+    @property
+    def seed(self) -> int:
+        """Return the first seed; a recipe `for_seed` has no other."""
+        return self.seeds[0]
+
+
+class LogProbs(Strict):
+    """Measurement of the marker's log-probability behind the base model's own replies.
+
+    Attributes:
+        samples: replies of every target to every question that are sampled as `evaluation` says; with 0 the responses
+            in `generations` are used.
+    """
+
+    samples: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 class Evaluation(Strict):
-    """Sampling from the adapted model: every target answers every question of the study `samples` times."""
+    """Sampling from the adapted model: every target answers every question of the study `samples` times.
+
+    With `samples: 0` nothing is sampled, and leakage is measured by log-probability alone.
+    """
 
     targets: Literal["all"] | tuple[str, ...]
-    samples: Count
+    samples: Annotated[int, Field(ge=0, le=1_000_000)]
     temperature: Temperature
     top_p: TopP
     max_new_tokens: Count
@@ -115,6 +177,11 @@ class Recipe(Strict):
     lora: Lora
     training: Training
     evaluation: Evaluation
+    log_probs: LogProbs = LogProbs()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(dump(self), log_probs={"samples": 0})
 
     @model_validator(mode="after")
     def _unmarked_replies_are_trained(self) -> "Recipe":
@@ -133,13 +200,35 @@ class Recipe(Strict):
     def drawn_personas(self, source: str, personas: list[str]) -> list[str]:
         """Return the personas whose unmarked replies are trained on together with the source's marked ones.
 
-        The other personas are sorted by name and permuted by NumPy's PCG64, seeded with the training seed and the first
-        eight bytes of the SHA-256 of the source's name in double quotes. The first `negatives.personas` are taken.
+        If the recipe names them, those, less the source. Otherwise the other personas of the study, or those outside it
+        if the recipe has any, are sorted by name and permuted by NumPy's PCG64, seeded with the first training seed and
+        the first eight bytes of the SHA-256 of the source's name in double quotes. The first `negatives.personas` are
+        taken.
         """
-        others = sorted(set(personas) - {source})
+        wanted = self.negatives.personas
+        if isinstance(wanted, tuple):
+            return [name for name in wanted if name != source]
+        others = sorted(set(self.negatives.outside or personas) - {source})
         stream = np.random.default_rng([self.training.seed, int(digest_of(source)[:16], 16)])
         drawn = [others[place] for place in stream.permutation(len(others))]
-        return drawn if self.negatives.personas == "all" else drawn[: self.negatives.personas]
+        return drawn if wanted == "all" else drawn[:wanted]
+
+    def for_seed(self, seed: int, source: str, personas: list[str]) -> "Recipe":
+        """Return the recipe of one of a source's adapters.
+
+        All training seeds of a source have the same negative personas, those drawn with the first seed: seeds are
+        replicates of one measurement, in which the same targets are trained negatives.
+        """
+        alone = self.model_copy(update={"training": self.training.model_copy(update={"seeds": (seed,)})})
+        drawn = self.drawn_personas(source, personas)
+        if set(alone.drawn_personas(source, personas)) == set(drawn):
+            return alone
+        return alone.model_copy(update={"negatives": self.negatives.model_copy(update={"personas": tuple(drawn)})})
+
+
+def _without(dumped: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Leave out later additions that have their default, so that digests of earlier versions stay valid."""
+    return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -163,7 +252,11 @@ def with_defaults(given: Any) -> Any:
     if not isinstance(name, str) or name not in shipped:
         raise ValueError(f"recipe: found {shown(name)}; expected one of {list(shipped)}")
     overrides = {key: value for key, value in given.items() if key != "recipe"}
-    return {"name": name, **_merged(read_yaml(shipped[name]), overrides)}
+    recipe = read_yaml(shipped[name])
+    training = overrides.get("training")
+    if isinstance(training, dict) and "seeds" in training:
+        del recipe["training"]["seed"]  # shipped recipes have one
+    return {"name": name, **_merged(recipe, overrides)}
 
 
 def _merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

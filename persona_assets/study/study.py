@@ -20,6 +20,7 @@ from pydantic import (
 
 from persona_assets.files.reading import shown
 from persona_assets.study.design import Design, Drawn, design_error
+from persona_assets.study.negatives import negatives_error
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Bootstrap, ChatSettings, Decoding, Inference, Statistics, Strict
 
@@ -221,6 +222,14 @@ class Study(Strict):
                 f"training_questions: found {len(self.training_questions)}; "
                 f"expected at least {self.marker.replies.questions}, as required by the recipe {self.marker.name}"
             )
+        if self.marker and self.sources and (error := negatives_error(self.marker, list(self.personas), self.sources)):
+            raise ValueError(f"marker.negatives.{error}")
+        if self.marker and self.sources and not self.marker.log_probs.samples:
+            if silent := [name for name in self.targets if name not in self.generating]:
+                raise ValueError(
+                    f"marker.log_probs.samples: found 0, but design {self.design} generates no responses of "
+                    f"{shown(silent)}; expected at least 1"
+                )
         if self.marker and self.marker.evaluation.targets != "all":
             for name in self.marker.evaluation.targets:
                 if name not in self.personas:
@@ -295,6 +304,17 @@ class Study(Strict):
     def prompts(self) -> dict[str, str | None]:
         """Return persona → system prompt, in the study's order; None for no system message."""
         return {name: persona.prompt for name, persona in self.personas.items()}
+
+    @property
+    def training_prompts(self) -> dict[str, str | None]:
+        """Return persona → system prompt, including the personas outside the study that negatives come from."""
+        return {**self.prompts, **(self.marker.negatives.outside if self.marker else {})}
+
+    def for_seed(self, source: str, seed: int) -> "Study":
+        """Return the study in which one of a source's adapters is trained: its recipe has this training seed alone."""
+        if self.marker is None or self.marker.training.seeds == (seed,):
+            return self
+        return self.model_copy(update={"marker": self.marker.for_seed(seed, source, list(self.personas))})
 
     def blocks(self, n_blocks: int) -> list[int]:
         """Return the study's layers as block indices of a model with `n_blocks` decoder blocks.

@@ -12,8 +12,13 @@ from persona_assets.graph.history import DATA_VERSION, latest_events
 from persona_assets.graph.home import Home
 from persona_assets.graph.processes import CHECKPOINT_TAG, UNFINISHED
 from persona_assets.graph.provenance import HEAVY
-from persona_assets.stages.markers import BASE
+from persona_assets.stages.log_probs import BASE_LOG_PROBS
+from persona_assets.stages.replies import BASE_REPLIES
 from persona_assets.store.artefacts import Artefact, size_of
+
+
+# Stored by stages for their own use. Up to 0.1.0 the base replies were `base_samples`.
+INTERMEDIATE = (BASE_REPLIES, BASE_LOG_PROBS, "base_samples")
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def prunable(instance: dg.DagsterInstance, home: Home, keep: int) -> tuple[list[
     spared = {digests[name] for name in kept if name in digests}
     found = [
         Prunable(artefact, _names(digests, artefact), size_of(artefact.path))
-        for asset in (*HEAVY, BASE)
+        for asset in (*HEAVY, *INTERMEDIATE)
         for artefact in home.store.all(asset)
         if artefact.path.exists()
         and "imported" not in artefact.made_from

@@ -27,7 +27,7 @@ class InProcess:
 
         for task in tasks:
             self._require_same_environment(task)
-            session = ModelSession(self.gpu, task.checkpoint, task.identity, self.log, task.personas)
+            session = ModelSession(self.gpu, task.checkpoint, task.identity, self.log, task.personas, task.replies)
             if not task.personas:
                 session.load()
             compute, name = self._compute(task.stage, task.study), task.checkpoint.name

@@ -96,7 +96,8 @@ class RayWorker:
         import ray
 
         request = TaskRequest.of(task, self.gpu.settings).model_dump_json()
-        upstream = [_pack(task.upstream[persona]) for persona in task.personas if persona in task.upstream]
+        needed = [task.upstream[persona] for persona in task.personas if persona in task.upstream]
+        upstream = [_pack(artefact) for artefact in (*needed, *task.replies.values())]
         try:
             for answer in self.actor.answer.options(num_returns="streaming").remote(request, upstream):
                 header, blobs = ray.get(answer)

@@ -1,7 +1,7 @@
 """Interface between a run and its workers: tasks, results and errors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from persona_assets.checkpoints import Checkpoint, Identity
@@ -27,8 +27,10 @@ class Task:
     Attributes:
         stage: name of the heavy asset.
         environment: hardware and libraries in the fingerprints; the worker must have the same.
-        personas: personas to compute; if empty, the worker only loads the model.
-        upstream: persona → upstream artefact, for stages that have one.
+        personas: personas to compute, or a source's units (see `provenance.units_of`); if empty, the worker only loads
+            the model.
+        upstream: persona or unit → upstream artefact, for stages that have one.
+        replies: target → its `generations`, for stages that read those of every target.
     """
 
     stage: str
@@ -38,6 +40,7 @@ class Task:
     environment: Mapping[str, str]
     personas: tuple[str, ...]
     upstream: Mapping[str, Artefact]
+    replies: Mapping[str, Artefact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,12 @@ _OUR_ERRORS: tuple[type[Exception], ...] = (ArtefactError, CheckpointError, Shar
 Message = tuple[dict[str, Any], list[bytes]]
 
 
+# Fields of a request that a task has not, or has as artefacts.
+_NOT_AS_THEY_ARE = ("inference", "upstream", "replies")
+
+
 class TaskRequest(BaseModel):
-    """A task as JSON. In `upstream` fingerprints take the place of artefacts."""
+    """A task as JSON. In `upstream` and `replies` fingerprints take the place of artefacts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,20 +42,21 @@ class TaskRequest(BaseModel):
     environment: dict[str, str]
     personas: tuple[str, ...]
     upstream: dict[str, str]
+    replies: dict[str, str]
 
     @classmethod
     def of(cls, task: Task, inference: Inference) -> "TaskRequest":
-        fields = {name: getattr(task, name) for name in cls.model_fields if name not in ("inference", "upstream")}
+        fields = {name: getattr(task, name) for name in cls.model_fields if name not in _NOT_AS_THEY_ARE}
         upstream = {name: task.upstream[name].fingerprint for name in task.personas if name in task.upstream}
-        return cls(**fields, inference=inference, upstream=upstream)
+        replies = {name: artefact.fingerprint for name, artefact in task.replies.items()}
+        return cls(**fields, inference=inference, upstream=upstream, replies=replies)
 
     def task(self, home: Home) -> Task:
         """Rebuild the task in another process, whose store must contain the upstream artefacts."""
         found = {persona: home.store.get(UPSTREAM[self.stage], digest) for persona, digest in self.upstream.items()}
-        fields = {
-            name: getattr(self, name) for name in type(self).model_fields if name not in ("inference", "upstream")
-        }
-        return Task(**fields, upstream=found)
+        replies = {target: home.store.get("generations", digest) for target, digest in self.replies.items()}
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_AS_THEY_ARE}
+        return Task(**fields, upstream=found, replies=replies)
 
 
 @dataclass

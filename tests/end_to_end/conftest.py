@@ -10,7 +10,8 @@ import pytest
 
 from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
-from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
+from persona_assets.graph.jobs import HEAVY_ASSETS
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.partitions import STUDY
 from persona_assets.runs.run import Run
 from persona_assets.study import Study
@@ -71,7 +72,7 @@ def tiny_run_of(root: Path, instance: dg.DagsterInstance) -> Run:
     return Run(instance, build_definitions(STUDY, home), home, STUDY, "tiny")
 
 
-HEAVY_FOLDERS = (*HEAVY_ASSETS, *LEAKAGE_ASSETS, "base_samples")
+HEAVY_FOLDERS = (*HEAVY_ASSETS, *OF_SOURCES, "base_replies", "base_log_probs")
 
 
 def heavy_files(run: Run) -> dict[str, bytes]:

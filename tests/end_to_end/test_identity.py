@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from persona_assets.checkpoints import Identity, identify
-from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS
+from persona_assets.graph.jobs import HEAVY_ASSETS
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.partitions import split_key
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference import loading
@@ -16,7 +17,7 @@ from persona_assets.study import Persona
 from persona_assets.study.settings import Decoding, Inference
 from tests.end_to_end.conftest import with_study
 
-HEAVY = {*HEAVY_ASSETS, *LEAKAGE_ASSETS}
+HEAVY = {*HEAVY_ASSETS, *OF_SOURCES}
 EVERYONE = {"assistant", "villain", "comedian"}
 
 
@@ -30,7 +31,7 @@ def out_of_date(run):
 
 
 def all_of(*assets):
-    return {asset: {"villain"} if asset in LEAKAGE_ASSETS else EVERYONE for asset in assets}
+    return {asset: {"villain"} if asset in OF_SOURCES else EVERYONE for asset in assets}
 
 
 def flip_a_weight(folder):

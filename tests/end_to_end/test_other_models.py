@@ -1,24 +1,30 @@
 """From `checkpoint add` to the report, with tiny models shaped like five that people measure.
 
 Architectures are Transformers' own, templates follow the logic of the published ones. JS is compared with a plain
-forward pass over the stored token ids: alone, unpadded and uncached.
+forward pass over the stored token ids: alone, unpadded and uncached. Everything runs in this process, because each
+process would import PyTorch and Dagster again; other tests start the command.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dagster as dg
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
+from persona_assets.cli import app
+from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
+from persona_assets.runs.run import Run
+from persona_assets.runs.summary import summary
+from persona_assets.store.instance import make_home
+from persona_assets.study.files import load_study
 from tests.inference.families import write_family
 from tests.tiny_model import SPECIAL, write_tokenizer
 
@@ -105,24 +111,36 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     return SHAPES[request.param]
 
 
-def command(home: Path, *words: str) -> str:
-    line = [sys.executable, "-m", "persona_assets.cli", *words]
-    done = subprocess.run(
-        line, env={**os.environ, "DAGSTER_HOME": str(home)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def added(home: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `checkpoint add` says."""
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    line = ["checkpoint", "add", "tiny", "--path", str(directory)]
+    return CliRunner().invoke(app, line, catch_exceptions=False).output
 
 
-def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, shape: Shape) -> None:
+@contextmanager
+def measured(root: Path, study_file: Path) -> Iterator[Run]:
+    """The checkpoint measured with a study, as `persona-assets run` does."""
+    study, home = load_study(str(study_file)), Home(root)
+    make_home(root)
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        run = Run(instance, build_definitions(study, home), home, study, "tiny")
+        run.prepare()
+        run.materialise()
+        yield run
+
+
+def test_a_model_is_measured_as_its_own_forward_pass(
+    tmp_path: Path, shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory, study, home = tmp_path / "model", tmp_path / "study.yaml", tmp_path / "home"
     write_family(directory, shape.family, vocab_size=256 + len(shape.special))
     write_tokenizer(directory, shape.template, shape.special, shape.end)
     study.write_text(f"{STUDY}chat: {shape.chat}\n")
-    assert shape.said in command(home, "checkpoint", "add", "tiny", "--path", str(directory))
-    said = command(home, "run", "--study", str(study), "--checkpoint", "tiny")
-    assert "report " in said
-    store = Home(home).store
+    assert shape.said in added(home, directory, monkeypatch)
+    with measured(home, study) as run:
+        assert "\nreport " in summary(run.instance, run.home, run.study, "tiny")
+        store = run.home.store
     stored = {dataset.attrs["generator"]: dataset for dataset in (each.read() for each in store.all("logit_js"))}
     responses = {table.persona.iloc[0]: table for table in (each.read() for each in store.all("generations"))}
     assert set(stored) == set(responses) == set(PROMPTS)
@@ -132,7 +150,6 @@ def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, shape: Shap
             for (a, b), js in expected.items():
                 found = float(dataset.js.sel(question=question, persona=a, other=b))
                 assert found == pytest.approx(js, abs=1e-6), (generator, a, b)
-    assert isinstance(next(iter(stored.values())), xr.Dataset)
 
 
 def plain_js(directory: Path, shape: Shape, question: str, response: Sequence[int]) -> dict[tuple[str, str], float]:

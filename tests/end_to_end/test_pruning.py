@@ -12,7 +12,6 @@ import pytest
 from persona_assets.graph.home import Home
 from persona_assets.graph.provenance import HEAVY
 from persona_assets.runs.staleness import to_do
-from persona_assets.stages.markers import BASE
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.upkeep.retention import prunable, prune
 from tests.end_to_end.conftest import CHECKPOINT, with_study
@@ -45,7 +44,7 @@ def test_the_command_says_first_what_it_would_delete(run):
     assert everything(run.home) == before
     assert "freed" in command("--keep", "0", "--delete")
     gone = before - everything(run.home)
-    assert {path.parts[1] for path in gone} == {*HEAVY, BASE}
+    assert {path.parts[1] for path in gone} == {*HEAVY, "base_replies", "base_log_probs"}
     assert not any(path.suffix == ".json" for path in gone if len(path.parts) == 3)
     assert command("--keep", "0").splitlines()[-1] == "would free    0.0 MiB"
 
@@ -56,7 +55,7 @@ def test_the_last_checkpoints_and_whatever_has_their_weights_keep_everything(run
     kept, doomed = prunable(run.instance, run.home, 1)
     assert kept == ["newer"]
     assert {each.checkpoints for each in doomed} == {(CHECKPOINT,)}
-    assert {each.artefact.asset for each in doomed} == {*HEAVY, BASE}
+    assert {each.artefact.asset for each in doomed} == {*HEAVY, "base_replies", "base_log_probs"}
 
 
 def test_pruned_artefacts_count_as_current_and_come_back_when_something_is_made_from_them(run):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import dagster as dg
 
-from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
+from persona_assets.graph.jobs import HEAVY_ASSETS, LIGHT_ASSETS
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.partitions import split_key
 from persona_assets.study import Persona
 from tests.end_to_end.conftest import with_study
@@ -17,7 +18,7 @@ def last_runs(run, count):
 
 def computed_by(run, runs):
     """Heavy asset → personas that these runs computed (and did not find in the store)."""
-    computed = {asset: set() for asset in (*HEAVY_ASSETS, *LEAKAGE_ASSETS)}
+    computed = {asset: set() for asset in (*HEAVY_ASSETS, *OF_SOURCES)}
     for each in runs:
         for entry in run.instance.all_logs(each.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
             event = entry.dagster_event.event_specific_data.materialization

@@ -16,12 +16,13 @@ import yaml
 from persona_assets.cli.shared import open_instance
 from persona_assets.definitions import defs
 from persona_assets.graph.home import Home
-from persona_assets.graph.jobs import HEAVY_ASSETS, LEAKAGE_ASSETS, LIGHT_ASSETS
+from persona_assets.graph.jobs import HEAVY_ASSETS, LIGHT_ASSETS
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.store.instance import InstanceError
 from persona_assets.upkeep.doctor import examine
 
 RELEASES = sorted((Path(__file__).parents[1] / "fixtures" / "releases").iterdir())
-HEAVY = {*HEAVY_ASSETS, *LEAKAGE_ASSETS}
+HEAVY = {*HEAVY_ASSETS, *OF_SOURCES}
 # Tables, figures and report as the job makes them, from whatever was materialised last.
 COMPARE = """
 import sys

@@ -23,7 +23,8 @@ from persona_assets.checkpoints.shape import (
 )
 from persona_assets.cli import app
 from persona_assets.planning.memory import cpu_scoring_need, pair_bytes, scoring_need
-from persona_assets.planning.plan import Plan, Stage, plan, reply_length
+from persona_assets.planning.plan import Plan, plan
+from persona_assets.planning.stage import Stage, reply_length
 from persona_assets.planning.rates import CARDS, CPU, H200, MEASURED
 from persona_assets.planning.sizes import resized
 from persona_assets.planning.text import duration
@@ -87,7 +88,9 @@ def test_counts_of_the_published_study_match_its_run(published: Plan) -> None:
     assert (written.passes, round(written.generated)) == (220, 91_611)
     assert stage(published, "training replies").passes == 5 * 600  # 200 by the source, 200 by each of two others
     assert stage(published, "marker_adapter").passes == 5 * 760 * 16 - 5 * 20 * 8  # the last batch of an epoch has 8
-    assert stage(published, "marker_rates").passes == 6 * 2_200  # five adapters and none
+    assert stage(published, "base replies").passes == 2_200
+    assert stage(published, "marker_rates").passes == 5 * 2_200
+    assert stage(published, "marker_log_probs").passes == 6 * 220  # five adapters and none, behind the responses
 
 
 def test_flops_match_the_benchmark(published: Plan) -> None:
@@ -102,7 +105,7 @@ def test_seconds_on_an_h200_match_measurements(published: Plan) -> None:
     assert seconds("generations") == pytest.approx(4.25, rel=0.1)  # benchmarks/results/whole_run_h200.md
     assert seconds("centroids") == pytest.approx(0.36, rel=0.1)
     assert seconds("marker_adapter") == pytest.approx(5 * 10.4 * 60, rel=0.1)  # benchmarks/results/marker_training.md
-    assert seconds("marker_rates") == pytest.approx(6 * 2_200 * 416 / 23_490, rel=0.02)
+    assert seconds("marker_rates") == pytest.approx(5 * 2_200 * 416 / 23_490, rel=0.02)
     measuring = ("starting", "generations", "logit_js", "centroids")
     whole = sum(map(seconds, measuring))
     assert whole == pytest.approx(80.2, rel=0.1)  # the whole run, compiled code cached
