@@ -56,6 +56,8 @@ class Synthetic:
         self.generations = _generations(self.names, questions, rng)
         self.leakage_table = leakage_table(self.names, [name for name in SOURCES if name in self.names], squared, seed)
         self.leaky_pair_table = with_leakage(self.pair_table, self.leakage_table)
+        self.full_leakage_table = with_log_probs(self.leakage_table)
+        self.full_pair_table = with_outcomes(self.leaky_pair_table, self.full_leakage_table)
         self.samples = samples(self.leakage_table)
 
     def report_inputs(self) -> dict[str, Any]:
@@ -156,6 +158,34 @@ def with_leakage(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> pd.Da
     outcome = leakage_table.rename(columns={name: f"leakage_{short}" for name, short in names.items()})
     columns = [f"leakage_{short}" for short in names.values()] + ["base_rate", "source_rate", "related"]
     return pair_table.merge(outcome[["source", "target", *columns]], on=["source", "target"], how="left")
+
+
+EXPECTED = ["expected_rate", "expected_rate_low", "expected_rate_high", "log_prob_gain", "log_prob_gain_low"]
+EXPECTED += ["log_prob_gain_high", "source_expected_rate", "source_log_prob_gain", "trained_negative", "negative_share"]
+
+
+def with_log_probs(leakage_table: pd.DataFrame) -> pd.DataFrame:
+    """Return the leakage table with outcomes by log-probability, and two trained negatives per source."""
+    rng = np.random.default_rng(7)
+    table = leakage_table.copy()
+    rate = np.clip((table["found"] + 0.3) / 21 * np.exp(rng.normal(0, 0.2, len(table))), 0.001, 0.97)
+    table["expected_rate"], half = rate, 0.5 * np.sqrt(rate * (1 - rate)) * 0.25
+    table["expected_rate_low"], table["expected_rate_high"] = np.maximum(0, rate - half), np.minimum(1, rate + half)
+    table["base_expected_rate"] = 2e-7
+    gain = np.log(rate / 2e-7) + rng.normal(0, 0.4, len(table)) - 6.5
+    table["log_prob_gain"], table["log_prob_gain_low"], table["log_prob_gain_high"] = gain, gain - 0.5, gain + 0.5
+    table["source_expected_rate"] = table["source_rate"] * 0.95
+    table["source_log_prob_gain"] = np.log(table["source_expected_rate"] / 2e-7) - 6.0
+    table["seeds"], table["replies"] = pd.array([3] * len(table), "Int64"), pd.array([20] * len(table), "Int64")
+    place = table.groupby("source").cumcount()
+    table["trained_negative"] = pd.array(place.isin([2, 7]), dtype="boolean")
+    table["negative_share"] = np.where(place.isin([2, 7]), 0.25, 0.0)
+    return table
+
+
+def with_outcomes(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> pd.DataFrame:
+    """Return a pair table with leakage and the outcomes of `with_log_probs`."""
+    return pair_table.merge(leakage_table[["source", "target", *EXPECTED]], on=["source", "target"], how="left")
 
 
 def samples(leakage_table: pd.DataFrame) -> pd.DataFrame:

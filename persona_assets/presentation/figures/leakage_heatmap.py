@@ -1,16 +1,26 @@
-"""Heatmap of marker leakage from source to target."""
+"""Heatmap of marker leakage from source to target, by one outcome."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 
+from persona_assets.presentation.figures.leakage_cells import (
+    Cell,
+    Dyad,
+    base_text,
+    leakage_cells,
+    outcome_of_leakage,
+    texts_of,
+)
+from persona_assets.presentation.layout.outcomes import SAMPLED, Outcome
 from persona_assets.presentation.layout.style import (
     INK,
     MM_PER_POINT,
@@ -26,7 +36,6 @@ from persona_assets.presentation.layout.style import (
     text_width,
     wrapped,
 )
-from persona_assets.presentation.summaries.leakage_headline import Count, base_counts, pooled, source_counts
 
 # Millimetres and points.
 _MARGIN, _CELL, _WIDEST_CELL = 2.0, 8.0, 15.0
@@ -35,71 +44,81 @@ _LEVEL_POINTS, _LEVEL_LINE, _LEVEL_APART, _NAME_GAP = 6.0, 2.7, 1.5, 1.2
 _TITLE, _SUBTITLE_LINE = 4.2, 3.1
 _BAR_WIDTH, _BAR_HEIGHT, _FOOTER = 36.0, 2.2, 13.0
 _OUTLINE = 1.1
-_ITSELF = "source on itself"
+_CORNER, _KEY_LINE = 1.6, 3.8
+_ITSELF, _NEGATIVE = "source on itself", "trained negative"
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 
 
-def leakage_heatmap(leakage_table: pd.DataFrame, order: Sequence[str], width: float = TWO_COLUMNS) -> Figure:
-    """Draw the leakage rate of every dyad; cells of sources on themselves are outlined.
+def leakage_heatmap(
+    leakage_table: pd.DataFrame, order: Sequence[str], width: float = TWO_COLUMNS, outcome: str = ""
+) -> Figure:
+    """Draw an outcome of every dyad; cells of sources on themselves are outlined, trained negatives have a corner.
 
-    Rates are written as found/total, or in percent if the cells are too narrow.
+    Sampled rates are written as found/total; if the cells are too narrow, rates are written in percent and gains
+    without decimals.
 
     Args:
-        leakage_table: one row per dyad: `source`, `target`, `found`, `total`, `source_found`, `source_total`, `recipe`
-            and, if the base model was counted, the target's `base_found` and `base_total`.
+        leakage_table: one row per dyad, as in `leakage_cells`, with `recipe`, and the outcome before training where it
+            was measured.
         order: the personas in the common order (`persona_order`); personas without a dyad are left out.
         width: maximum width, in millimetres.
+        outcome: its column in the pair table; by default the first one that was measured.
 
     Raises:
-        ValueError: a source or target is not in `order`, or there is no dyad.
+        ValueError: a source or target is not in `order`, there is no dyad, or the outcome was not measured.
     """
-    counts = _cells(leakage_table)
-    sources = [name for name in order if name in {source for source, _ in counts}]
-    present = {name for dyad in counts for name in dyad}
+    chosen = outcome_of_leakage(leakage_table, outcome)
+    cells = leakage_cells(leakage_table, chosen)
+    sources = [name for name in order if name in {source for source, _ in cells}]
+    present = {name for dyad in cells for name in dyad}
     targets = [name for name in order if name in present]
     if not present or present - set(order):
         raise ValueError(f"leakage_table: found personas {sorted(present)}; expected some of {list(order)}")
     names_width = max(text_width(display_name(name), _NAME_POINTS) for name in sources) + _NAME_GAP + 0.5
-    cell = _cell_width(counts, targets, width - 2 * _MARGIN - names_width)
+    written = texts_of(cells, is_short=False)
+    cell = _cell_width(written.values(), targets, width - 2 * _MARGIN - names_width)
     width = min(width, max(ONE_COLUMN, 2 * _MARGIN + names_width + len(targets) * cell))
-    write = _written if _points(counts, cell, _written) >= _SMALLEST_POINTS else _percent
-    said = _subtitle(leakage_table, sources, targets) + (" · cells: percent" if write is _percent else "")
+    is_short = _points(written.values(), cell) < _SMALLEST_POINTS
+    said = _subtitle(leakage_table, chosen, sources, targets)
+    said += " · cells: percent" if is_short and chosen.is_rate else ""
     subtitle = wrapped(said, _NAME_POINTS, width - 3 * _MARGIN)
     above = _names_height(targets, cell)
     top = _MARGIN + _TITLE + len(subtitle) * _SUBTITLE_LINE + 1.5
     height = len(sources) * _CELL
+    scale = _scale(cells.values(), chosen)
+    title = "Marker leakage from source to target" if chosen is SAMPLED else f"Marker leakage: {chosen.name}"
     with house_style():
         figure = new_figure(width, top + above + height + _FOOTER)
-        add_text(figure, _MARGIN, _MARGIN, "Marker leakage from source to target", weight="bold", size=8, color=INK)
+        add_text(figure, _MARGIN, _MARGIN, title, weight="bold", size=8, color=INK)
         for number, line in enumerate(subtitle):
             place = _MARGIN + _TITLE + number * _SUBTITLE_LINE
             add_text(figure, _MARGIN, place, line, size=_NAME_POINTS, color=MUTED)
         axes = add_axes(figure, _MARGIN + names_width, top + above, len(targets) * cell, height)
         axes.set(xlim=(0, len(targets) * cell), ylim=(height, 0))
         axes.set_axis_off()
-        _draw(axes, counts, sources, targets, cell, write)
+        _draw(axes, cells, texts_of(cells, is_short), sources, targets, cell, scale)
         _name(axes, sources, targets, cell)
-        ends = _BAR_WIDTH + 11.2 + text_width(_ITSELF, _NAME_POINTS)
-        _footer(figure, min(_MARGIN + names_width, width - _MARGIN - ends), top + above + height + 3.0)
+        keys = [_ITSELF, *([_NEGATIVE] if any(each.is_negative for each in cells.values()) else [])]
+        ends = _BAR_WIDTH + 11.2 + max(text_width(key, _NAME_POINTS) for key in keys)
+        left = min(_MARGIN + names_width, width - _MARGIN - ends)
+        _footer(figure, left, top + above + height + 3.0, scale, chosen.axis, keys)
     return figure
 
 
-def _cells(leakage_table: pd.DataFrame) -> dict[tuple[str, str], Count]:
-    """Return found and total by (source, target); a source on itself has its own columns in the table."""
-    dyads = leakage_table.dropna(subset=["found", "total"])
-    counts = {
-        (str(row["source"]), str(row["target"])): (int(row["found"]), int(row["total"]))
-        for row in dyads.to_dict("records")
-    }
-    return counts | {(source, source): count for source, count in source_counts(leakage_table).items()}
+def _scale(cells: Iterable[Cell], outcome: Outcome) -> ScalarMappable:
+    """Return colours for all values: rates from 0 to 1; gains from 0 to the largest, or from the lowest if below 0."""
+    if outcome.is_rate:
+        return ScalarMappable(Normalize(0.0, 1.0), colormaps["OrRd"])
+    values = [cell.value for cell in cells]
+    return ScalarMappable(Normalize(min(0.0, *values), max(1.0, *values)), colormaps["BuPu"])
 
 
-def _subtitle(leakage_table: pd.DataFrame, sources: Sequence[str], targets: Sequence[str]) -> str:
+def _subtitle(leakage_table: pd.DataFrame, outcome: Outcome, sources: Sequence[str], targets: Sequence[str]) -> str:
     plural = "s" * (len(sources) != 1)
     text = f"recipe {recipe_names(leakage_table)} · {len(sources)} source{plural} (row{plural})"
     text += f", {len(targets)} targets (columns)"
-    return f"{text} · {base_text(leakage_table)}"
+    return f"{text} · {base_text(leakage_table, outcome)}"
 
 
 def recipe_names(leakage_table: pd.DataFrame) -> str:
@@ -108,15 +127,9 @@ def recipe_names(leakage_table: pd.DataFrame) -> str:
     return ", ".join(_DIGEST.sub(r"\1…", recipe) for recipe in recipes) or "not named"
 
 
-def base_text(leakage_table: pd.DataFrame) -> str:
-    """Describe the marker's count before training, pooled over all targets."""
-    base = base_counts(leakage_table)
-    return "base {}/{} before training".format(*pooled(base.values())) if base else "base rate not measured"
-
-
-def _cell_width(counts: Mapping[tuple[str, str], Count], targets: Sequence[str], room: float) -> float:
-    """Return a cell width that fits a count and, up to a limit, horizontal names above it."""
-    written = max(text_width(_written(count), _VALUE_POINTS) for count in counts.values()) + 1.6
+def _cell_width(texts: Collection[str], targets: Sequence[str], room: float) -> float:
+    """Return a cell width that fits the longest text and, up to a limit, horizontal names above it."""
+    written = max(text_width(text, _VALUE_POINTS) for text in texts) + 1.6
     words = max(text_width(word, _LEVEL_POINTS) for name in targets for word in display_name(name).split()) + 1.2
     return min(max(_CELL, written, words if words <= _WIDEST_CELL else 0.0), room / len(targets))
 
@@ -135,57 +148,52 @@ def _names_height(targets: Sequence[str], cell: float) -> float:
     return _NAME_GAP + max(text_width(display_name(name), _NAME_POINTS) for name in targets)
 
 
-def _written(count: Count) -> str:
-    return f"{count[0]}/{count[1]}"
-
-
-def _percent(count: Count) -> str:
-    return f"{100 * count[0] / count[1]:.0f}" if count[1] else "–"
-
-
-def _points(counts: Mapping[tuple[str, str], Count], cell: float, write: Callable[[Count], str]) -> float:
+def _points(texts: Collection[str], cell: float) -> float:
     """Return the font size at which the longest text fits a cell."""
-    longest = max(text_width(write(count), 10.0, "bold") / 10 for count in counts.values())
+    longest = max(text_width(text, 10.0, "bold") / 10 for text in texts)
     return min(_VALUE_POINTS, 0.88 * cell / longest)
 
 
 def _draw(
     axes: Axes,
-    counts: Mapping[tuple[str, str], Count],
+    cells: Mapping[Dyad, Cell],
+    texts: Mapping[Dyad, str],
     sources: Sequence[str],
     targets: Sequence[str],
     cell: float,
-    write: Callable[[Count], str],
+    scale: ScalarMappable,
 ) -> None:
     """Draw the cells one by one, so that those of sources on themselves can be outlined."""
-    colours, norm = colormaps["OrRd"], Normalize(0.0, 1.0)
-    points = _points(counts, cell, write)
+    points = _points(texts.values(), cell)
     for row, source in enumerate(sources):
         for column, target in enumerate(targets):
             left, top = column * cell, row * _CELL
-            count = counts.get((source, target))
-            rate = count[0] / count[1] if count and count[1] else None
-            fill = "white" if rate is None else colours(norm(rate))
+            value = cells[source, target].value if (source, target) in cells else np.nan
+            fill = scale.to_rgba(value) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+            ink = readable_on(fill) if value else MUTED  # a rate of exactly 0 is muted
             axes.add_patch(Rectangle((left, top), cell, _CELL, facecolor=fill, edgecolor="white", linewidth=0.6))
             if source == target:
                 inset = min(0.45, cell / 8)
                 size = (cell - 2 * inset, _CELL - 2 * inset)
                 axes.add_patch(Rectangle((left + inset, top + inset), *size, fill=False, ec=INK, lw=_OUTLINE, zorder=3))
-            if points < _SMALLEST_POINTS:
-                continue
-            ink = MUTED if not rate else readable_on(colours(norm(rate)))
-            text = "–" if count is None else write(count)
-            weight = "bold" if source == target else "normal"
-            axes.text(
-                left + cell / 2,
-                top + _CELL / 2,
-                text,
-                size=points,
-                color=ink,
-                weight=weight,
-                ha="center",
-                va="center_baseline",
-            )
+            elif (source, target) in cells and cells[source, target].is_negative:
+                axes.add_patch(_corner(left + cell - 0.4, top + 0.4, min(_CORNER, cell / 3), ink))
+            if points >= _SMALLEST_POINTS:
+                axes.text(
+                    left + cell / 2,
+                    top + _CELL / 2,
+                    texts.get((source, target), "–"),
+                    size=points,
+                    color=ink if np.isfinite(value) else MUTED,
+                    weight="bold" if source == target else "normal",
+                    ha="center",
+                    va="center_baseline",
+                )
+
+
+def _corner(right: float, top: float, size: float, colour: str) -> Polygon:
+    """Return the triangle in the upper right corner of a trained negative's cell."""
+    return Polygon([(right - size, top), (right, top), (right, top + size)], facecolor=colour, linewidth=0, zorder=3)
 
 
 def _name(axes: Axes, sources: Sequence[str], targets: Sequence[str], cell: float) -> None:
@@ -205,16 +213,23 @@ def _name(axes: Axes, sources: Sequence[str], targets: Sequence[str], cell: floa
             axes.text(*place, display_name(name), size=points, color=INK, ha="center", va="bottom", rotation=90)
 
 
-def _footer(figure: Figure, left: float, top: float) -> None:
-    """Draw the colour bar and the key of the outline."""
+def _footer(figure: Figure, left: float, top: float, scale: ScalarMappable, label: str, keys: Sequence[str]) -> None:
+    """Draw the colour bar and the keys of the outline and of the corner."""
     axes = add_axes(figure, left, top, _BAR_WIDTH, _BAR_HEIGHT)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0.0, 1.0), colormaps["OrRd"]), cax=axes, orientation="horizontal", ticks=[0, 0.5, 1]
-    )
+    ticks = [0, 0.5, 1] if scale.get_clim() == (0.0, 1.0) else None
+    bar = figure.colorbar(scale, cax=axes, orientation="horizontal", ticks=ticks)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=1.8, width=0.5)
-    bar.ax.set_xlabel("leakage rate (found / total)", size=_NAME_POINTS, color=INK, labelpad=1.5)
-    key = add_axes(figure, left + _BAR_WIDTH + 6.0, top - 0.4, 4.0, 3.0)
-    key.set_axis_off()
-    key.add_patch(Rectangle((0.08, 0.1), 0.84, 0.8, fill=False, ec=INK, lw=_OUTLINE))
-    add_text(figure, left + _BAR_WIDTH + 11.2, top, _ITSELF, size=_NAME_POINTS, color=INK)
+    if ticks is None:
+        bar.ax.locator_params(nbins=4)
+    bar.ax.set_xlabel(label, size=_NAME_POINTS, color=INK, labelpad=1.5)
+    for number, text in enumerate(keys):
+        below = top + number * _KEY_LINE
+        key = add_axes(figure, left + _BAR_WIDTH + 6.0, below - 0.4, 4.0, 3.0)
+        key.set(xlim=(0, 4.0), ylim=(3.0, 0))
+        key.set_axis_off()
+        if text == _ITSELF:
+            key.add_patch(Rectangle((0.32, 0.3), 3.36, 2.4, fill=False, ec=INK, lw=_OUTLINE))
+        else:
+            key.add_patch(_corner(2.9, 0.7, _CORNER, INK))
+        add_text(figure, left + _BAR_WIDTH + 11.2, below, text, size=_NAME_POINTS, color=INK)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from persona_assets.presentation.layout.correlation import numbers
+from persona_assets.presentation.layout.outcomes import SAMPLED, Outcome, chosen_outcome
 from persona_assets.presentation.layout.pairs import CosineColumn, cosine_columns
 from persona_assets.presentation.layout.panels import (
     KEY_POINTS,
@@ -17,6 +18,7 @@ from persona_assets.presentation.layout.panels import (
     TITLE,
     Grid,
     add_panel,
+    padded,
     write_lines,
 )
 from persona_assets.presentation.layout.style import (
@@ -52,56 +54,61 @@ def leakage_against_predictors(
     statements: pd.DataFrame | None = None,
     trends: pd.DataFrame | None = None,
     width: float = TWO_COLUMNS,
+    outcome: str = "",
 ) -> Figure:
-    """Draw the leakage rate of every dyad against JS and against cosine, coloured by source.
+    """Draw an outcome of every dyad against JS and against cosine, coloured by source.
 
     Every panel has Spearman's ρ and n and, if statements are given, the interval and p of both views.
 
     Args:
         pair_table: one row per dyad: `source`, `target`, `js` (nats), cosines in `cosine_<population>_layer<N>`,
-            `leakage_rate` with `leakage_low` and `leakage_high`, and `source_rate`; rows without a rate are left out.
+            and the outcome with its interval and the source's own value (`layout.outcomes`); rows without it are left
+            out.
         sources: the sources to show, in the legend's order; by default all, in the table's order.
         cosines: columns to show in addition to JS; by default the layers of the first centring population, reduced to
             the first, middle and last if there are more than three.
         statements: as returned by `statistics.infer`.
         trends: curve and band: columns predictor, place, rate, low, high, as returned by `statistics.trend`.
         width: width of the figure, in millimetres; with one column, panels are below each other.
+        outcome: its column; by default the first one that was measured.
 
     Raises:
-        ValueError: no dyad of these sources has a rate, or the table has no such cosine.
+        ValueError: no dyad of these sources has the outcome, or the table has no such cosine.
     """
-    dyads = leakage_dyads(pair_table)
+    chosen = chosen_outcome(pair_table, outcome)
+    dyads = leakage_dyads(pair_table, chosen.column)
     shown = list(dict.fromkeys(dyads["source"])) if sources is None else [str(source) for source in sources]
     dyads = dyads[dyads["source"].isin(shown)]
     if dyads.empty:
-        raise ValueError(f"pair_table: no dyad of sources {shown} has a leakage_rate; expected at least one")
+        raise ValueError(f"pair_table: no dyad of sources {shown} has a {chosen.column}; expected at least one")
     predictors: list[CosineColumn | None] = [None, *_cosines(pair_table, cosines)]
     columns = {1: 1, 2: 2, 4: 2}.get(len(predictors), 3) if width > ONE_COLUMN else 1
     width = ONE_COLUMN if columns == 1 else width
     names = [predictor.column if predictor else "js" for predictor in predictors]
-    views = [two_views(statements, "leakage", "spearman", name, "leakage_rate") for name in names]
+    views = [two_views(statements, "leakage", "spearman", name, chosen.column) for name in names]
     note = wrapped(VIEWS_NOTE if any(views) else DYADS_NOT_INDEPENDENT, KEY_POINTS, width - 2 * MARGIN)
-    subtitle = wrapped(_subtitle(dyads, trends, names), LETTER_POINTS, width - 2 * MARGIN)
-    key = _key(dyads, shown, width - 2 * MARGIN)
+    subtitle = wrapped(_subtitle(dyads, chosen, trends, names), LETTER_POINTS, width - 2 * MARGIN)
+    key = _key(dyads, chosen, shown, width - 2 * MARGIN)
     header = MARGIN + TITLE + (len(subtitle) + len(key)) * LINE + 4.0
     grid = Grid(width, columns, header, 1 + max(map(len, views)), _HEIGHT if columns < 3 else 46.0)
     below = grid.below(grid.rows(len(predictors)))
     with house_style():
         figure = new_figure(width, below + len(note) * LINE + MARGIN)
         title = "Leakage against JS and cosine, one point a dyad" if len(predictors) > 1 else "Leakage against JS"
+        title += "" if chosen is SAMPLED else f": {chosen.name}"
         add_text(figure, MARGIN, MARGIN, title, weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, LETTER_POINTS)
         for index, (predictor, name) in enumerate(zip(predictors, names, strict=True)):
-            x, rate = numbers(dyads[name]), numbers(dyads["leakage_rate"])
+            x, y = numbers(dyads[name]), numbers(dyads[chosen.column])
             said = f"cosine, layer {predictor.layer}" if predictor else "JS"
-            axes = add_panel(figure, grid, index, said, rho_and_views(x, rate, views[index]), x)
+            axes = add_panel(figure, grid, index, said, rho_and_views(x, y, views[index]), x)
             if trends is not None:
                 _draw_trend(axes, trends[trends["predictor"] == name])
-            _draw_dyads(axes, dyads, shown, name)
+            _draw_dyads(axes, dyads, chosen, shown, name)
             axes.set_xlabel(f"cosine, centred on {display_name(predictor.population)}" if predictor else "JS (nats)")
             axes.tick_params(labelleft=index % columns == 0)
             if index % columns == 0:
-                axes.set_ylabel("leakage rate (found / total)")
+                axes.set_ylabel(chosen.axis)
         _write_key(figure, MARGIN + TITLE + len(subtitle) * LINE + 0.8, key, width)
         write_lines(figure, below + 0.2 * LINE, note, KEY_POINTS)
     return figure
@@ -120,15 +127,15 @@ def _cosines(pair_table: pd.DataFrame, columns: Sequence[str] | None) -> list[Co
     return [first[index] for index in kept]
 
 
-def _subtitle(dyads: pd.DataFrame, trends: pd.DataFrame | None, predictors: Sequence[str]) -> str:
+def _subtitle(dyads: pd.DataFrame, outcome: Outcome, trends: pd.DataFrame | None, predictors: Sequence[str]) -> str:
     sources = dyads["source"].nunique()
     plurals = "s" * (len(dyads) != 1), "s" * (sources != 1)
-    said = f"{len(dyads)} dyad{plurals[0]} from {sources} source{plurals[1]} · bars: Wilson 95 % intervals"
+    said = f"{len(dyads)} dyad{plurals[0]} from {sources} source{plurals[1]} · bars: {outcome.bars}"
     drawn = trends[trends["predictor"].isin(predictors)] if trends is not None else pd.DataFrame()
     if drawn.empty:
         return said
     band = ", band: 95 %, jackknife over sources" if drawn["low"].notna().any() else ""
-    return f"{said} · line: logistic curve{band}"
+    return f"{said} · line: {'logistic curve' if outcome.is_rate else 'straight line'}{band}"
 
 
 def _draw_trend(axes: Axes, curve: pd.DataFrame) -> None:
@@ -139,16 +146,16 @@ def _draw_trend(axes: Axes, curve: pd.DataFrame) -> None:
     axes.plot(place, rate, color="#8a8a8a", linewidth=1.0, zorder=0.5)
 
 
-def _draw_dyads(axes: Axes, dyads: pd.DataFrame, sources: Sequence[str], predictor: str) -> None:
+def _draw_dyads(axes: Axes, dyads: pd.DataFrame, outcome: Outcome, sources: Sequence[str], predictor: str) -> None:
     x = numbers(dyads[predictor])
-    rate, low, high = (numbers(dyads[f"leakage_{name}"]) for name in ("rate", "low", "high"))
+    y, low, high = (numbers(dyads[name]) for name in (outcome.column, outcome.low, outcome.high))
     for number, source in enumerate(sources):
         of_source = (dyads["source"] == source).to_numpy(dtype=bool)
         colour, shape = marker_style(number)
         axes.vlines(x[of_source], low[of_source], high[of_source], color=colour, alpha=0.45, linewidth=0.7, zorder=1)
         axes.scatter(
             x[of_source],
-            rate[of_source],
+            y[of_source],
             s=1.25 * _SIZES[shape],
             marker=shape,
             color=colour,
@@ -157,13 +164,15 @@ def _draw_dyads(axes: Axes, dyads: pd.DataFrame, sources: Sequence[str], predict
             zorder=2,
             clip_on=False,
         )
-    axes.set_ylim(*rate_limits(dyads))
+    axes.set_ylim(*outcome_limits(dyads, outcome))
     axes.locator_params(axis="y", nbins=5)
 
 
-def rate_limits(dyads: pd.DataFrame) -> tuple[float, float]:
-    """Return y limits from just below 0 to just above the highest interval."""
-    ends = np.append(numbers(dyads["leakage_high"]), numbers(dyads["leakage_rate"]))
+def outcome_limits(dyads: pd.DataFrame, outcome: Outcome) -> tuple[float, float]:
+    """Return y limits: for rates from just below 0 to just above the highest interval, for gains around the data."""
+    ends = np.concatenate([numbers(dyads[name]) for name in (outcome.column, outcome.low, outcome.high)])
+    if not outcome.is_rate:
+        return padded(ends)
     top = min(1.0, 1.06 * float(np.nanmax(ends, initial=0.05)))
     return -0.025 * top, top
 
@@ -173,13 +182,16 @@ def marker_style(number: int) -> tuple[str, str]:
     return f"C{number % _COLOURS}", _SHAPES[number % len(_SHAPES)]
 
 
-def _key(dyads: pd.DataFrame, sources: Sequence[str], width: float) -> list[list[tuple[int, str, float]]]:
+def _key(
+    dyads: pd.DataFrame, outcome: Outcome, sources: Sequence[str], width: float
+) -> list[list[tuple[int, str, float]]]:
     """Return the lines of the legend: number of the source, text, distance from the left (mm)."""
-    own = {} if "source_rate" not in dyads else dyads.groupby("source")["source_rate"].first().dropna().to_dict()
+    known = outcome.of_source in dyads
+    own = dyads.groupby("source")[outcome.of_source].first().dropna().to_dict() if known else {}
     lines: list[list[tuple[int, str, float]]] = [[]]
     left = 0.0
     for number, source in enumerate(sources):
-        text = display_name(source) + (f" (itself {float(own[source]):.2f})" if source in own else "")
+        text = display_name(source) + (f" (itself {float(own[source]):.{outcome.decimals}f})" if source in own else "")
         needed = 3.2 + text_width(text, KEY_POINTS) + 4.0
         if lines[-1] and left + needed - 4.0 > width:
             lines.append([])

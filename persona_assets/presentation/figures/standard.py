@@ -9,7 +9,8 @@ from persona_assets.presentation.figures.heatmaps import cosine_heatmaps, js_hea
 from persona_assets.presentation.figures.influence import influence_figure, left_out
 from persona_assets.presentation.figures.layer_profile import layer_profile, profile
 from persona_assets.presentation.figures.leakage_by_source import leakage_by_source
-from persona_assets.presentation.figures.leakage_heatmap import base_text, leakage_heatmap, recipe_names
+from persona_assets.presentation.figures.leakage_cells import base_text
+from persona_assets.presentation.figures.leakage_heatmap import leakage_heatmap, recipe_names
 from persona_assets.presentation.figures.leakage_scatter import DYADS_NOT_INDEPENDENT, leakage_against_predictors
 from persona_assets.presentation.figures.map import map_of_personas
 from persona_assets.presentation.figures.scatter import js_against_cosine

@@ -6,6 +6,7 @@ from typing import TypedDict
 import pandas as pd
 
 from persona_assets.presentation.layout.correlation import numbers, spearman
+from persona_assets.presentation.layout.outcomes import OUTCOMES, chosen_outcome
 from persona_assets.presentation.layout.pairs import cosine_columns
 
 # Found and total.
@@ -23,38 +24,45 @@ class LeakageHeadline(TypedDict):
     base: Count | None
 
 
-def leakage_headline(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> LeakageHeadline:
+def leakage_headline(pair_table: pd.DataFrame, leakage_table: pd.DataFrame, outcome: str = "") -> LeakageHeadline:
     """Return source rates, the base rate, and the correlation of leakage with JS and every cosine.
 
     Args:
-        pair_table: one row per dyad: `source`, `target`, `leakage_rate`, `js` and cosines. Rows without a rate are
+        pair_table: one row per dyad: `source`, `target`, the outcome, `js` and cosines. Rows without the outcome are
             skipped; dyads without a cosine are left out of its ρ.
         leakage_table: one row per dyad: `source`, `target`, `source_found`, `source_total` and, if the base model was
             counted, the target's `base_found` and `base_total`.
+        outcome: its column in the pair table; by default the first one that was measured.
 
     Raises:
         ValueError: the pair table has no leakage, or a source or target has two different counts.
     """
-    dyads = leakage_dyads(pair_table)
+    chosen = chosen_outcome(pair_table, outcome)
+    dyads = leakage_dyads(pair_table, chosen.column)
     predictors = ["js", *(cosine.column for cosine in cosine_columns(pair_table))]
-    rates = numbers(dyads["leakage_rate"])
+    values = numbers(dyads[chosen.column])
     base = base_counts(leakage_table)
     return LeakageHeadline(
         source_rates=source_counts(leakage_table),
-        spearman={column: spearman(numbers(dyads[column]), rates) for column in predictors},
+        spearman={column: spearman(numbers(dyads[column]), values) for column in predictors},
         base=pooled(base.values()) if base else None,
     )
 
 
-def leakage_dyads(pair_table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the pair table with a leakage rate, without sources on themselves.
+def leakage_dyads(pair_table: pd.DataFrame, outcome: str = "") -> pd.DataFrame:
+    """Return the rows of the pair table with an outcome, without sources on themselves.
+
+    Args:
+        outcome: its column; by default rows with any outcome are returned.
 
     Raises:
-        ValueError: the table has no column `leakage_rate`.
+        ValueError: the table has no outcome.
     """
-    if "leakage_rate" not in pair_table:
-        raise ValueError(f"pair_table: found columns {list(pair_table.columns)}; expected leakage_rate")
-    measured = pair_table["leakage_rate"].notna() & (pair_table["source"] != pair_table["target"])
+    columns = [outcome] if outcome else [each.column for each in OUTCOMES.values() if each.column in pair_table]
+    if not columns or outcome not in ("", *pair_table.columns):
+        expected = outcome or " or ".join(OUTCOMES)
+        raise ValueError(f"pair_table: found columns {list(pair_table.columns)}; expected {expected}")
+    measured = pair_table[columns].notna().any(axis=1) & (pair_table["source"] != pair_table["target"])
     return pair_table[measured].reset_index(drop=True)
 
 

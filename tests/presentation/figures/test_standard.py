@@ -382,7 +382,7 @@ def test_leakage_that_is_zero_everywhere_has_no_rho(eleven):
 
 
 def test_leakage_scatter_without_leakage_is_rejected(eleven):
-    with pytest.raises(ValueError, match="expected leakage_rate"):
+    with pytest.raises(ValueError, match="expected a value of expected_rate, leakage_rate or log_prob_gain"):
         leakage_against_predictors(eleven.pair_table)
     with pytest.raises(ValueError, match=r"no dyad of sources \['librarian'\]"):
         leakage_against_predictors(eleven.leaky_pair_table, ["librarian"])
