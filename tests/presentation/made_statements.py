@@ -12,6 +12,16 @@ from tests.presentation.by_hand import statement
 PRIMARY = "cosine_study_layer21"
 CHOSEN = "the choice that the verdict is about"
 COEFFICIENTS = ("spearman", "pearson", "kendall")
+COMPONENTS = {
+    "source": 1.4,
+    "target": 0.9,
+    "source × target": 1.1,
+    "seed": 0.7,
+    "seed × target": math.nan,
+    "question": 0.4,
+    "reply": 0.25,
+    "residual": 0.1,
+}
 DYADS = ("all dyads", "sources off the floor", "without the baseline as target")
 
 
@@ -36,6 +46,41 @@ def made_statements(names: Sequence[str], layers: Sequence[int], sources: Sequen
             *_influence(names, sources),
         ]
     )
+
+
+def made_reliability() -> list[Statement]:
+    """Return reliabilities, corrected correlations, variance components and results of other outcomes."""
+    return [
+        *_both("outcomes", "spearman", "js", "leakage_rate", -0.49, 1e-4, 0.03),
+        *_both("outcomes", "spearman", PRIMARY, "leakage_rate", 0.62, 1e-6, 0.01),
+        *_both("outcomes", "difference of |spearman|", f"js − {PRIMARY}", "leakage_rate", -0.13, 0.3, 0.5),
+        *_both("outcomes", "spearman", "js", "log_prob_gain", -0.73, 1e-9, 0.002),
+        *_both("outcomes", "spearman", PRIMARY, "log_prob_gain", 0.52, 1e-5, 0.02),
+        *_both("outcomes", "difference of |spearman|", f"js − {PRIMARY}", "log_prob_gain", 0.21, 0.02, 0.09),
+        *(
+            statement("noise", quantity, "check", predictor, estimate, outcome=outcome, low=low, high=high)
+            for outcome, halves, seeds in (
+                ("expected_rate", 0.94, 0.81),
+                ("leakage_rate", 0.71, 0.62),
+                ("log_prob_gain", 0.97, 0.9),
+            )
+            for quantity, predictor, estimate, low, high in (
+                ("reliability, halves of questions", "", halves, math.nan, math.nan),
+                ("reliability, training seeds", "", seeds, math.nan, math.nan),
+                ("reliability, questions and seeds", "", halves + seeds - 1, math.nan, math.nan),
+                ("spearman corrected for attenuation", "js", -0.72 / halves**0.5, -0.95, -0.4),
+                ("spearman corrected for attenuation", PRIMARY, 0.55 / halves**0.5, 0.2, 0.83),
+            )
+        ),
+        *(
+            statement(
+                *("noise", f"variance component: {name}", "check", "", variance),
+                outcome="log_prob_gain",
+                note="" if variance == variance else "not computed: it has the same levels as source × target",
+            )
+            for name, variance in COMPONENTS.items()
+        ),
+    ]
 
 
 def _both(

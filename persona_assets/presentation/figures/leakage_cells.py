@@ -111,7 +111,7 @@ def base_text(leakage_table: pd.DataFrame, outcome: Outcome = SAMPLED) -> str:
         base = base_counts(leakage_table)
         return "base {}/{} before training".format(*pooled(base.values())) if base else "base rate not measured"
     if not outcome.of_base:
-        return "0: as before training"
+        return "0 nats: as before training"
     known = leakage_table[outcome.of_base].dropna() if outcome.of_base in leakage_table else pd.Series(dtype=float)
     return f"base at most {p_text(float(known.max()))} before training" if len(known) else "base rate not measured"
 

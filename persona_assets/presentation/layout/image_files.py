@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from persona_assets.presentation.layout.pdf_fonts import without_layout_tables
 from persona_assets.presentation.layout.style import house_style
 from persona_assets.presentation.layout.svg_fonts import with_fonts
 
@@ -48,7 +49,7 @@ def inline_markdown(figure: Figure | bytes, alt: str) -> str:
 
 def _written(figure: Figure, kind: str, metadata: dict[str, None], **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with house_style():
+    with house_style(), without_layout_tables():
         figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
 

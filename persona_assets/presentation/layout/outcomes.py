@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-_BOOTSTRAP = "95 % intervals, bootstrap over questions"
+_BOOTSTRAP = "95 % bootstrap intervals"
 
 
 class Outcome(NamedTuple):
