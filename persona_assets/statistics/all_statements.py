@@ -8,10 +8,23 @@ import pandas as pd
 import xarray as xr
 
 from persona_assets.statistics.coupling import couple
-from persona_assets.statistics.dyads import Dyads, read_dyads
-from persona_assets.statistics.families import comparison, influence, leakage, looks, models, noise, pairs, power
+from persona_assets.statistics.dyads import Dyads, measured_outcomes, outcome_column, read_dyads
+from persona_assets.statistics.families import (
+    comparison,
+    influence,
+    leakage,
+    looks,
+    models,
+    negatives,
+    noise,
+    outcomes,
+    pairs,
+    power,
+    reliability,
+)
 from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, Settings
+from persona_assets.statistics.replies import replies_at, with_seeds
 from persona_assets.statistics.statement import Statement, UnanswerableError, tabulate
 
 # JS columns under other generator subsets, shown in the specification curve.
@@ -22,6 +35,8 @@ def infer(
     pair_table: pd.DataFrame,
     baseline: str,
     *,
+    outcome: str | None = None,
+    by_reply: pd.DataFrame | None = None,
     by_question: xr.DataArray | None = None,
     source_rates: pd.DataFrame | None = None,
     permutations: int = 10_000,
@@ -38,6 +53,11 @@ def infer(
     Args:
         pair_table: table from `metrics.build_pair_table` with leakage.
         baseline: the persona that others are compared with.
+        outcome: what the verdict is about: `expected_rate`, `rate` or `log_prob_gain`; by default the expected rate if
+            the table has it, otherwise the rate. The other outcomes of the table are reported beside it.
+        by_reply: the outcomes of every reply, as from `long_table`: outcome, source, target, question, reply, seed,
+            value (without a column `outcome`, all are of the chosen one). The reliabilities, the variance components
+            and the draws of training seeds need it.
         by_question: JS per question, (question, persona, other), for the generator subset shown in the pair table.
         source_rates: persona, source_rate and predictors between persona and baseline, if source rates were imported;
             otherwise they are taken from the pair table.
@@ -50,18 +70,26 @@ def infer(
         One row per statement and view. A statement that cannot be computed is a row whose note says why.
     """
     settings = Settings(permutations, resamples, seed, level, simulations)
+    chosen = outcome_column(pair_table, outcome)
+
+    def about(column: str) -> Inputs:
+        dyads = read_dyads(pair_table, column)
+        replies = replies_at(by_reply if column == chosen or _names_outcomes(by_reply) else None, dyads)
+        return Inputs(
+            dyads=with_seeds(dyads, replies),
+            baseline=baseline,
+            settings=settings,
+            primary=primary_cosine(dyads, population, layer),
+            by_question=_in_order(by_question, dyads),
+            generators=tuple(name for name in _GENERATORS if name in dyads.predictors and not _same(dyads, name, JS)),
+            replies=replies,
+        )
+
     try:
-        dyads = read_dyads(pair_table)
+        inputs = about(chosen)
     except UnanswerableError as error:
         return tabulate([Statement(family="leakage", quantity="everything", view="dyadic", unanswerable=str(error))])
-    inputs = Inputs(
-        dyads=dyads,
-        baseline=baseline,
-        settings=settings,
-        primary=primary_cosine(dyads, population, layer),
-        by_question=_in_order(by_question, dyads),
-        generators=tuple(name for name in _GENERATORS if name in dyads.predictors and not _same(dyads, name, JS)),
-    )
+    others = [about(column) for column in measured_outcomes(pair_table) if column != chosen]
     statements = looks.design(inputs)
     families: dict[str, Callable[[], list[Statement]]] = {
         "correlations": lambda: leakage.correlations(inputs),
@@ -73,7 +101,11 @@ def infer(
         "coupling": lambda: couple(
             coupling_table(pair_table, baseline) if source_rates is None else source_rates, level, permutations, seed
         ),
+        "trained negatives": lambda: negatives.negatives(inputs),
+        "other outcomes": lambda: outcomes.other_outcomes(others),
         "measurement error": lambda: noise.measurement_error(inputs),
+        "reliability": lambda: reliability.reliabilities([inputs, *others]),
+        "variance components": lambda: reliability.components([inputs, *others]),
         "influence": lambda: influence.influence(inputs),
         "specifications": lambda: looks.specifications(inputs),
         "power": lambda: power.power(inputs),
@@ -117,6 +149,10 @@ def coupling_table(pair_table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     with_baseline = pair_table[pair_table["target"] == baseline].set_index("source")[predictors]
     table = with_baseline.join(rates.astype("float64"), how="inner")
     return table.rename_axis("persona").reset_index()[["persona", "source_rate", *predictors]]
+
+
+def _names_outcomes(by_reply: pd.DataFrame | None) -> bool:
+    return by_reply is not None and "outcome" in by_reply
 
 
 def _same(dyads: Dyads, first: str, second: str) -> bool:

@@ -1,8 +1,9 @@
 """Power simulation: how many sources a study needs to detect whether JS or a cosine predicts leakage better.
 
-Studies are simulated from the mixed logistic model fitted to the observed data: S sources drawn from the known
-personas, their dyads with the other personas, new effects of sources, targets and dyads, and binomial counts. A study
-detects the difference if its delete-one-source jackknife interval excludes 0 on the observed side.
+Studies are simulated from the mixed model fitted to the observed data: S sources drawn from the known personas, their
+dyads with the other personas, new effects of sources, targets and dyads, and binomial counts (for a continuous outcome
+no counts: the effect of a dyad includes its measurement error). A study detects the difference if its delete-one-source
+jackknife interval excludes 0 on the observed side.
 """
 
 import math
@@ -75,22 +76,13 @@ def sources_needed(
         UnanswerableError: there are fewer than three personas to draw from, or the observed difference is 0 or
             undefined.
     """
-    matrix = correlation_matrices(
-        np.stack([dyads.outcome, dyads.at(js), dyads.at(cosine)]), np.ones((1, dyads.n)), "spearman"
-    )
-    observed = float(np.abs(matrix[0, 0, 1]) - np.abs(matrix[0, 0, 2]))
-    if not np.isfinite(observed) or observed == 0:
-        raise UnanswerableError("there is no difference between the two predictors to detect")
+    observed = _observed(dyads, js, cosine)
     model = _model(fit, dyads, js, cosine)
     rng = np.random.default_rng(seed)
     shares: list[float] = []
     for size in sizes:
-        critical = float(stats.t.ppf((1 + level) / 2, size - 1))
-        studies = [_jackknife(*_study(model, size, rng)) for _ in range(simulations)]
-        differences, errors = np.array(studies).T
-        # A study whose difference or error is NaN counts as no detection.
-        shares.append(float(np.mean(np.sign(observed) * differences > critical * errors)))
-        mean = float(np.nanmean(differences)) if np.isfinite(differences).any() else math.nan
+        share, mean = _simulated(model, size, np.sign(observed), level, simulations, rng)
+        shares.append(share)
         if shares[-1] >= power:
             break
     tried = sizes[: len(shares)]
@@ -98,14 +90,54 @@ def sources_needed(
     targets = (
         f"{_MOST_TARGETS} of {others} targets per source" if others > _MOST_TARGETS else f"{others} targets per source"
     )
+    kind = "logistic" if model.total else "linear"
     note = (
-        f"assumes that the fitted mixed logistic model is true; {simulations} simulated studies per size, each with "
+        f"assumes that the fitted mixed {kind} model is true; {simulations} simulated studies per size, each with "
         f"{targets} and sources drawn with replacement from {len(model.sources)} personas; detection by a "
         f"delete-one-source jackknife, t(sources − 1), two-sided at {1 - level:.2g}; mean difference in the studies of "
         f"{tried[-1]} sources {mean:+.3f}, observed {observed:+.3f}"
     )
     needed = _interpolate(tried, shares, power)
     return PowerCurve(sizes=tried, share=tuple(shares), needed=needed, expected=float(mean), note=note)
+
+
+def power_of(
+    fit: MixedFit,
+    dyads: Dyads,
+    js: str,
+    cosine: str,
+    size: int,
+    *,
+    level: float = 0.95,
+    seed: int = 42,
+    simulations: int = 200,
+) -> float:
+    """Simulate the power of studies of one size; arguments and errors as in `sources_needed`."""
+    model, sign = _model(fit, dyads, js, cosine), np.sign(_observed(dyads, js, cosine))
+    return _simulated(model, size, sign, level, simulations, np.random.default_rng(seed))[0]
+
+
+def _observed(dyads: Dyads, js: str, cosine: str) -> float:
+    """Return |ρ_JS| − |ρ_cosine| of the observed dyads."""
+    matrix = correlation_matrices(
+        np.stack([dyads.outcome, dyads.at(js), dyads.at(cosine)]), np.ones((1, dyads.n)), "spearman"
+    )
+    observed = float(np.abs(matrix[0, 0, 1]) - np.abs(matrix[0, 0, 2]))
+    if not np.isfinite(observed) or observed == 0:
+        raise UnanswerableError("there is no difference between the two predictors to detect")
+    return observed
+
+
+def _simulated(
+    model: "_Model", size: int, sign: float, level: float, simulations: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return the fraction of simulated studies that detect a difference of this sign, and their mean difference."""
+    critical = float(stats.t.ppf((1 + level) / 2, size - 1))
+    studies = [_jackknife(*_study(model, size, rng)) for _ in range(simulations)]
+    differences, errors = np.array(studies).T
+    mean = float(np.nanmean(differences)) if np.isfinite(differences).any() else math.nan
+    # A study whose difference or error is NaN counts as no detection.
+    return float(np.mean(sign * differences > critical * errors)), mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +147,9 @@ class _Model:
     Attributes:
         sources: indices of the personas that can be drawn as sources.
         predictors: shape (2, K, K), JS and cosine.
-        logit: shape (K, K), log odds of a dyad whose effects are 0.
+        logit: shape (K, K), log odds (or the expected outcome) of a dyad whose effects are 0.
         sigmas: standard deviations of the effects of source, target and dyad.
-        total: replies per dyad.
+        total: replies per dyad; 0 for a continuous outcome.
     """
 
     sources: Ints
@@ -139,7 +171,8 @@ def _model(fit: MixedFit, dyads: Dyads, js: str, cosine: str) -> _Model:
         fit.slopes[name] * (dyads.predictors[name] - fit.means[name]) / fit.sds[name] for name in (js, cosine)
     )
     sigmas = (fit.sigma_source, fit.sigma_target, fit.sigma_dyad)
-    return _Model(sources, predictors, np.asarray(logit), sigmas, round(float(np.nanmedian(dyads.total))))
+    total = 0 if np.isnan(dyads.total).all() else round(float(np.nanmedian(dyads.total)))
+    return _Model(sources, predictors, np.asarray(logit), sigmas, total)
 
 
 def _study(model: _Model, size: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
@@ -157,8 +190,9 @@ def _study(model: _Model, size: int, rng: np.random.Generator) -> tuple[Floats, 
     )
     source = sources[drawn]
     logit = model.logit[source, target] + of_source[drawn] + of_target[target] + of_dyad
-    rate = rng.binomial(model.total, expit(logit)) / model.total
-    values = np.stack([rate, *model.predictors[:, source, target]])
+    # Only ranks are used, so a continuous outcome stays on the scale of the model.
+    outcome = rng.binomial(model.total, expit(logit)) / model.total if model.total else logit
+    values = np.stack([outcome, *model.predictors[:, source, target]])
     return values, drawn
 
 

@@ -54,12 +54,25 @@ def two_way_weights(source: Ints, target: Ints, resamples: int, seed: int) -> We
     Raises:
         UnanswerableError: there are fewer than three sources or targets.
     """
+    of_source, of_target = two_way_times(source, target, resamples, seed)
+    of_source *= of_target
+    return of_source
+
+
+def two_way_times(source: Ints, target: Ints, resamples: int, seed: int) -> tuple[Weights, Weights]:
+    """Return how often the source and the target of every dyad were drawn, the two factors of `two_way_weights`.
+
+    Returns:
+        Shapes (resamples, n).
+
+    Raises:
+        UnanswerableError: there are fewer than three sources or targets.
+    """
     sources, of_source = _clusters(source, "source")
     targets, of_target = _clusters(target, "target")
     rng = np.random.default_rng(seed)
-    weights = _draws(sources, resamples, rng)[:, of_source]
-    weights *= _draws(targets, resamples, rng)[:, of_target]
-    return weights
+    times = _draws(sources, resamples, rng)[:, of_source]
+    return times, _draws(targets, resamples, rng)[:, of_target]
 
 
 def percentile_interval(samples: Floats, level: float, method: str, structure: str, reference: str) -> Interval:

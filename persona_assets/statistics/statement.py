@@ -40,6 +40,9 @@ COLUMNS = {
 }
 
 
+_TOO_NARROW = "this interval is narrower than that of n independent observations"
+
+
 class UnanswerableError(ValueError):
     """The data do not allow a statement; the message is the reason after "not computed: "."""
 
@@ -88,7 +91,8 @@ class Statement:
         family: leakage, comparison, models, pairs, coupling, noise, influence, looks, power or design.
         quantity: such as `spearman`, `partial spearman`, `delta R²`.
         outcome, predictor, given: columns of the pair table; `given` joins several with ` + `.
-        n: observations; n_effective: number of independent observations that would give the same interval width.
+        n: observations; n_effective: number of independent observations that would give the same interval width. If it
+            exceeds n, it is left out of the table, and the note says so.
         unanswerable: why there is no number; "" if there is one.
         p_adjusted: p adjusted for multiple looks; the note names the method.
     """
@@ -112,13 +116,17 @@ class Statement:
     @property
     def name(self) -> str:
         """Return the name that all views of a statement share."""
-        about = f"{self.quantity}: {self.outcome} ~ {self.predictor}" if self.outcome else self.quantity
+        about = f"{self.quantity}: {self.outcome}" if self.outcome else self.quantity
+        about = f"{about} ~ {self.predictor}" if self.outcome and self.predictor else about
         return f"{about} | {self.given}" if self.given else about
 
     def row(self) -> dict[str, object]:
         """Return the statement as a row of `COLUMNS`."""
         parts: list[Interval | PValue] = [part for part in (self.interval, self.p) if part is not None]
         notes = [self.note, *(part.note for part in parts)]
+        too_narrow = self.n is not None and self.n_effective > self.n
+        if too_narrow:
+            notes.append(_TOO_NARROW)
         if self.unanswerable:
             notes.insert(0, f"not computed: {self.unanswerable}")
         labels = {"interval": self.interval, "p": self.p}
@@ -138,7 +146,7 @@ class Statement:
             "p_adjusted": self.p_adjusted,
             "smallest_p": self.p.smallest if self.p else math.nan,
             "n": self.n,
-            "n_effective": self.n_effective,
+            "n_effective": math.nan if too_narrow else self.n_effective,
             "method": "; ".join(f"{label}: {part.method}" for label, part in labels.items() if part),
             "structure": _once(part.structure for part in parts),
             "resamples": max((part.resamples for part in parts), default=0) or None,

@@ -6,11 +6,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
     field_validator,
+    model_serializer,
 )
 
 from persona_assets.files.reading import shown
@@ -103,6 +105,8 @@ class Statistics(Strict):
         level: level of every interval.
         population, layer: the cosine used in the verdict; by default that of the first centring population in the
             middle one of its layers. The tables contain all other cosines as well.
+        outcome: what the verdict is about. By default the expected rate if log-probabilities were measured, otherwise
+            the rate of sampled replies. The tables contain the other outcomes as well.
     """
 
     permutations: Draws = 10_000
@@ -111,6 +115,12 @@ class Statistics(Strict):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     population: str | None = None
     layer: int | None = None
+    outcome: Literal["expected_rate", "rate", "log_prob_gain"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_default_outcome(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an outcome that is not set, so that studies without one keep their digest."""
+        return {name: value for name, value in dump(self).items() if name != "outcome" or value is not None}
 
 
 class Inference(Strict):

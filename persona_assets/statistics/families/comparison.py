@@ -1,5 +1,6 @@
 """Comparison of JS and each cosine as predictors of leakage."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -15,11 +16,11 @@ from persona_assets.statistics.weighted import Coefficient
 Floats = NDArray[np.float64]
 
 
-def comparisons(inputs: Inputs) -> list[Statement]:
+def comparisons(inputs: Inputs, coefficients: Sequence[Coefficient] = BOTH) -> list[Statement]:
     """Return statements on |ρ| of JS minus |ρ| of each cosine; positive if JS leads."""
     rows = []
     for cosine in inputs.cosines if JS in inputs.looks else ():
-        for coefficient in BOTH:
+        for coefficient in coefficients:
             rows += _comparison(inputs.sample(cosine), cosine, coefficient)
     return rows
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.families.sample import JS, Sample, Settings
+from persona_assets.statistics.replies import Replies
 from persona_assets.statistics.statement import UnanswerableError
 
 Floats = NDArray[np.float64]
@@ -22,6 +23,7 @@ class Inputs:
         primary: column of that cosine; "" if there is none.
         by_question: JS per question, shape (Q, K, K) in the order of `dyads.personas`; None if it is not known.
         generators: columns of JS under other generator subsets.
+        replies: averages of the outcome over the replies behind it; None if they are not known.
     """
 
     dyads: Dyads
@@ -30,6 +32,7 @@ class Inputs:
     primary: str
     by_question: Floats | None
     generators: tuple[str, ...]
+    replies: Replies | None = None
 
     @property
     def cosines(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Correlations of leakage with each predictor, alone and given the others."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -25,12 +26,12 @@ from persona_assets.statistics.weighted import Coefficient
 Floats = NDArray[np.float64]
 
 
-def correlations(inputs: Inputs) -> list[Statement]:
-    """Return Spearman, Pearson and Kendall of leakage with every predictor."""
+def correlations(inputs: Inputs, coefficients: Sequence[AnyCoefficient] = COEFFICIENTS) -> list[Statement]:
+    """Return correlations of leakage with every predictor; by default Spearman, Pearson and Kendall."""
     rows = []
     for predictor in inputs.looks:
         sample = inputs.sample(predictor)
-        for coefficient in COEFFICIENTS:
+        for coefficient in coefficients:
             rows += _correlation(sample, predictor, coefficient)
     return rows
 
@@ -124,12 +125,15 @@ def partial_correlations(inputs: Inputs) -> list[Statement]:
         sample = inputs.sample(cosine)
         for coefficient in BOTH:
             for predictor, given in ((JS, cosine), (cosine, JS)):
-                rows += _partial(sample, predictor, given, coefficient, semi=False)
-                rows += _partial(sample, predictor, given, coefficient, semi=True)
+                rows += partial_correlation(sample, predictor, given, coefficient, semi=False)
+                rows += partial_correlation(sample, predictor, given, coefficient, semi=True)
     return rows
 
 
-def _partial(sample: Sample, predictor: str, given: str, coefficient: Coefficient, semi: bool) -> list[Statement]:
+def partial_correlation(
+    sample: Sample, predictor: str, given: str, coefficient: Coefficient, semi: bool
+) -> list[Statement]:
+    """Return the partial or semi-partial correlation of leakage with a predictor given another one, in both views."""
     quantity = f"{'semi-partial' if semi else 'partial'} {coefficient}"
     about = partial(
         Statement,

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from persona_assets.statistics.correlations import COEFFICIENTS, correlation, require_varying
-from persona_assets.statistics.dyads import Dyads
+from persona_assets.statistics.dyads import RATE, SPOKEN, Dyads
 from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS
 from persona_assets.statistics.permutation import largest_of, shares
@@ -119,7 +119,12 @@ def _subsets(inputs: Inputs) -> dict[str, Dyads]:
 
 
 def sources_on_the_floor(dyads: Dyads) -> list[int]:
-    """Return the sources whose leakage rate exceeds `FLOOR` for no target."""
+    """Return the sources whose leakage rate, or expected rate, exceeds `FLOOR` for no target.
+
+    A gain in log-probability has no floor: it differs between targets long before the marker is ever sampled.
+    """
+    if dyads.outcome_name not in (RATE, "expected_rate"):
+        return []
     highest = pd.Series(dyads.outcome).groupby(dyads.source).max()
     return [int(source) for source in highest.index[highest <= FLOOR]]
 
@@ -128,12 +133,14 @@ def design(inputs: Inputs) -> list[Statement]:
     """Return the counts that describe the design: personas, sources, targets, dyads, sources on the floor."""
     dyads = inputs.dyads
     floor = [dyads.personas[source] for source in sources_on_the_floor(dyads)]
+    has_floor = dyads.outcome_name in (RATE, "expected_rate")
+    on_floor = f"{', '.join(floor) or 'none'}: no target leaks more than {FLOOR:.0%}"
     counts = {
         "personas": (len(dyads.personas), ""),
         "sources": (len(dyads.sources), ", ".join(dyads.personas[source] for source in dyads.sources)),
         "targets": (len(dyads.targets), ""),
         "dyads": (dyads.n, ""),
-        "sources on the floor": (len(floor), f"{', '.join(floor) or 'none'}: no target leaks more than {FLOOR:.0%}"),
+        "sources on the floor": (len(floor), on_floor if has_floor else f"none: {SPOKEN[dyads.outcome_name]} has none"),
     }
     return [
         Statement(family="design", quantity=quantity, view="check", estimate=float(count), note=note)

@@ -1,4 +1,4 @@
-"""Linear models of the rates and binomial models of the counts, with JS and cosines as predictors."""
+"""Linear models of the outcome and binomial models of the counts, with JS and cosines as predictors."""
 
 from functools import cache, partial
 
@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from persona_assets.statistics import weighted
 from persona_assets.statistics.binomial import MixedFit, binomial_glm, binomial_mixed
 from persona_assets.statistics.dyadic_errors import dyadic_ols, left_out_slopes
+from persona_assets.statistics.dyads import RATE, SPOKEN
 from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, Sample, answered
 from persona_assets.statistics.jackknife import jackknife_interval, left_out_weights
+from persona_assets.statistics.linear_mixed import linear_mixed
 from persona_assets.statistics.nested_models import linear_model, nested_ols
 from persona_assets.statistics.statement import Statement, UnanswerableError
 
@@ -104,11 +106,15 @@ def _r_squared(sample: Sample, predictors: tuple[str, ...]) -> list[Statement]:
 
 
 def slopes(inputs: Inputs) -> list[Statement]:
-    """Return slopes of JS and the primary cosine in joint models of the rates and of the log odds of the counts."""
+    """Return slopes of JS and the primary cosine in joint models: linear, and mixed with effects of source and target.
+
+    The mixed model of the rate is binomial, of its counts; that of another outcome is linear.
+    """
     if not inputs.primary or JS not in inputs.looks:
         return []
     sample = inputs.sample(inputs.primary)
-    return [*_linear(sample, inputs.primary), *_binomial(sample, inputs.primary)]
+    mixed = _binomial if sample.dyads.outcome_name == RATE else _mixed
+    return [*_linear(sample, inputs.primary), *mixed(sample, inputs.primary)]
 
 
 def _linear(sample: Sample, cosine: str) -> list[Statement]:
@@ -120,7 +126,7 @@ def _linear(sample: Sample, cosine: str) -> list[Statement]:
         about = partial(
             Statement,
             family="models",
-            quantity="slope of the rate per sd",
+            quantity=f"slope of the {SPOKEN[dyads.outcome_name]} per sd",
             outcome=sample.dyads.outcome_name,
             predictor=predictor,
             given=given,
@@ -198,7 +204,6 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
                 "estimate": fit.slopes[predictor],
                 "interval": fit.intervals[predictor],
                 "p": fit.p[predictor],
-                "n_effective": float(dyads.total.sum()),
             }
 
         def dyadic(predictor: str = predictor) -> dict[str, object]:
@@ -212,6 +217,39 @@ def _binomial(sample: Sample, cosine: str) -> list[Statement]:
             }
 
         rows += [answered(about, "iid", iid), answered(about, "dyadic", dyadic)]
+    return rows
+
+
+def _mixed(sample: Sample, cosine: str) -> list[Statement]:
+    dyads, level = sample.dyads, sample.settings.level
+    predictors = {name: dyads.at(name) for name in (JS, cosine)}
+
+    @cache
+    def fitted() -> MixedFit:
+        return linear_mixed(dyads.outcome, predictors, dyads.source, dyads.target, level)
+
+    def dyadic(predictor: str) -> dict[str, object]:
+        fit = fitted()
+        spread = f"sd of source {fit.sigma_source:.3g}, target {fit.sigma_target:.3g}, dyad {fit.sigma_dyad:.3g}"
+        return {
+            "estimate": fit.slopes[predictor],
+            "interval": fit.intervals[predictor],
+            "p": fit.p[predictor],
+            "note": "; ".join(text for text in (spread, fit.note) if text),
+        }
+
+    rows = []
+    for predictor, given in ((JS, cosine), (cosine, JS)):
+        about = partial(
+            Statement,
+            family="models",
+            quantity=f"slope of the {SPOKEN[dyads.outcome_name]} per sd",
+            outcome=dyads.outcome_name,
+            predictor=predictor,
+            given=given,
+            n=dyads.n,
+        )
+        rows.append(answered(about, "check", partial(dyadic, predictor)))
     return rows
 
 

@@ -1,10 +1,14 @@
-"""Effect of measurement error on the correlation of JS with leakage: error of JS (questions) and of rates (replies)."""
+"""Effect of measurement error on the correlation of JS with leakage: error of JS (questions) and of the outcome.
+
+The error of a rate is that of its replies, from the counts; that of another outcome is that of its questions.
+"""
 
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_assets.statistics.dyads import RATE, Dyads
 from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.sample import JS, Sample, answered
 from persona_assets.statistics.noise import (
@@ -25,7 +29,10 @@ _FEW_DRAWS = 300
 
 
 def measurement_error(inputs: Inputs) -> list[Statement]:
-    """Return intervals of JS's ρ with questions and replies redrawn, and the correlation corrected for that noise."""
+    """Return intervals of JS's ρ with questions and replies redrawn, and the correlation corrected for that noise.
+
+    For an outcome other than the rate, questions are redrawn instead of replies.
+    """
     about = partial(Statement, family="noise", outcome=inputs.dyads.outcome_name, predictor=JS)
     try:
         noisy = _Noisy(inputs)
@@ -45,7 +52,12 @@ def measurement_error(inputs: Inputs) -> list[Statement]:
     return [
         *rows,
         about(quantity="reliability of JS", view="check", estimate=of_js, note="over questions, of ranks"),
-        about(quantity="reliability of leakage", view="check", estimate=of_rates, note="over replies, of ranks"),
+        about(
+            quantity="reliability of leakage",
+            view="check",
+            estimate=of_rates,
+            note=f"over {'replies' if inputs.dyads.outcome_name == RATE else 'questions'}, of ranks",
+        ),
         about(quantity="spearman without measurement error", view="check", estimate=corrected, note=attenuation),
         about(
             quantity="share of the missing correlation that noise explains",
@@ -64,15 +76,15 @@ class _Noisy:
             raise UnanswerableError("the pair table has no js column")
         if inputs.by_question is None:
             raise UnanswerableError("JS per question is not known")
-        known = inputs.dyads.known(JS)
-        dyads = known.keep(np.isfinite(known.found) & np.isfinite(known.total))
-        if not dyads.n:
-            raise UnanswerableError("only rates are known, not counts")
+        dyads, of_outcome = _measured(inputs)
         self.sample = Sample(dyads, (JS,), inputs.settings)
         draws = inputs.settings.resamples if dyads.n < _MANY else _FEW_DRAWS
         by_question = inputs.by_question[:, dyads.source, dyads.target]
         self.x = question_draws(by_question, draws, inputs.settings.seed)
-        self.y = rate_draws(dyads.found, dyads.total, draws, inputs.settings.seed + 1)
+        if of_outcome is None:
+            self.y = rate_draws(dyads.found, dyads.total, draws, inputs.settings.seed + 1)
+        else:
+            self.y = question_draws(of_outcome.T, draws, inputs.settings.seed + 1)
 
     @property
     def estimate(self) -> float:
@@ -109,3 +121,19 @@ class _Noisy:
             reliability(dyads.at(JS), self.x, "spearman"),
             reliability(dyads.outcome, self.y, "spearman"),
         )
+
+
+def _measured(inputs: Inputs) -> tuple[Dyads, Floats | None]:
+    """Return the dyads whose measurement error is known, and for an outcome other than the rate its values, (n, Q)."""
+    if inputs.dyads.outcome_name == RATE:
+        known = inputs.dyads.known(JS)
+        dyads = known.keep(np.isfinite(known.found) & np.isfinite(known.total))
+        if not dyads.n:
+            raise UnanswerableError("only rates are known, not counts")
+        return dyads, None
+    if inputs.replies is None:
+        raise UnanswerableError(f"{inputs.dyads.outcome_name} per question is not known")
+    kept = np.isfinite(inputs.dyads.at(JS)) & np.isfinite(inputs.replies.by_question).all(axis=1)
+    if not kept.any():
+        raise UnanswerableError(f"{inputs.dyads.outcome_name} was not measured with every question in any dyad")
+    return inputs.dyads.keep(kept), inputs.replies.by_question[kept]

@@ -14,7 +14,13 @@ from persona_assets.statistics.jackknife import jackknife_interval, left_out_wei
 from persona_assets.statistics.labels import LabelPermutations, label_permutations, relabelling_blocks
 from persona_assets.statistics.mrqap import mrqap
 from persona_assets.statistics.permutation import permuted_correlations
-from persona_assets.statistics.resampling import percentile_interval, source_weights, two_way_weights
+from persona_assets.statistics.resampling import (
+    percentile_interval,
+    source_weights,
+    two_way_times,
+    two_way_weights,
+)
+from persona_assets.statistics.seeds import SeedVersions, seed_versions
 from persona_assets.statistics.statement import Interval, PValue, Statement, UnanswerableError, View
 from persona_assets.statistics.weighted import Coefficient, correlation_matrices
 
@@ -28,6 +34,7 @@ TOO_NARROW = (
 BOTH: tuple[Coefficient, ...] = ("spearman", "pearson")
 JS = "js"
 _CLUSTERS = "Davison & Hinkley 1997, Bootstrap Methods, section 3.8"
+_WITH_SEEDS = ", training seeds drawn within each source"
 _PIGEONHOLE = "Owen 2007, Ann. Appl. Stat. 1, 386–411"
 
 
@@ -115,10 +122,40 @@ class Sample:
                 return left_out_weights(self.dyads.source)
 
     def resampled(self, way: str, coefficient: Coefficient) -> Floats:
-        """Return the correlation matrices of every resample, shape (R, 1 + m, 1 + m); `way` as in `weights`."""
+        """Return the correlation matrices of every resample, shape (R, 1 + m, 1 + m).
+
+        Args:
+            way: as in `weights`. `sources` and `two-way` also draw training seeds within a source that has several.
+        """
         if (way, coefficient) not in self._made:
-            self._made[way, coefficient] = correlation_matrices(self.values, self.weights(way), coefficient)
+            values, weights = self.drawn(way)
+            self._made[way, coefficient] = correlation_matrices(values, weights, coefficient)
         return self._made[way, coefficient]
+
+    @cached_property
+    def _versions(self) -> SeedVersions | None:
+        return seed_versions(self.dyads, self.settings.seed)
+
+    def drawn(self, way: str, further: Floats | None = None) -> tuple[Floats, Any]:
+        """Return the variables and weights of all resamples: of the dyads, or of the dyads times their seeds' versions.
+
+        Args:
+            way: as in `weights`.
+            further: shape (k, n), variables to append; they do not depend on the seeds.
+
+        Returns:
+            Values, shape (1 + m + k, N), and weights, shape (R, N).
+        """
+        values = self.values if further is None else np.vstack([self.values, further])
+        if (versions := self._versions) is None or way not in ("sources", "two-way"):
+            return values, self.weights(way)
+        values = values[:, versions.dyad]
+        values[0] = versions.outcome
+        if way == "sources":
+            times = self.weights(way)
+            return values, versions.weights(times, np.ones_like(times), self.settings.seed)
+        of_both = two_way_times(self.dyads.source, self.dyads.target, self.settings.resamples, self.settings.seed)
+        return values, versions.weights(*of_both, self.settings.seed)
 
     @property
     def ways(self) -> tuple[str, str]:
@@ -136,9 +173,11 @@ class Sample:
             drawn = "all" if self._clusters[1] else "random"
             method = f"cluster bootstrap over {sources} sources, {drawn} {len(samples):,} resamples"
             structure, reference = "a source with all its dyads is one cluster", _CLUSTERS
+            method += _WITH_SEEDS * (self._versions is not None)
         elif way == "two-way":
             method = f"two-way bootstrap over {sources} sources and {targets} targets, {len(samples):,} resamples"
             structure, reference = "dyads that share a source or a target are dependent", _PIGEONHOLE
+            method += _WITH_SEEDS * (self._versions is not None)
         else:
             method, structure = f"bootstrap over dyads, {len(samples):,} resamples", "every dyad independent"
             reference = "Efron 1979, Ann. Stat. 7, 1–26"
@@ -192,12 +231,17 @@ class Sample:
 
     def seed_of(self, way: str) -> int | None:
         """Return the seed of these resamples, or None if they are enumerated; `way` as in `bootstrap`."""
-        return None if way == "sources" and self._clusters[1] else self.settings.seed
+        return None if way == "sources" and self._enumerated else self.settings.seed
 
     @property
     def seed(self) -> int | None:
         """Return the seed, or None if all resamples and relabellings are enumerated."""
-        return None if self._clusters[1] and self.relabellings.exact else self.settings.seed
+        return None if self._enumerated and self.relabellings.exact else self.settings.seed
+
+    @property
+    def _enumerated(self) -> bool:
+        """Return whether the resamples of sources do not depend on the seed."""
+        return bool(self._clusters[1]) and self._versions is None
 
 
 def checks(about: Callable[..., Statement], ways: Iterable[Callable[[], dict[str, Any]]]) -> list[Statement]:
