@@ -14,7 +14,7 @@ from persona_assets.assets.decorators import light_asset
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.groups import PRESENTATION
 from persona_assets.graph.home import Home
-from persona_assets.graph.partitions import STUDY, every_persona, inference_input, leakage_input, samples_input
+from persona_assets.graph.partitions import STUDY, every_persona, inference_input, leakage_input, source_inputs
 from persona_assets.page.lineage import report_lineage, runs_markdown
 from persona_assets.page.token_texts import js_by_token
 from persona_assets.study import Study
@@ -30,7 +30,7 @@ CHECKS = [
     kinds={"html"},
     ins={"generations": dg.AssetIn(partition_mapping=every_persona)}
     | leakage_input(STUDY)
-    | samples_input(STUDY)
+    | source_inputs(STUDY, "marker_rates")
     | inference_input(STUDY),
 )
 def report(
