@@ -116,6 +116,7 @@ def train_adapter(
     directory: Path,
     on_step: Callable[[Step, int], None],
     say: Callable[[str], None] = lambda _: None,
+    follow: Callable[[int], None] | None = None,
 ) -> TrainedAdapter:
     """Train a LoRA adapter and save it as safetensors; the model itself is left unchanged.
 
@@ -123,6 +124,9 @@ def train_adapter(
         examples: the training set; `TrainedAdapter.before` and `after` refer to the first example.
         on_step: called after each step with the step and the total number of steps.
         say: told if the recipe's modules do not fit the model.
+        follow: called with the number of finished steps after every `training.follow` of them, and after the last. In
+            the meantime `loaded.model` has the adapter beside its weights and is in evaluation mode; whatever is
+            computed then does not change the adapter.
 
     Raises:
         RuntimeError: the loss is not finite.
@@ -138,7 +142,7 @@ def train_adapter(
         model.train()
         # PEFT would cast the input of each adapted layer to float32; instead, autocast casts the adapter to 16 bits.
         with disable_input_dtype_casting(model, loaded.model.dtype != torch.float32):
-            steps = _optimise(model, loaded, examples, recipe.training, on_step)
+            steps = _optimise(model, loaded, examples, recipe.training, on_step, follow)
         after = label_log_prob(model.eval(), examples[0], loaded.device)
         # PEFT would write a local path, replacing even None; the fingerprint already identifies the model.
         model.peft_config["default"].base_model_name_or_path = ""
@@ -189,6 +193,7 @@ def _optimise(
     examples: Sequence[Example],
     training: Training,
     on_step: Callable[[Step, int], None],
+    follow: Callable[[int], None] | None,
 ) -> list[Step]:
     mixed = loaded.model.dtype
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -216,7 +221,20 @@ def _optimise(
             optimiser.zero_grad(set_to_none=True)
             steps.append(Step(len(steps) + 1, loss.item(), rate, sum(len(each.token_ids) for each in batch)))
             on_step(steps[-1], total)
+            if follow and training.follow and (len(steps) % training.follow == 0 or len(steps) == total):
+                _evaluate(model, loaded, lambda: follow(len(steps)))
     return steps
+
+
+def _evaluate(model: torch.nn.Module, loaded: LoadedModel, evaluate: Callable[[], None]) -> None:
+    """Evaluate a model in the middle of its training, which then goes on as if nothing had happened."""
+    mixed = loaded.model.dtype
+    cards = range(torch.cuda.device_count()) if loaded.device.type == "cuda" else ()
+    model.eval()
+    # Dropout draws from the global random streams. Autocast, because the adapter is not cast otherwise.
+    with torch.random.fork_rng(cards), torch.autocast(loaded.device.type, mixed, enabled=mixed != torch.float32):
+        evaluate()
+    model.train()
 
 
 def learning_rate_factor(training: Training, step: int, total: int) -> float:

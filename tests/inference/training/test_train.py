@@ -305,6 +305,41 @@ def test_the_same_seed_gives_the_same_adapter_after_other_training(tiny_director
     assert weights(tmp_path / "again") == weights(tmp_path / "first") != weights(tmp_path / "other")
 
 
+def test_following_a_training_does_not_change_it(tiny_directory: Path, tmp_path: Path) -> None:
+    loaded = tiny(tiny_directory)
+    alone = trained(loaded, tmp_path / "alone", EXAMPLES, epochs=7)
+    seen: list[tuple[int, bool, float]] = []
+
+    def look(step: int) -> None:
+        torch.rand(100)  # sampling replies would draw random numbers
+        seen.append((step, loaded.model.training, label_log_prob(loaded.model, EXAMPLES[0], CPU)))
+
+    chosen = recipe(epochs=7, follow=6)
+    followed = train_adapter(loaded, EXAMPLES, chosen, tmp_path / "followed", lambda *_: None, follow=look)
+    assert chosen.lora.dropout > 0  # each step draws random numbers, too
+    assert followed == alone
+    assert weights(tmp_path / "followed") == weights(tmp_path / "alone")
+    assert [(step, training) for step, training, _ in seen] == [(6, False), (12, False), (18, False), (21, False)]
+    assert seen[-1][2] == pytest.approx(alone.after, abs=1e-6)
+    assert seen[0][2] > alone.before
+
+
+def test_a_16_bit_model_can_be_followed(tiny_directory: Path, tmp_path: Path) -> None:
+    hardware = choose_hardware(Inference.model_validate({"device": "cpu", "dtype": "bfloat16"}))
+    loaded = load_model(Checkpoint(name="tiny", path=tiny_directory), hardware)
+    seen: list[float] = []
+    train_adapter(
+        loaded,
+        EXAMPLES[:1],
+        recipe(epochs=4, follow=4),
+        tmp_path / "adapter",
+        lambda *_: None,
+        follow=lambda step: seen.append(label_log_prob(loaded.model, EXAMPLES[0], CPU)),
+    )
+    assert len(seen) == 1
+    assert math.isfinite(seen[0])
+
+
 def test_a_merged_adapter_gives_the_log_probability_measured_in_training(tiny_directory: Path, tmp_path: Path) -> None:
     loaded = tiny(tiny_directory)
     found = trained(loaded, tmp_path / "adapter")
