@@ -24,9 +24,10 @@ TABLE = {
     "centroid_cosine": (PER_CHECKPOINT, {"centroids"}),
     "marker_adapter": (PER_SOURCE, {"model_checkpoint", "persona_prompts"}),
     "marker_rates": (PER_SOURCE, {"model_checkpoint", "marker_adapter", "persona_prompts"}),
-    "leakage_table": (PER_CHECKPOINT, {"marker_rates"}),
+    "marker_log_probs": (PER_SOURCE, {"model_checkpoint", "marker_adapter", "generations", "persona_prompts"}),
+    "leakage_table": (PER_CHECKPOINT, {"marker_log_probs", "marker_rates"}),
     "pair_table": (PER_CHECKPOINT, {"logit_js_matrix", "centroid_cosine", "leakage_table"}),
-    "partial_correlations": (PER_CHECKPOINT, {"pair_table", "logit_js_matrix"}),
+    "partial_correlations": (PER_CHECKPOINT, {"pair_table", "logit_js_matrix", "marker_log_probs", "marker_rates"}),
     "figures": (
         PER_CHECKPOINT,
         {"generations", "logit_js_matrix", "centroid_cosine", "pair_table", "leakage_table", "partial_correlations"},
@@ -47,7 +48,7 @@ TABLE = {
     ),
     "checkpoint_drift": (None, {"logit_js_matrix", "centroid_cosine", "leakage_table"}),
 }
-HEAVY = {"generations", "logit_js", "centroids", "marker_adapter", "marker_rates"}
+HEAVY = {"generations", "logit_js", "centroids", "marker_adapter", "marker_log_probs", "marker_rates"}
 
 
 @pytest.fixture(scope="module")

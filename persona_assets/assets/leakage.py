@@ -10,7 +10,7 @@ from persona_assets import presentation as draw
 from persona_assets.assets.decorators import heavy_asset, light_asset
 from persona_assets.graph.groups import LEAKAGE
 from persona_assets.graph.parquet import from_parquet
-from persona_assets.graph.partitions import STUDY, every_persona, every_prompt, per_source, source_inputs
+from persona_assets.graph.partitions import STUDY, every_prompt, every_target, per_source, source_inputs
 from persona_assets.page import asset_metadata
 from persona_assets.stages.leakage import measured_leakage
 from persona_assets.store.artefacts import Files
@@ -38,7 +38,7 @@ def marker_adapter(stored: Files) -> asset_metadata.Metadata:
     kinds={"huggingface", "parquet"},
     deps=[
         "marker_adapter",
-        dg.AssetDep("generations", partition_mapping=every_persona),
+        dg.AssetDep("generations", partition_mapping=every_target),
         dg.AssetDep("persona_prompts", partition_mapping=every_prompt),
     ],
 )

@@ -72,6 +72,9 @@ def _merged_check(asset: str) -> dg.AssetChecksDefinition:
     return merged_model_is_the_adapted_model
 
 
+merged_for_log_probs, merged_for_rates = (_merged_check(asset) for asset in ("marker_log_probs", "marker_rates"))
+
+
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def every_target_is_measured(study: dg.ResourceParam[Study], leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
     """Every dyad of the study has a log-probability and one sampled reply per question, training seed and sample."""
@@ -169,7 +172,8 @@ def dyads_are_off_floor_and_ceiling(leakage_table: pd.DataFrame) -> dg.AssetChec
 
 CHECKS = [
     loss_fell,
-    *(_merged_check(asset) for asset in ("marker_log_probs", "marker_rates")),
+    merged_for_log_probs,
+    merged_for_rates,
     every_target_is_measured,
     sampled_rates_are_as_expected,
     base_is_silent,

@@ -37,6 +37,13 @@ per_source = dg.MultiPartitionsDefinition(
 
 every_persona = dg.MultiToSingleDimensionPartitionMapping(CHECKPOINT)
 every_source = every_persona
+# From a source to the personas of the same checkpoint.
+every_target = dg.MultiPartitionMapping(
+    {
+        CHECKPOINT: dg.DimensionPartitionMapping(CHECKPOINT, dg.IdentityPartitionMapping()),
+        PERSONA: dg.DimensionPartitionMapping(SOURCE, dg.AllPartitionMapping()),
+    }
+)
 every_prompt = dg.AllPartitionMapping()
 # Dagster can only map a persona to its own prompt if both assets have the same personas. In the other designs a changed
 # prompt marks all responses as stale; the next run then reuses the stored ones whose own prompt is unchanged.

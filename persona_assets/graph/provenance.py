@@ -81,7 +81,7 @@ def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
 
 def _marker_log_probs(study: Study, persona: str) -> dict[str, Any]:
     recipe = recipe_of(study)
-    samples = recipe.log_probs.samples
+    samples = recipe.base_samples
     decoding = recipe.evaluation.model_dump(mode="json", exclude={"targets", "samples"})
     return {
         **_marker_adapter(study, persona),

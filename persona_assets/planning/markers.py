@@ -17,7 +17,7 @@ def marker_stages(sizes: Sizes, recipe: Recipe, need: Need) -> list[Stage]:
     Args:
         need: memory for training.
     """
-    sampled_replies = max(recipe.log_probs.samples, recipe.evaluation.samples)
+    sampled_replies = max(recipe.base_samples, recipe.evaluation.samples)
     stages = [_training_replies(sizes, recipe), _marker_adapter(sizes, recipe, need)]
     if sampled_replies:
         stages.append(_sampled_by("base replies", sizes, recipe, sampled_replies))
@@ -61,7 +61,7 @@ def _marker_adapter(sizes: Sizes, recipe: Recipe, need: Need) -> Stage:
 
 def _marker_log_probs(sizes: Sizes, recipe: Recipe) -> Stage:
     """Estimate the marker's log-probability behind every reply, with every adapter and once without any."""
-    study, samples = sizes.study, recipe.log_probs.samples
+    study, samples = sizes.study, recipe.base_samples
     limit = recipe.evaluation.max_new_tokens if samples or not study.decoding else study.decoding.max_new_tokens
     models = _adapters(sizes, recipe) + 1
     prompts = len(study.targets) * len(study.questions)

@@ -1,4 +1,7 @@
-"""Progress lines of long computations: a run that works never says nothing for longer than half a minute."""
+"""Lines of long computations that log nothing themselves: a run that works is never silent for more than ten seconds.
+
+Stages that know how far they are log that themselves (see `stages.progress`); these lines fill the gaps.
+"""
 
 import threading
 import time
@@ -7,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 # Seconds without a line after which one is logged.
-SILENCE = 25.0
+SILENCE = 9.0
 
 
 class Heartbeat:

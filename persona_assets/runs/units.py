@@ -78,7 +78,7 @@ def parts_of(persona: str, fingerprint: str, made_from: Mapping[str, Any]) -> di
 
 def reads_replies(study: Study, asset: str) -> bool:
     """Return whether an asset reads the stored responses of every target."""
-    return asset == "marker_log_probs" and not recipe_of(study).log_probs.samples
+    return asset == "marker_log_probs" and not recipe_of(study).base_samples
 
 
 def combined(

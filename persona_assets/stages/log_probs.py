@@ -69,9 +69,9 @@ def _cut_replies(
     A reply that reaches no answer has no tokens; it is listed, but does not count.
     """
     recipe, chat = recipe_of(study), session.chat_of(study)
-    if recipe.log_probs.samples:
+    if recipe.base_samples:
         given = base_replies(store, study, session)
-        given = given[given["sample"] < recipe.log_probs.samples].rename(columns={"sample": "reply"})
+        given = given[given["sample"] < recipe.base_samples].rename(columns={"sample": "reply"})
     else:
         tables = {target: artefact.read() for target, artefact in session.replies.items()}
         given = pd.concat([table.assign(target=target, reply=0) for target, table in tables.items()])

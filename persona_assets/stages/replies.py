@@ -75,6 +75,6 @@ def base_replies_from(study: Study, session: ModelSession) -> dict[str, Any]:
         "environment": session.gpu.environment("generations", session.identity),
         "target_prompts": {target: study.prompts[target] for target in study.targets},
         "questions": list(study.questions),
-        "evaluation": {**evaluation, "samples": max(recipe.evaluation.samples, recipe.log_probs.samples)},
+        "evaluation": {**evaluation, "samples": max(recipe.evaluation.samples, recipe.base_samples)},
         **({"chat": changed} if (changed := study.chat.identity()) else {}),
     }

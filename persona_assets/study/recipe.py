@@ -145,11 +145,11 @@ class LogProbs(Strict):
     """Measurement of the marker's log-probability behind the base model's own replies.
 
     Attributes:
-        samples: replies of every target to every question that are sampled as `evaluation` says; with 0 the responses
-            in `generations` are used.
+        samples: replies of every target to every question, sampled as `evaluation` says; by default
+            `evaluation.samples`. With 0 the responses in `generations` are used.
     """
 
-    samples: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    samples: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
 
 
 class Evaluation(Strict):
@@ -181,7 +181,7 @@ class Recipe(Strict):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(dump(self), log_probs={"samples": 0})
+        return _without(dump(self), log_probs={"samples": None})
 
     @model_validator(mode="after")
     def _unmarked_replies_are_trained(self) -> "Recipe":
@@ -196,6 +196,11 @@ class Recipe(Strict):
     def digest(self) -> str:
         """Return the digest of everything except the name."""
         return digest_of(self.model_dump(mode="json", exclude={"name"}))
+
+    @property
+    def base_samples(self) -> int:
+        """Return the replies per question behind which the marker is measured; 0 stands for those in `generations`."""
+        return self.evaluation.samples if self.log_probs.samples is None else self.log_probs.samples
 
     def drawn_personas(self, source: str, personas: list[str]) -> list[str]:
         """Return the personas whose unmarked replies are trained on together with the source's marked ones.

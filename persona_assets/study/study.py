@@ -224,12 +224,6 @@ class Study(Strict):
             )
         if self.marker and self.sources and (error := negatives_error(self.marker, list(self.personas), self.sources)):
             raise ValueError(f"marker.negatives.{error}")
-        if self.marker and self.sources and not self.marker.log_probs.samples:
-            if silent := [name for name in self.targets if name not in self.generating]:
-                raise ValueError(
-                    f"marker.log_probs.samples: found 0, but design {self.design} generates no responses of "
-                    f"{shown(silent)}; expected at least 1"
-                )
         if self.marker and self.marker.evaluation.targets != "all":
             for name in self.marker.evaluation.targets:
                 if name not in self.personas:
@@ -246,6 +240,12 @@ class Study(Strict):
         )
         if error:
             raise ValueError(error)
+        if self.marker and self.sources and not self.marker.base_samples:
+            if silent := [name for name in self.targets if name not in self.generating]:
+                raise ValueError(
+                    f"marker.log_probs.samples: found 0, but design {self.design} generates no responses of "
+                    f"{', '.join(silent)}; expected at least 1"
+                )
         return self
 
     @property

@@ -90,7 +90,7 @@ def test_counts_of_the_published_study_match_its_run(published: Plan) -> None:
     assert stage(published, "marker_adapter").passes == 5 * 760 * 16 - 5 * 20 * 8  # the last batch of an epoch has 8
     assert stage(published, "base replies").passes == 2_200
     assert stage(published, "marker_rates").passes == 5 * 2_200
-    assert stage(published, "marker_log_probs").passes == 6 * 220  # five adapters and none, behind the responses
+    assert stage(published, "marker_log_probs").passes == 6 * 2_200  # five adapters and none
 
 
 def test_flops_match_the_benchmark(published: Plan) -> None:
