@@ -10,15 +10,18 @@ from persona_assets import metrics, statistics
 from persona_assets import presentation as draw
 from persona_assets.assets.decorators import light_asset
 from persona_assets.graph.groups import STATISTICS
+from persona_assets.graph.partitions import STUDY, source_inputs
+from persona_assets.stages.leakage import sampled_counts
 from persona_assets.study import Study
 
 
-@light_asset(STATISTICS, kinds={"pandas", "parquet"})
+@light_asset(STATISTICS, kinds={"pandas", "parquet"}, ins=source_inputs(STUDY, "marker_log_probs", "marker_rates"))
 def partial_correlations(
     context: dg.AssetExecutionContext,
     study: dg.ResourceParam[Study],
     pair_table: pd.DataFrame,
     logit_js_matrix: xr.Dataset,
+    **replies: Any,
 ) -> dg.Output[pd.DataFrame]:
     """How well JS and cosine predict leakage: correlations, partial correlations, model comparisons and their verdict.
 
@@ -28,6 +31,7 @@ def partial_correlations(
     statements = statistics.infer(
         pair_table,
         study.baseline,
+        by_reply=replies_by_outcome(study, **replies) if replies else None,
         by_question=logit_js_matrix.js_by_question,
         source_rates=metrics.read_source_rates(study.source_rates, study.personas) if study.source_rates else None,
         progress=context.log.info,
@@ -42,6 +46,13 @@ def partial_correlations(
         "unanswerable": int(statements.note.str.startswith("not computed: ").sum()),
     }
     return dg.Output(statements, metadata=metadata)
+
+
+def replies_by_outcome(
+    study: Study, marker_log_probs: dict[str, pd.DataFrame], marker_rates: dict[str, pd.DataFrame] | None = None
+) -> pd.DataFrame:
+    """Return every outcome of every reply, from source → its tables."""
+    return statistics.long_table(marker_log_probs, sampled_counts(study, marker_rates) if marker_rates else None)
 
 
 def numbers_of(statements: pd.DataFrame) -> dict[str, float]:

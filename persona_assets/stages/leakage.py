@@ -19,17 +19,8 @@ def measured_leakage(
         marker_rates: source → its table; None if nothing was sampled.
     """
     recipe = recipe_of(study)
-
-    def counts(table: pd.DataFrame, model: str) -> pd.DataFrame:
-        return metrics.count_markers(table[table.model == model], recipe.marker.detect)
-
-    adapted, base = None, None
-    if marker_rates:
-        adapted = {source: counts(table, "adapted") for source, table in marker_rates.items()}
-        first = next(iter(marker_rates.values()))
-        if "seed" in first:  # every training seed's table repeats the replies without an adapter
-            first = first[first.seed == first.seed.iloc[0]]
-        base = counts(first, "base")
+    adapted = sampled_counts(study, marker_rates) if marker_rates else None
+    base = _counts(study, next(iter(marker_rates.values())), "base") if marker_rates else None
     return metrics.build_leakage_table(
         adapted,
         base=base,
@@ -41,6 +32,21 @@ def measured_leakage(
         resamples=study.bootstrap.resamples,
         random_seed=study.bootstrap.seed,
     )
+
+
+def sampled_counts(study: Study, marker_rates: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return source → marked replies by target and question, and by training seed if there are several."""
+    return {source: _counts(study, table, "adapted") for source, table in marker_rates.items()}
+
+
+def _counts(study: Study, replies: pd.DataFrame, model: str) -> pd.DataFrame:
+    detect, replies = recipe_of(study).marker.detect, replies[replies.model == model]
+    if "seed" not in replies:
+        return metrics.count_markers(replies, detect)
+    if model == "base":  # the table of every training seed repeats the replies without an adapter
+        return metrics.count_markers(replies[replies.seed == replies.seed.iloc[0]], detect)
+    by_seed = replies.groupby("seed", sort=False)
+    return pd.concat([metrics.count_markers(rows, detect).assign(seed=seed) for seed, rows in by_seed])
 
 
 def _shares(log_probs: pd.DataFrame) -> dict[str, float]:
