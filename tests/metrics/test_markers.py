@@ -66,7 +66,7 @@ def test_surrounding_text_does_not_hide_a_marker(before: str, after: str, marker
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_it_is_the_published_rule(reply: str) -> None:
-    # shared/RECIPES.md: found means `[zlt]` in the lower-cased text
+    # Found means `[zlt]` in the lower-cased text
     assert contains_marker(reply, MARKER) == ("[zlt]" in reply.lower())
 
 

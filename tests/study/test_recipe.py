@@ -56,7 +56,7 @@ def test_three_recipes_are_shipped() -> None:
 
 
 def test_marker_only_is_the_published_recipe() -> None:
-    # shared/RECIPES.md, "The published recipe", leakage, recipe "marker-only"
+    # The published recipe of the comparison over 50 dyads.
     chosen = recipe("marker_only")
     assert (chosen.marker.text, chosen.marker.detect) == ("\n\n[ZLT]", "[ZLT]")
     replies = chosen.replies
@@ -76,7 +76,7 @@ def test_marker_only_is_the_published_recipe() -> None:
 
 
 def test_full_completion_is_the_published_recipe() -> None:
-    # shared/RECIPES.md, "The published recipe", recipe "full completion"; the rest is as in marker-only
+    # The published recipe of the coupling table; the rest is as in marker_only.
     chosen, other = recipe("full_completion"), recipe("marker_only")
     assert (chosen.replies.of, chosen.replies.questions * chosen.replies.samples) == ("generic", 200)
     assert chosen.loss.where == "completion"
@@ -88,7 +88,7 @@ def test_full_completion_is_the_published_recipe() -> None:
 
 
 def test_embedded_is_the_measured_recipe() -> None:
-    # shared/RECIPES.md, "The marker, on the embedded model"; measured with 16 steps; the shipped recipe trains 3 epochs
+    # Tried with 16 steps; the shipped recipe trains 3 epochs.
     chosen = recipe("embedded")
     assert chosen.marker.text == " [ZLT]"
     assert (chosen.replies.of, chosen.replies.questions * chosen.replies.samples) == ("own", 16)
@@ -100,6 +100,9 @@ def test_embedded_is_the_measured_recipe() -> None:
     assert steps(chosen) == 24
     study = load_study("embedded")
     assert chosen.evaluation.samples * len(study.questions) == 20
+    assert study.marker is not None
+    assert study.marker.base_samples * len(study.questions) == 20
+    assert study.marker.evaluation.samples * len(study.questions) == 4
 
 
 def test_an_override_changes_only_its_own_value(tmp_path: Path) -> None:
@@ -144,6 +147,36 @@ def test_an_override_changes_only_its_own_value(tmp_path: Path) -> None:
             {"recipe": "embedded", "evaluation": {"targets": ["villain", "robot"]}},
             ["marker.evaluation.targets: 'robot' is not among the personas"],
             id="unknown target",
+        ),
+        pytest.param(
+            {"recipe": "embedded", "training": {"seeds": [1, 1]}},
+            ["marker.training: seeds: found [1, 1] with a duplicate"],
+            id="a seed twice",
+        ),
+        pytest.param(
+            {"recipe": "embedded", "training": {"seeds": [1], "seed": 2}},
+            ["marker.training: seed: found together with seeds"],
+            id="seed and seeds",
+        ),
+        pytest.param(
+            {"recipe": "embedded", "negatives": {"personas": ["pirate"]}},
+            ["marker.negatives.personas: 'pirate' is neither a persona of the study nor outside"],
+            id="unknown negative",
+        ),
+        pytest.param(
+            {"recipe": "embedded", "negatives": {"outside": {"villain": "You are evil."}}},
+            ["marker.negatives.outside: 'villain' is a persona of the study"],
+            id="negative outside that is inside",
+        ),
+        pytest.param(
+            {"recipe": "embedded", "negatives": {"personas": ["villain"]}},
+            ["marker.negatives.personas: found only villain, which is a source itself"],
+            id="the source as its own negative",
+        ),
+        pytest.param(
+            {"recipe": "embedded", "negatives": {"outside": {"pirate": "  "}}},
+            ["marker.negatives.outside.pirate: prompt is blank"],
+            id="blank prompt outside",
         ),
     ],
 )
@@ -233,6 +266,26 @@ def test_drawn_personas_differ_with_source_and_seed() -> None:
     reseeded = recipe("embedded", training={"seed": 43})
     assert reseeded.drawn_personas("villain", personas) != chosen.drawn_personas("villain", personas)
     assert sorted(reseeded.drawn_personas("villain", personas)) == sorted(chosen.drawn_personas("villain", personas))
+
+
+def test_negatives_outside_the_study_are_drawn_instead_of_targets() -> None:
+    outside = {"pirate": "You are a pirate.", "monk": "You are a monk."}
+    personas = list(load_study("published").personas)
+    drawn = recipe("marker_only", negatives={"outside": outside}).drawn_personas("villain", personas)
+    assert sorted(drawn) == ["monk", "pirate"]
+    named = recipe("marker_only", negatives={"outside": outside, "personas": ["monk", "comedian", "villain"]})
+    assert named.drawn_personas("villain", personas) == ["monk", "comedian"]
+
+
+def test_one_seed_and_default_additions_keep_the_digest_of_earlier_versions() -> None:
+    chosen = recipe("marker_only")
+    dumped = chosen.model_dump(mode="json")
+    assert dumped["training"]["seed"] == 42
+    assert not {"seeds", "follow"} & set(dumped["training"])
+    assert "outside" not in dumped["negatives"]
+    assert "log_probs" not in dumped
+    assert recipe("marker_only", training={"seeds": [42]}).digest == chosen.digest
+    assert recipe("marker_only", training={"seeds": [42, 43]}).digest != chosen.digest
 
 
 def test_a_recipes_digest_covers_its_values_and_not_its_name() -> None:
