@@ -68,7 +68,15 @@ def one(statements: pd.DataFrame, name: str, view: str = "dyadic") -> pd.Series:
 def test_the_table_has_the_documented_columns(statements: pd.DataFrame) -> None:
     assert statements.dtypes.astype(str).to_dict() == COLUMNS
     assert set(statements["view"]) == {"iid", "dyadic", "check"}
-    assert list(dict.fromkeys(statements["family"])) == ["design", *TWICE, "noise", "influence", "looks", "power"]
+    assert list(dict.fromkeys(statements["family"])) == [
+        "design",
+        *TWICE,
+        "negatives",
+        "noise",
+        "influence",
+        "looks",
+        "power",
+    ]
 
 
 def test_a_name_a_view_and_a_method_are_one_row(statements: pd.DataFrame, with_gaps: pd.DataFrame) -> None:
