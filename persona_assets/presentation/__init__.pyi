@@ -1,6 +1,8 @@
 from .drift.figure import checkpoint_drift_figure
 from .drift.headline import drift_headline
+from .figures.captions import caption
 from .figures.coupling import coupling_panels
+from .figures.follow_curve import follow_curve
 from .figures.heatmaps import cosine_heatmaps, js_heatmap
 from .figures.influence import influence_figure
 from .figures.layer_profile import layer_profile
@@ -9,10 +11,12 @@ from .figures.leakage_heatmap import leakage_heatmap
 from .figures.leakage_scatter import leakage_against_predictors
 from .figures.loss_curve import loss_curve
 from .figures.map import map_of_personas
+from .figures.reliability import reliability_figure
 from .figures.scatter import js_against_cosine
 from .figures.specification import specification_curve
-from .figures.standard import caption, standard_figures
+from .figures.standard import standard_figures
 from .figures.token_js import js_along_response
+from .figures.variance_components import variance_components_figure
 from .layout.image_files import data_url, inline_markdown, to_pdf, to_png, to_svg
 from .layout.ordering import Tree, persona_order, persona_tree
 from .layout.style import ONE_COLUMN, TWO_COLUMNS, display_name, house_style
@@ -44,6 +48,7 @@ __all__ = [
     "drift_headline",
     "extreme_pairs",
     "fenced",
+    "follow_curve",
     "headline",
     "house_style",
     "influence_figure",
@@ -63,6 +68,7 @@ __all__ = [
     "persona_order",
     "persona_tree",
     "plain",
+    "reliability_figure",
     "render_markdown",
     "render_report",
     "report_files",
@@ -73,4 +79,5 @@ __all__ = [
     "to_pdf",
     "to_png",
     "to_svg",
+    "variance_components_figure",
 ]

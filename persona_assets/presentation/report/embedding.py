@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from persona_assets.presentation.figures.standard import LEAKAGE_FIGURES, caption
+from persona_assets.presentation.figures.captions import caption
+from persona_assets.presentation.figures.leakage_captions import is_leakage_figure, leakage_figure
 from persona_assets.presentation.layout.image_files import data_url
 from persona_assets.presentation.layout.style import display_name
 from persona_assets.presentation.summaries.extremes import js_extremes
@@ -18,9 +19,12 @@ _UNSEEN = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYP
 
 
 def embed_figure(
-    name: str, svg: bytes, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None
+    name: str, svg: bytes, logit_js_matrix: xr.Dataset, leakage_table: pd.DataFrame | None, outcome: str = ""
 ) -> dict[str, Any]:
     """Return the template variables of a figure.
+
+    Args:
+        outcome: as in `caption`.
 
     Raises:
         ValueError: the SVG was not written by `to_svg`; the message names the figure.
@@ -33,8 +37,8 @@ def embed_figure(
         "name": display_name(name),
         "url": data_url(minify_svg(svg), "image/svg+xml"),
         "alt": _alt_text(name, logit_js_matrix),
-        "caption": caption(name, logit_js_matrix, leakage_table),
-        "leakage": name in LEAKAGE_FIGURES,
+        "caption": caption(name, logit_js_matrix, leakage_table, outcome),
+        "leakage": is_leakage_figure(name),
         "inches": float(width[1]) / 72,
     }
 
@@ -57,6 +61,6 @@ def _alt_text(name: str, logit_js_matrix: xr.Dataset) -> str:
         return f"{kind}. {ends}. The table “All pairs” lists every number."
     if name.startswith(("cosine_heatmaps_", "js_against_cosine", "persona_map")):
         return f"{kind}. The table “All pairs” lists the numbers."
-    if name in ("leakage_heatmap", "leakage_against_predictors"):
+    if leakage_figure(name)[0] in ("leakage_heatmap", "leakage_against_predictors"):
         return f"{kind}. The table “All dyads” lists the numbers."
     return f"{kind}. The caption describes it, and the report's tables list the numbers."

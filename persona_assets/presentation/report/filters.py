@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from persona_assets.presentation.layout.outcomes import Outcome
 from persona_assets.presentation.layout.style import display_name
 from persona_assets.presentation.report.links import Link
 from persona_assets.presentation.report.text import marked, plain, visible
@@ -31,6 +32,18 @@ def rate(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
+def outcome_value(value: float, outcome: Outcome) -> str:
+    """Format a value of an outcome with its decimals and a Unicode minus sign."""
+    return "–" if math.isnan(value) else f"{value:.{outcome.decimals}f}".replace("-", "−")
+
+
+def share_or_dash(share: float, is_negative: Any) -> str:
+    """Format the share of a trained negative in percent; "yes" if only that is known, a question mark if neither."""
+    if pd.isna(is_negative):
+        return "?"
+    return "–" if not is_negative else "yes" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
 def yes_or_no(value: Any) -> str:
     """Format a boolean that may be missing."""
     return "–" if pd.isna(value) else "yes" if value else "no"
@@ -42,7 +55,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "p_text": p_text,
     "plain": plain,
+    "outcome_value": outcome_value,
     "rate": rate,
+    "share_or_dash": share_or_dash,
     "signed": signed,
     "display_name": display_name,
     "visible": visible,
@@ -50,5 +65,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
 }
 TESTS: Mapping[str, Callable[[Any], bool]] = {
     "link": lambda value: isinstance(value, Link),
+    "missing": lambda value: value is None or math.isnan(value),
     "listed": lambda value: isinstance(value, Sequence | set) and not isinstance(value, str | bytes),
 }

@@ -6,9 +6,10 @@ import pandas as pd
 
 from persona_assets.presentation.report.statement_tables import single_view_table, two_view_table
 from persona_assets.presentation.report.what_would_change import what_would_change
+from persona_assets.presentation.summaries.outcome_rows import outcome_rows
 from persona_assets.presentation.summaries.statements import FAMILIES, VerdictLike, label, main_statements, side_by_side
 
-_TWO_VIEWS = ("leakage", "comparison", "models", "pairs", "coupling", "noise")
+_TWO_VIEWS = ("leakage", "comparison", "outcomes", "negatives", "kinds", "models", "pairs", "coupling", "noise")
 _SINGLE_VIEW = ("influence", "looks", "power")
 Rows = list[dict[str, Any]]
 
@@ -26,6 +27,7 @@ def inference_section(statements: pd.DataFrame, verdict: VerdictLike, primary: s
     return {
         **what_would_change(statements, verdict),
         "main": two_view_table({"": main}, "main") if main else None,
+        "outcomes": outcome_rows(statements, primary),
         "words": verdict.words,
         "rules": list(verdict.rules),
         "level": statements["level"].dropna().max() if statements["level"].notna().any() else 0.95,

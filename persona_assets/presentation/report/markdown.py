@@ -13,10 +13,12 @@ from persona_assets.presentation.report.side_by_side import compare_responses
 from persona_assets.presentation.report.text import fenced, markdown
 from persona_assets.presentation.report.what_would_change import what_would_change
 from persona_assets.presentation.summaries.headline import Headline, headline
-from persona_assets.presentation.summaries.statements import COLUMNS, VerdictLike, main_statements, row_cells
+from persona_assets.presentation.summaries.outcome_rows import outcome_rows
+from persona_assets.presentation.summaries.statements import COLUMNS, VerdictLike, main_statements, number, row_cells
 
 # Maximum length of a quoted response, in characters.
 _EXCERPT = 400
+_BY_OUTCOME = ("outcome", "ρ with JS", "ρ with the cosine", "difference of |ρ|", "reliability over questions")
 
 
 def render_markdown(
@@ -58,9 +60,17 @@ def _verdict(statements: pd.DataFrame, verdict: VerdictLike, primary: str) -> It
     if rows := main_statements(statements, primary):
         yield _table(COLUMNS, map(row_cells, rows))
         yield "iid: dyads treated as independent, as is usual; dyadic: accounts for dyads that share personas."
+    if len(rows := outcome_rows(statements, primary)) > 1:
+        yield _table(_BY_OUTCOME, map(_outcome_cells, rows))
     if found["changes"]:
         yield "What would change the verdict:"
         yield "\n".join(f"- {change['heading']}: {markdown(change['text'])}" for change in found["changes"])
+
+
+def _outcome_cells(row: Mapping[str, Any]) -> list[str]:
+    cells = [row[name] for name in ("js", "cosine", "difference", "halves")]
+    name = f"{row['outcome']} (verdict)" if row["is_verdicts"] else row["outcome"]
+    return [name, *(number(cell["estimate"]) if cell else "–" for cell in cells)]
 
 
 def _extremes(numbers: Headline) -> str:

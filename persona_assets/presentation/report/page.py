@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from markupsafe import Markup
 
-from persona_assets.presentation.figures.standard import averaged_over, interval_text, position_of
+from persona_assets.presentation.figures.captions import averaged_over, interval_text, position_of
 from persona_assets.presentation.layout.pairs import cosine_columns, unordered_pairs
 from persona_assets.presentation.report.citation import Citation
 from persona_assets.presentation.report.embedding import embed_figure
@@ -21,7 +21,7 @@ from persona_assets.presentation.report.leakage_section import leakage_section
 from persona_assets.presentation.report.matrix import matrix_cells
 from persona_assets.presentation.report.side_by_side import LIMITS, compare_responses
 from persona_assets.presentation.summaries.headline import Headline, headline
-from persona_assets.presentation.summaries.statements import VerdictLike
+from persona_assets.presentation.summaries.statements import VerdictLike, verdict_outcome
 
 _TEMPLATES = Path(__file__).with_name("templates")
 Responses = dict[str, dict[str, list[dict[str, Any]]]]
@@ -60,7 +60,7 @@ def render_report(
             `finish_reason`, `thought`, `answered`. Untrusted: texts are escaped, invisible characters are shown.
         figures: SVG files by name, named as in `standard_figures`.
         leakage_table: one row per dyad, as in `leakage_heatmap`. If given, the page has a leakage section and the pair
-            table needs `leakage_found`, `leakage_total`, `leakage_rate`, `leakage_low`, `leakage_high`, `related`.
+            table needs its outcomes, as in `leakage_section`.
         samples: one row per sampled reply: `source`, `target`, `question`, `text`, `found` (bool). A few are shown, and
             only with a leakage table. Untrusted, like `generations`.
         statements, verdict, primary_cosine: as in `inference_section`; only with leakage.
@@ -74,6 +74,7 @@ def render_report(
     """
     numbers = headline(logit_js_matrix, centroid_cosine)
     pairs = unordered_pairs(pair_table).iloc[::-1]
+    outcome = "" if statements is None else verdict_outcome(statements)
     ordered = sorted(figures.items(), key=lambda figure: position_of(figure[0]))
     script = (_TEMPLATES / "report.js").read_text()
     return (
@@ -92,7 +93,7 @@ def render_report(
             intervals=interval_text(logit_js_matrix),
             averaged_over=averaged_over(logit_js_matrix),
             without_answer=logit_js_matrix.attrs.get("without_answer", ""),
-            figures=[embed_figure(name, figure, logit_js_matrix, leakage_table) for name, figure in ordered],
+            figures=[embed_figure(name, figure, logit_js_matrix, leakage_table, outcome) for name, figure in ordered],
             cosines=cosine_columns(pair_table),
             pairs=pairs.to_dict("records"),
             pair_id=_pair_id,
@@ -104,7 +105,7 @@ def render_report(
             texts=_texts(numbers, generations, tokens, logit_js_matrix.get("js_by_question")),
             limits=LIMITS,
             marker=marker,
-            leakage=None if leakage_table is None else leakage_section(pair_table, leakage_table, samples),
+            leakage=None if leakage_table is None else leakage_section(pair_table, leakage_table, samples, outcome),
             inference=None
             if verdict is None or statements is None
             else inference_section(statements, verdict, primary_cosine),

@@ -91,8 +91,14 @@ def _view_cells(row: Mapping[str, Any]) -> dict[str, str]:
         "dyadic_interval": "".join(_lines(row, shown)),
         "dyadic_p": _p(row["dyadic"]),
         "looks": p_text(p) if not math.isnan(p := dyadic.get("p_adjusted", math.nan)) else "",
-        "n_effective": f"{n:.0f}" if not math.isnan(n := dyadic.get("n_effective", math.nan)) else "",
+        "n_effective": _n_effective(dyadic),
     }
+
+
+def _n_effective(dyadic: Mapping[str, Any]) -> str:
+    """Return the effective number of observations; nothing above n, where it only says that the interval is narrow."""
+    n = dyadic.get("n_effective", math.nan)
+    return f"{n:.0f}" if not math.isnan(n) and (pd.isna(dyadic["n"]) or n <= dyadic["n"]) else ""
 
 
 def _lines(row: Mapping[str, Any], shown: float) -> Iterable[str]:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from persona_assets.presentation.layout.outcomes import OUTCOMES
 from persona_assets.presentation.layout.style import display_name
 
 # Families of statements in the report's order, with their headings.
@@ -15,14 +16,22 @@ FAMILIES = {
     "models": "Models with both predictors",
     "pairs": "JS and cosine over pairs",
     "coupling": "Source rates and similarity to the baseline",
-    "noise": "Measurement error",
+    "outcomes": "Leakage by the other outcomes",
+    "negatives": "Without trained negatives",
+    "kinds": "Within kinds of personas",
+    "noise": "Measurement error, reliability and variance components",
     "influence": "Influence of single sources and personas",
     "looks": "Specification curve",
     "power": "Statistical power",
 }
 # Column headings of a Markdown table of statements.
 COLUMNS = ("statement", "n", "iid", "dyadic")
-_SIDE_BY_SIDE = ("leakage", "comparison", "models", "pairs", "coupling", "noise")
+_SIDE_BY_SIDE = (
+    *("leakage", "comparison", "outcomes", "negatives", "kinds"),
+    *("models", "pairs", "coupling", "noise"),
+)
+# Quantities of single outcomes that are listed side by side, so that their label names the outcome.
+_OF_ONE_OUTCOME = ("reliability,", "spearman corrected", "variance component")
 
 
 class RuleLike(Protocol):
@@ -117,17 +126,31 @@ def main_statements(statements: pd.DataFrame, primary: str) -> list[dict[str, An
 
 
 def label(statement: dict[str, Any]) -> str:
-    """Return a statement's label: quantity, predictor, outcome and condition."""
+    """Return a statement's label: quantity, predictor, outcome and condition.
+
+    The outcome that the verdict is about is not repeated in every label.
+    """
     predictor = " ".join(predictor_name(part) for part in str(statement["predictor"]).split(" "))  # a − b, a + b
-    of = {"leakage_rate": "", "": ""}.get(
-        str(statement["outcome"]), f" with {predictor_name(str(statement['outcome']))}"
-    )
-    text = f"{statement['quantity']}: {predictor}{of}" if predictor else str(statement["quantity"])
+    outcome, quantity = str(statement["outcome"]), str(statement["quantity"])
+    by_outcome = statement.get("family") == "outcomes" or quantity.startswith(_OF_ONE_OUTCOME)
+    of = "" if outcome == "" or (outcome in OUTCOMES and not by_outcome) else predictor_name(outcome)
+    if predictor:
+        text = f"{quantity}: {predictor}{f' with {of}' if of else ''}"
+    else:
+        text = f"{quantity}: {of}" if of and by_outcome else quantity
     return f"{text}, given {predictor_name(str(statement['given']))}" if statement["given"] else text
+
+
+def verdict_outcome(statements: pd.DataFrame) -> str:
+    """Return the column of the outcome that the verdict is about; "" if no correlation names one."""
+    named = statements[(statements["family"] == "leakage") & statements["outcome"].isin(list(OUTCOMES))]
+    return str(named["outcome"].iloc[0]) if len(named) else ""
 
 
 def predictor_name(column: str) -> str:
     """Return the display name of a pair table column."""
+    if column in OUTCOMES:
+        return OUTCOMES[column].name
     cosine, _, layer = column.rpartition("_layer")
     if cosine.startswith("cosine"):
         return f"{display_name(cosine)} L{layer}"

@@ -20,8 +20,8 @@ from persona_assets.presentation import (
     standard_figures,
     to_svg,
 )
+from persona_assets.presentation.figures.leakage_captions import LEAKAGE_FIGURES
 from persona_assets.presentation.figures.map import map_of_personas
-from persona_assets.presentation.figures.standard import LEAKAGE_FIGURES
 from persona_assets.presentation.report.embedding import minify_svg
 from tests.presentation.conftest import Synthetic
 from tests.presentation.pages import SCRIPT, Element, assert_harmless, read_page
