@@ -65,7 +65,7 @@ def question_splits(questions: int, seed: int, most: int = _MOST_SPLITS) -> Flag
     if questions < 2:
         raise UnanswerableError(f"the number of questions is {questions}; halves need at least 2")
     half = questions // 2
-    if questions <= 12:
+    if questions <= 12:  # so that the splits of many questions are not listed
         chosen = list(combinations(range(questions), half))
         if questions % 2 == 0:  # a split and its complement are the same
             chosen = [first for first in chosen if 0 in first]
@@ -96,7 +96,7 @@ def half_means(by_question: Floats, splits: Flags) -> tuple[Floats, Floats]:
 def split_half(by_question: Floats, coefficient: Coefficient = "spearman", seed: int = 42) -> SplitHalf:
     """Return the correlation of two halves of the questions, and the reliability of all questions together.
 
-    r is the mean over all splits (over 200 random ones from about ten questions on); the reliability is 2r / (1 + r)
+    r is the mean over all splits (over 200 random ones from eleven questions on); the reliability is 2r / (1 + r)
     (Spearman 1910; Brown 1910). A negative r gives a reliability of 0.
 
     Args:
