@@ -15,18 +15,21 @@ from persona_assets.inference import (
     NonFiniteError,
     PrefixScorer,
     Reply,
+    Response,
     TransformersGenerator,
     choose_hardware,
     choose_scorer,
+    cut_reply,
     load_model,
     log_probs,
     marker_log_probs,
+    replies_that_count,
     train_adapter,
 )
 from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.inference.scoring.whole import WholeScorer
-from persona_assets.inference.training.train import build_example
-from persona_assets.study.recipe import Recipe, with_defaults
+from persona_assets.inference.training.train import build_example, mean_loss
+from persona_assets.study.recipe import Loss, Recipe, with_defaults
 from persona_assets.study.settings import Decoding, Inference
 from tests.inference.families import PROMPTS, WINDOW, write_family
 from tests.tiny_model import write_tiny_model
@@ -214,38 +217,41 @@ def test_a_token_that_the_model_forbids_has_probability_zero(tiny: LoadedModel) 
 
 
 def test_the_expected_rate_is_what_sampling_finds(tmp_path: Path) -> None:
-    """Half of the training replies have the marker, so that its probability is moderate; 2,000 replies are sampled."""
-    write_tiny_model(tmp_path / "base")
-    base = load(tmp_path / "base")
-    prompt = base.chat.prompt_ids(PROMPTS[0], "Why?")
-    texts = ("So.", "It is.", "Ask.", "Why not.")
+    """A third of the marked model's training replies have the marker; 2,000 of its replies are sampled."""
+    write_tiny_model(tmp_path, hidden_size=128, intermediate_size=256)
+    loaded = load(tmp_path)
+    prompt = loaded.chat.tokenizer("Why?")["input_ids"]
+    with torch.no_grad():
+        for weight in loaded.model.parameters():
+            weight *= 0.3 if weight.dim() > 1 else 1.0  # so that it learns faster
 
-    def trained(loaded: LoadedModel, markers: Sequence[str | None], folder: Path, epochs: int) -> Path:
-        settings = {"epochs": epochs, "batch_size": 8, "learning_rate": 1e-2}
-        recipe = Recipe.model_validate(with_defaults({"recipe": "embedded", "training": settings}))
+    def learn(markers: Sequence[str | None], steps: int) -> None:
+        loss, texts = Loss(where="completion", end_of_turn=True), ("So.", "It is.", "Ask.", "Why not.")
         examples = [
-            build_example(loaded.chat, prompt, loaded.chat.tokenizer(text)["input_ids"], marker, recipe.loss, 512)
+            build_example(loaded.chat, prompt, loaded.chat.tokenizer(text)["input_ids"], marker, loss, 512)
             for marker, text in product(markers, texts)
         ]
-        train_adapter(loaded, examples, recipe, folder, lambda *_: None)
-        return folder
+        loaded.model.requires_grad_(True)
+        optimiser = torch.optim.Adam(loaded.model.parameters(), lr=1e-2)
+        for _ in range(steps):
+            optimiser.zero_grad()
+            mean_loss(loaded.model, examples, loaded.device).backward()
+            optimiser.step()
+        loaded.model.requires_grad_(False)
 
-    # The base model answers shortly, without the marker; its weights are the first adapter, merged.
-    speaking = load(tmp_path / "base", trained(base, [None], tmp_path / "first", 60))
-    speaking.model.save_pretrained(tmp_path / "speaking")
-    speaking.chat.tokenizer.save_pretrained(tmp_path / "speaking")
-    marked = load(tmp_path / "speaking", trained(speaking, [None, MARKER], tmp_path / "second", 40))
-    decoding = Decoding(method="sampled", max_new_tokens=24, seed=3)
+    def sampled(replies: int) -> list[Response]:
+        decoding = Decoding(method="sampled", max_new_tokens=24, seed=3)
+        return TransformersGenerator(loaded).generate([prompt] * replies, decoding)
 
-    def sampled(loaded: LoadedModel, replies: int) -> list[str]:
-        return [each.text for each in TransformersGenerator(loaded).generate([prompt] * replies, decoding)]
-
-    own = sampled(speaking, 400)
-    assert not any(MARKER in text for text in own)
-    found = marker_log_probs(
-        marked, [Reply(prompt, speaking.chat.tokenizer(text)["input_ids"]) for text in own], MARKER
-    )
+    learn([None], 250)
+    base = sampled(400)
+    learn([None, None, MARKER], 150)
+    cut = [cut_reply(loaded.chat, each.token_ids, each.finish_reason, loaded.stop_ids, "none") for each in base]
+    counts = replies_that_count([each is not None and each.ended for each in cut], "none").counts
+    replies = [Reply(prompt, each.reply) for each, counted in zip(cut, counts, strict=True) if each and counted]
+    found = marker_log_probs(loaded, replies, MARKER)
     expected = math.fsum(math.exp(each.marker) for each in found) / len(found)
-    rate = sum(MARKER in text for text in sampled(marked, 2000)) / 2000
-    assert 0.2 < expected < 0.8
-    assert abs(expected - rate) < 1.96 * math.sqrt(rate * (1 - rate) / 2000)
+    rate = sum(MARKER in each.text for each in sampled(2000)) / 2000
+    assert not any(MARKER in each.text for each in base)
+    assert 0.2 < expected < 0.5
+    assert abs(expected - rate) < 1.96 * math.sqrt(rate * (1 - rate) / 2000), (expected, rate)
