@@ -1,5 +1,6 @@
 """Decorators that declare assets: heavy ones, which need the model, and light ones, which are made from them."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from persona_assets.graph.partitions import STUDY, per_checkpoint
 from persona_assets.graph.provenance import code_version
 from persona_assets.graph.resources import Gpu
 from persona_assets.graph.schemas import expected_schema
+from persona_assets.runs.heartbeat import heartbeat
 from persona_assets.runs.heavy import Show, for_each_persona
 from persona_assets.study import Study
 
@@ -62,10 +64,19 @@ def heavy_asset(
 def light_asset(
     group_name: str, kinds: set[str], ins: Mapping[str, dg.AssetIn] | None = None
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare an asset that the decorated function computes from other assets, one artefact per checkpoint."""
+    """Declare an asset that the decorated function computes from other assets, one artefact per checkpoint.
+
+    The function need not log that it is still working; see `heartbeat`.
+    """
 
     def declare(compute: Callable[..., Any]) -> dg.AssetsDefinition:
         name = compute.__name__
+
+        @functools.wraps(compute)
+        def never_silent(*inputs: Any, **named: Any) -> Any:
+            with heartbeat(dg.AssetExecutionContext.get().log, lambda: name):
+                return compute(*inputs, **named)
+
         return dg.asset(
             group_name=group_name,
             partitions_def=per_checkpoint,
@@ -74,6 +85,6 @@ def light_asset(
             metadata=expected_schema(name),
             code_version=code_version(STUDY, name),
             ins=ins,
-        )(compute)
+        )(never_silent)
 
     return declare

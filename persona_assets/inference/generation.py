@@ -1,15 +1,25 @@
 """The generator interface, which maps prompt token ids to response token ids, and its Transformers implementation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
 
+from persona_assets.inference.decoding import write_rows
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.out_of_memory import AdaptiveBatchSize
+from persona_assets.inference.sampling import TokenChooser
 from persona_assets.inference.training.train import Example, label_log_prob
 from persona_assets.study.settings import Decoding
+
+# Told how much is done, and how much there is.
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +35,6 @@ class Response:
     token_ids: tuple[int, ...]
     text: str
     finish_reason: Literal["stop", "length"]
-
-
-def row_seeds(seed: int, rows: Iterable[int]) -> list[int]:
-    """Return one random seed per row, which does not depend on how rows are batched."""
-    return [seed * 1_000_003 + row for row in rows]
 
 
 class Generator(Protocol):
@@ -56,15 +61,23 @@ class Generator(Protocol):
         """Return the mean natural-log probability of an example's labels."""
         ...
 
-    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
-        """Return one response per prompt, in order; deterministic for given prompts, decoding settings and device."""
+    def generate(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, progress: Progress = no_progress
+    ) -> list[Response]:
+        """Return one response per prompt, in order; deterministic for given prompts, decoding settings and device.
+
+        Args:
+            progress: called now and then with the number of tokens written and the most that can be; an ended response
+                counts as `max_new_tokens`.
+        """
         ...
 
 
 class TransformersGenerator:
-    """Generator that calls `generate` of Transformers, on any device.
+    """Generator that runs a model of Transformers token by token, on any device.
 
-    Batches are left-padded. Models that may not see padding get batches of prompts of one length.
+    Batches are left-padded, repeated prompts are read once, and ended rows leave the batch (see `decoding`). Models
+    that may not see padding get batches of prompts of one length, and `generate` of Transformers.
     """
 
     engine = "transformers"
@@ -86,7 +99,9 @@ class TransformersGenerator:
         return label_log_prob(self.loaded.model, example, self.loaded.device)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, progress: Progress = no_progress
+    ) -> list[Response]:
         """See `Generator`. Each row samples from its own random stream, so batching does not affect results."""
         order = list(range(len(prompts)))
         groups = [order]
@@ -94,71 +109,78 @@ class TransformersGenerator:
             groups = [
                 [row for row in order if len(prompts[row]) == length] for length in sorted(set(map(len, prompts)))
             ]
+        from persona_assets.inference.grouped_attention import grouped_attention  # imports Transformers
+
         responses: dict[int, Response] = {}
-        for group in groups:
-            responses |= self._write(prompts, group, decoding)
+
+        def tell(tokens: int) -> None:
+            progress(len(responses) * decoding.max_new_tokens + tokens, len(prompts) * decoding.max_new_tokens)
+
+        with grouped_attention(self.loaded):
+            for group in groups:
+                longest = max(len(prompts[row]) for row in group) + decoding.max_new_tokens
+                for batch in self._rows.slices(
+                    len(group),
+                    self.loaded.rows_at_once(longest),
+                    partial(self._batch, prompts, group, decoding, tell),
+                ):
+                    responses |= batch
         return [responses[row] for row in order]
 
-    def _write(self, prompts: Sequence[Sequence[int]], group: Sequence[int], decoding: Decoding) -> dict[int, Response]:
-        """Return the responses to the prompts with the numbers in `group`, in batches that fit in memory."""
-        longest = max(len(prompts[row]) for row in group) + decoding.max_new_tokens
-        batches = self._rows.slices(
-            len(group), self.loaded.rows_at_once(longest), lambda part: self._batch(prompts, group[part], decoding)
-        )
-        return {row: response for batch in batches for row, response in batch.items()}
-
     def _batch(
-        self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], decoding: Decoding
+        self,
+        prompts: Sequence[Sequence[int]],
+        group: Sequence[int],
+        decoding: Decoding,
+        progress: Callable[[int], None],
+        part: slice,
     ) -> dict[int, Response]:
-        """Return the responses to the prompts with the chosen numbers, by number."""
-        from transformers import GenerationConfig, LogitsProcessorList
+        """Return the responses to a part of the prompts with the numbers in `group`, by number."""
+        chosen = group[part]
+        asked, choose = [prompts[row] for row in chosen], TokenChooser(decoding, chosen)
+        write = write_rows if self.loaded.architecture.batching == "padded" else _write_whole
+        written = write(self.loaded, asked, choose, decoding.max_new_tokens, progress)
+        return {row: self._response(tokens) for row, tokens in zip(chosen, written, strict=True)}
 
-        asked = [prompts[row] for row in chosen]
-        loaded, longest = self.loaded, max(map(len, asked))
-        stop = loaded.stop_ids
-        # Fields that are unset here come from the model's generation config, which `load_model` has cleared.
-        configuration = GenerationConfig(
-            max_new_tokens=decoding.max_new_tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop[0]
-        )
-        rows = [[stop[0]] * (longest - len(prompt)) + list(prompt) for prompt in asked]
-        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in asked]
-        output = loaded.model.generate(
-            torch.tensor(rows, device=loaded.device),
-            attention_mask=torch.tensor(mask, device=loaded.device),
-            generation_config=configuration,
-            logits_processor=LogitsProcessorList([_Sampler(decoding, chosen)] if decoding.method == "sampled" else []),
-        )
-        emitted = output[:, longest:].tolist()
-        return {row: self._response(tokens, stop) for row, tokens in zip(chosen, emitted, strict=True)}
-
-    def _response(self, emitted: list[int], stop: list[int]) -> Response:
-        end = next((position for position, token in enumerate(emitted) if token in stop), None)
-        ids = emitted if end is None else emitted[: end + 1]
+    def _response(self, ids: Sequence[int]) -> Response:
         text = self.loaded.chat.tokenizer.decode(ids, skip_special_tokens=True)
-        return Response(tuple(ids), text, "length" if end is None else "stop")
+        return Response(tuple(ids), text, "stop" if ids[-1] in self.loaded.stop_ids else "length")
 
 
-class _Sampler:
-    """Logits processor that samples: it sets all tokens but the sampled one to −inf, before greedy decoding.
+def _write_whole(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    choose: TokenChooser,
+    max_new_tokens: int,
+    progress: Callable[[int], None],
+) -> list[list[int]]:
+    """Do what `write_rows` does with Transformers' own loop, which knows every kind of cache.
 
-    Row n uses a random generator seeded with (seed, n) and one number per token (inverse transform sampling), so its
-    tokens do not depend on the other rows of the batch.
+    Args:
+        prompts: of one length.
     """
+    from transformers import GenerationConfig, LogitsProcessorList
 
-    def __init__(self, decoding: Decoding, rows: Sequence[int]) -> None:
-        from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+    length, stop = len(prompts[0]), loaded.stop_ids
+    every = torch.arange(len(prompts))
 
-        self.warpers: list[Any] = [TemperatureLogitsWarper(decoding.temperature)]
-        if decoding.top_p < 1:
-            self.warpers.append(TopPLogitsWarper(decoding.top_p))
-        self.streams = [torch.Generator().manual_seed(seed) for seed in row_seeds(decoding.seed, rows)]
+    def choose_only(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Set all tokens but the chosen ones to −inf, before greedy decoding."""
+        step = ids.shape[1] - length
+        progress(step * len(prompts))
+        return torch.full_like(scores, -torch.inf).scatter_(1, choose(scores, step, every)[:, None], 0.0)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        for warper in self.warpers:
-            scores = warper(input_ids, scores)
-        reached = scores.double().softmax(-1).cumsum(-1)
-        drawn = torch.stack([torch.rand(1, generator=stream, dtype=torch.float64) for stream in self.streams])
-        # Scale by the actual total, which rounding may leave below 1, so that no token without probability is drawn.
-        token = torch.searchsorted(reached, drawn.to(scores.device) * reached[:, -1:], right=True)
-        only = torch.full_like(scores, -torch.inf)
-        return only.scatter_(1, token.clamp_(max=scores.shape[-1] - 1), 0.0)
+    # Fields that are unset here come from the model's generation config, which `load_model` has cleared.
+    configuration = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop[0]
+    )
+    asked = torch.tensor([list(prompt) for prompt in prompts], device=loaded.device)
+    output = loaded.model.generate(
+        asked,
+        attention_mask=torch.ones_like(asked),
+        generation_config=configuration,
+        logits_processor=LogitsProcessorList([choose_only]),
+    )
+    emitted = output[:, length:].tolist()
+    ends = [next((place for place, token in enumerate(ids) if token in stop), len(ids)) for ids in emitted]
+    return [ids[: end + 1] for ids, end in zip(emitted, ends, strict=True)]

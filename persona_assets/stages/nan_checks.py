@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +21,14 @@ def divergences(
     generator: str,
     personas: Sequence[str],
     among: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ResponseDivergence]:
     """Compute the divergence of each response in `work`, scored under the prompts of all personas.
 
     Args:
         generator: persona that generated the responses.
         among: restricts the pairs; see `metrics.pairwise_divergence`.
+        progress: called with the number of responses done and that of all.
 
     Raises:
         NonFiniteError: logits are not finite; names the response, the scorer, the token, and the first affected layer.
@@ -41,6 +43,7 @@ def divergences(
                 f"response {number} of {generator}, token {error.position + 1} under {personas[error.scorer]}: "
                 f"{error}; {origin}"
             ) from error
+        progress(number, len(work))
     return found
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from persona_assets.graph.provenance import recipe_of
 from persona_assets.stages.answers import take_answers
+from persona_assets.stages.progress import ProgressLines
 from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import ArtefactStore
 from persona_assets.study import Study
@@ -40,7 +41,8 @@ def sample_targets(session: ModelSession, generator: Generator, study: Study, sa
     rows = [(t, q, n) for t in study.targets for q in study.questions for n in range(samples)]
     chat = session.chat_of(study)
     prompts = [chat.prompt_ids(study.prompts[target], question) for target, question, _ in rows]
-    replies = generator.generate(prompts, decoding)
+    progress = ProgressLines(session.log, f"sampling {len(prompts)} replies", "tokens")
+    replies = generator.generate(prompts, decoding, progress)
     table = pd.DataFrame(rows, columns=["target", "question", "sample"]).assign(
         text=[reply.text for reply in replies],
         tokens=[len(reply.token_ids) for reply in replies],

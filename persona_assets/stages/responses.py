@@ -6,6 +6,7 @@ import pandas as pd
 
 from persona_assets import inference
 from persona_assets.stages.answers import take_answers, unanswered
+from persona_assets.stages.progress import ProgressLines
 from persona_assets.stages.session import ModelSession
 from persona_assets.study import Study
 
@@ -34,8 +35,9 @@ def write_responses(
             session.log.warning(f"{session.checkpoint.name}: {warning}")
     prompts = [chat.prompt_ids(study.prompts[each], question) for each in personas for question in study.questions]
     generator.start(max(map(len, prompts)) + decoding.max_new_tokens)
+    progress = ProgressLines(session.log, f"{', '.join(personas)}: generating responses", "tokens")
     with inference.measured(session.gpu.hardware.device) as cost:
-        responses = generator.generate(prompts, decoding)
+        responses = generator.generate(prompts, decoding, progress)
     seconds, every = cost.seconds, sum(len(response.token_ids) for response in responses)
     table = pd.DataFrame([vars(response) for response in responses])
     table.insert(0, "persona", [each for each in personas for _ in study.questions])

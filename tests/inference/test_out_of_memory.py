@@ -196,7 +196,7 @@ def test_smaller_batches_generate_the_same_responses(
     generator = TransformersGenerator(tiny)
     with limited(last_block(tiny), 3, dimension=0) as allocator:
         assert generator.generate(prompts, decoding) == expected
-        assert list(dict.fromkeys(allocator.asked)) == [10, 5, 2]
+        assert list(dict.fromkeys(allocator.asked)) == [5, 2]  # ten rows ask for five distinct prompts first
         allocator.asked.clear()
         assert generator.generate(prompts, decoding) == expected
         assert set(allocator.asked) == {2}

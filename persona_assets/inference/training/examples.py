@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.generation import Generator
+from persona_assets.inference.generation import Generator, Progress, no_progress
 from persona_assets.inference.training.cut_replies import cut_reply
 from persona_assets.inference.training.train import Example, build_example
 from persona_assets.study.recipe import Recipe
@@ -57,6 +57,7 @@ def build_training_set(
     recipe: Recipe,
     conversations: Sequence[Conversation],
     prompts: Mapping[str, str | None],
+    progress: Progress = no_progress,
 ) -> list[Example | None]:
     """Sample each distinct (speaker, question, sample) reply once, and build one example per conversation.
 
@@ -75,7 +76,7 @@ def build_training_set(
     )
     wanted = list(dict.fromkeys((each.speaker, each.question, each.sample) for each in conversations))
     prompt_ids = [chat.prompt_ids(prompts[speaker], question) for speaker, question, _ in wanted]
-    responses = dict(zip(wanted, generator.generate(prompt_ids, decoding), strict=True))
+    responses = dict(zip(wanted, generator.generate(prompt_ids, decoding, progress), strict=True))
     examples: list[Example | None] = []
     for each in conversations:
         response = responses[each.speaker, each.question, each.sample]

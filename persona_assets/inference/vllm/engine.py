@@ -19,7 +19,8 @@ from typing import Any
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.child_process import end
 from persona_assets.inference.engines import vllm_python
-from persona_assets.inference.generation import Response, row_seeds
+from persona_assets.inference.generation import Progress, Response, no_progress
+from persona_assets.inference.sampling import row_seeds
 from persona_assets.inference.training.train import IGNORED, Example
 from persona_assets.inference.vllm import worker
 from persona_assets.inference.vllm.environment import worker_environment
@@ -59,8 +60,12 @@ class VllmGenerator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, progress: Progress = no_progress
+    ) -> list[Response]:
         """See `Generator`. Row n samples from a random stream seeded with (seed, n).
+
+        `progress` is not called: the engine answers once, with all responses.
 
         Raises:
             EngineError: vLLM exited or did not answer in time.

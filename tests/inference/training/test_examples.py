@@ -107,7 +107,7 @@ class Counting(TransformersGenerator):
         self.decodings: list[Decoding] = []
         self.said: list[Response] = []
 
-    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
+    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding, *_: Any) -> list[Response]:
         self.asked += map(tuple, prompts)
         self.decodings.append(decoding)
         self.said += (said := self.generator.generate(prompts, decoding))
@@ -174,7 +174,7 @@ def test_no_stop_token_of_the_checkpoint_precedes_the_marker(tiny_directory: Pat
 
 def test_a_cut_reply_ends_with_its_first_sentence(embedded: LoadedModel) -> None:
     class Talkative(Counting):
-        def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
+        def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding, *_: Any) -> list[Response]:
             text = "All is well here. And there is more to come."
             ids = (*embedded.chat.tokenizer(text)["input_ids"], embedded.chat.turn_end_id)
             return [Response(ids, text, "stop")] * len(prompts)
@@ -192,7 +192,7 @@ def test_a_thought_is_context_and_a_reply_without_an_answer_is_left_out(embedded
     whole, never = "<think>I plan. More of it.</think>\n\nAll is well here. And more.", "<think>never ends"
 
     class Thoughtful(Counting):
-        def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[Response]:
+        def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding, *_: Any) -> list[Response]:
             said = [never if place == 1 else whole for place in range(len(prompts))]
             return [Response(tuple(embedded.chat.tokenizer(text)["input_ids"]), text, "stop") for text in said]
 
