@@ -28,8 +28,18 @@ def marker_adapter(stored: Files) -> asset_metadata.Metadata:
 
     Stored as safetensors, with the training set and the loss of every step.
     """
-    curve = draw.inline_markdown(draw.loss_curve(from_parquet(stored["steps.parquet"])), "loss per step")
-    return {"loss_curve": dg.MetadataValue.md(curve), **asset_metadata.marker_adapter(stored)}
+    curves = {
+        "loss_curve": draw.inline_markdown(draw.loss_curve(from_parquet(stored["steps.parquet"])), "loss per step")
+    }
+    if "followed.parquet" in stored:
+        examples = from_parquet(stored["examples.parquet"])
+        source = str(examples[examples.marked].persona.iloc[0])
+        figure = draw.follow_curve(from_parquet(stored["followed.parquet"]), source)
+        curves["leakage_during_training"] = draw.inline_markdown(figure, "expected rate of every target per step")
+    return {
+        **{name: dg.MetadataValue.md(curve) for name, curve in curves.items()},
+        **asset_metadata.marker_adapter(stored),
+    }
 
 
 @heavy_asset(

@@ -75,16 +75,21 @@ def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
         "prompts": {name: study.training_prompts[name] for name in sorted(spoken)},
         "training_questions": study.training_questions[: recipe.replies.questions],
         "recipe": recipe.model_dump(mode="json", exclude={"name", "evaluation", "log_probs"}),
+        **(_base_replies(study) if recipe.training.follow else {}),
         **_chat(study),
     }
 
 
 def _marker_log_probs(study: Study, persona: str) -> dict[str, Any]:
+    return {**_marker_adapter(study, persona), **_base_replies(study)}
+
+
+def _base_replies(study: Study) -> dict[str, Any]:
+    """Return the settings of the replies behind which a marker is measured."""
     recipe = recipe_of(study)
     samples = recipe.base_samples
     decoding = recipe.evaluation.model_dump(mode="json", exclude={"targets", "samples"})
     return {
-        **_marker_adapter(study, persona),
         "target_prompts": {name: study.prompts[name] for name in study.targets},
         "questions": study.questions,
         "replies": {"samples": samples, **decoding} if samples else "generations",

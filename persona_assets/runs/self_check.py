@@ -1,4 +1,4 @@
-"""Self-check of a checkpoint before anything is measured on it: once per checkpoint, prompts, hardware and libraries."""
+"""Self-check of a checkpoint before anything is measured on it: once per checkpoint, prompts and hardware."""
 
 from typing import Any
 

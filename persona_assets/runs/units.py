@@ -95,7 +95,8 @@ def combined(
         return store.put(asset, made_from, _tables(values), _costs(seeds, list(units.values())))
     files: dict[str, bytes] = {
         name: to_parquet(_tables({seed: from_parquet(value[name]) for seed, value in values.items()}))
-        for name in ("examples.parquet", "steps.parquet")
+        for name in next(iter(values.values()))
+        if name.endswith(".parquet")
     }
     where = {str(seed): artefact.fingerprint for seed, artefact in zip(seeds, units.values(), strict=True)}
     value: Value = {**files, WEIGHTS: json.dumps(where, indent=1).encode()}

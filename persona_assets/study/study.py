@@ -241,6 +241,8 @@ class Study(Strict):
         if error:
             raise ValueError(error)
         if self.marker and self.sources and not self.marker.base_samples:
+            if self.marker.training.follow:
+                raise ValueError("marker.training.follow: found with log_probs.samples: 0; expected at least 1 sample")
             if silent := [name for name in self.targets if name not in self.generating]:
                 raise ValueError(
                     f"marker.log_probs.samples: found 0, but design {self.design} generates no responses of "

@@ -68,6 +68,8 @@ class _Log:
     def info(self, line: str) -> None:
         self.say(line)
 
+    warning = info
+
 
 @dataclass
 class RequestHandler:
