@@ -12,6 +12,7 @@ from persona_assets import inference, metrics
 from persona_assets.files.digest import digest_of
 from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.provenance import recipe_of
+from persona_assets.stages.progress import ProgressLines
 from persona_assets.stages.replies import base_replies
 from persona_assets.stages.session import ModelSession
 from persona_assets.stages.training import first_example
@@ -33,7 +34,7 @@ def log_probs_of_source(
     Returns:
         One row per reply; the columns are described in `schemas`. And cost.
     """
-    replies, answers = _cut_replies(store, study, session)
+    replies, answers = cut_replies(store, study, session)
     base = _base(store, study, session, replies, answers)
     loaded = session.load(marker_adapter=adapter.path)
     with inference.measured(loaded.hardware.device) as cost:
@@ -61,7 +62,7 @@ def log_probs_of_source(
     }
 
 
-def _cut_replies(
+def cut_replies(
     store: ArtefactStore, study: Study, session: ModelSession
 ) -> tuple[pd.DataFrame, list[inference.Reply | None]]:
     """Return every target's replies, described as in the stored table, and cut as tokens.
@@ -141,7 +142,8 @@ def _measure(
 ) -> pd.DataFrame:
     """Return one row per reply; log-probabilities are missing where a reply reaches no answer."""
     given = [each for each in answers if each is not None]
-    found = inference.marker_log_probs(loaded, given, recipe_of(study).marker.text, study.deterministic)
+    progress = ProgressLines(session.log, "measuring the marker's log-probability", "replies")
+    found = inference.marker_log_probs(loaded, given, recipe_of(study).marker.text, study.deterministic, progress)
     measured = iter(found)
     missing = inference.MarkerLogProbs(math.nan, math.nan, math.nan, 0)
     rows = [missing if each is None else next(measured) for each in answers]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from persona_assets import metrics
+from persona_assets import inference, metrics
 from persona_assets.graph.provenance import recipe_of
 from persona_assets.stages.answers import unanswered
 from persona_assets.stages.replies import base_replies, sample_targets

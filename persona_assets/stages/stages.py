@@ -10,10 +10,12 @@ import xarray as xr
 
 from persona_assets import inference, metrics
 from persona_assets.graph.home import Home
-from persona_assets.graph.provenance import study_of_unit
+from persona_assets.graph.provenance import recipe_of, study_of_unit
 from persona_assets.stages.answers import share_of
+from persona_assets.stages.following import Following
 from persona_assets.stages.log_probs import log_probs_of_source
 from persona_assets.stages.nan_checks import divergences, require_finite
+from persona_assets.stages.progress import ProgressLines
 from persona_assets.stages.rates import rate_source
 from persona_assets.stages.responses import write_responses
 from persona_assets.stages.self_check import self_check
@@ -61,7 +63,8 @@ def logit_js(study: Study, home: Home) -> Compute:
                     f"study {study.name}: none of the {len(rows)} responses of {generator} reaches an answer, so that "
                     "nothing can be scored; expected larger decoding.max_new_tokens, or chat.thinking: keep or suppress"
                 )
-            scored = iter(divergences(loaded, scorer, work, generator, personas, among))
+            progress = ProgressLines(session.log, f"{generator}: scoring", "responses")
+            scored = iter(divergences(loaded, scorer, work, generator, personas, among, progress))
             responses = [None if answer is None else next(scored) for answer in answers]
         dataset = metrics.label_responses(responses, generator, personas, study.questions)
         tokens = int(dataset.tokens.sum())
@@ -109,7 +112,9 @@ def marker_adapter(study: Study, home: Home) -> Compute:
             session.log.info(f"{unit}: step {step.step}/{total}, loss {step.loss:.3f}")
 
         alone, _source = study_of_unit(study, "marker_adapter", unit)
-        return train_source(session, alone, training_set(session, unit), say)
+        examples = training_set(session, unit)
+        follow = Following(home.store, alone, session) if recipe_of(alone).training.follow else None
+        return train_source(session, alone, examples, say, follow)
 
     return train
 

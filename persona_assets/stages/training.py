@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ from persona_assets import inference
 from persona_assets.graph.parquet import from_parquet, to_parquet
 from persona_assets.graph.provenance import recipe_of, study_of_unit
 from persona_assets.stages.answers import share_of
+from persona_assets.stages.progress import ProgressLines
 from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import Artefact, Files
 from persona_assets.study import Study, StudyError
 
 if TYPE_CHECKING:
     from persona_assets.inference import Conversation, Example, Step
+    from persona_assets.stages.following import Following
 
     TrainingSet = tuple[list[Conversation], list[Example], int]
 
@@ -42,7 +45,10 @@ def training_sets(session: ModelSession, study: Study, unit: str) -> dict[str, T
         plan = inference.plan_conversations(
             recipe, source, list(study.personas), study.baseline, study.training_questions
         )
-        examples = inference.build_training_set(chat, session.stop_ids, generator, recipe, plan, study.training_prompts)
+        progress = ProgressLines(session.log, f"{each}: sampling training replies", "tokens")
+        examples = inference.build_training_set(
+            chat, session.stop_ids, generator, recipe, plan, study.training_prompts, progress
+        )
         pairs = [(one, example) for one, example in zip(plan, examples, strict=True) if example is not None]
         if not any(one.marked for one, _ in pairs):
             raise StudyError(
@@ -54,16 +60,26 @@ def training_sets(session: ModelSession, study: Study, unit: str) -> dict[str, T
 
 
 def train_source(
-    session: ModelSession, study: Study, training_set: TrainingSet, on_step: Callable[[Step, int], None]
+    session: ModelSession,
+    study: Study,
+    training_set: TrainingSet,
+    on_step: Callable[[Step, int], None],
+    follow: Following | None = None,
 ) -> tuple[Files, dict[str, Any]]:
     """Train a source's adapter.
 
+    Args:
+        study: has one training seed.
+        follow: measures the model every few steps, as the recipe says.
+
     Returns:
-        Files (adapter as safetensors, its config, training set and steps as Parquet); and cost with training metrics.
+        Files (adapter as safetensors, its config, training set, steps and what was followed as Parquet); and cost with
+        training metrics.
     """
     recipe, (plan, examples, left_out), loaded = recipe_of(study), training_set, session.load(alone=True)
+    at_step = None if follow is None else partial(follow, loaded)
     with tempfile.TemporaryDirectory() as folder, inference.measured(loaded.hardware.device) as cost:
-        trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step, session.log.info)
+        trained = inference.train_adapter(loaded, examples, recipe, Path(folder), on_step, session.log.info, at_step)
         adapter = {file.name: file.read_bytes() for file in Path(folder).glob("adapter_*")}
     table = pd.DataFrame([vars(each) for each in plan]).assign(
         text=[loaded.chat.tokenizer.decode(example.token_ids) for example in examples],
@@ -72,7 +88,10 @@ def train_source(
     )
     steps = pd.DataFrame([vars(step) for step in trained.steps])
     quarter = max(1, len(steps) // 4)
-    return {**adapter, "examples.parquet": to_parquet(table), "steps.parquet": to_parquet(steps)}, {
+    files = {**adapter, "examples.parquet": to_parquet(table), "steps.parquet": to_parquet(steps)}
+    if follow is not None:
+        files["followed.parquet"] = to_parquet(follow.table)
+    return files, {
         **cost.with_tokens(int(steps.tokens.sum())),
         "steps": len(steps),
         "examples": len(table),
