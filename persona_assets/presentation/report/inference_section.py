@@ -7,10 +7,17 @@ import pandas as pd
 from persona_assets.presentation.report.statement_tables import single_view_table, two_view_table
 from persona_assets.presentation.report.what_would_change import what_would_change
 from persona_assets.presentation.summaries.outcome_rows import outcome_rows
-from persona_assets.presentation.summaries.statements import FAMILIES, VerdictLike, label, main_statements, side_by_side
+from persona_assets.presentation.summaries.statements import (
+    FAMILIES,
+    OF_ONE_OUTCOME,
+    VerdictLike,
+    label,
+    main_statements,
+    side_by_side,
+)
 
 _TWO_VIEWS = ("leakage", "comparison", "outcomes", "negatives", "kinds", "models", "pairs", "coupling", "noise")
-_SINGLE_VIEW = ("influence", "looks", "power")
+_SINGLE_VIEW = ("reliability", "influence", "looks", "power")
 Rows = list[dict[str, Any]]
 
 
@@ -22,12 +29,14 @@ def inference_section(statements: pd.DataFrame, verdict: VerdictLike, primary: s
         verdict: as returned by `statistics.verdict`.
         primary: column of the cosine that the verdict is about; rows of other cosines are collapsed.
     """
-    main = main_statements(statements, primary)
+    main, outcomes = main_statements(statements, primary), outcome_rows(statements, primary)
+    of_one_outcome = statements["quantity"].str.startswith(OF_ONE_OUTCOME)
+    statements = statements.assign(family=statements["family"].mask(of_one_outcome, "reliability"))
     shown, more = _split_by_cosine({family: side_by_side(statements, family) for family in _TWO_VIEWS}, primary)
     return {
         **what_would_change(statements, verdict),
         "main": two_view_table({"": main}, "main") if main else None,
-        "outcomes": outcome_rows(statements, primary),
+        "outcomes": outcomes,
         "words": verdict.words,
         "rules": list(verdict.rules),
         "level": statements["level"].dropna().max() if statements["level"].notna().any() else 0.95,

@@ -47,12 +47,12 @@ def two_view_table(groups: Mapping[str, Rows], name: str) -> Markup:
 
 
 def single_view_table(rows: Rows, name: str) -> Markup:
-    """Return a `<table>` of statements with one view: `label`, `estimate`, `n` and `note` of each."""
+    """Return a `<table>` of statements with one view: `label`, `estimate` and interval, `n` and `note` of each."""
     cells = [
         {
             "group": "",
             "statement": str(visible(row["label"])),
-            "estimate": number(row["estimate"]),
+            "estimate": f"{number(row['estimate'])} {_interval(row)}".strip(),
             "n": "" if pd.isna(row["n"]) else str(int(row["n"])),
             "note": str(visible(row["note"])),
         }

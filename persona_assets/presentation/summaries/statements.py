@@ -19,7 +19,8 @@ FAMILIES = {
     "outcomes": "Leakage by the other outcomes",
     "negatives": "Without trained negatives",
     "kinds": "Within kinds of personas",
-    "noise": "Measurement error, reliability and variance components",
+    "noise": "Measurement error",
+    "reliability": "Reliability of the outcomes and variance components",
     "influence": "Influence of single sources and personas",
     "looks": "Specification curve",
     "power": "Statistical power",
@@ -31,7 +32,7 @@ _SIDE_BY_SIDE = (
     *("models", "pairs", "coupling", "noise"),
 )
 # Quantities of single outcomes that are listed side by side, so that their label names the outcome.
-_OF_ONE_OUTCOME = ("reliability,", "spearman corrected", "variance component")
+OF_ONE_OUTCOME = ("reliability,", "spearman corrected", "variance component")
 
 
 class RuleLike(Protocol):
@@ -132,12 +133,12 @@ def label(statement: dict[str, Any]) -> str:
     """
     predictor = " ".join(predictor_name(part) for part in str(statement["predictor"]).split(" "))  # a − b, a + b
     outcome, quantity = str(statement["outcome"]), str(statement["quantity"])
-    by_outcome = statement.get("family") == "outcomes" or quantity.startswith(_OF_ONE_OUTCOME)
+    by_outcome = statement.get("family") == "outcomes" or quantity.startswith(OF_ONE_OUTCOME)
     of = "" if outcome == "" or (outcome in OUTCOMES and not by_outcome) else predictor_name(outcome)
     if predictor:
         text = f"{quantity}: {predictor}{f' with {of}' if of else ''}"
     else:
-        text = f"{quantity}: {of}" if of and by_outcome else quantity
+        text = f"{quantity} ({of})" if of and by_outcome else quantity
     return f"{text}, given {predictor_name(str(statement['given']))}" if statement["given"] else text
 
 
