@@ -12,6 +12,7 @@ from persona_assets.statistics.dyads import Dyads, measured_outcomes, outcome_co
 from persona_assets.statistics.families import (
     comparison,
     influence,
+    kinds,
     leakage,
     looks,
     models,
@@ -101,6 +102,7 @@ def infer(
         "coupling": lambda: couple(
             coupling_table(pair_table, baseline) if source_rates is None else source_rates, level, permutations, seed
         ),
+        "kinds": lambda: kinds.kinds(inputs),
         "trained negatives": lambda: negatives.negatives(inputs),
         "other outcomes": lambda: outcomes.other_outcomes(others),
         "measurement error": lambda: noise.measurement_error(inputs),

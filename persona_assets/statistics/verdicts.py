@@ -8,6 +8,8 @@ leads       p ≤ α and every interval of the difference of |ρ| (bootstrap and
             "predicts better". Otherwise these sources cannot tell which is better.
 holds       whether the difference has the same sign for every cosine that was examined.
 rests on    the persona whose removal changes the difference most, if it flips the sign or changes it by more than 0.1.
+within      whether what is said to predict, or to predict better, does so within kinds of personas; otherwise the kinds
+kinds       could explain it.
 negatives   whether sign or wording change without the dyads whose target was a trained negative, or given its share.
 other       whether another outcome of the table, such as the gain in log-probability, gives another sign or wording.
 outcomes
@@ -24,6 +26,7 @@ import pandas as pd
 from persona_assets.statistics.families.looks import CHOSEN
 from persona_assets.statistics.families.power import EXPECTED
 from persona_assets.statistics.families.sample import JS
+from persona_assets.statistics.verdict_kinds import kinds_rule
 from persona_assets.statistics.verdict_rules import negatives_rule, other_outcomes_rule
 from persona_assets.statistics.verdict_wording import (
     BOTH,
@@ -69,6 +72,7 @@ def verdict(statements: pd.DataFrame) -> Verdict:
         Rule("leads", leads(statements, difference), figures(difference, "difference")),
         _holds(statements, difference["estimate"]),
         _rests_on(statements, cosine, difference["estimate"]),
+        kinds_rule(statements, cosine, (js, other, difference)),
         negatives_rule(statements, cosine, (js, other, difference)),
         other_outcomes_rule(statements, cosine, (js, other, difference)),
         _floor(statements),
@@ -93,9 +97,8 @@ def _words(rules: tuple[Rule, ...], statements: pd.DataFrame, cosine: str, diffe
         sentence += f"; these {sources} sources cannot tell which is better ({size}{_against(statements, difference)})."
     else:
         sentence += f"; {'JS' if leader == 'JS' else named} predicts better ({size})."
-    others = [
-        found[name].because for name in ("holds", "rests on", "negatives", "other outcomes", "floor", "would take")
-    ]
+    order = ("holds", "rests on", "within kinds", "negatives", "other outcomes", "floor", "would take")
+    others = [found[name].because for name in order]
     return " ".join([sentence, *(text for text in others if text)])
 
 
