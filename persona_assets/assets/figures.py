@@ -34,7 +34,8 @@ def figures(
     """Figures of a checkpoint as PNG, PDF and SVG.
 
     JS heatmap and map of the personas, cosine per layer, and JS along the response on which personas differ most. With
-    leakage: rates per dyad and source, their relation to the predictors, and the influence of single personas.
+    leakage: every dyad and source by the study's outcome, its relation to the predictors, the influence of single
+    personas, and the outcomes' reliability and variance components.
     """
     furthest = draw.extreme_pairs(logit_js_matrix, centroid_cosine)[:1]
     drawn = draw.standard_figures(
@@ -61,7 +62,12 @@ def leakage_inputs(
         "leakage_table": leakage_table,
         "partial_correlations": partial_correlations,
         "primary_cosine": primary,
-        "trends": statistics.trend(pair_table, ["js", *([primary] if primary else [])], study.statistics.level),
+        "trends": statistics.trend(
+            pair_table,
+            ["js", *([primary] if primary else [])],
+            level=study.statistics.level,
+            outcome=study.statistics.outcome,
+        ),
         "source_rates": metrics.read_source_rates(counted, study.personas)
         if counted
         else statistics.coupling_table(pair_table, study.baseline),

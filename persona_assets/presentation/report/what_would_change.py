@@ -1,4 +1,4 @@
-"""What a verdict depends on: the number of sources, the choice of cosine, single personas."""
+"""What a verdict depends on: the number of sources, the choice of cosine and outcome, kinds of personas, negatives."""
 
 import re
 from typing import Any
@@ -8,14 +8,20 @@ import pandas as pd
 from persona_assets.presentation.summaries.statements import VerdictLike
 
 _POWER = re.compile(r"power with (\d+) sources")
-# Rule of a verdict → heading, text if the rule found nothing, and the figure that shows it.
-_RULES = {
-    "would take": ("More sources", "", ""),
-    "holds": ("Another cosine", "The same predictor leads with every cosine that was tested.", "specification_curve"),
-    "rests on": ("One persona fewer", "Leaving out any persona changes the difference by at most 0.1.", "influence"),
-    "floor": ("Sources that do not leak", "", ""),
+_COSINE = "The same predictor leads with every cosine that was tested."
+_PERSONA = "Leaving out any persona changes the difference by at most 0.1."
+_OUTCOME = "By every other outcome the verdict has the same sign and wording."
+_UNKNOWN = "It is not known which targets were trained negatives of a source, so whether they matter cannot be told."
+# Rule of a verdict → heading, text for outcomes of the rule without an explanation, and the figure that shows it.
+_RULES: dict[str, tuple[str, dict[str, str], str]] = {
+    "would take": ("More sources", {}, ""),
+    "holds": ("Another cosine", {"yes": _COSINE}, "specification_curve"),
+    "other outcomes": ("Another outcome", {"agree": _OUTCOME}, "reliability"),
+    "rests on": ("One persona fewer", {"nobody": _PERSONA}, "influence"),
+    "within kinds": ("Kinds of personas", {}, ""),
+    "negatives": ("Trained negatives", {"unknown": _UNKNOWN}, ""),
+    "floor": ("Sources that do not leak", {}, ""),
 }
-_NOTHING_FOUND = ("yes", "nobody")
 
 
 def what_would_change(statements: pd.DataFrame, verdict: VerdictLike) -> dict[str, Any]:
@@ -34,13 +40,12 @@ def what_would_change(statements: pd.DataFrame, verdict: VerdictLike) -> dict[st
     sentence = verdict.words
     changes = []
     power = _power(statements)
-    for name, (heading, otherwise, figure) in _RULES.items():
+    for name, (heading, texts, figure) in _RULES.items():
         if (rule := rules.get(name)) is None:
             continue
         if rule.because and rule.because in sentence:
             sentence = " ".join(sentence.replace(rule.because, "").split())
-        text = rule.because or (otherwise if rule.outcome in _NOTHING_FOUND else "")
-        if text:
+        if text := rule.because or texts.get(rule.outcome, ""):
             shown = bool(power) and name == "would take"
             changes.append({"heading": heading, "text": text, "figure": figure, "power": shown})
     return {"verdict": sentence, "changes": changes, "power": power}
