@@ -44,7 +44,7 @@ INTERVALS = (1, 2)  # outcomes with intervals over resampled sources: mostly 0, 
 NULL = [Scenario(11, 5, 0, 0.3, 1.0)]
 NULL += [Scenario(*design, kinds, 0.3, 1.0) for design in DESIGNS for kinds in (2, 3, 4, 5)]
 MILD = ((0.3, 0.0), (0.3, 0.5), (1.0, 1.0))
-NULL += [Scenario(*design, 4, spread, amplitude) for design in DESIGNS for spread, amplitude in MILD]
+NULL += [Scenario(*design, 4, spread, amplitude) for design in DESIGNS[:3] for spread, amplitude in MILD]
 RELATED = [Scenario(11, 5, 0, 0.3, 1.0, 0.5, 0.5)]
 RELATED += [Scenario(*design, 4, spread, 1.0, 0.5, 0.5) for design in DESIGNS for spread in (0.3, 1.0)]
 COSINE_ALONE = [Scenario(*design, 4, 0.3, 1.0, 0.0, 0.8) for design in DESIGNS]
@@ -98,8 +98,8 @@ def simulate(truth: str, scenario: Scenario, studies: int, slow: int, models: in
         batch = [world.study(rng) for world in worlds]
         made = relabel(batch, rng, check=not first)
         for (outcome, test), samples in made.tests.items():
-            for sample in samples:
-                _count(hits, outcome, test, _p(sample))
+            for p in _p(samples):
+                _count(hits, outcome, test, p)
         for number in range(max(0, min(BATCH, slow - first))):
             _true_values(hits, batch[number], made, number, worlds[number], rng, truth)
         for number in range(max(0, min(BATCH, models - first))):
@@ -192,10 +192,10 @@ def _linear(dyads: Dyads) -> float:
     return linear_mixed(dyads.outcome, columns, dyads.source, dyads.target).p[JS].p
 
 
-def _p(samples: Floats) -> float:
-    if math.isnan(samples[0]):
-        return math.nan
-    return float((np.abs(samples) >= abs(samples[0]) - 1e-12).mean())
+def _p(samples: Floats) -> list[float]:
+    """Return p of every study, from its statistics (studies, R) with the observed one first; NaN if undefined."""
+    hits = np.abs(np.nan_to_num(samples)) >= np.abs(samples[:, :1]) - 1e-12
+    return np.where(np.isnan(samples[:, 0]), np.nan, hits.mean(axis=1)).tolist()
 
 
 def _count(hits: Hits, outcome: str, test: str, p: float) -> None:

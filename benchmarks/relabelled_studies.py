@@ -56,11 +56,12 @@ def relabel(batch: list[Study], rng: np.random.Generator, check: bool) -> Relabe
         tests[outcome, "ρ within kinds"] = js[:, :, number]
         signed = [each[:, :, number] * np.sign(each[:, :1, number]) for each in (js, cosine)]
         tests[outcome, "difference of |ρ| within kinds"] = signed[0] - signed[1]
-    for way, perms in (("", everyone), (" within kinds", inside)):
-        for what, values in (("ranks", ranks), ("values", outcomes)):
-            t = np.array([_beside(study, of, perms, what == "ranks") for study, of in zip(batch, values, strict=True)])
+    for what, values in (("ranks", ranks), ("values", outcomes)):
+        residuals, given = _without_cosine(batch, ranks=what == "ranks")
+        for way, perms in (("", everyone), (" within kinds", inside)):
+            beside = _correlations(residuals, values, given, first, perms)
             for number, outcome in enumerate(OUTCOMES):
-                tests[outcome, f"JS beside cosine, MRQAP of {what}, relabelled{way}"] = t[:, :, number]
+                tests[outcome, f"JS beside cosine, MRQAP of {what}, relabelled{way}"] = beside[:, :, number]
     tests |= _over_pairs(batch, everyone, inside)
     if check:
         _require_package_agrees(first, tests, everyone, inside)
@@ -90,26 +91,37 @@ def _ranked(batch: list[Study], name: str) -> Floats:
 
 
 def _correlations(matrix: Floats, values: Floats, basis: Floats, like: Study, perms: LabelPermutations) -> Floats:
-    """Return correlations with relabelled predictors after projecting out a basis, shape (studies, R, outcomes)."""
+    """Return correlations with relabelled predictors after projecting out a basis, shape (studies, R, outcomes).
+
+    Args:
+        matrix: shape (studies, K, K).
+        values: shape (studies, outcomes, n).
+        basis: orthonormal columns, shape (n, b), or (studies, n, b).
+    """
     rows = matrix[:, perms.places[:, like.source], perms.places[:, like.target]]
-    left = values - (values @ basis) @ basis.T
-    squares = (rows**2).sum(axis=2) - ((rows @ basis) ** 2).sum(axis=2)
+    left = values - (values @ basis) @ basis.swapaxes(-1, -2)
+    squares = np.einsum("srn,srn->sr", rows, rows) - ((rows @ basis) ** 2).sum(axis=2)
     spread = (left**2).sum(axis=2)
     spread[spread < 1e-9 * (values**2).sum(axis=2)] = np.nan
     return np.asarray(rows @ left.swapaxes(1, 2) / np.sqrt(squares[:, :, None] * spread[:, None, :]))
 
 
-def _beside(study: Study, values: Floats, perms: LabelPermutations, ranks: bool) -> Floats:
-    """Return the statistic of MRQAP, double semi-partialling, for JS beside the cosine, shape (R, outcomes)."""
-    off = ~np.eye(len(study.kind), dtype=bool)
-    x, z = (study.matrices[name][off] for name in (JS, COSINE))
+def _without_cosine(batch: list[Study], ranks: bool) -> tuple[Floats, Floats]:
+    """Return JS less its regression on the cosine over all pairs, (studies, K, K), and the basis of 1 and cosine.
+
+    With `_correlations`, this is MRQAP with double semi-partialling.
+    """
+    first = batch[0]
+    off = ~np.eye(len(first.kind), dtype=bool)
+    x, z = (np.array([study.matrices[name][off] for study in batch]) for name in (JS, COSINE))
     if ranks:
-        x, z = stats.rankdata(x), stats.rankdata(z)
-    full = _basis(np.column_stack([np.ones(len(x)), z]))
-    residuals, given = np.zeros(off.shape), np.zeros(off.shape)
-    residuals[off], given[off] = x - full @ (full.T @ x), z
-    basis = _basis(np.column_stack([np.ones(len(study.source)), given[study.source, study.target]]))
-    return _correlations(residuals[None], values[None], basis, study, perms)[0]
+        x, z = stats.rankdata(x, axis=1), stats.rankdata(z, axis=1)
+    x, z = (each - each.mean(axis=1, keepdims=True) for each in (x, z))
+    residuals, given = (np.zeros((len(batch), *off.shape)) for _ in range(2))
+    residuals[:, off] = x - z * ((x * z).sum(axis=1) / (z**2).sum(axis=1))[:, None]
+    given[:, off] = z
+    at = given[:, first.source, first.target]
+    return residuals, _basis(np.stack([np.ones_like(at), at], axis=2))
 
 
 def _over_pairs(

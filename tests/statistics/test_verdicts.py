@@ -284,8 +284,8 @@ def test_the_verdicts_text_follows_the_order_of_the_rules() -> None:
         "+0.03. 2 of 5 sources (villain, comedian) sit on the floor. Detecting this difference with 80% power would "
         "take more than 160 sources."
     )
-    names = ["JS predicts", "cosine predicts", "leads", "holds", "rests on", "negatives", "other outcomes", "floor"]
-    assert [rule.name for rule in found.rules] == [*names, "would take"]
+    names = ["JS predicts", "cosine predicts", "leads", "holds", "rests on", "within kinds", "negatives"]
+    assert [rule.name for rule in found.rules] == [*names, "other outcomes", "floor", "would take"]
 
 
 def unanswered(row: Statement, why: str) -> Statement:
