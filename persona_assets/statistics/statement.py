@@ -88,7 +88,8 @@ class Statement:
     """One row of the table.
 
     Attributes:
-        family: leakage, comparison, models, pairs, coupling, noise, influence, looks, power or design.
+        family: leakage, comparison, models, pairs, coupling, kinds, negatives, outcomes, noise, influence, looks, power
+            or design.
         quantity: such as `spearman`, `partial spearman`, `delta R²`.
         outcome, predictor, given: columns of the pair table; `given` joins several with ` + `.
         n: observations; n_effective: number of independent observations that would give the same interval width. If it

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from pydantic import ValidationError
 from scipy import stats
 
 from persona_assets.statistics import infer, outcome_column, trend, verdict
@@ -15,6 +16,7 @@ from persona_assets.statistics.families.inputs import Inputs
 from persona_assets.statistics.families.negatives import WITHOUT, negatives
 from persona_assets.statistics.families.sample import Settings
 from persona_assets.statistics.variance_components import variance_components
+from persona_assets.study.settings import Statistics
 from tests.statistics.made_replies import made_study
 
 QUICK: dict[str, Any] = {"permutations": 100, "resamples": 100, "simulations": 5}
@@ -49,6 +51,13 @@ def by_default(
 @pytest.fixture(scope="module")
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     return infer(table, "assistant", **QUICK)
+
+
+def test_a_study_names_its_outcome_and_keeps_its_digest_without_one() -> None:
+    assert Statistics(outcome="log_prob_gain").model_dump()["outcome"] == "log_prob_gain"
+    assert "outcome" not in Statistics().model_dump()
+    with pytest.raises(ValidationError, match="Input should be 'expected_rate', 'rate' or 'log_prob_gain'"):
+        Statistics.model_validate({"outcome": "leakage_rate"})
 
 
 def rows_of(statements: pd.DataFrame, family: str, quantity: str, view: str = "dyadic") -> pd.DataFrame:
