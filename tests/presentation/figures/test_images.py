@@ -24,6 +24,7 @@ from persona_assets.presentation import (
     checkpoint_drift_figure,
     cosine_heatmaps,
     coupling_panels,
+    follow_curve,
     influence_figure,
     js_against_cosine,
     js_along_response,
@@ -35,13 +36,15 @@ from persona_assets.presentation import (
     loss_curve,
     map_of_personas,
     persona_tree,
+    reliability_figure,
     specification_curve,
     to_png,
+    variance_components_figure,
 )
-from persona_assets.statistics import coupling_table, trend
+from persona_assets.statistics import coupling_table, tabulate, trend
 from tests.presentation.conftest import LAYERS, SOURCES, Synthetic
 from tests.presentation.drift.test_figure import drift
-from tests.presentation.made_statements import PRIMARY, made_statements
+from tests.presentation.made_statements import PRIMARY, made_reliability, made_statements
 
 IMAGES = Path(__file__).with_name("images")
 RENEW = bool(os.environ.get("RENEW_IMAGES"))
@@ -60,6 +63,7 @@ pytestmark = pytest.mark.skipif(
 
 STUDY = Synthetic(11)
 STATEMENTS = made_statements(STUDY.names, LAYERS, SOURCES)
+RELIABILITY = tabulate(made_reliability())
 RATES = coupling_table(STUDY.leaky_pair_table, "assistant")
 TRENDS = trend(STUDY.leaky_pair_table, ["js", PRIMARY])
 TREE = persona_tree(STUDY.logit_js_matrix)
@@ -95,6 +99,15 @@ def steps() -> pd.DataFrame:
     return pd.DataFrame({"step": step, "loss": 3.0 / np.sqrt(step), "learning_rate": 2e-3 * np.minimum(1, step / 8)})
 
 
+def followed() -> pd.DataFrame:
+    rows = [
+        (step, name, 0.9 / (1 + np.exp((30 + 8 * place - step) / 8)) * (1 - 0.08 * place))
+        for place, name in enumerate(STUDY.names)
+        for step in range(10, 101, 10)
+    ]
+    return pd.DataFrame(rows, columns=["step", "target", "expected_rate"])
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "js_heatmap": lambda: js_heatmap(STUDY.logit_js_matrix),
     "js_heatmap_one_column": lambda: js_heatmap(STUDY.logit_js_matrix, ONE_COLUMN),
@@ -116,6 +129,12 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "influence": lambda: influence_figure(STATEMENTS),
     "checkpoint_drift": lambda: checkpoint_drift_figure(*drift()),
     "loss_curve": lambda: loss_curve(steps()),
+    "leakage_heatmap_log_prob_gain": lambda: leakage_heatmap(
+        STUDY.full_leakage_table, TREE.order, outcome="log_prob_gain"
+    ),
+    "reliability": lambda: reliability_figure(RELIABILITY),
+    "variance_components": lambda: variance_components_figure(RELIABILITY),
+    "follow_curve": lambda: follow_curve(followed(), "software_engineer"),
 }
 
 
