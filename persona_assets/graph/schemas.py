@@ -130,7 +130,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_NEGATIVES,
     },
     "partial_correlations": {
-        "family": "topic: leakage, comparison, models, pairs, coupling, noise, influence, looks, power",
+        "family": "topic, such as leakage, comparison, outcomes, negatives, kinds, models, noise, influence, power",
         "name": "name of the statement, shared by its views",
         "quantity": "statistic, such as spearman, partial spearman or difference of |spearman|",
         "outcome": "column of the pair table that is predicted",
