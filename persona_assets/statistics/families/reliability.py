@@ -97,7 +97,8 @@ class _Measured:
 
     def both(self) -> dict[str, object]:
         of_seeds = self._of_seeds
-        note = "1 less the error of questions and of seeds" if of_seeds is not None else "seeds are not known to err"
+        alone = "that of the questions alone: every source has one training seed, whose error is not known"
+        note = alone if of_seeds is None else "1 less the error of questions and of seeds"
         return {"estimate": together(self.halves.whole, of_seeds), "note": note}
 
     def corrected(self, predictor: str) -> dict[str, object]:
@@ -112,14 +113,13 @@ class _Measured:
         halves = np.vstack(half_means(self.replies.by_question[kept], self.splits))
         way, first = sample.ways[0], 1 + len(sample.predictors)
         values, weights = sample.drawn(way, halves)
-        # Only the blocks (outcome, predictor) and (half, other half) are needed, so each pair is one small matrix.
-        rho = correlation_matrices(values[[0, place]], weights, "spearman")[:, 0, 1]
-        agree = [
-            correlation_matrices(values[[first + split, first + len(self.splits) + split]], weights, "spearman")[
-                :, 0, 1
-            ]
-            for split in range(len(self.splits))
-        ]
+        count = len(self.splits)
+
+        def between(one: int, other: int) -> Floats:
+            return correlation_matrices(values[[one, other]], weights, "spearman")[:, 0, 1]
+
+        rho = between(0, place)
+        agree = [between(first + split, first + count + split) for split in range(count)]
         reliability = spearman_brown(np.mean(agree, axis=0))
         if of_seeds is not None:
             reliability = np.maximum(0.0, reliability + of_seeds - 1.0)
