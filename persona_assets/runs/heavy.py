@@ -115,8 +115,8 @@ def for_each_persona(context: dg.AssetExecutionContext, study: Study, gpu: Gpu, 
             now = datetime.now(UTC).isoformat(timespec="seconds")
             cost = {**result.cost, "finished": now, "run": context.run.run_id}
             computed.add(unit)
-            stored[unit] = home.store.put(asset, units[unit][1], result.value, cost)
-            report(unit, stored[unit])
+            stored[unit] = artefact = home.store.put(asset, units[unit][1], result.value, cost)
+            report(unit, artefact)
     if failed:
         reasons = "; ".join(f"{persona}: {error}" for persona, error in failed.items())
         raise NonFiniteError(f"{asset}: {len(failed)} of {len(units)} failed, the others are stored: {reasons}")

@@ -21,6 +21,7 @@ from persona_assets.study import Study, StudyError
 
 # Name in the store: log-probabilities without an adapter, which all sources and training seeds share.
 BASE_LOG_PROBS = "base_log_probs"
+LOG_PROBS = ("marker_log_prob", "first_log_prob", "end_log_prob")
 
 
 def log_probs_of_source(
@@ -44,8 +45,8 @@ def log_probs_of_source(
     shares = metrics.negative_shares(trained)
     table = replies.assign(
         seed=recipe_of(study).training.seed,
-        **{name: adapted[name] for name in adapted if name != "marker_tokens"},
-        **{f"base_{name}": base[name] for name in base if name != "marker_tokens"},
+        **{name: adapted[name] for name in LOG_PROBS},
+        **{f"base_{name}": base[name] for name in LOG_PROBS},
         marker_tokens=adapted.marker_tokens,
         negative_share=replies.target.map(shares).fillna(0.0).astype("float64"),
     )
@@ -77,8 +78,8 @@ def cut_replies(
         tables = {target: artefact.read() for target, artefact in session.replies.items()}
         given = pd.concat([table.assign(target=target, reply=0) for target, table in tables.items()])
     cut = [
-        inference.cut_reply(chat, row.token_ids, row.finish_reason, session.stop_ids, recipe.replies.cut)
-        for row in given.itertuples()
+        inference.cut_reply(chat, row["token_ids"], row["finish_reason"], session.stop_ids, recipe.replies.cut)
+        for row in given.to_dict("records")
     ]
     reached = [each is not None for each in cut]
     if not any(reached):
@@ -107,8 +108,10 @@ def cut_replies(
     answers = [
         None
         if each is None
-        else inference.Reply([*chat.prompt_ids(study.prompts[row.target], row.question), *each.thought], each.reply)
-        for row, each in zip(table.itertuples(), cut, strict=True)
+        else inference.Reply(
+            [*chat.prompt_ids(study.prompts[row["target"]], row["question"]), *each.thought], each.reply
+        )
+        for row, each in zip(table.to_dict("records"), cut, strict=True)
     ]
     return table.astype({"reply": "int64", "reply_tokens": "int64"}), answers
 

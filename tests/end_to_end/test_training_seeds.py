@@ -1,14 +1,13 @@
 """Several training seeds of a source: each is stored as soon as it is trained, and stored ones are reused."""
 
-import json
-
 import numpy as np
 import pytest
 
 from persona_assets.graph.history import latest_artefacts
-from persona_assets.graph.provenance import OF_SOURCES
+from persona_assets.graph.provenance import OF_SOURCES, of_sources
 from persona_assets.runs.run import Run
 from persona_assets.stages import training
+from persona_assets.stages.leakage import measured_leakage
 from persona_assets.study import Study
 from tests.end_to_end.conftest import with_study
 
@@ -86,21 +85,10 @@ def test_seeds_share_their_negative_personas(tiny_run: Run) -> None:
 
 
 def test_without_samples_leakage_is_measured_by_log_probability_alone(tiny_run: Run) -> None:
-    run = with_study(
-        tiny_run,
-        with_marker(
-            tiny_run.study,
-            evaluation={"samples": 0},
-            negatives={"personas": "all", "outside": {"pirate": "You are a pirate."}},
-        ),
-    )
-    run.materialise()
-    (leakage,) = latest_artefacts(run.instance, run.home.store, "leakage_table", ["tiny"]).values()
-    table = leakage.read()
+    study = with_marker(tiny_run.study, evaluation={"samples": 0}, log_probs={"samples": 5})
+    assert of_sources(study) == ("marker_adapter", "marker_log_probs")
+    (log_probs,) = latest_artefacts(tiny_run.instance, tiny_run.home.store, "marker_log_probs", [KEY]).values()
+    table = measured_leakage(study, {"villain": log_probs.read()})
     assert table.total.isna().all()
     assert table.expected_rate.between(0, 1).all()
-    assert not table.trained_negative.any(), "no target is trained on"
-    (adapter,) = latest_artefacts(run.instance, run.home.store, "marker_adapter", [KEY]).values()
-    assert "pirate" in json.dumps(adapter.made_from["study"])
-    (report,) = latest_artefacts(run.instance, run.home.store, "report", ["tiny"]).values()
-    assert any(name.endswith(".html") for name in report.read())
+    assert table.trained_negative.all(), "the recipe trains on both other personas"
