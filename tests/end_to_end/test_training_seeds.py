@@ -75,12 +75,15 @@ def test_a_run_that_fails_at_the_second_seed_keeps_the_first(tiny_run: Run, monk
 
 
 def test_seeds_share_their_negative_personas(tiny_run: Run) -> None:
-    study = with_marker(tiny_run.study, training={"seeds": [1, 2, 3, 4, 5]}, negatives={"personas": 1})
-    drawn = {tuple(study.for_seed("villain", seed).marker.drawn_personas("villain", list(study.personas)))
-             for seed in study.marker.training.seeds}  # fmt: skip
-    assert len(drawn) == 1
-    alone = {tuple(with_marker(study, training={"seeds": [seed]}).marker.drawn_personas("villain", list(study.personas)))
-             for seed in range(1, 6)}  # fmt: skip
+    personas, seeds = list(tiny_run.study.personas), [1, 2, 3, 4, 5]
+
+    def drawn(study: Study) -> tuple[str, ...]:
+        assert study.marker is not None
+        return tuple(study.marker.drawn_personas("villain", personas))
+
+    study = with_marker(tiny_run.study, training={"seeds": seeds}, negatives={"personas": 1})
+    assert len({drawn(study.for_seed("villain", seed)) for seed in seeds}) == 1
+    alone = {drawn(with_marker(study, training={"seeds": [seed]})) for seed in seeds}
     assert len(alone) == 2, "each seed by itself draws one or the other"
 
 
