@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from persona_assets.statistics.binomial import MixedFit
 from persona_assets.statistics.dyads import Dyads
 from persona_assets.statistics.jackknife import left_out_weights
-from persona_assets.statistics.power import PowerCurve, left_out_spearman, sources_needed
+from persona_assets.statistics.power import PowerCurve, left_out_spearman, power_of, sources_needed
 from persona_assets.statistics.statement import UnanswerableError
 from persona_assets.statistics.weighted import correlation_matrices
 
@@ -159,3 +159,19 @@ def test_an_observed_difference_of_0_is_rejected() -> None:
         curve(fitted(js=-0.5), same)
     with pytest.raises(UnanswerableError, match="no difference"):
         curve(fitted(js=-0.5), replace(dyads, outcome=np.zeros(dyads.n)))
+
+
+def test_the_power_of_one_size_is_that_of_the_curve() -> None:
+    fit, dyads = fitted(js=-0.5), study(11, 5)
+    first = curve(fit, dyads, sizes=(10,), simulations=40, seed=3).share[0]
+    assert power_of(fit, dyads, "js", "cosine", 10, simulations=40, seed=3) == first
+
+
+def test_a_continuous_outcome_has_no_noise_of_counts() -> None:
+    dyads = study(11, 5)
+    continuous = replace(dyads, total=np.full(dyads.n, np.nan), outcome_name="log_prob_gain")
+    of_counts, of_values = (curve(fitted(js=-0.5), made, sizes=(10,), simulations=60) for made in (dyads, continuous))
+    assert "the fitted mixed linear model is true" in of_values.note
+    assert abs(of_values.expected) > 0.8 * abs(of_counts.expected)
+    few = replace(dyads, total=np.full(dyads.n, 2.0))
+    assert abs(curve(fitted(js=-0.5), few, sizes=(10,), simulations=60).expected) < abs(of_values.expected)
