@@ -57,11 +57,11 @@ _CAPTIONS = {
         "is whether the sources agree."
     ),
     "reliability": (
-        "How well each outcome agrees with itself. Left: correlation over dyads between two halves of the questions, "
+        "How well each outcome agrees with itself: correlation over dyads between two halves of the questions, "
         "extended to all questions (Spearman–Brown); intraclass correlation over training seeds, where a source has "
-        "several; and what remains if both kinds of error are subtracted. Right: Spearman’s ρ with JS (sign flipped) "
-        "and with the cosine that the verdict is about, as measured (hollow) and corrected for attenuation (filled). "
-        "The correction covers the error of the outcome, not that of the predictors."
+        "several; and what remains if both kinds of error are subtracted. Beside it, if known: Spearman’s ρ with JS "
+        "(sign flipped) and with the cosine that the verdict is about, as measured (hollow) and corrected for "
+        "attenuation (filled). The correction covers the error of the outcome, not that of the predictors."
     ),
     "variance_components": (
         "Variance of the marker’s log-probability behind single replies, split by a mixed model with crossed random "

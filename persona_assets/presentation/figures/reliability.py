@@ -1,5 +1,7 @@
 """Reliability of every outcome, and its correlations before and after correction for attenuation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,7 @@ from persona_assets.presentation.layout.style import (
     BLUE,
     INK,
     MUTED,
+    ONE_COLUMN,
     ORANGE,
     TWO_COLUMNS,
     add_axes,
@@ -64,6 +67,8 @@ def corrected_of(statements: pd.DataFrame) -> pd.DataFrame:
 def reliability_figure(statements: pd.DataFrame, width: float = TWO_COLUMNS) -> Figure:
     """Draw the reliabilities of every outcome, next to its correlations before and after correction for attenuation.
 
+    Without corrected correlations, the figure is one column wide.
+
     Args:
         statements: as returned by `statistics.infer`.
         width: width of the figure, in millimetres.
@@ -76,11 +81,14 @@ def reliability_figure(statements: pd.DataFrame, width: float = TWO_COLUMNS) -> 
         raise ValueError("statements: no reliability has an estimate; expected at least one")
     outcomes = [outcome for outcome in OUTCOMES.values() if (table["outcome"] == outcome.column).any()]
     left = MARGIN + max(text_width(outcome.name, _POINTS) for outcome in outcomes) + 2.5
-    panel = (width - left - _GAP - _RIGHT) / 2
-    said = (
-        "1: measuring again would order the dyads in the same way · hollow: ρ as measured, JS with its sign turned; "
-        "filled: ρ divided by the root of the reliability, with its interval over sources (95 %)"
-    )
+    width = ONE_COLUMN if corrected.empty else width
+    panel = width - left - _RIGHT if corrected.empty else (width - left - _GAP - _RIGHT) / 2
+    said = "1: measuring again would order the dyads in the same way"
+    if len(corrected):
+        said += (
+            " · hollow: ρ as measured, JS with its sign turned; filled: ρ divided by the root of the reliability, with "
+            "its interval over sources (95 %)"
+        )
     subtitle = wrapped(said, KEY_POINTS, width - 2 * MARGIN)
     top = MARGIN + TITLE + len(subtitle) * LINE + 2.0 + _HEAD
     height = len(outcomes) * _ROW
@@ -88,29 +96,38 @@ def reliability_figure(statements: pd.DataFrame, width: float = TWO_COLUMNS) -> 
         figure = new_figure(width, top + height + _BELOW)
         add_text(figure, MARGIN, MARGIN, "Reliability of the outcomes", weight="bold", size=8, color=INK)
         write_lines(figure, MARGIN + TITLE, subtitle, KEY_POINTS)
-        axes, beside = (add_axes(figure, left + number * (panel + _GAP), top, panel, height) for number in (0, 1))
+        axes = _panel(figure, (left, top, panel, height))
+        axes.set_xlim(min(0.0, float(table["estimate"].min()) - 0.05), 1.02)
+        axes.set_xlabel("reliability")
         for row, outcome in enumerate(outcomes):
             middle = top + (row + 0.5) * _ROW
             add_text(
                 figure, left - 2.5, middle, outcome.name, size=_POINTS, color=INK, ha="right", va="center_baseline"
             )
             _reliabilities(axes, row + 0.5, table[table["outcome"] == outcome.column])
-            _correlations(beside, row + 0.5, corrected[corrected["outcome"] == outcome.column])
-        for each in (axes, beside):
-            each.set_ylim(len(outcomes), 0)
-            each.tick_params(left=False, labelleft=False)
-            each.spines["left"].set_visible(False)
-            each.locator_params(axis="x", nbins=6)
-        axes.set_xlim(min(0.0, float(table["estimate"].min()) - 0.05), 1.02)
-        axes.set_xlabel("reliability")
+        used = [style for name, style in _RELIABILITIES.items() if (table["quantity"] == name).any()]
+        _legend(axes, used)
+        if corrected.empty:
+            return figure
+        beside = _panel(figure, (left + panel + _GAP, top, panel, height))
         bounds = corrected[["observed", "corrected", "low", "high"]].to_numpy(dtype=np.float64)
         beside.set_xlim(min(0.0, float(np.nanmin(bounds, initial=0.0)) - 0.05), 1.02)
         beside.axvline(0, color=MUTED, linewidth=0.5, zorder=0)
         beside.set_xlabel("ρ with leakage, to the right: likeness leaks")
-        used = [style for name, style in _RELIABILITIES.items() if (table["quantity"] == name).any()]
-        _legend(axes, [(label, marker, colour) for label, marker, colour in used])
+        for row, outcome in enumerate(outcomes):
+            _correlations(beside, row + 0.5, corrected[corrected["outcome"] == outcome.column])
         _legend(beside, [("JS", "o", BLUE), ("cosine", "D", ORANGE)])
     return figure
+
+
+def _panel(figure: Figure, place: tuple[float, float, float, float]) -> Axes:
+    """Add a panel with one row of `_ROW` millimetres per outcome; `place` is left, top, width and height."""
+    axes = add_axes(figure, *place)
+    axes.set_ylim(place[3] / _ROW, 0)
+    axes.tick_params(left=False, labelleft=False)
+    axes.spines["left"].set_visible(False)
+    axes.locator_params(axis="x", nbins=6)
+    return axes
 
 
 def _reliabilities(axes: Axes, middle: float, own: pd.DataFrame) -> None:
@@ -135,7 +152,7 @@ def _correlations(axes: Axes, middle: float, own: pd.DataFrame) -> None:
         axes.plot(row["corrected"], place, zorder=3, **style)
 
 
-def _legend(axes: Axes, entries: list[tuple[str, str, str]]) -> None:
+def _legend(axes: Axes, entries: Sequence[tuple[str, str, str]]) -> None:
     handles = [
         Line2D([], [], marker=marker, color=colour, linestyle="none", markersize=3.6, label=label)
         for label, marker, colour in entries

@@ -37,10 +37,10 @@ def rho_text(x: Floats, y: Floats) -> str:
 
 
 def p_text(p: float) -> str:
-    """Format a p value with few digits: 0.39, 0.004, 2×10⁻⁶."""
+    """Format a probability or p value with few digits: 0.39, 0.004, 2×10⁻⁶."""
     if not np.isfinite(p):
         return "unknown"
-    if p >= 0.001:
+    if p >= 0.001 or p == 0:
         return f"{p:.2g}"
     digits, power = f"{p:.0e}".split("e")
     return f"{digits}×10⁻{str(abs(int(power))).translate(_RAISED)}"

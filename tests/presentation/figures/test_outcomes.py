@@ -185,6 +185,9 @@ def test_reliability_is_drawn_for_every_outcome_with_both_correlations(statement
     hollow = sorted(float(line.get_xdata()[0]) for line in marks if line.get_markerfacecolor() == "white")
     np.testing.assert_allclose(hollow, np.sort(corrected["observed"]))
     assert overflowing(figure) == []
+    alone = reliability_figure(statements[statements["quantity"] != "spearman corrected for attenuation"])
+    assert len(alone.axes) == 1
+    assert overflowing(alone) == []
     with pytest.raises(ValueError, match="no reliability has an estimate"):
         reliability_figure(statements[statements["family"] != "noise"])
 
