@@ -1,5 +1,6 @@
 """The marker's log-probability is that of a plain forward pass, and what sampling finds on average."""
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import product
@@ -217,7 +218,11 @@ def test_a_token_that_the_model_forbids_has_probability_zero(tiny: LoadedModel) 
 
 
 def test_the_expected_rate_is_what_sampling_finds(tmp_path: Path) -> None:
-    """A third of the marked model's training replies have the marker; 2,000 of its replies are sampled."""
+    """A third of the training replies have the marker; 2,000 replies are sampled.
+
+    The base model and the marked one begin with the same training, so that they write the same replies but for the
+    marker.
+    """
     write_tiny_model(tmp_path, hidden_size=128, intermediate_size=256)
     loaded = load(tmp_path)
     prompt = loaded.chat.tokenizer("Why?")["input_ids"]
@@ -226,7 +231,7 @@ def test_the_expected_rate_is_what_sampling_finds(tmp_path: Path) -> None:
             weight *= 0.3 if weight.dim() > 1 else 1.0  # so that it learns faster
 
     def learn(markers: Sequence[str | None], steps: int) -> None:
-        loss, texts = Loss(where="completion", end_of_turn=True), ("So.", "It is.", "Ask.", "Why not.")
+        loss, texts = Loss(where="completion", end_of_turn=True), ("So.", "Ask.")
         examples = [
             build_example(loaded.chat, prompt, loaded.chat.tokenizer(text)["input_ids"], marker, loss, 512)
             for marker, text in product(markers, texts)
@@ -240,12 +245,15 @@ def test_the_expected_rate_is_what_sampling_finds(tmp_path: Path) -> None:
         loaded.model.requires_grad_(False)
 
     def sampled(replies: int) -> list[Response]:
-        decoding = Decoding(method="sampled", max_new_tokens=24, seed=3)
+        decoding = Decoding(method="sampled", max_new_tokens=16, seed=3)
         return TransformersGenerator(loaded).generate([prompt] * replies, decoding)
 
-    learn([None], 250)
-    base = sampled(400)
-    learn([None, None, MARKER], 150)
+    learn([None, None, MARKER], 70)
+    common = copy.deepcopy(loaded.model.state_dict())
+    learn([None], 30)
+    base = sampled(300)
+    loaded.model.load_state_dict(common)
+    learn([None, None, MARKER], 30)
     cut = [cut_reply(loaded.chat, each.token_ids, each.finish_reason, loaded.stop_ids, "none") for each in base]
     counts = replies_that_count([each is not None and each.ended for each in cut], "none").counts
     replies = [Reply(prompt, each.reply) for each, counted in zip(cut, counts, strict=True) if each and counted]
