@@ -1,10 +1,13 @@
 """Long computations say that they are alive, and only then."""
 
+import functools
 import logging
 import time
 
+import dagster as dg
 import pytest
 
+from persona_assets.assets import decorators
 from persona_assets.runs.heartbeat import heartbeat
 
 
@@ -34,3 +37,21 @@ def test_the_thread_ends_with_an_error(lines):
         raise ValueError("wrong")
     time.sleep(0.2)
     assert lines() == []
+
+
+def test_a_light_asset_that_works_for_long_logs_that_it_does(monkeypatch, capfd):
+    monkeypatch.setattr(decorators, "heartbeat", functools.partial(heartbeat, silence=0.1))
+
+    @decorators.light_asset(group_name="presentation", kinds={"html"})
+    def report() -> dg.Output[int]:
+        """Work without a word."""
+        time.sleep(0.35)
+        return dg.Output(1)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("checkpoint", ["tiny"])
+        done = dg.materialize([report], instance=instance, partition_key="tiny")
+    assert done.success
+    assert done.output_for_node("report") == 1
+    assert report.descriptions_by_key[report.key] == "Work without a word."
+    assert "report; working for" in capfd.readouterr().err
