@@ -151,20 +151,22 @@ def _intervals(hits: Hits, outcome: str, dyads: Dyads, truth: Floats, null: bool
 
     apart = float(abs(truth[0]) - abs(truth[1]))
     for named, statistic, value in (("ρ", rho, float(truth[0])), ("difference of |ρ|", difference, apart)):
-        ways: dict[str, Callable[[], Interval]] = {
-            "two-way bootstrap": lambda s=statistic: sample.bootstrap("two-way", "spearman", s),
-            "jackknife over sources": lambda s=statistic, f=named == "ρ": sample.jackknife("spearman", s, f),
-        }
-        if sample.ways[0] != "sources":  # with five sources it has 3,125 resamples; calibration.py has that case
-            ways["bootstrap over sources"] = lambda s=statistic: sample.bootstrap("sources", "spearman", s)
-        for way, answer in ways.items():
+        # With five sources, the bootstrap over sources has 3,125 resamples; calibration.py has that case.
+        ways = ["two-way bootstrap", "jackknife over sources", "bootstrap over sources"]
+        for way in ways[:2] if sample.ways[0] == "sources" else ways:
             try:
-                interval = answer()
+                interval = _interval(sample, way, statistic, fisher=named == "ρ")
             except UnanswerableError:
                 continue
             hits[outcome, f"{named}, {way}", "covers"].append(float(interval.low <= value <= interval.high))
             if null:
                 hits[outcome, f"{named}, {way}", "rejects"].append(float(interval.low > 0 or interval.high < 0))
+
+
+def _interval(sample: Sample, way: str, statistic: Callable[[Floats], Floats], fisher: bool) -> Interval:
+    if way == "jackknife over sources":
+        return sample.jackknife("spearman", statistic, fisher)
+    return sample.bootstrap("sources" if way == "bootstrap over sources" else "two-way", "spearman", statistic)
 
 
 def _models(hits: Hits, study: Study) -> None:
@@ -195,7 +197,7 @@ def _linear(dyads: Dyads) -> float:
 def _p(samples: Floats) -> list[float]:
     """Return p of every study, from its statistics (studies, R) with the observed one first; NaN if undefined."""
     hits = np.abs(np.nan_to_num(samples)) >= np.abs(samples[:, :1]) - 1e-12
-    return np.where(np.isnan(samples[:, 0]), np.nan, hits.mean(axis=1)).tolist()
+    return [float(p) for p in np.where(np.isnan(samples[:, 0]), np.nan, hits.mean(axis=1))]
 
 
 def _count(hits: Hits, outcome: str, test: str, p: float) -> None:

@@ -28,13 +28,16 @@ def section(page: str, rows: pd.DataFrame, made: str) -> str:
     alone = rows[rows["truth"] == "only cosine is related"]
     rejects, covers = "rejects", "covers"
     differences = related["test"].str.startswith("difference")
+    many, few, fewest = (
+        max(rows.loc[rows["test"].str.contains(tests), "studies"], default=0)
+        for tests in ("ρ within kinds$", "two-way", "mixed model")
+    )
     parts = [
         HEADING,
         "",
-        f"{made}. {int(rows['studies'].max()):,} studies per row for tests by relabelling, "
-        f"{int(rows.loc[rows['test'] == 'ρ, bootstrap over sources', 'studies'].max())} for models and intervals: a "
-        f"share of 5 % is known to ± {_error(0.05, rows['studies'].max())} and "
-        f"± {_error(0.05, rows.loc[rows['test'] == 'ρ, bootstrap over sources', 'studies'].max())} in one scenario. "
+        f"{made}. {many:,} studies per row for tests by relabelling, {few} for intervals, "
+        f"{fewest} for mixed models: in one scenario, a share of 5 % is known to ± {_error(many)}, ± {_error(few)} and "
+        f"± {_error(fewest)}. "
         "A cell has the mean over scenarios, and the smallest and largest if there are several. Designs are personas × "
         "sources. All rows are in `calibration_kinds.csv`, the model in `benchmarks/kind_studies.py`.",
         "",
@@ -120,5 +123,5 @@ def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def _error(share: float, studies: float) -> str:
-    return f"{196 * (share * (1 - share) / studies) ** 0.5:.1f} %"
+def _error(studies: int) -> str:
+    return f"{196 * (0.05 * 0.95 / studies) ** 0.5:.1f} %" if studies else "–"

@@ -158,7 +158,7 @@ def _require_package_agrees(
     off = ~np.eye(len(study.kind), dtype=bool)
     pairs = []
     if (inside.reachable(dyads) == off).all():  # the package ranks a predictor over what relabelling reaches
-        pairs.append((tests[outcome, "ρ within kinds"][0], within_kinds(dyads, (JS,), inside)[:, 0]))
+        pairs.append((tests[outcome, "ρ within kinds"][0], within_kinds(dyads, JS, inside)))
     if len(dyads.sources) == len(study.kind):
         pairs.append(
             (tests[outcome, "ρ, relabelled"][0], permuted_correlations(dyads, [JS], "spearman", everyone)[:, 0])

@@ -117,7 +117,7 @@ def infer(
         rows = family()
         statements += rows
         progress(f"{name}: {len(rows)} statements, {time.perf_counter() - start:.1f} s")
-    return tabulate(looks.corrected(inputs, statements))
+    return tabulate(looks.corrected(inputs, kinds.labelled(inputs, statements)))
 
 
 def primary_cosine(dyads: Dyads, population: str | None, layer: int | None) -> str:

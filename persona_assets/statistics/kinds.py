@@ -143,21 +143,17 @@ def correlations_within(
     return np.asarray(np.clip(samples, -1.0, 1.0))
 
 
-def within_kinds(dyads: Dyads, predictors: Sequence[str], perms: LabelPermutations) -> Floats:
-    """Return `correlations_within` the pairs of kinds, of leakage with each predictor, per relabelling.
+def within_kinds(dyads: Dyads, predictor: str, perms: LabelPermutations) -> Floats:
+    """Return `correlations_within` ordered pairs of kinds, of leakage with a predictor, per relabelling.
 
     Returns:
-        Shape (R, m), the observed correlations first.
+        Shape (R,), the observed correlation first.
 
     Raises:
         UnanswerableError: as in `correlations_within`.
     """
-    cell, reachable = dyad_cells(dyads), perms.reachable(dyads)
-    columns = [
-        correlations_within(dyads.outcome, dyads.predictors[name], dyads.source, dyads.target, cell, perms, reachable)
-        for name in predictors
-    ]
-    return np.stack(columns, axis=1)
+    matrix, reachable = dyads.predictors[predictor], perms.reachable(dyads)
+    return correlations_within(dyads.outcome, matrix, dyads.source, dyads.target, dyad_cells(dyads), perms, reachable)
 
 
 def pairs_within_kinds(x: Floats, y: Floats, categories: Sequence[str], perms: LabelPermutations) -> Floats:

@@ -32,7 +32,20 @@ def kinds_rule(statements: pd.DataFrame, cosine: str, main: tuple[Any, Any, Any]
         return Rule(NAME, "nothing to hold", "")
     if reason := next((_reason(within) for _, _, within in claims if math.isnan(within["p"])), ""):
         return Rule(NAME, "cannot tell", f"Whether this holds within kinds of personas cannot be told: {reason}.")
-    texts = [_failed(called, within) for called, row, within in claims if not _holds(row, within)]
+    failed = [(called, within) for called, row, within in claims if not _holds(row, within)]
+    unclear = [(called, within) for called, within in failed if within["p"] > alpha(within)]
+    texts = [
+        f"Within kinds of personas ρ of {called} has the other sign ({_numbers(within)})."
+        for called, within in failed
+        if within["p"] <= alpha(within)
+    ]
+    if unclear:
+        named_with = " and ".join(f"{called} ({_numbers(within)})" for called, within in unclear)
+        verb = "is" if len(unclear) == 1 else "are"
+        texts.append(
+            f"Within kinds of personas {named_with} {verb} not shown to predict leakage: the kinds could explain the "
+            "association."
+        )
     if leads(statements, main[2]) != "inconclusive":
         within = _only(family, DIFFERENCE, f"{JS} − {cosine}")
         if not _holds(main[2], within):
@@ -56,14 +69,8 @@ def _holds(row: pd.Series, within: pd.Series) -> bool:
     return bool(within["p"] <= alpha(within) and row["estimate"] * within["estimate"] > 0)
 
 
-def _failed(called: str, within: pd.Series) -> str:
-    numbers = f"ρ {signed(within['estimate'])}, p = {within['p']:.2g}"
-    if within["p"] <= alpha(within):
-        return f"Within kinds of personas ρ of {called} has the other sign ({numbers})."
-    return (
-        f"Within kinds of personas {called} is not shown to predict leakage ({numbers}): "
-        "the kinds could explain the association."
-    )
+def _numbers(within: pd.Series) -> str:
+    return f"ρ {signed(within['estimate'])}, p = {within['p']:.2g}"
 
 
 def _reason(within: pd.Series) -> str:

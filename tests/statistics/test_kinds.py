@@ -1,7 +1,6 @@
 """Rank correlation within kinds of personas, with labels permuted within kinds."""
 
 import itertools
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from persona_assets.statistics import infer
-from persona_assets.statistics.dyads import Dyads
-from persona_assets.statistics.families.kinds import DIFFERENCE, PAIRS, WITHIN
+from persona_assets.statistics.dyads import Dyads, read_dyads
+from persona_assets.statistics.families.inputs import Inputs
+from persona_assets.statistics.families.kinds import DIFFERENCE, PAIRS, WITHIN, kinds, labelled
+from persona_assets.statistics.families.sample import Settings
 from persona_assets.statistics.kinds import (
     dyad_cells,
     inverted,
@@ -25,7 +25,7 @@ from persona_assets.statistics.kinds import (
 )
 from persona_assets.statistics.labels import label_permutations
 from persona_assets.statistics.permutation import permuted_correlations, two_sided
-from persona_assets.statistics.statement import UnanswerableError
+from persona_assets.statistics.statement import PValue, Statement, UnanswerableError, tabulate
 
 Floats = NDArray[np.float64]
 THREE_AND_THREE = ("odd", "even", "odd", "even", "odd", "even")
@@ -45,7 +45,7 @@ def make_dyads(kinds: tuple[str, ...], sources: int, seed: int = 0, **changes: F
     return Dyads(names, source, target, changes.get("outcome", outcome), unknown, unknown, matrices, kinds)
 
 
-def residual_correlation(x: Floats, y: Floats, cell: Floats) -> float:
+def residual_correlation(x: Floats, y: Floats, cell: NDArray[np.int64]) -> float:
     """Compute it from a regression of ranks on one column per cell."""
     dummies = np.eye(cell.max() + 1)[cell]
     left = [ranks - dummies @ np.linalg.lstsq(dummies, ranks, rcond=None)[0] for ranks in (x, stats.rankdata(y))]
@@ -56,7 +56,7 @@ def test_the_estimate_is_the_partial_spearman_correlation_given_the_pair_of_kind
     dyads = make_dyads(THREE_AND_THREE, sources=6)
     perms = kind_permutations(dyads, ["js"], 100, seed=0)
     expected = residual_correlation(stats.rankdata(dyads.at("js")), dyads.outcome, dyad_cells(dyads))
-    assert within_kinds(dyads, ["js"], perms)[0, 0] == pytest.approx(expected, abs=1e-12)
+    assert within_kinds(dyads, "js", perms)[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_p_is_that_of_all_relabellings_within_kinds() -> None:
@@ -71,7 +71,7 @@ def test_p_is_that_of_all_relabellings_within_kinds() -> None:
         for even in itertools.permutations([1, 3, 5]):
             place = np.array([odd[0], even[0], odd[1], even[1], odd[2], even[2]])
             samples.append(residual_correlation(ranks[place[dyads.source], place[dyads.target]], dyads.outcome, cell))
-    found = within_kinds(dyads, ["js"], perms)[:, 0]
+    found = within_kinds(dyads, "js", perms)
     np.testing.assert_allclose(np.sort(found), np.sort(samples), atol=1e-12)
     expected = np.mean(np.abs(samples) >= abs(samples[0]) - 1e-12)
     assert two_sided(found, perms).p == pytest.approx(expected, abs=1e-12)
@@ -82,7 +82,7 @@ def test_what_kinds_leak_to_each_other_does_not_count() -> None:
     cell = dyad_cells(dyads)
     perms = kind_permutations(dyads, ["js"], 100, seed=0)
     first, second = (
-        within_kinds(replace(dyads, outcome=dyads.outcome + 1000.0 * np.array(order)[cell]), ["js"], perms)
+        within_kinds(replace(dyads, outcome=dyads.outcome + 1000.0 * np.array(order)[cell]), "js", perms)
         for order in ([0, 1, 2, 3], [2, 3, 1, 0])
     )
     np.testing.assert_allclose(first, second, atol=1e-12)
@@ -95,7 +95,7 @@ def test_the_interval_excludes_0_exactly_if_p_is_at_most_alpha(fisher: bool, lev
     for seed in range(40):
         dyads = make_dyads(THREE_AND_THREE, sources=3, seed=seed)
         perms = kind_permutations(dyads, ["js"], 100, seed=0)
-        samples = within_kinds(dyads, ["js"], perms)[:, 0]
+        samples = within_kinds(dyads, "js", perms)
         interval = inverted(samples, level, perms, fisher)
         assert interval.low <= samples[0] <= interval.high
         rejected.append(two_sided(samples, perms).p <= 1 - level + 1e-12)
@@ -105,20 +105,20 @@ def test_the_interval_excludes_0_exactly_if_p_is_at_most_alpha(fisher: bool, lev
 
 def test_holds_its_level_where_relabelling_everyone_does_not() -> None:
     rng, kind = np.random.default_rng(3), np.arange(12) % 3
-    kinds = tuple(str(number) for number in kind)
+    names = tuple(str(number) for number in kind)
     rejected = []
     for seed in range(200):
         places = rng.normal(size=(3, 3))[kind] + 0.3 * rng.normal(size=(12, 3))
         js = np.linalg.norm(places[:, None] - places, axis=-1)
         np.fill_diagonal(js, np.nan)
-        dyads = make_dyads(kinds, sources=12, seed=seed)
+        dyads = make_dyads(names, sources=12, seed=seed)
         block = rng.normal(size=(3, 3))[kind[dyads.source], kind[dyads.target]]
         effects = rng.normal(size=12)[dyads.source] + rng.normal(0, 0.5, 12)[dyads.target]
         outcome = block + effects + rng.normal(0, 0.5, dyads.n)
         dyads = replace(dyads, outcome=outcome, predictors={"js": js})
         inside, everyone = kind_permutations(dyads, ["js"], 99, seed), label_permutations(12, 99, seed)
         p = [
-            two_sided(within_kinds(dyads, ["js"], inside)[:, 0], inside).p,
+            two_sided(within_kinds(dyads, "js", inside), inside).p,
             two_sided(permuted_correlations(dyads, ["js"], "spearman", everyone)[:, 0], everyone).p,
         ]
         rejected.append(np.array(p) <= 0.05)
@@ -129,18 +129,18 @@ def test_holds_its_level_where_relabelling_everyone_does_not() -> None:
 
 def test_pairs_are_compared_within_unordered_pairs_of_kinds() -> None:
     rng = np.random.default_rng(1)
-    kinds, (first, second) = ("a", "b", "a", "b", "a", "b"), np.triu_indices(6, k=1)
-    cells = pair_cells(kinds, first, second)
+    names, (first, second) = ("a", "b", "a", "b", "a", "b"), np.triu_indices(6, k=1)
+    cells = pair_cells(names, first, second)
     assert cells.max() == 2  # a–a, a–b, b–b
-    x, y = (np.corrcoef(rng.normal(size=(6, 4))) for _ in range(2))  # symmetric up to rounding
-    perms = kind_permutations(replace(make_dyads(kinds, sources=6), predictors={"x": x}), ["x"], 100, seed=0)
-    found = pairs_within_kinds(x, y, kinds, perms)
+    x, y = (np.asarray(np.corrcoef(rng.normal(size=(6, 4)))) for _ in range(2))  # symmetric up to rounding
+    perms = kind_permutations(replace(make_dyads(names, sources=6), predictors={"x": x}), ["x"], 100, seed=0)
+    found = pairs_within_kinds(x, y, names, perms)
     ranks = stats.rankdata(x[first, second])
     assert found[0] == pytest.approx(residual_correlation(ranks, y[first, second], cells), abs=1e-12)
     assert len(found) == 36
     y[0, 1] = np.nan
     with pytest.raises(UnanswerableError, match="1 of 15 pairs are unknown"):
-        pairs_within_kinds(x, y, kinds, perms)
+        pairs_within_kinds(x, y, names, perms)
 
 
 def test_too_few_relabellings_are_reported_instead_of_p() -> None:
@@ -165,7 +165,7 @@ def test_a_predictor_of_sources_only_is_relabelled_among_sources_and_others_apar
     known_of_sources = replace(dyads, predictors=matrices)
     perms = kind_permutations(known_of_sources, ["js", "cosine"], 300, seed=0)
     assert perms.structure == "labels exchangeable within 2 kinds of personas, sources and others apart"
-    assert np.isfinite(within_kinds(known_of_sources, ["js", "cosine"], perms)).all()
+    assert np.isfinite(within_kinds(known_of_sources, "cosine", perms)).all()
     assert set(perms.places[:, :4].ravel()) == {0, 1, 2, 3}
     matrices["cosine"][0, 5] = np.nan
     with pytest.raises(UnanswerableError, match="cosine is unknown in"):
@@ -177,18 +177,23 @@ def test_an_outcome_that_only_differs_between_kinds_has_no_correlation_within_th
     constant = replace(dyads, outcome=dyad_cells(dyads).astype(float))
     perms = kind_permutations(dyads, ["js"], 100, seed=0)
     with pytest.raises(UnanswerableError, match="the outcome does not vary within any of the 4 pairs of kinds"):
-        within_kinds(constant, ["js"], perms)
+        within_kinds(constant, "js", perms)
 
 
 @pytest.fixture(scope="module")
 def asked(make_pair_table: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    def ask(categories: Callable[[str], str], **more: float) -> pd.DataFrame:
+    def ask(categories: Callable[[str], str]) -> pd.DataFrame:
         table = make_pair_table()
         sides = {f"{side}_category": table[side].map(categories) for side in ("source", "target")}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            found = infer(table.assign(**sides), "assistant", permutations=100, resamples=50, simulations=5, **more)
-        return found[found["family"] == "kinds"].set_index("quantity")
+        inputs = Inputs(
+            dyads=read_dyads(table.assign(**sides)),
+            baseline="assistant",
+            settings=Settings(permutations=100, resamples=50),
+            primary="cosine_study_layer9",
+            by_question=None,
+            generators=(),
+        )
+        return tabulate(kinds(inputs)).set_index("quantity")
 
     return ask
 
@@ -206,7 +211,7 @@ def test_statements_within_kinds_are_about_js_the_primary_cosine_and_their_diffe
     ]
     assert set(rows["view"]) == {"dyadic"}
     assert rows["note"].str.contains("not computed").sum() == 0
-    js, cosine = rows.loc[WITHIN, "estimate"]
+    js, cosine = rows["estimate"].tolist()[:2]
     assert js < -0.3
     assert rows.loc[DIFFERENCE, "estimate"] == pytest.approx(abs(js) - abs(cosine), abs=1e-12)
     assert (rows["low"] < rows["estimate"]).all()
@@ -224,3 +229,19 @@ def test_a_design_that_cannot_answer_says_why(asked: Callable[..., pd.DataFrame]
     rows = asked(lambda name: "first" if name in ("persona_0", "persona_1") else name)
     assert rows["estimate"].isna().all()
     assert rows["note"].str.startswith("not computed: the personas of 8 kinds can exchange labels").all()
+
+
+def test_tests_that_do_not_hold_their_level_with_kinds_say_so(make_pair_table: Callable[..., pd.DataFrame]) -> None:
+    dyads = read_dyads(make_pair_table())
+    inputs = Inputs(dyads=dyads, baseline="assistant", settings=Settings(), primary="", by_question=None, generators=())
+
+    def row(method: str) -> Statement:
+        p = PValue(p=0.01, smallest=0.0, method=method, structure="", reference="")
+        return Statement(family="leakage", quantity="spearman", view="dyadic", p=p, note="first")
+
+    rows = [row("QAP, all 120 permutations"), row("MRQAP, of ranks"), row("t test"), row("Mantel test, spearman")]
+    said = [row.note for row in labelled(inputs, rows)]
+    assert [note.startswith("first; if kinds of personas shape both measures") for note in said] == [1, 1, 0, 1]
+    assert said[2] == "first"
+    alone = replace(inputs, dyads=replace(dyads, categories=("all",) * 9))
+    assert labelled(alone, rows) == rows

@@ -47,11 +47,19 @@ def test_a_predictor_that_does_not_predict_within_kinds_could_owe_it_to_them() -
     assert found.rule("JS predicts").outcome == "predicts"
     assert found.rule("within kinds").outcome == "no"
     text = (
-        "Within kinds of personas JS is not shown to predict leakage (ρ −0.10, p = 0.4): the kinds could explain the "
+        "Within kinds of personas JS (ρ −0.10, p = 0.4) is not shown to predict leakage: the kinds could explain the "
         "association."
     )
     assert found.rule("within kinds").because == text
     assert text in found.words
+
+
+def test_two_that_do_not_predict_within_kinds_share_a_sentence() -> None:
+    because = verdict(within(js=(-0.1, 0.4), cosine=(0.1, 0.06))).rule("within kinds").because
+    assert because == (
+        "Within kinds of personas JS (ρ −0.10, p = 0.4) and cosine (layer 20, centred on study) (ρ +0.10, p = 0.06) "
+        "are not shown to predict leakage: the kinds could explain the association."
+    )
 
 
 def test_a_correlation_that_turns_within_kinds_is_named() -> None:
