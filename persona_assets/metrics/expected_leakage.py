@@ -67,8 +67,10 @@ def expected_rates(
     cells = _cells(counted)
     seeds, _, questions = cells.values["expected_rate"].shape
     rng = np.random.default_rng(random_seed)
-    of_questions = rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples)
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # all 1 with a single seed
+    of_questions, of_seeds = (  # with a single seed, its weights are all 1
+        rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+        for count in (questions, seeds)
+    )
     known = np.isfinite(cells.values["expected_rate"]).any(axis=0).sum(axis=1)  # questions of each target
     by_target = counted.groupby("target", sort=False)
     columns: dict[str, object] = {"target": cells.targets}

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
@@ -46,6 +46,8 @@ _BAR_WIDTH, _BAR_HEIGHT, _FOOTER = 36.0, 2.2, 13.0
 _OUTLINE = 1.1
 _CORNER, _KEY_LINE = 1.6, 3.8
 _ITSELF, _NEGATIVE = "source on itself", "trained negative"
+
+Scale = tuple[Colormap, Normalize]
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 
@@ -106,12 +108,12 @@ def leakage_heatmap(
     return figure
 
 
-def _scale(cells: Iterable[Cell], outcome: Outcome) -> ScalarMappable:
+def _scale(cells: Iterable[Cell], outcome: Outcome) -> Scale:
     """Return colours for all values: rates from 0 to 1; gains from 0 to the largest, or from the lowest if below 0."""
     if outcome.is_rate:
-        return ScalarMappable(Normalize(0.0, 1.0), colormaps["OrRd"])
+        return colormaps["OrRd"], Normalize(0.0, 1.0)
     values = [cell.value for cell in cells]
-    return ScalarMappable(Normalize(min(0.0, *values), max(1.0, *values)), colormaps["BuPu"])
+    return colormaps["BuPu"], Normalize(min(0.0, *values), max(1.0, *values))
 
 
 def _subtitle(leakage_table: pd.DataFrame, outcome: Outcome, sources: Sequence[str], targets: Sequence[str]) -> str:
@@ -161,15 +163,15 @@ def _draw(
     sources: Sequence[str],
     targets: Sequence[str],
     cell: float,
-    scale: ScalarMappable,
+    scale: Scale,
 ) -> None:
     """Draw the cells one by one, so that those of sources on themselves can be outlined."""
-    points = _points(texts.values(), cell)
+    points, (colours, norm) = _points(texts.values(), cell), scale
     for row, source in enumerate(sources):
         for column, target in enumerate(targets):
             left, top = column * cell, row * _CELL
             value = cells[source, target].value if (source, target) in cells else np.nan
-            fill = scale.to_rgba(value) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+            fill = colours(norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
             ink = readable_on(fill) if value else MUTED  # a rate of exactly 0 is muted
             axes.add_patch(Rectangle((left, top), cell, _CELL, facecolor=fill, edgecolor="white", linewidth=0.6))
             if source == target:
@@ -213,11 +215,12 @@ def _name(axes: Axes, sources: Sequence[str], targets: Sequence[str], cell: floa
             axes.text(*place, display_name(name), size=points, color=INK, ha="center", va="bottom", rotation=90)
 
 
-def _footer(figure: Figure, left: float, top: float, scale: ScalarMappable, label: str, keys: Sequence[str]) -> None:
+def _footer(figure: Figure, left: float, top: float, scale: Scale, label: str, keys: Sequence[str]) -> None:
     """Draw the colour bar and the keys of the outline and of the corner."""
     axes = add_axes(figure, left, top, _BAR_WIDTH, _BAR_HEIGHT)
-    ticks = [0, 0.5, 1] if scale.get_clim() == (0.0, 1.0) else None
-    bar = figure.colorbar(scale, cax=axes, orientation="horizontal", ticks=ticks)
+    colours, norm = scale
+    ticks = [0, 0.5, 1] if (norm.vmin, norm.vmax) == (0.0, 1.0) else None
+    bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes, orientation="horizontal", ticks=ticks)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=1.8, width=0.5)
     if ticks is None:

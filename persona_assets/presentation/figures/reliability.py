@@ -1,6 +1,7 @@
 """Reliability of every outcome, and its correlations before and after correction for attenuation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -147,7 +148,13 @@ def _correlations(axes: Axes, middle: float, own: pd.DataFrame) -> None:
         colour, marker, place = (ORANGE, "D", middle + 0.16) if is_cosine else (BLUE, "o", middle - 0.16)
         if np.isfinite(row["low"]):
             axes.hlines(place, row["low"], row["high"], color=colour, linewidth=0.8, alpha=0.6, zorder=1)
-        style = {"marker": marker, "markersize": 3.6, "color": colour, "linestyle": "none", "clip_on": False}
+        style: dict[str, Any] = {
+            "marker": marker,
+            "markersize": 3.6,
+            "color": colour,
+            "linestyle": "none",
+            "clip_on": False,
+        }
         axes.plot(row["observed"], place, markerfacecolor="white", zorder=2, **style)
         axes.plot(row["corrected"], place, zorder=3, **style)
 

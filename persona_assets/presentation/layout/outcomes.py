@@ -39,19 +39,46 @@ class Outcome(NamedTuple):
 
 
 EXPECTED = Outcome(
-    *("expected_rate", "expected_rate_low", "expected_rate_high"),
-    *("expected_rate", "source_expected_rate", "base_expected_rate"),
-    *("expected rate", "expected rate", "expected rate", _BOOTSTRAP, 2, True),
+    column="expected_rate",
+    low="expected_rate_low",
+    high="expected_rate_high",
+    in_leakage_table="expected_rate",
+    of_source="source_expected_rate",
+    of_base="base_expected_rate",
+    name="expected rate",
+    axis="expected rate",
+    short="expected rate",
+    bars=_BOOTSTRAP,
+    decimals=2,
+    is_rate=True,
 )
 SAMPLED = Outcome(
-    *("leakage_rate", "leakage_low", "leakage_high"),
-    *("rate", "source_rate", "base_rate"),
-    *("sampled rate", "leakage rate (found / total)", "leakage rate", "Wilson 95 % intervals", 2, True),
+    column="leakage_rate",
+    low="leakage_low",
+    high="leakage_high",
+    in_leakage_table="rate",
+    of_source="source_rate",
+    of_base="base_rate",
+    name="sampled rate",
+    axis="leakage rate (found / total)",
+    short="leakage rate",
+    bars="Wilson 95 % intervals",
+    decimals=2,
+    is_rate=True,
 )
 GAIN = Outcome(
-    *("log_prob_gain", "log_prob_gain_low", "log_prob_gain_high"),
-    *("log_prob_gain", "source_log_prob_gain", ""),
-    *("gain in log-probability", "gain in log-probability (nats)", "gain (nats)", _BOOTSTRAP, 1, False),
+    column="log_prob_gain",
+    low="log_prob_gain_low",
+    high="log_prob_gain_high",
+    in_leakage_table="log_prob_gain",
+    of_source="source_log_prob_gain",
+    of_base="",
+    name="gain in log-probability",
+    axis="gain in log-probability (nats)",
+    short="gain (nats)",
+    bars=_BOOTSTRAP,
+    decimals=1,
+    is_rate=False,
 )
 # In the order in which they are shown; the first one that was measured is the default.
 OUTCOMES = {outcome.column: outcome for outcome in (EXPECTED, SAMPLED, GAIN)}

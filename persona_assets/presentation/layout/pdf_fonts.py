@@ -13,12 +13,12 @@ from fontTools import subset
 LAYOUT_TABLES = ("GDEF", "GPOS", "GSUB", "kern")
 
 
-class _WithoutLayout(subset.Options):
+class _WithoutLayout(subset.Options):  # type: ignore[misc]
     """Options of a subset that drops layout tables."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.drop_tables = [*self.drop_tables, *LAYOUT_TABLES]
+        self.drop_tables.extend(LAYOUT_TABLES)
 
 
 @contextmanager
