@@ -33,7 +33,7 @@ def main() -> None:
     sources = [name for name in order if name in set(leakage.source)]
     figures = {
         "leakage_against_predictors": leakage_against_predictors(
-            pairs, sources, cosines=[cosine], statements=statements, trends=trend(pairs, ["js", cosine])
+            pairs, sources, cosines=[cosine], statements=statements, trends=trend(pairs, ["js", cosine], outcome=None)
         ),
         "leakage_heatmap": leakage_heatmap(leakage, order),
     }
