@@ -143,13 +143,18 @@ def primary_cosine(dyads: Dyads, population: str | None, layer: int | None) -> s
 
 
 def coupling_table(pair_table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Return each source's own rate and its JS and cosines to the baseline, for all sources but the baseline."""
+    """Return each source's own rate and its JS and cosines to the baseline, for all sources but the baseline.
+
+    The rate is that of sampled replies; the expected rate if nothing was sampled.
+    """
     predictors = [str(c) for c in pair_table.columns if c == JS or str(c).startswith("cosine_")]
-    if "source_rate" not in pair_table:
+    known = [name for name in ("source_rate", "source_expected_rate") if name in pair_table]
+    column = next((name for name in known if pair_table[name].notna().any()), "")
+    if not column:
         return pd.DataFrame(columns=["persona", "source_rate", *predictors])
-    rates = pair_table.dropna(subset="source_rate").groupby("source", sort=False)["source_rate"].first()
+    rates = pair_table.dropna(subset=column).groupby("source", sort=False)[column].first()
     with_baseline = pair_table[pair_table["target"] == baseline].set_index("source")[predictors]
-    table = with_baseline.join(rates.astype("float64"), how="inner")
+    table = with_baseline.join(rates.astype("float64").rename("source_rate"), how="inner")
     return table.rename_axis("persona").reset_index()[["persona", "source_rate", *predictors]]
 
 

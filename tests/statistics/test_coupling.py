@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from persona_assets.statistics.all_statements import coupling_table
 from persona_assets.statistics.coupling import couple
 from persona_assets.statistics.statement import tabulate
 
@@ -143,3 +144,12 @@ def test_fewer_than_four_personas_give_one_statement_with_the_reason(n: int) -> 
 def test_without_a_predictor_there_is_one_statement_with_the_reason() -> None:
     rows = coupled(personas(8)[["persona", "source_rate"]])
     assert rows["note"].tolist() == ["not computed: neither a JS nor a cosine to the baseline is known"]
+
+
+def test_the_expected_rate_stands_in_where_nothing_was_sampled() -> None:
+    pairs = pd.DataFrame({"source": ["villain", "comedian"], "target": "assistant", "js": [0.1, 0.2]})
+    sampled = pairs.assign(source_rate=[0.5, np.nan], source_expected_rate=[0.4, 0.3])
+    assert coupling_table(sampled, "assistant")[["persona", "source_rate"]].to_numpy().tolist() == [["villain", 0.5]]
+    expected = coupling_table(sampled.assign(source_rate=np.nan), "assistant")
+    assert expected[["persona", "source_rate"]].to_numpy().tolist() == [["villain", 0.4], ["comedian", 0.3]]
+    assert coupling_table(pairs, "assistant").empty
