@@ -11,7 +11,7 @@ target and dyad:
 `no relation`: slope 0. `equally related`: JS and cosine have the same slope, so neither predicts better. Reported are
 the share of studies in which a true null hypothesis is rejected at 5 % (the level), and the share of 95 % intervals
 that contain the true value (the coverage). The true ρ under `equally related` is the mean over large studies with 60
-sources.
+sources. Personas are exchangeable here; `benchmarks.calibration_kinds` has personas in kinds.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.calibration_tables import HEADING
 from persona_assets.statistics.binomial import binomial_mixed
 from persona_assets.statistics.correlations import iid_correlation
 from persona_assets.statistics.dependent import aligned, steiger, zou
@@ -78,7 +79,9 @@ def main() -> None:
     text = "\n".join([*heading, *lines, ""])
     print(text)
     if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        before = arguments.out.read_text(encoding="utf-8") if arguments.out.exists() else ""
+        _, heading, kinds = before.partition(HEADING)  # of benchmarks.calibration_kinds
+        arguments.out.write_text(f"{text}\n{heading}{kinds}" if heading else text, encoding="utf-8")
 
 
 def simulate(design: str, sources: int, scenario: str, slope: float, studies: int, mixed: int) -> list[str]:
