@@ -240,7 +240,7 @@ def test_the_expected_rate_is_what_sampling_finds(tmp_path: Path) -> None:
         optimiser = torch.optim.Adam(loaded.model.parameters(), lr=1e-2)
         for _ in range(steps):
             optimiser.zero_grad()
-            mean_loss(loaded.model, examples, loaded.device).backward()
+            mean_loss(loaded.model, examples, loaded.device).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         loaded.model.requires_grad_(False)
 
