@@ -106,6 +106,7 @@ def test_seconds_on_an_h200_match_measurements(published: Plan) -> None:
     assert seconds("centroids") == pytest.approx(0.36, rel=0.1)
     assert seconds("marker_adapter") == pytest.approx(5 * 10.4 * 60, rel=0.1)  # benchmarks/results/marker_training.md
     assert seconds("marker_rates") == pytest.approx(5 * 2_200 * 416 / 23_490, rel=0.02)
+    assert seconds("marker_log_probs") == pytest.approx(6 * 22.3, rel=0.2)  # benchmarks/results/log_probs_h200.md
     measuring = ("starting", "generations", "logit_js", "centroids")
     whole = sum(map(seconds, measuring))
     assert whole == pytest.approx(80.2, rel=0.1)  # the whole run, compiled code cached
