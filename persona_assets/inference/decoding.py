@@ -64,7 +64,7 @@ def write_rows(
     if len(prompts) != len(distinct) or not torch.equal(first, rows):
         logits, seen = logits[first.to(logits.device)], seen[first.to(seen.device)]
         lengths = lengths[first]
-        cache.batch_select_indices(first.to(loaded.device))
+        cache.batch_select_indices(first)  # on the CPU, since layers may be on several GPUs
     written = torch.zeros(len(prompts), max_new_tokens, dtype=torch.long)
     counts = torch.full((len(prompts),), max_new_tokens)  # tokens of each row, once it has ended
     running = torch.ones(len(prompts), dtype=torch.bool)
@@ -78,7 +78,7 @@ def write_rows(
         if len(rows) > _FEWEST and int((~running[rows]).sum()) >= _ENDED * len(rows):
             kept = _rows_to_keep(running[rows])
             rows, lengths, seen = rows[kept], lengths[kept], seen[kept.to(seen.device)]
-            cache.batch_select_indices(kept.to(loaded.device))
+            cache.batch_select_indices(kept)
         logits = feed(written[rows, step, None], lengths + step, longest + step + 1)
     return [tokens[:count] for tokens, count in zip(written.tolist(), counts.tolist(), strict=True)]
 

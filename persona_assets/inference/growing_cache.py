@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # Transformers has no types
     """Layer with full attention whose keys and values grow in place, up to `room` tokens."""
 
     def __init__(self, room: int) -> None:
