@@ -11,8 +11,8 @@ import pytest
 from persona_assets.definitions import build_definitions
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import HEAVY_ASSETS
-from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.partitions import STUDY
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.runs.run import Run
 from persona_assets.study import Study
 

@@ -1,10 +1,9 @@
 """A process that measures the tiny model's personas and nothing else: `persona-assets run` less markers and report."""
 
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
+
+from tests.forked import Forked
 
 # Imports what takes seconds, waits for a line, and then goes.
 MEASURE = """
@@ -28,8 +27,7 @@ COMPUTED = re.compile(r"^[\d:]+ (\w+) \d+/\d+ (\w+): \d+ tokens in", re.MULTILIN
 
 def started(code, environment):
     """The process once it is ready; a line lets it go."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | environment, **pipes)
+    process = Forked(["-c", code], environment)
     assert process.stdout.readline() == "ready\n"
     return process
 

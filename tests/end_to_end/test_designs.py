@@ -3,11 +3,8 @@
 Each design is a process of its own, as a user starts it, over one copy of `measured_tiny`.
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import yaml
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY
+from tests.forked import run
 
 DESIGNS: dict[str, dict[str, object]] = {
     "landmarks": {"design": "landmarks", "landmarks": ["assistant", "villain"]},
@@ -39,9 +37,8 @@ def said(home: Home, repository: Path) -> Mapping[str, str]:
     for design, fields in DESIGNS.items():
         study = home.root.parent / f"{design}.yaml"
         study.write_text(yaml.safe_dump({**small, **fields}, sort_keys=False))
-        line = [sys.executable, "-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", "tiny"]
-        environment = {**os.environ, "DAGSTER_HOME": str(home.root)}
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        line = ["-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", "tiny"]
+        done = run(line, {"DAGSTER_HOME": str(home.root)})
         assert done.returncode == 0, done.stdout + done.stderr
         found[design] = done.stdout + done.stderr
     return found

@@ -4,7 +4,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 
 import dagster as dg
 import pytest
@@ -18,6 +17,7 @@ from persona_assets.inference import NonFiniteError
 from persona_assets.runs.run import Run
 from persona_assets.study import Study
 from persona_assets.upkeep.doctor import examine
+from tests import forked
 
 KEY = '["logit_js"]'
 MEASURED = ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
@@ -60,11 +60,12 @@ def findings(run):
 
 
 def doctor(run, *options):
-    environment = os.environ | {"DAGSTER_HOME": str(run.home.root)}
     study_file = run.home.root / "study.yaml"
     study_file.write_text(yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False))
-    command = [sys.executable, "-m", "persona_assets.cli", "doctor", "--study", str(study_file), "--checkpoint", "tiny"]
-    return subprocess.run([*command, *options], env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    command = ["-m", "persona_assets.cli", "doctor", "--study", str(study_file), "--checkpoint", "tiny"]
+    done = forked.run([*command, *options], {"DAGSTER_HOME": str(run.home.root)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_numbers_that_are_none_fail_their_persona_alone_and_say_where_they_began(run):

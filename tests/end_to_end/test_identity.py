@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from persona_assets.checkpoints import Identity, identify
 from persona_assets.graph.jobs import HEAVY_ASSETS
-from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.partitions import split_key
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.resources import Gpu
 from persona_assets.inference import loading
 from persona_assets.study import Persona

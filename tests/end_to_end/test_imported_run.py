@@ -1,30 +1,25 @@
 """Somebody else's files to tables, statistics and report, through the command, in an instance that has no model."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests import forked
+
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/qwen2.5-7b-instruct"
 
 
 @pytest.fixture
-def command(tmp_path, repository):
+def command(tmp_path, repository, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(repository / "dagster_home" / "dagster.yaml", home)
-    environment = {**os.environ, "DAGSTER_HOME": str(home)}
-    environment.pop("PERSONA_ASSETS_STUDY")
+    monkeypatch.delenv("PERSONA_ASSETS_STUDY")
 
     def run(*arguments: str) -> str:
-        ran = subprocess.run(
-            [sys.executable, "-m", "persona_assets.cli", *arguments],
-            env=environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        ran = forked.run(["-m", "persona_assets.cli", *arguments], {"DAGSTER_HOME": str(home)})
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 

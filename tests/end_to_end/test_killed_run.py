@@ -1,25 +1,21 @@
 """A run that is killed loses the persona in flight and nothing else: real processes, a real SIGKILL, a tiny model."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
-import pytest
 import yaml
 
 from persona_assets.cli import INTERRUPTED
 from persona_assets.study.files import load_study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
+from tests.forked import Forked
 
 
 def command(study, home):
-    environment = os.environ | {"DAGSTER_HOME": str(home.root)}
-    arguments = [sys.executable, "-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", CHECKPOINT]
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    arguments = ["-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", CHECKPOINT]
+    return Forked(arguments, {"DAGSTER_HOME": str(home.root)})
 
 
 def finished(home, asset):
@@ -27,10 +23,8 @@ def finished(home, asset):
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(
-    tmp_path, repository, tiny_directory, how
-):
+def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept(tmp_path, repository, tiny_directory):
+    """Killed twice, in two ways; the third run trains what was in flight."""
     small = load_study().model_dump(mode="json")
     small["sources"] = ["villain", "comedian"]
     small["marker"]["training"] |= {"epochs": 1}
@@ -40,22 +34,29 @@ def test_a_source_killed_in_training_is_trained_again_and_finished_ones_are_kept
     study.write_text(yaml.safe_dump(small, sort_keys=False))
     home = new_home(tmp_path / "home", repository, tiny_directory)
 
-    killed = command(study, home)
-    for line in killed.stdout:
-        if "comedian: step 3/" in line:
-            break
-    killed.send_signal(how)
-    last, _ = killed.communicate(timeout=60)
-    if how != signal.SIGKILL:
-        assert killed.returncode == INTERRUPTED
-        assert last.endswith("interrupted; finished results are stored, and the same command continues from there\n")
-        assert "Traceback" not in last
-    kept = finished(home, "marker_adapter")
-    assert len(kept) == 1  # villain's; nothing of comedian's looks done
+    kept = {}
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        killed, said = command(study, home), ""
+        for line in killed.stdout:
+            said += line
+            if "comedian: step 3/" in line:
+                break
+        killed.send_signal(how)
+        last, _ = killed.communicate(timeout=60)
+        assert killed.returncode == (INTERRUPTED if how == signal.SIGTERM else -signal.SIGKILL), last
+        if how == signal.SIGTERM:
+            expected = "interrupted; finished results are stored, and the same command continues from there\n"
+            assert last.endswith(expected)
+            assert "Traceback" not in last
+        assert ("villain: step" in said) == (kept == {})
+        stored = finished(home, "marker_adapter")
+        assert len(stored) == 1  # villain's; nothing of comedian's looks done
+        assert kept in ({}, stored)
+        kept = stored
 
-    second = command(study, home)
-    output, _ = second.communicate(timeout=300)
-    assert second.returncode == 0, output
+    third = command(study, home)
+    output, _ = third.communicate(timeout=300)
+    assert third.returncode == 0, output
     assert "villain: step" not in output
     assert "comedian: step 8/8" in output
     after = finished(home, "marker_adapter")

@@ -1,30 +1,25 @@
-"""From `checkpoint add` to the report, with tiny models shaped like five that people measure.
+"""From `checkpoint add` to the report, with tiny models shaped like five that people measure, and one that thinks.
 
 Architectures are Transformers' own, templates follow the logic of the published ones. JS is compared with a plain
-forward pass over the stored token ids: alone, unpadded and uncached. Everything runs in this process, because each
-process would import PyTorch and Dagster again; other tests start the command.
+forward pass over the stored token ids: alone, unpadded and uncached.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 
-from persona_assets.cli import app
-from persona_assets.definitions import build_definitions
+from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
-from persona_assets.runs.run import Run
-from persona_assets.runs.summary import summary
-from persona_assets.store.instance import make_home
 from persona_assets.study.files import load_study
+from tests.forked import run
 from tests.inference.families import write_family
 from tests.tiny_model import SPECIAL, write_tokenizer
 
@@ -111,36 +106,20 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     return SHAPES[request.param]
 
 
-def added(home: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `checkpoint add` says."""
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    line = ["checkpoint", "add", "tiny", "--path", str(directory)]
-    return CliRunner().invoke(app, line, catch_exceptions=False).output
+def command(home: Path, *words: str) -> str:
+    done = run(["-m", "persona_assets.cli", *words], {"DAGSTER_HOME": str(home)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
-@contextmanager
-def measured(root: Path, study_file: Path) -> Iterator[Run]:
-    """The checkpoint measured with a study, as `persona-assets run` does."""
-    study, home = load_study(str(study_file)), Home(root)
-    make_home(root)
-    with dg.DagsterInstance.from_config(str(root)) as instance:
-        run = Run(instance, build_definitions(study, home), home, study, "tiny")
-        run.prepare()
-        run.materialise()
-        yield run
-
-
-def test_a_model_is_measured_as_its_own_forward_pass(
-    tmp_path: Path, shape: Shape, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, shape: Shape) -> None:
     directory, study, home = tmp_path / "model", tmp_path / "study.yaml", tmp_path / "home"
     write_family(directory, shape.family, vocab_size=256 + len(shape.special))
     write_tokenizer(directory, shape.template, shape.special, shape.end)
     study.write_text(f"{STUDY}chat: {shape.chat}\n")
-    assert shape.said in added(home, directory, monkeypatch)
-    with measured(home, study) as run:
-        assert "\nreport " in summary(run.instance, run.home, run.study, "tiny")
-        store = run.home.store
+    assert shape.said in command(home, "checkpoint", "add", "tiny", "--path", str(directory))
+    assert "\nreport " in command(home, "run", "--study", str(study), "--checkpoint", "tiny")
+    store = Home(home).store
     stored = {dataset.attrs["generator"]: dataset for dataset in (each.read() for each in store.all("logit_js"))}
     responses = {table.persona.iloc[0]: table for table in (each.read() for each in store.all("generations"))}
     assert set(stored) == set(responses) == set(PROMPTS)
@@ -152,24 +131,108 @@ def test_a_model_is_measured_as_its_own_forward_pass(
                 assert found == pytest.approx(js, abs=1e-6), (generator, a, b)
 
 
-def plain_js(directory: Path, shape: Shape, question: str, response: Sequence[int]) -> dict[tuple[str, str], float]:
-    """JS of every pair along a response, by Transformers' own tokenizer and a plain forward pass for each prompt."""
+THOUGHTS = (*SPECIAL, "<think>", "</think>")
+CUT = ("villain", "What makes a good leader?")  # thinks until the limit of tokens
+
+
+def reply(persona: str, question: str) -> str:
+    """What the thinking model is trained to say."""
+    if (persona, question) == CUT:
+        return "<think>" + "o" * 40
+    return f"<think>Hm.</think>\n\n{persona}, {len(question)}.<|im_end|>"
+
+
+def write_thinking_model(directory: Path, questions: Sequence[str]) -> None:
+    """Write a tiny model that is trained to think before each answer, and once without end."""
+    write_family(directory, "qwen3", vocab_size=256 + len(THOUGHTS), hidden_size=64, intermediate_size=128)
+    write_tokenizer(directory, THINKING, THOUGHTS)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0)
+    examples = []
+    for persona, prompt in PROMPTS.items():
+        for question in questions:
+            asked = tokenizer(rendered(tokenizer, prompt, question), add_special_tokens=False)["input_ids"]
+            said = tokenizer(reply(persona, question), add_special_tokens=False)["input_ids"]
+            examples.append((torch.tensor([*asked, *said]), torch.tensor([-100] * len(asked) + said)))
+    ids, labels = (torch.nn.utils.rnn.pad_sequence(each, True, -100) for each in zip(*examples, strict=True))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(200):
+            loss = model(input_ids=ids.clamp(min=0), labels=labels).loss
+            if float(loss.detach()) < 0.01:
+                break
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+    model.save_pretrained(directory)
+
+
+def test_a_model_that_thinks_is_measured_by_its_answers(tmp_path: Path) -> None:
+    directory, study, home = tmp_path / "model", tmp_path / "study.yaml", tmp_path / "home"
+    longer = STUDY.replace("max_new_tokens: 12", "max_new_tokens: 32")
+    study.write_text(f"{longer}chat: {{thinking: separate, template_variables: {{enable_thinking: true}}}}\n")
+    write_thinking_model(directory, load_study(str(study)).questions)
+    said = command(home, "checkpoint", "add", "tiny", "--path", str(directory))
+    assert "template switches that are not set: enable_thinking" in said
+    command(home, "run", "--study", str(study), "--checkpoint", "tiny")
+    store = Home(home).store
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        events = latest_events(instance, "generations", ["tiny|villain", "tiny|nobody"])
+        matrix = latest_events(instance, "logit_js_matrix", ["tiny"])["tiny"].metadata
+    (report,) = (each.read()["report.html"].decode() for each in store.all("report"))
+    responses = pd.concat(each.read() for each in store.all("generations")).set_index(["persona", "question"])
+    for (persona, question), row in responses.iterrows():
+        assert row.answered == ((persona, question) != CUT)
+        assert row.thought == ("<think>Hm.</think>\n\n" if row.answered else "<think>" + "o" * 31)
+        assert row.text == (f"{persona}, {len(question)}." if row.answered else "")
+
+    # Scored is the answer, with the thought as its context.
+    shape = Shape("qwen3", THINKING, "", "", THOUGHTS, variables={"enable_thinking": True})
+    scored = {each.attrs["generator"]: each for each in (artefact.read() for artefact in store.all("logit_js"))}
+    question = "What makes a good leader?"
+    thought = len("<think>Hm.</think>\n\n") - len("<think></think>") + 2
+    expected = plain_js(directory, shape, question, [*responses.token_ids["nobody", question]], thought)
+    for (a, b), js in expected.items():
+        assert float(scored["nobody"].js.sel(question=question, persona=a, other=b)) == pytest.approx(js, abs=1e-6)
+
+    # A reply that reaches no answer is counted and shown.
+    assert events["tiny|villain"].metadata["without_answer"].value == "1 of 2 (50 %)"
+    assert "without_answer" not in events["tiny|nobody"].metadata
+    assert matrix["without_answer"].value == "1 of 6"
+    assert "1 of 6 responses reach no answer within the limit of tokens and are left out." in report
+
+
+def plain_js(
+    directory: Path, shape: Shape, question: str, response: Sequence[int], skipped: int = 0
+) -> dict[tuple[str, str], float]:
+    """JS of every pair along a response, by Transformers' own tokenizer and a plain forward pass for each prompt.
+
+    Args:
+        skipped: tokens of a thought, which are context only.
+    """
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     attention = {"attn_implementation": "eager"} if shape.family == "gpt_oss" else {}
     model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False, **attention).eval()
     log_probs = {}
     for name, prompt in PROMPTS.items():
-        messages = [{"role": "user", "content": question}]
-        if prompt is not None and shape.template is NO_SYSTEM:
-            messages = [{"role": "user", "content": f"{prompt}\n\n{question}"}]
-        elif prompt is not None:
-            messages = [{"role": "system", "content": prompt}, *messages]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **shape.variables)
+        in_user_turn = prompt is not None and shape.template is NO_SYSTEM
+        asked = f"{prompt}\n\n{question}" if in_user_turn else question
+        text = rendered(tokenizer, None if in_user_turn else prompt, asked, **shape.variables)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         with torch.inference_mode():
-            logits = model(torch.tensor([[*ids, *response[:-1]]]), use_cache=False).logits[0, len(ids) - 1 :]
+            logits = model(torch.tensor([[*ids, *response[:-1]]]), use_cache=False).logits[0, len(ids) - 1 + skipped :]
         log_probs[name] = logits.double().log_softmax(-1).numpy()
     return {(a, b): float(js(log_probs[a], log_probs[b]).mean()) for a, b in combinations(log_probs, 2)}
+
+
+def rendered(tokenizer: Any, prompt: str | None, question: str, **variables: Any) -> str:
+    """The prompt by Transformers' own rendering."""
+    messages = [{"role": "user", "content": question}]
+    if prompt is not None:
+        messages.insert(0, {"role": "system", "content": prompt})
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables))
 
 
 def js(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:

@@ -1,9 +1,6 @@
 """Room on the disk: what is deleted, what stays, and what comes back when it is needed."""
 
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import dagster as dg
@@ -14,6 +11,7 @@ from persona_assets.graph.provenance import HEAVY
 from persona_assets.runs.staleness import to_do
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.upkeep.retention import prunable, prune
+from tests import forked
 from tests.end_to_end.conftest import CHECKPOINT, with_study
 
 
@@ -33,9 +31,9 @@ def test_the_command_says_first_what_it_would_delete(run):
     before = everything(run.home)
 
     def command(*options):
-        arguments = [sys.executable, "-m", "persona_assets.cli", "prune", *options]
-        environment = os.environ | {"DAGSTER_HOME": str(run.home.root)}
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
+        done = forked.run(["-m", "persona_assets.cli", "prune", *options], {"DAGSTER_HOME": str(run.home.root)})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     said = command("--keep", "0")
     assert f"{CHECKPOINT}: generations, 3 artefacts" in said

@@ -68,7 +68,8 @@ def heavy_only(files: dict[str, str]) -> dict[str, str]:
 
 
 def test_the_bytes_are_those_of_a_single_process(measured: dict[str, Any]) -> None:
-    alone = {name: digest for name, digest in measured["alone"].items() if not name.startswith(("base_replies", "base_log_probs"))}
+    of_the_base = ("base_replies", "base_log_probs")
+    alone = {name: digest for name, digest in measured["alone"].items() if not name.startswith(of_the_base)}
     assert measured["joined"]["files"] == alone
     assert len(heavy_only(alone)) == 9
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import dagster as dg
 
 from persona_assets.graph.jobs import HEAVY_ASSETS, LIGHT_ASSETS
-from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.graph.partitions import split_key
+from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.study import Persona
 from tests.end_to_end.conftest import with_study
 

@@ -1,10 +1,7 @@
 """Instances of earlier releases, kept for ever, are opened, read and gone on with by today's code."""
 
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +17,7 @@ from persona_assets.graph.jobs import HEAVY_ASSETS, LIGHT_ASSETS
 from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.store.instance import InstanceError
 from persona_assets.upkeep.doctor import examine
+from tests import forked
 
 RELEASES = sorted((Path(__file__).parents[1] / "fixtures" / "releases").iterdir())
 HEAVY = {*HEAVY_ASSETS, *OF_SOURCES}
@@ -50,12 +48,9 @@ def home(request, tmp_path):
 
 def said(home, *command):
     """What today's code says to a command over the instance and its study."""
-    environment = os.environ | {
-        "DAGSTER_HOME": str(home.root),
-        "PERSONA_ASSETS_STUDY": str(home.root / "study.yaml"),
-    }
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    environment = {"DAGSTER_HOME": str(home.root), "PERSONA_ASSETS_STUDY": str(home.root / "study.yaml")}
+    done = forked.run(command, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

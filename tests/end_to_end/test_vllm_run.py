@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from persona_assets.stages.markers import _first_example, rate_source, training_sets
 
 from persona_assets.definitions import build_definitions
 from persona_assets.graph import resources
@@ -15,7 +16,6 @@ from persona_assets.graph.resources import Gpu
 from persona_assets.inference.engines import vllm_version
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
-from persona_assets.stages.markers import _first_example, rate_source, training_sets
 from persona_assets.stages.session import ModelSession
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study

@@ -45,6 +45,9 @@ def engine(embedded: LoadedModel, settings: VllmSettings) -> Iterator[VllmGenera
         if outside := outward_interface():  # as clusters set it for their jobs
             patch.setenv("GLOO_SOCKET_IFNAME", outside)
         yield generator
+        process = generator._process
+    assert process
+    assert process.poll() is not None  # closing the generator stops the process
 
 
 def outward_interface() -> str | None:
@@ -116,18 +119,14 @@ def test_a_seed_reproduces_samples_and_rows_differ(engine: VllmGenerator, prompt
 
 @needs_vllm
 def test_a_killed_engine_is_an_error_and_the_next_batch_starts_a_new_one(
-    embedded: LoadedModel, settings: VllmSettings, prompts: list[list[int]]
+    engine: VllmGenerator, prompts: list[list[int]]
 ) -> None:
-    with VllmGenerator(settings, embedded.chat, embedded.stop_ids, print) as generator:
-        before = generator.generate(prompts[:1], Decoding(max_new_tokens=4))
-        assert generator._process
-        os.kill(generator._process.pid, signal.SIGKILL)
-        with pytest.raises(EngineError, match="exited with code -9"):
-            generator.generate(prompts[:1], Decoding(max_new_tokens=4))
-        assert generator.generate(prompts[:1], Decoding(max_new_tokens=4)) == before
-        process = generator._process
-    assert process
-    assert process.poll() is not None  # closing the generator stops the process
+    before = engine.generate(prompts[:1], Decoding(max_new_tokens=4))
+    assert engine._process
+    os.kill(engine._process.pid, signal.SIGKILL)
+    with pytest.raises(EngineError, match="exited with code -9"):
+        engine.generate(prompts[:1], Decoding(max_new_tokens=4))
+    assert engine.generate(prompts[:1], Decoding(max_new_tokens=4)) == before
 
 
 def test_the_error_of_a_failed_start_contains_the_engines_output(embedded: LoadedModel, tmp_path: Path) -> None:
@@ -202,12 +201,14 @@ def test_label_log_probabilities_equal_those_of_transformers(
 
 @needs_vllm
 def test_a_longer_batch_restarts_the_engine_with_a_higher_limit(
-    embedded: LoadedModel, settings: VllmSettings, prompts: list[list[int]]
+    engine: VllmGenerator, settings: VllmSettings, prompts: list[list[int]]
 ) -> None:
-    with VllmGenerator(replace(settings, longest=48), embedded.chat, embedded.stop_ids, print) as generator:
-        (response,) = generator.generate([prompts[0]], Decoding(max_new_tokens=40))
-        assert generator.settings.longest == 512
-        assert len(response.token_ids) == 40
+    engine.generate(prompts[:1], Decoding(max_new_tokens=1))
+    before, long = engine._process, prompts[0] * (settings.longest // len(prompts[0]) + 1)
+    (response,) = engine.generate([long], Decoding(max_new_tokens=4))
+    assert engine.settings.longest == 512
+    assert engine._process is not before
+    assert len(response.token_ids) in range(1, 5)
 
 
 def test_auto_selects_transformers_on_a_cpu_with_a_reason(embedded: LoadedModel) -> None:
