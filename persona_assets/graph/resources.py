@@ -83,7 +83,7 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         needs = {
             "attention": identity.attention,
-            "scoring": identity.scoring if asset in ("logit_js", "self_check") else None,
+            "scoring": identity.scoring if asset in ("logit_js", "marker_log_probs", "self_check") else None,
             "thoughts": identity.thoughts if asset != "centroids" else None,
             "turn_end": identity.turn_end if asset in GENERATING else None,
         }

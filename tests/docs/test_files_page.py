@@ -25,7 +25,7 @@ from tests.docs.reading import blocks, tables
 
 Rows = list[dict[str, str]]
 WRITTEN = (Study, Persona, Drawn, Decoding, ChatSettings, Bootstrap, Statistics, Inference, Checkpoint, Watch)
-STORED = ("generations", "marker_rates", "leakage_table", "pair_table", "partial_correlations")
+STORED = ("generations", "marker_log_probs", "marker_rates", "leakage_table", "pair_table", "partial_correlations")
 LABELLED = ("logit_js", "logit_js_matrix", "centroids", "centroid_cosine")
 
 
@@ -151,7 +151,7 @@ def test_a_record_says_what_the_page_says(documented: dict[str, list[Rows]], doc
         for artefact in docs_run.home.store.all(folder.name):
             stored = json.loads((folder / f"{artefact.fingerprint}.json").read_text())
             assert {row["field"].strip("`") for row in record} == {*stored, "pruned"}
-            if folder.name == "base_samples":
+            if folder.name in ("base_replies", "base_log_probs"):
                 continue
             is_heavy = folder.name in {*HEAVY, "self_check"}
             rows, head = (heavy, "`made_from`") if is_heavy else (light, "`made_from` of tables")
