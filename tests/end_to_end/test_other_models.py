@@ -199,8 +199,8 @@ def test_a_model_that_thinks_is_measured_by_its_answers(tmp_path: Path) -> None:
 
     # A reply that reaches no answer is counted and shown.
     assert events["tiny|villain"].metadata["without_answer"].value == "1 of 2 (50 %)"
-    assert "without_answer" not in events["tiny|nobody"].metadata
-    assert matrix["without_answer"].value == "1 of 6"
+    assert events["tiny|nobody"].metadata["without_answer"].value == "0 of 2 (0 %)"
+    assert matrix["responses_without_an_answer"].value == "1 of 6"
     assert "1 of 6 responses reach no answer within the limit of tokens and are left out." in report
 
 
