@@ -71,6 +71,7 @@ def test_the_table_has_the_documented_columns(statements: pd.DataFrame) -> None:
     assert list(dict.fromkeys(statements["family"])) == [
         "design",
         *TWICE,
+        "kinds",
         "negatives",
         "noise",
         "influence",
