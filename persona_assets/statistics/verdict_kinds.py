@@ -31,7 +31,9 @@ def kinds_rule(statements: pd.DataFrame, cosine: str, main: tuple[Any, Any, Any]
     if not claims:
         return Rule(NAME, "nothing to hold", "")
     if reason := next((_reason(within) for _, _, within in claims if math.isnan(within["p"])), ""):
-        return Rule(NAME, "cannot tell", f"Whether this holds within kinds of personas cannot be told: {reason}.")
+        return Rule(
+            NAME, "cannot tell", f"Whether the association holds within kinds of personas cannot be told: {reason}."
+        )
     failed = [(called, within) for called, row, within in claims if not _holds(row, within)]
     unclear = [(called, within) for called, within in failed if within["p"] > alpha(within)]
     texts = [
@@ -54,7 +56,7 @@ def kinds_rule(statements: pd.DataFrame, cosine: str, main: tuple[Any, Any, Any]
     if texts:
         return Rule(NAME, "no", " ".join(texts))
     numbers = " and ".join(f"{signed(within['estimate'])} of {called}" for called, _, within in claims)
-    return Rule(NAME, "yes", f"This holds within kinds of personas (ρ {numbers}).")
+    return Rule(NAME, "yes", f"The association also holds within kinds of personas (ρ {numbers}).")
 
 
 def _only(family: pd.DataFrame, quantity: str, predictor: str) -> pd.Series:

@@ -37,7 +37,7 @@ def test_a_study_without_kinds_is_not_affected() -> None:
 
 def test_claims_that_hold_within_kinds_are_given_with_their_correlations() -> None:
     found = verdict(within())
-    text = "This holds within kinds of personas (ρ −0.60 of JS and +0.40 of cosine (layer 20, centred on study))."
+    text = "The association also holds within kinds of personas (ρ −0.60 of JS and +0.40 of cosine (layer 20, centred on study))."
     assert (found.rule("within kinds").outcome, found.rule("within kinds").because) == ("yes", text)
     assert text in found.words
 
@@ -97,4 +97,4 @@ def test_a_design_that_cannot_answer_says_so() -> None:
     ]
     rule = verdict(study(*rows, js=SURE)).rule("within kinds")
     assert rule.outcome == "cannot tell"
-    assert rule.because == f"Whether this holds within kinds of personas cannot be told: {why}."
+    assert rule.because == f"Whether the association holds within kinds of personas cannot be told: {why}."
