@@ -37,7 +37,10 @@ def test_a_study_without_kinds_is_not_affected() -> None:
 
 def test_claims_that_hold_within_kinds_are_given_with_their_correlations() -> None:
     found = verdict(within())
-    text = "The association also holds within kinds of personas (ρ −0.60 of JS and +0.40 of cosine (layer 20, centred on study))."
+    text = (
+        "The association also holds within kinds of personas (ρ −0.60 of JS and +0.40 of cosine (layer 20, centred on "
+        "study))."
+    )
     assert (found.rule("within kinds").outcome, found.rule("within kinds").because) == ("yes", text)
     assert text in found.words
 
