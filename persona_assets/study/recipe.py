@@ -65,7 +65,7 @@ class Negatives(Strict):
 
     personas: Count | Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)]
     examples: Annotated[int, Field(ge=0, le=1_000_000)]
-    outside: dict[str, str | None] = {}
+    outside: dict[str, str | None] = Field(default_factory=dict)
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from persona_assets.stages.log_probs import BASE_LOG_PROBS
 from persona_assets.stages.replies import BASE_REPLIES
 from persona_assets.store.artefacts import Artefact, size_of
 
-
 # Stored by stages for their own use. Up to 0.1.0 the base replies were `base_samples`.
 INTERMEDIATE = (BASE_REPLIES, BASE_LOG_PROBS, "base_samples")
 

@@ -24,9 +24,9 @@ from persona_assets.checkpoints.shape import (
 from persona_assets.cli import app
 from persona_assets.planning.memory import cpu_scoring_need, pair_bytes, scoring_need
 from persona_assets.planning.plan import Plan, plan
-from persona_assets.planning.stage import Stage, reply_length
 from persona_assets.planning.rates import CARDS, CPU, H200, MEASURED
 from persona_assets.planning.sizes import resized
+from persona_assets.planning.stage import Stage, reply_length
 from persona_assets.planning.text import duration
 from persona_assets.study import Study, StudyError
 from persona_assets.study.files import load_study
