@@ -2,9 +2,9 @@
 
     python -m benchmarks.outcome --home dagster_home --checkpoint smollm2-135m-instruct
 
-Reads what the study that PERSONA_ASSETS_STUDY names (the embedded one by default) stored for the checkpoint. Reliability
-is that of the ranking of dyads: Spearman between two halves of the questions, averaged over all splits and stepped up to
-all questions (Spearman–Brown). Fewer replies per question are the first ones of those that were measured.
+Reads what the study that PERSONA_ASSETS_STUDY names (the embedded one by default) stored for the checkpoint.
+Reliability is that of the ranking of dyads: Spearman between two halves of the questions, averaged over all splits and
+stepped up to all questions (Spearman–Brown). Fewer replies per question are the first ones of those that were measured.
 """
 
 import argparse
