@@ -81,7 +81,7 @@ def _marker_adapter(study: Study, persona: str) -> dict[str, Any]:
 
 
 def _marker_log_probs(study: Study, persona: str) -> dict[str, Any]:
-    return {**_marker_adapter(study, persona), **_base_replies(study)}
+    return {**_marker_adapter(study, persona), **_base_replies(study), "deterministic": study.deterministic}
 
 
 def _base_replies(study: Study) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from persona_assets.graph.provenance import HEAVY, LIGHT, code_version, personas_of, study_part
+from persona_assets.graph.provenance import HEAVY, LIGHT, OF_SOURCES, code_version, personas_of, study_part
 from persona_assets.study import Persona
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Bootstrap, ChatSettings, Decoding, Statistics
@@ -26,29 +26,31 @@ def changed_by(update):
     [
         (
             {"questions": (*STUDY.questions, "Why is the sky blue?")},
-            {"generations", "logit_js", "centroids", "marker_rates", "report"},
+            {"generations", "logit_js", "centroids", "marker_log_probs", "marker_rates", "report"},
         ),
         ({"decoding": Decoding(max_new_tokens=9)}, {"generations", "logit_js", "report"}),
         (
             {"chat": ChatSettings(template_variables={"enable_thinking": False})},
-            {"generations", "logit_js", "centroids", "marker_adapter", "marker_rates", "report"},
+            {"generations", "logit_js", "centroids", *OF_SOURCES, "report"},
         ),
         (
             {"chat": ChatSettings(thinking="keep")},
-            {"generations", "logit_js", "marker_adapter", "marker_rates", "report"},
+            {"generations", "logit_js", *OF_SOURCES, "report"},
         ),
         ({"chat": ChatSettings(without_system_role="refuse")}, {"report"}),
         ({"layers": (16,)}, {"centroids", "report"}),
         ({"scored_slice": "response_and_turn_end"}, {"logit_js", "report"}),
-        ({"deterministic": True}, {"logit_js", "report"}),
-        ({"bootstrap": Bootstrap(resamples=300)}, {"logit_js_matrix", "report", "checkpoint_drift"}),
+        ({"deterministic": True}, {"logit_js", "marker_log_probs", "report"}),
+        ({"bootstrap": Bootstrap(resamples=300)}, {"logit_js_matrix", "leakage_table", "report", "checkpoint_drift"}),
         ({"generators": "pair"}, {"logit_js_matrix", "report"}),
         ({"centring_populations": {"two": ("villain", "comedian")}}, {"centroid_cosine", "report"}),
         ({"baseline": "villain"}, {"partial_correlations", "figures", "report"}),
         ({"statistics": Statistics(permutations=500)}, {"partial_correlations", "report"}),
-        ({"marker": with_recipe(training={"epochs": 1})}, {"marker_adapter", "marker_rates", "report"}),
-        ({"marker": with_recipe(evaluation={"samples": 1})}, {"marker_rates", "report"}),
-        ({"training_questions": STUDY.training_questions[::-1]}, {"marker_adapter", "marker_rates", "report"}),
+        ({"marker": with_recipe(training={"epochs": 1})}, {*OF_SOURCES, "report"}),
+        ({"marker": with_recipe(training={"seeds": (42, 137)})}, {*OF_SOURCES, "report"}),
+        ({"marker": with_recipe(evaluation={"samples": 1})}, {"marker_log_probs", "marker_rates", "report"}),
+        ({"marker": with_recipe(log_probs={"samples": 7})}, {"marker_log_probs", "report"}),
+        ({"training_questions": STUDY.training_questions[::-1]}, {*OF_SOURCES, "report"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -68,7 +70,7 @@ def test_a_changed_prompt_changes_fingerprints_but_no_code_version():
     }
     everyone = {("logit_js", persona) for persona in STUDY.personas}
     of_villain = {("generations", "villain"), ("centroids", "villain")}
-    assert changed == of_villain | everyone | {("marker_adapter", "villain"), ("marker_rates", "villain")}
+    assert changed == of_villain | everyone | {(asset, "villain") for asset in OF_SOURCES}
     assert all(code_version(edited, asset) == code_version(STUDY, asset) for asset in (*HEAVY, *LIGHT))
 
 
