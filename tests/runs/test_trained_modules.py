@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from persona_assets.checkpoints import Checkpoint, DigestCache, Identity, identify
-from persona_assets.runs.heavy import _trained_modules
+from persona_assets.runs.units import _trained_modules
 from persona_assets.study.files import load_study
 
 
