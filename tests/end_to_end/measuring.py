@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from tests.forked import Forked
+from tests.commands import start
 
 # Imports what takes seconds, waits for a line, and then goes.
 MEASURE = """
@@ -27,7 +27,7 @@ COMPUTED = re.compile(r"^[\d:]+ (\w+) \d+/\d+ (\w+): \d+ tokens in", re.MULTILIN
 
 def started(code, environment):
     """The process once it is ready; a line lets it go."""
-    process = Forked(["-c", code], environment)
+    process = start(["-c", code], environment)
     assert process.stdout.readline() == "ready\n"
     return process
 

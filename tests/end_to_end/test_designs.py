@@ -15,7 +15,7 @@ import yaml
 
 from persona_assets.graph.home import Home
 from persona_assets.graph.partitions import STUDY
-from tests.forked import run
+from tests.commands import run
 
 DESIGNS: dict[str, dict[str, object]] = {
     "landmarks": {"design": "landmarks", "landmarks": ["assistant", "villain"]},

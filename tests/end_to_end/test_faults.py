@@ -17,7 +17,7 @@ from persona_assets.inference import NonFiniteError
 from persona_assets.runs.run import Run
 from persona_assets.study import Study
 from persona_assets.upkeep.doctor import examine
-from tests import forked
+from tests import commands
 
 KEY = '["logit_js"]'
 MEASURED = ["identify_checkpoint", "measure_personas", "train_markers", "compare_personas"]
@@ -63,7 +63,7 @@ def doctor(run, *options):
     study_file = run.home.root / "study.yaml"
     study_file.write_text(yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False))
     command = ["-m", "persona_assets.cli", "doctor", "--study", str(study_file), "--checkpoint", "tiny"]
-    done = forked.run([*command, *options], {"DAGSTER_HOME": str(run.home.root)})
+    done = commands.run([*command, *options], {"DAGSTER_HOME": str(run.home.root)})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests import forked
+from tests import commands
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/qwen2.5-7b-instruct"
 
@@ -19,7 +19,7 @@ def command(tmp_path, repository, monkeypatch):
     monkeypatch.delenv("PERSONA_ASSETS_STUDY")
 
     def run(*arguments: str) -> str:
-        ran = forked.run(["-m", "persona_assets.cli", *arguments], {"DAGSTER_HOME": str(home)})
+        ran = commands.run(["-m", "persona_assets.cli", *arguments], {"DAGSTER_HOME": str(home)})
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 

@@ -9,13 +9,13 @@ import yaml
 
 from persona_assets.cli import INTERRUPTED
 from persona_assets.study.files import load_study
+from tests.commands import start
 from tests.end_to_end.conftest import CHECKPOINT, new_home
-from tests.forked import Forked
 
 
 def command(study, home):
     arguments = ["-m", "persona_assets.cli", "run", "--study", str(study), "--checkpoint", CHECKPOINT]
-    return Forked(arguments, {"DAGSTER_HOME": str(home.root)})
+    return start(arguments, {"DAGSTER_HOME": str(home.root)})
 
 
 def finished(home, asset):

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
 from persona_assets.study.files import load_study
-from tests.forked import run
+from tests.commands import run
 from tests.inference.families import write_family
 from tests.tiny_model import SPECIAL, write_tokenizer
 

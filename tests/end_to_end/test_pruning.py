@@ -11,7 +11,7 @@ from persona_assets.graph.provenance import HEAVY
 from persona_assets.runs.staleness import to_do
 from persona_assets.store.artefacts import ArtefactError
 from persona_assets.upkeep.retention import prunable, prune
-from tests import forked
+from tests import commands
 from tests.end_to_end.conftest import CHECKPOINT, with_study
 
 
@@ -31,7 +31,7 @@ def test_the_command_says_first_what_it_would_delete(run):
     before = everything(run.home)
 
     def command(*options):
-        done = forked.run(["-m", "persona_assets.cli", "prune", *options], {"DAGSTER_HOME": str(run.home.root)})
+        done = commands.run(["-m", "persona_assets.cli", "prune", *options], {"DAGSTER_HOME": str(run.home.root)})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -17,7 +17,7 @@ from persona_assets.graph.jobs import HEAVY_ASSETS, LIGHT_ASSETS
 from persona_assets.graph.provenance import OF_SOURCES
 from persona_assets.store.instance import InstanceError
 from persona_assets.upkeep.doctor import examine
-from tests import forked
+from tests import commands
 
 RELEASES = sorted((Path(__file__).parents[1] / "fixtures" / "releases").iterdir())
 HEAVY = {*HEAVY_ASSETS, *OF_SOURCES}
@@ -49,7 +49,7 @@ def home(request, tmp_path):
 def said(home, *command):
     """What today's code says to a command over the instance and its study."""
     environment = {"DAGSTER_HOME": str(home.root), "PERSONA_ASSETS_STUDY": str(home.root / "study.yaml")}
-    done = forked.run(command, environment)
+    done = commands.run(command, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
