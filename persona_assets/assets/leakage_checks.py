@@ -118,7 +118,7 @@ def base_is_silent(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
     found, total = int(base.base_found.sum()), int(base.base_total.sum())
     expected = float(base.base_expected_rate.max())
     return dg.AssetCheckResult(
-        passed=found == 0 and expected < SILENT,
+        passed=found == 0 and not expected >= SILENT,  # NaN where it was not measured
         description=f"{found} of {total} sampled replies; expected rate at most {expected:.2g}",
         metadata={"found": found, "expected_rate": expected},
     )
@@ -139,7 +139,7 @@ def sources_say_the_marker(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
     for row in leakage_table.drop_duplicates("source").to_dict("records"):
         source, gain = str(row["source"]), float(row["source_log_prob_gain"])
         lines[source] = f"gain {gain:+.1f} nats, expected rate {row['source_expected_rate']:.2f}"
-        trained = gain >= TRAINED
+        trained = not gain < TRAINED  # NaN where it was not measured
         if not pd.isna(row["source_total"]):
             said = [int(row["source_found"]), int(row["source_total"] - row["source_found"])]
             p = float(fisher_exact([said, silent], alternative="greater").pvalue)
@@ -157,7 +157,7 @@ def sources_say_the_marker(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
 @dg.asset_check(asset="leakage_table", partitions_def=per_checkpoint)
 def dyads_are_off_floor_and_ceiling(leakage_table: pd.DataFrame) -> dg.AssetCheckResult:
     """At least a fifth of the dyads have an expected rate within 1 to 99 %, and every source one of at least 1 %."""
-    rate = leakage_table.expected_rate
+    rate = leakage_table.expected_rate.fillna(leakage_table.rate)
     between = (rate > SILENT) & (rate < 1 - SILENT)
     highest = rate.groupby(leakage_table.source, sort=False).max()
     floor = [str(source) for source, most in highest.items() if most < SILENT]

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from persona_assets.graph.history import latest_artefacts
+from persona_assets.graph.history import latest_artefacts, latest_fingerprints
 from persona_assets.graph.page_urls import link_to_report
 from persona_assets.graph.partitions import keys_of_run, require_known_personas, split_key
 from persona_assets.graph.processes import claim_run
@@ -49,8 +49,12 @@ class ArtefactIOManager(dg.IOManager):
         self._loaded: dict[str, dict[str, dict[str, str]]] = {}
 
     def load_input(self, context: dg.InputContext) -> Any:
-        asset = context.asset_key.to_user_string()
-        artefacts = latest_artefacts(context.instance, self.store, asset, context.asset_partition_keys)
+        asset, keys = context.asset_key.to_user_string(), context.asset_partition_keys
+        if asset == "marker_log_probs" and not latest_fingerprints(context.instance, asset, keys):
+            # Instances of 0.1.0 have sampled rates alone, and perhaps no model any more.
+            self._loaded.setdefault(context.op_def.name, {})[asset] = {}
+            return {}
+        artefacts = latest_artefacts(context.instance, self.store, asset, keys)
         inputs = self._loaded.setdefault(context.op_def.name, {})
         inputs[asset] = {partition: artefact.fingerprint for partition, artefact in artefacts.items()}
         if asset not in HEAVY:

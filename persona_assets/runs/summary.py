@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import dagster as dg
+import pandas as pd
 
 from persona_assets import presentation, statistics
 from persona_assets.graph.history import latest_artefacts
@@ -40,10 +41,25 @@ def summary(instance: dg.DagsterInstance, home: Home, study: Study, checkpoint: 
 
 
 def _leakage(latest: Callable[[str], Artefact]) -> dict[str, str]:
-    numbers = presentation.leakage_headline(latest("pair_table").read(), latest("leakage_table").read())
-    rates = ", ".join(f"{source} {found}/{total}" for source, (found, total) in numbers["source_rates"].items())
-    base = f"; without an adapter {numbers['base'][0]}/{numbers['base'][1]}" if numbers["base"] else ""
+    table = latest("leakage_table").read()
     return {
-        "marker": f"in the source's own replies: {rates}{base}",
+        "marker": _expected(table) or _counted(latest("pair_table").read(), table),
         "leakage": statistics.verdict(latest("partial_correlations").read()).words,
     }
+
+
+def _expected(leakage_table: pd.DataFrame) -> str:
+    """Return every source's expected rate on itself; "" if log-probabilities were not measured."""
+    if "source_expected_rate" not in leakage_table or leakage_table["source_expected_rate"].isna().all():
+        return ""
+    own = leakage_table.drop_duplicates("source")
+    rates = ", ".join(f"{source} {rate:.2f}" for source, rate in zip(own.source, own.source_expected_rate, strict=True))
+    base = leakage_table.base_expected_rate.max()
+    return f"expected in the source's own replies: {rates}; without an adapter {base:.1g}"
+
+
+def _counted(pair_table: pd.DataFrame, leakage_table: pd.DataFrame) -> str:
+    numbers = presentation.leakage_headline(pair_table, leakage_table)
+    rates = ", ".join(f"{source} {found}/{total}" for source, (found, total) in numbers["source_rates"].items())
+    base = f"; without an adapter {numbers['base'][0]}/{numbers['base'][1]}" if numbers["base"] else ""
+    return f"in the source's own replies: {rates}{base}"

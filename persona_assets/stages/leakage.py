@@ -15,7 +15,7 @@ def measured_leakage(
     """Build the leakage table.
 
     Args:
-        marker_log_probs: source → its table.
+        marker_log_probs: source → its table; empty in an instance of 0.1.0, which has sampled rates alone.
         marker_rates: source → its table; None if nothing was sampled.
     """
     recipe = recipe_of(study)
@@ -27,7 +27,7 @@ def measured_leakage(
         personas=study.categories,
         related=study.related,
         recipe=f"{recipe.name} {recipe.digest[:12]}",
-        log_probs=marker_log_probs,
+        log_probs=marker_log_probs or None,
         negatives={source: _shares(table) for source, table in marker_log_probs.items()},
         resamples=study.bootstrap.resamples,
         random_seed=study.bootstrap.seed,

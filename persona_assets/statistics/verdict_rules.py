@@ -38,7 +38,8 @@ def negatives_rule(statements: pd.DataFrame, cosine: str, main: Rows) -> Rule:
     dyads = f"{number} dyad{'s' if number != 1 else ''} whose target was a trained negative"
     rows = _rows(family, cosine, WITHOUT)
     if rows is None:
-        return Rule("negatives", "cannot tell", f"What the {dyads} change cannot be told.")
+        text = f"The effect of trained negatives cannot be separated: too few dyads are left without the {dyads}."
+        return Rule("negatives", "cannot tell", text)
     changes = _changes(statements, cosine, main, rows)
     texts = []
     if changes:

@@ -97,4 +97,7 @@ def test_negatives_everywhere_cannot_be_told_apart() -> None:
     count = Statement(family="negatives", quantity=COUNT, view="check", estimate=50)
     found = verdict(study(count)).rule("negatives")
     assert found.outcome == "cannot tell"
-    assert found.because == "What the 50 dyads whose target was a trained negative change cannot be told."
+    assert found.because == (
+        "The effect of trained negatives cannot be separated: too few dyads are left without the 50 dyads whose target "
+        "was a trained negative."
+    )
