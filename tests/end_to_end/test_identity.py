@@ -85,8 +85,7 @@ OF_VILLAIN = {
     "generations": {"villain"},
     "centroids": {"villain"},
     "logit_js": EVERYONE,
-    "marker_adapter": {"villain"},
-    "marker_rates": {"villain"},
+    **{asset: {"villain"} for asset in OF_SOURCES},
 }
 
 
@@ -96,7 +95,7 @@ OF_VILLAIN = {
         (lambda study: {"personas": study.personas | PROMPT["personas"]}, OF_VILLAIN),
         (
             lambda study: {"questions": study.questions[::-1]},
-            all_of("generations", "logit_js", "centroids", "marker_rates"),
+            all_of("generations", "logit_js", "centroids", "marker_log_probs", "marker_rates"),
         ),
         (lambda _: {"decoding": Decoding(max_new_tokens=7)}, all_of("generations", "logit_js")),
         (lambda _: {"scored_slice": "response_and_turn_end"}, all_of("logit_js")),
@@ -125,6 +124,7 @@ def test_libraries_and_the_device_are_in_every_answer(tiny_run, monkeypatch):
     assert {asset: why[asset] for asset in HEAVY} == {
         **{asset: [changed] for asset in HEAVY},
         "logit_js": [changed, "upstream changed"],
+        "marker_log_probs": [changed, "upstream changed"],
         "marker_rates": [changed, "upstream changed"],
     }
     assert why["logit_js_matrix"] == ["inputs.logit_js changed"]

@@ -59,6 +59,7 @@ def test_one_click_brings_exactly_that_up_to_date(page):
         ("centroids", "villain"),
         *(("logit_js", persona) for persona in ("assistant", "villain", "comedian")),
         ("marker_adapter", "villain"),
+        ("marker_log_probs", "villain"),
         ("marker_rates", "villain"),
     }
     for persona in ("assistant", "villain", "comedian"):
@@ -68,7 +69,7 @@ def test_one_click_brings_exactly_that_up_to_date(page):
 
 def test_other_questions_put_out_of_date_what_was_asked_them_and_nothing_else(page):
     page.edit_study(lambda study: study["questions"].__setitem__(0, "Why is the sky blue?"))
-    asked = ("generations", "logit_js", "centroids", "marker_rates")
+    asked = ("generations", "logit_js", "centroids", "marker_log_probs", "marker_rates")
     for persona in ("assistant", "villain", "comedian"):
         key = partition_key(CHECKPOINT, persona)
         wait_until(lambda key=key: page.staleness(key, HEAVY) == dict.fromkeys(HEAVY, "STALE"), 60, f"{key} is stale")
@@ -81,7 +82,10 @@ def test_other_questions_put_out_of_date_what_was_asked_them_and_nothing_else(pa
 def test_other_weights_behind_a_name_put_out_of_date_everything_that_was_measured_on_them(page, embedded_directory):
     measured = "What are some tips for managing stress?"
     page.edit_study(lambda study: study["questions"].__setitem__(0, measured))
-    villain, before = partition_key(CHECKPOINT, "villain"), (*HEAVY, "marker_adapter", "marker_rates")
+    villain, before = (
+        partition_key(CHECKPOINT, "villain"),
+        (*HEAVY, "marker_adapter", "marker_log_probs", "marker_rates"),
+    )
     wait_until(lambda: page.staleness(villain, before) == dict.fromkeys(before, "FRESH"), 60, "all is as it was")
 
     page.home.registry.file.write_text(yaml.safe_dump({CHECKPOINT: {"path": str(embedded_directory)}}))

@@ -51,6 +51,7 @@ def test_a_changed_prompt_recomputes_that_persona_every_logit_js_and_nothing_els
         "centroids": {"villain"},
         "logit_js": everyone,
         "marker_adapter": {"villain"},  # the source, and everybody's replies are sampled from it
+        "marker_log_probs": {"villain"},
         "marker_rates": {"villain"},
     }
 

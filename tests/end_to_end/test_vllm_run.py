@@ -6,7 +6,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from persona_assets.stages.markers import _first_example, rate_source, training_sets
 
 from persona_assets.definitions import build_definitions
 from persona_assets.graph import resources
@@ -16,7 +15,9 @@ from persona_assets.graph.resources import Gpu
 from persona_assets.inference.engines import vllm_version
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
+from persona_assets.stages.rates import rate_source
 from persona_assets.stages.session import ModelSession
+from persona_assets.stages.training import first_example, training_sets
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
@@ -86,7 +87,7 @@ def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Model
     assert set(table.model) == {"adapted", "base"}
 
     # The engine that is up takes the base's weights, and nothing of the adapter's is left in it.
-    engine, example = station.generator(marker_adapter=adapter.path), _first_example(adapter)
+    engine, example = station.generator(marker_adapter=adapter.path), first_example(adapter)
     process = engine._process  # type: ignore[attr-defined]
     again = station.generator()
     assert again is engine
