@@ -191,7 +191,7 @@ def of_sources(study: Study) -> tuple[str, ...]:
 def personas_of(study: Study, asset: str) -> list[str]:
     """Return the personas that a heavy asset has partitions for, in the study's order."""
     if asset in OF_SOURCES:
-        return list(study.sources)
+        return list(study.sources if asset in of_sources(study) else ())
     return list(study.generating if asset in OF_GENERATORS else study.personas)
 
 

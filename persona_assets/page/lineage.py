@@ -47,7 +47,8 @@ def stage_costs(instance: dg.DagsterInstance, home: Home, study: Study, checkpoi
         return {}
     made: dict[str, Any] = {}
     for asset in HEAVY:
-        if not (keys := [partition_key(checkpoint, persona) for persona in personas_of(study, asset)]):
+        keys = [partition_key(checkpoint, persona) for persona in personas_of(study, asset)]
+        if not keys or not latest_fingerprints(instance, asset, keys):  # instances of 0.1.0 lack the log-probabilities
             continue
         artefacts = list(latest_artefacts(instance, home.store, asset, keys).values())
         tokens = sum(artefact.measured["tokens"] for artefact in artefacts)
