@@ -141,7 +141,7 @@ def test_checks_ran_and_say_what_they_found(small_run):
     assert found["cosine_is_a_cosine"].passed
     assert found["responses_are_not_empty"].passed
     assert found["every_question_is_answered"].passed
-    for name in ("loss_fell", "merged_model_is_the_adapted_model", "every_target_is_sampled", "base_is_silent"):
+    for name in ("loss_fell", "merged_model_is_the_adapted_model", "every_target_is_measured", "base_is_silent"):
         assert found[name].passed, found[name].description
     assert "p = " in found["sources_say_the_marker"].description
     # Eight tokens end no sentence, and the check says so.
