@@ -10,12 +10,11 @@ import pandas as pd
 
 from persona_assets import inference, metrics
 from persona_assets.files.digest import digest_of
-from persona_assets.graph.parquet import from_parquet
 from persona_assets.graph.provenance import recipe_of
 from persona_assets.stages.progress import ProgressLines
 from persona_assets.stages.replies import base_replies
 from persona_assets.stages.session import ModelSession
-from persona_assets.stages.training import first_example
+from persona_assets.stages.training import first_example, training_examples
 from persona_assets.store.artefacts import Artefact, ArtefactStore
 from persona_assets.study import Study, StudyError
 
@@ -37,12 +36,11 @@ def log_probs_of_source(
     """
     replies, answers = cut_replies(store, study, session)
     base = _base(store, study, session, replies, answers)
-    loaded = session.load(marker_adapter=adapter.path)
+    loaded, examples = session.load(marker_adapter=adapter.path), training_examples(adapter)
     with inference.measured(loaded.hardware.device) as cost:
         adapted = _measure(session, study, loaded, answers)
-        merged = inference.label_log_prob(loaded.model, first_example(adapter), loaded.device)
-    trained = from_parquet(adapter.read()["examples.parquet"])
-    shares = metrics.negative_shares(trained)
+        merged = inference.label_log_prob(loaded.model, first_example(examples), loaded.device)
+    shares = metrics.negative_shares(examples)
     table = replies.assign(
         seed=recipe_of(study).training.seed,
         **{name: adapted[name] for name in LOG_PROBS},

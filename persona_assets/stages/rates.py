@@ -11,7 +11,7 @@ from persona_assets.graph.provenance import recipe_of
 from persona_assets.stages.answers import unanswered
 from persona_assets.stages.replies import base_replies, sample_targets
 from persona_assets.stages.session import ModelSession
-from persona_assets.stages.training import first_example
+from persona_assets.stages.training import first_example, training_examples
 from persona_assets.store.artefacts import Artefact, ArtefactStore
 from persona_assets.study import Study
 
@@ -30,7 +30,7 @@ def rate_source(
     base = base_replies(store, study, session)
     base = base[base["sample"] < samples].drop(columns="token_ids")
     generator = session.generator(adapter.path)
-    after = generator.label_log_prob(first_example(adapter))
+    after = generator.label_log_prob(first_example(training_examples(adapter)))
     with inference.measured(session.gpu.hardware.device) as cost:
         sampled = sample_targets(session, generator, study, samples).drop(columns="token_ids")
     table = pd.concat([sampled.assign(model="adapted"), base.assign(model="base")], ignore_index=True)

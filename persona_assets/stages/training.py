@@ -110,7 +110,12 @@ def train_source(
     }
 
 
-def first_example(adapter: Artefact) -> Example:
+def training_examples(adapter: Artefact) -> pd.DataFrame:
+    """Return the training set that is stored with an adapter, one row per example."""
+    return from_parquet(adapter.read()["examples.parquet"])
+
+
+def first_example(examples: pd.DataFrame) -> Example:
     """Return the training example on which the adapter is compared before and after merging."""
-    row = from_parquet(adapter.read()["examples.parquet"]).iloc[0]
+    row = examples.iloc[0]
     return inference.Example(tuple(map(int, row.token_ids)), tuple(map(int, row.labels)))

@@ -13,7 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from persona_assets.files.digest import digest_of
 from persona_assets.files.reading import shown
 from persona_assets.files.yaml_files import read_yaml
-from persona_assets.study.settings import Count, Seed, Strict
+from persona_assets.study.settings import Count, Seed, Strict, without_defaults
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]
@@ -69,7 +69,7 @@ class Negatives(Strict):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(dump(self), outside={})
+        return without_defaults(dump(self), outside={})
 
 
 class Loss(Strict):
@@ -130,7 +130,7 @@ class Training(Strict):
     @model_serializer(mode="wrap")
     def _one_seed_as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Write one seed as `seed`, so that digests of earlier versions stay valid."""
-        given = _without(dump(self), follow=None)
+        given = without_defaults(dump(self), follow=None)
         if len(self.seeds) > 1:
             return given
         return {"seed" if name == "seeds" else name: value for name, value in given.items()} | {"seed": self.seed}
@@ -181,7 +181,7 @@ class Recipe(Strict):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(dump(self), log_probs={"samples": None})
+        return without_defaults(dump(self), log_probs={"samples": None})
 
     @model_validator(mode="after")
     def _unmarked_replies_are_trained(self) -> "Recipe":
@@ -229,11 +229,6 @@ class Recipe(Strict):
         if set(alone.drawn_personas(source, personas)) == set(drawn):
             return alone
         return alone.model_copy(update={"negatives": self.negatives.model_copy(update={"personas": tuple(drawn)})})
-
-
-def _without(dumped: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """Leave out later additions that have their default, so that digests of earlier versions stay valid."""
-    return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
 def shipped_recipes() -> dict[str, Path]:

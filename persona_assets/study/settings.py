@@ -32,6 +32,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def without_defaults(dumped: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Leave out later additions that have their default, so that digests of earlier versions stay valid."""
+    return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
+
+
 class Decoding(Strict):
     """How responses are generated. Greedy decoding ignores seed, temperature and top_p."""
 
@@ -120,7 +125,7 @@ class Statistics(Strict):
     @model_serializer(mode="wrap")
     def _without_default_outcome(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out an outcome that is not set, so that studies without one keep their digest."""
-        return {name: value for name, value in dump(self).items() if name != "outcome" or value is not None}
+        return without_defaults(dump(self), outcome=None)
 
 
 class Inference(Strict):

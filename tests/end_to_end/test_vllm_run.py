@@ -17,7 +17,7 @@ from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.stages.rates import rate_source
 from persona_assets.stages.session import ModelSession
-from persona_assets.stages.training import first_example, training_sets
+from persona_assets.stages.training import first_example, training_examples, training_sets
 from persona_assets.store.artefacts import Artefact
 from persona_assets.study import Study
 from tests.end_to_end.conftest import CHECKPOINT, new_home
@@ -87,7 +87,7 @@ def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Model
     assert set(table.model) == {"adapted", "base"}
 
     # The engine that is up takes the base's weights, and nothing of the adapter's is left in it.
-    engine, example = station.generator(marker_adapter=adapter.path), first_example(adapter)
+    engine, example = station.generator(marker_adapter=adapter.path), first_example(training_examples(adapter))
     process = engine._process  # type: ignore[attr-defined]
     again = station.generator()
     assert again is engine
