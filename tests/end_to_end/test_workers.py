@@ -74,7 +74,8 @@ def test_two_processes_give_the_bytes_of_one_and_each_loads_the_model_once(run: 
     run.materialise_job("train_markers")
     assert not [line for line in messages(run) if "worker" in line and "exit code" in line]
     assert heavy_files(run) == alone
-    assert len(alone) == 3 * 3 + 4 + 1 + 1  # three personas' artefacts, an adapter of four files, its rates, the base's
+    assert len(alone) == 3 * 3 + 4 + 2 + 2  # three personas' artefacts, an adapter of four files; its rates and
+    # log-probabilities, and the base's
     workers = {cost["worker"] for asset in HEAVY_ASSETS for cost in records(run, asset).values()}
     assert workers == {"worker 0", "worker 1"}
 
