@@ -2,6 +2,8 @@
 # demo-training: train the embedded model while every new checkpoint is measured automatically.
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 BIN := .venv/bin
+# `make test` installs vLLM for the tests while it runs ruff and mypy.
+MAKEFLAGS += --jobs=2
 
 .PHONY: demo demo-training ui test lint types tests coverage mutants families docs clean
 

