@@ -25,7 +25,8 @@ from benchmarks.reporting import heading, table
 from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_engine, choose_hardware, load_model, save_merged
 from persona_assets.inference.cost import measured
-from persona_assets.inference.training.train import IGNORED, Step, build_example, train_adapter
+from persona_assets.inference.training.example import IGNORED, build_example
+from persona_assets.inference.training.train import Step, train_adapter
 from persona_assets.inference.vllm.engine import VllmGenerator
 from persona_assets.inference.vllm.settings import VllmSettings, plan_engine_memory
 from persona_assets.study.recipe import Recipe, with_defaults

@@ -22,9 +22,11 @@ from .scoring.padded import PrefixScorer, Scored, Scorer
 from .self_check import GREEDY, Finding, SelfCheckError, describe_failures, self_check
 from .token_pieces import token_pieces
 from .training.cut_replies import Counted, CutReply, cut_reply, replies_that_count
+from .training.example import Example
 from .training.examples import Conversation, build_training_set, plan_conversations
+from .training.losses import label_log_prob
 from .training.marker_tokens import marker_ids
-from .training.train import Example, Step, TrainedAdapter, label_log_prob, train_adapter
+from .training.train import Step, TrainedAdapter, train_adapter
 from .vllm.engine import VllmGenerator
 from .vllm.settings import VllmSettings, plan_engine_memory
 

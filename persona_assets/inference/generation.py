@@ -11,7 +11,8 @@ from persona_assets.inference.decoding import write_rows
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.out_of_memory import AdaptiveBatchSize
 from persona_assets.inference.sampling import TokenChooser
-from persona_assets.inference.training.train import Example, label_log_prob
+from persona_assets.inference.training.example import Example
+from persona_assets.inference.training.losses import label_log_prob
 from persona_assets.study.settings import Decoding
 
 # Told how much is done, and how much there is.

@@ -5,8 +5,7 @@ the keys and values for every query head. PyTorch can share them instead, with t
 are written that is the largest part of the attention's cost, for all keys are copied to attend from one token.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from persona_assets.inference.attention import attention_implementation
 from persona_assets.inference.loading import LoadedModel
 
 _NAME = "sdpa_grouped"
@@ -37,16 +37,10 @@ AttentionInterface.register(_NAME, _attend)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 
-@contextmanager
-def grouped_attention(loaded: LoadedModel) -> Iterator[None]:
+def grouped_attention(loaded: LoadedModel) -> AbstractContextManager[None]:
     """Let a model on a CPU share keys and values among query heads until the context ends, if it knows how to."""
     model = loaded.model
-    own = model.config._attn_implementation
-    if own != "sdpa" or loaded.device.type != "cpu" or not model._supports_attention_backend:
-        yield
-        return
-    model.set_attn_implementation(_NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(own)
+    knows = model.config._attn_implementation == "sdpa" and model._supports_attention_backend
+    if loaded.device.type != "cpu" or not knows:
+        return nullcontext()
+    return attention_implementation(model, _NAME)

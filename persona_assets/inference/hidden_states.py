@@ -82,3 +82,10 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
     raise CheckpointError(
         f"{type(model).__name__} has no list of its {config.num_hidden_layers} blocks; hidden states cannot be read"
     )
+
+
+def text_decoder(model: Any) -> Any:
+    """Return the module between embeddings and head that contains the blocks."""
+    blocks = decoder_blocks(model)
+    places = [model.get_decoder()] if hasattr(model, "get_decoder") else []
+    return next(place for place in (*places, model.base_model) if any(each is blocks for each in place.modules()))

@@ -26,7 +26,8 @@ from persona_assets.inference.adapters import require_modules
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.chat.warnings import prompt_warnings
 from persona_assets.inference.loading import read_chat, read_stop_ids
-from persona_assets.inference.scoring.choice import why_not_family
+from persona_assets.inference.packed_attention import why_not_packed_family
+from persona_assets.inference.scoring.choice import why_not_fused_family
 from persona_assets.inference.training.lora_layers import modules_of
 from persona_assets.inference.training.marker_tokens import marker_ids
 from persona_assets.study import Study
@@ -177,8 +178,10 @@ def _scoring(model: Any) -> str:
     architecture = architecture_of(model.config.get_text_config(decoder=True).to_dict())
     if architecture.batching == "whole":
         return f"whole sequences, one prompt at a time without a cache: {architecture.model_type} cannot be padded"
-    why = why_not_family(model.config)
-    return "padded prompts, " + ("packed on a GPU in 16 bits" if why is None else f"never packed: {why}")
+    if why := why_not_packed_family(model):
+        return f"padded prompts, never packed: {why}"
+    fused = " by fused kernels" if why_not_fused_family(model.config) is None else ""
+    return f"padded prompts, packed{fused} on a GPU in 16 bits"
 
 
 def _attention(text: Mapping[str, Any], wanted: str) -> str:

@@ -7,7 +7,6 @@ in 32 bits, and of the size of rounding in 16 bits.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,13 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from persona_assets.inference.attention import attention_implementation
 from persona_assets.inference.generation import Response, TransformersGenerator
 from persona_assets.inference.hidden_states import decoder_blocks, last_token_states
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.scoring.choice import choose_scorer
 from persona_assets.inference.scoring.padded import Scored
 from persona_assets.inference.scoring.whole import whole_logits
-from persona_assets.inference.training.train import IGNORED, Example, mean_loss
+from persona_assets.inference.training.example import IGNORED, Example
+from persona_assets.inference.training.losses import batch_loss
 from persona_assets.study.settings import Decoding
 
 # How the engine writes the responses that are checked.
@@ -130,7 +131,7 @@ class _Check:
         shorter = whole_logits(self.loaded.model, self.prompts[0], self.response, 0, half)
         yield self._js("causality: logits without later tokens", [self.plain[0][:half]], [shorter])
         if self.loaded.architecture.batching == "padded" and self.loaded.model.config._attn_implementation == "sdpa":
-            with _attention(self.loaded, "eager"):
+            with attention_implementation(self.loaded.model, "eager"):
                 eager = self._plain()
             yield self._js("attention: sdpa against eager", self.plain, eager)
 
@@ -162,8 +163,8 @@ class _Check:
         examples = [
             Example((*prompt, *self.response), (*[IGNORED] * len(prompt), *self.response)) for prompt in self.prompts
         ]
-        with torch.no_grad():
-            batch = float(mean_loss(self.loaded.model, examples, self.loaded.device))
+        with torch.no_grad(), batch_loss(self.loaded) as loss_of:
+            batch = float(loss_of(examples))
         labels = torch.tensor(self.response, device=self.plain[0].device)
         alone = float(torch.stack([functional.cross_entropy(each.float(), labels) for each in self.plain]).mean())
         yield Finding("training loss", abs(batch - alone), self.limits.loss, "difference in nats")
@@ -171,17 +172,6 @@ class _Check:
     def _js(self, part: str, wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Finding:
         error = max(float(_js(a, b).mean()) for a, b in zip(wanted, found, strict=True))
         return Finding(part, error, self.limits.js, "mean JS in nats")
-
-
-@contextmanager
-def _attention(loaded: LoadedModel, implementation: str) -> Iterator[None]:
-    """Let a model use another attention implementation."""
-    own = loaded.model.config._attn_implementation
-    loaded.model.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        loaded.model.set_attn_implementation(own)
 
 
 def _js(a: Tensor, b: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from persona_assets.inference import (
     train_adapter,
 )
 from persona_assets.inference.embedded_model import NAME, ensure_embedded_model
-from persona_assets.inference.training.train import build_example
+from persona_assets.inference.training.example import build_example
 from persona_assets.metrics import divergence_of_response, pairwise_divergence
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Decoding, Inference

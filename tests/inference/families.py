@@ -15,7 +15,9 @@ from persona_assets.inference.inspection import inspect as inspect_checkpoint
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
 from persona_assets.inference.scoring.choice import choose_scorer
 from persona_assets.inference.self_check import Finding, self_check
-from persona_assets.inference.training.train import build_example, label_log_prob, train_adapter
+from persona_assets.inference.training.example import build_example
+from persona_assets.inference.training.losses import label_log_prob
+from persona_assets.inference.training.train import train_adapter
 from persona_assets.study.recipe import Recipe, with_defaults
 from persona_assets.study.settings import Inference
 from tests.tiny_model import write_tokenizer

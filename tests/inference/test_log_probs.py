@@ -29,7 +29,8 @@ from persona_assets.inference import (
 )
 from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.inference.scoring.whole import WholeScorer
-from persona_assets.inference.training.train import build_example, mean_loss
+from persona_assets.inference.training.example import build_example
+from persona_assets.inference.training.losses import mean_loss
 from persona_assets.study.recipe import Loss, Recipe, with_defaults
 from persona_assets.study.settings import Decoding, Inference
 from tests.inference.families import PROMPTS, WINDOW, write_family

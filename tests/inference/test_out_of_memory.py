@@ -320,7 +320,7 @@ def test_deterministic_scoring_keeps_its_batch_sizes_or_fails(
 def test_smaller_chunks_score_the_same(tiny: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
     expected = scored(PackedScorer(tiny), WORK)
     scorer = PackedScorer(tiny, tokens_at_once=4096)
-    with limited(tiny.model.model.embed_tokens, 40, dimension=0) as allocator:
+    with limited(tiny.model.model.embed_tokens, 40, dimension=-1) as allocator:
         close(whole(scored(scorer, WORK)), whole(expected))
         assert allocator.asked[:2] == [10, 150]  # the prompts, then all responses
         failed = [asked for asked in allocator.asked if asked > 40]
@@ -337,7 +337,7 @@ def test_smaller_chunks_score_the_same(tiny: LoadedModel, caplog: pytest.LogCapt
 
 def test_scored_chunks_are_kept_when_a_later_one_does_not_fit(tiny: LoadedModel) -> None:
     expected = scored(PackedScorer(tiny), WORK)
-    with limited(tiny.model.model.embed_tokens, 64, dimension=0) as allocator:
+    with limited(tiny.model.model.embed_tokens, 64, dimension=-1) as allocator:
         responses = PackedScorer(tiny, tokens_at_once=64).logits(WORK)
         found = [list(next(responses))]
         allocator.room = 20
@@ -347,7 +347,7 @@ def test_scored_chunks_are_kept_when_a_later_one_does_not_fit(tiny: LoadedModel)
 
 def test_prompts_are_read_in_smaller_chunks(tiny: LoadedModel) -> None:
     expected = scored(PackedScorer(tiny), WORK)
-    with limited(tiny.model.model.embed_tokens, 16, dimension=0) as allocator:
+    with limited(tiny.model.model.embed_tokens, 16, dimension=-1) as allocator:
         long = [Scored([*PROMPTS, list(range(20, 37))], each.response) for each in WORK]
         found = scored(PackedScorer(tiny), long)
     assert allocator.asked[0] == 26
@@ -356,7 +356,7 @@ def test_prompts_are_read_in_smaller_chunks(tiny: LoadedModel) -> None:
 
 def test_a_single_sequence_that_does_not_fit_is_an_error(tiny: LoadedModel) -> None:
     with (
-        limited(tiny.model.model.embed_tokens, 2, dimension=0),
+        limited(tiny.model.model.embed_tokens, 2, dimension=-1),
         pytest.raises(torch.OutOfMemoryError, match="scoring: out of memory with tokens at once: 1, the minimum"),
     ):
         scored(PackedScorer(tiny), WORK)

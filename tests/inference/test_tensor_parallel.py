@@ -16,7 +16,7 @@ from persona_assets.inference import PrefixScorer, Scored, last_token_states
 from persona_assets.inference.engines import vllm_version
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
 from persona_assets.inference.scoring.choice import why_not_packed
-from persona_assets.inference.training.train import IGNORED, Example
+from persona_assets.inference.training.example import IGNORED, Example
 from persona_assets.inference.vllm.engine import VllmGenerator
 from persona_assets.inference.vllm.settings import EngineMemory, VllmSettings, require_divisible
 from persona_assets.study import StudyError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.training.train import first_sentence
+from persona_assets.inference.training.example import first_sentence
 
 
 class CutReply(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from persona_assets.inference.chat import Chat
 from persona_assets.inference.generation import Generator, Progress, no_progress
 from persona_assets.inference.training.cut_replies import cut_reply
-from persona_assets.inference.training.train import Example, build_example
+from persona_assets.inference.training.example import Example, build_example
 from persona_assets.study.recipe import Recipe
 from persona_assets.study.settings import Decoding
 

@@ -21,7 +21,7 @@ from persona_assets.inference.child_process import end
 from persona_assets.inference.engines import vllm_python
 from persona_assets.inference.generation import Progress, Response, no_progress
 from persona_assets.inference.sampling import row_seeds
-from persona_assets.inference.training.train import IGNORED, Example
+from persona_assets.inference.training.example import IGNORED, Example
 from persona_assets.inference.vllm import worker
 from persona_assets.inference.vllm.environment import worker_environment
 from persona_assets.inference.vllm.settings import EngineError, VllmSettings

@@ -14,18 +14,9 @@ from torch import Tensor, nn
 from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model
 from persona_assets.inference.cpu import has_onednn, use_onednn
-from persona_assets.inference.training.train import (
-    IGNORED,
-    Example,
-    Step,
-    TrainedAdapter,
-    build_example,
-    first_sentence,
-    label_log_prob,
-    learning_rate_factor,
-    mean_loss,
-    train_adapter,
-)
+from persona_assets.inference.training.example import IGNORED, Example, build_example, first_sentence
+from persona_assets.inference.training.losses import label_log_prob, mean_loss
+from persona_assets.inference.training.train import Step, TrainedAdapter, learning_rate_factor, train_adapter
 from persona_assets.study.recipe import Loss, Recipe, Training, with_defaults
 from persona_assets.study.settings import Inference
 from tests.inference.families import write_family

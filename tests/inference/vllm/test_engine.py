@@ -17,7 +17,8 @@ import torch
 
 from persona_assets.inference import LoadedModel, TransformersGenerator
 from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vllm_version
-from persona_assets.inference.training.train import IGNORED, Example, label_log_prob
+from persona_assets.inference.training.example import IGNORED, Example
+from persona_assets.inference.training.losses import label_log_prob
 from persona_assets.inference.vllm import worker
 from persona_assets.inference.vllm.engine import VllmGenerator
 from persona_assets.inference.vllm.settings import EngineError, VllmSettings
