@@ -74,7 +74,8 @@ def _apart(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run a way in a process of its own, whose import path begins with the earlier version if that is asked for."""
     paths = [str(arguments.earlier)] if way == EARLIER else []
     script = [sys.executable, __file__, "--way", way, "--steps", str(arguments.steps)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+    paths += [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     ran = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError(f"{way}: {ran.stderr[-2000:]}")

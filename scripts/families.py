@@ -20,7 +20,7 @@ from transformers import logging
 from tests.inference.families import ALL, Tried, try_family, write_family
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "models.md"
-WAYS = {"PrefixScorer": "padded, prompts cached", "WholeScorer": "whole sequences", "PackedScorer": "packed"}
+WAYS = {"FusedScorer": "fused", "PackedScorer": "packed", "PrefixScorer": "padded", "WholeScorer": "whole sequences"}
 
 
 def main() -> None:
@@ -84,11 +84,12 @@ configuration class gives no small model; such types are not known to work. Ever
 real checkpoint before it measures anything, so a type that is missing here is measured correctly, or the run stops and
 says why.
 
-How a type is scored: *packed* (Llama, Mistral, Qwen2, Qwen3 in 16 bits on a GPU), *padded* (prompts padded on the left,
-their keys and values cached), or *whole sequences* (one at a time, uncached, for recurrent and hybrid models). See
+How a type is scored on a GPU in 16 bits: *fused* or *packed* (sequences end to end, without padding), *padded* (prompts
+padded on the left, their keys and values cached; also everywhere else than on a GPU), or *whole sequences* (one at a
+time, uncached, for recurrent and hybrid models). Types that are fused or packed are also trained on packed batches. See
 [scoring](../explanation/scoring.md).
 
-| type | outcome | scored as | attention | deviation | why |
+| type | outcome | scored on a GPU | attention | deviation | why |
 | --- | --- | --- | --- | --- | --- |
 {chr(10).join(row(kind, each) for kind, each in tried.items())}
 """

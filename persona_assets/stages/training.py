@@ -100,6 +100,7 @@ def train_source(
         "last_loss": float(steps.loss.tail(quarter).mean()),
         "label_log_prob_before": trained.before,
         "label_log_prob_after": trained.after,
+        "computation": trained.computation,
         "trained_modules": trained.layers.modules.names,
         **({"modules_not_found": unmatched} if (unmatched := trained.layers.modules.unmatched) else {}),
         "trained_parameters": trained.layers.parameters,

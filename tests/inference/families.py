@@ -1,6 +1,6 @@
 """Tiny random models of every causal LM type in Transformers, with a byte-level tokenizer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,11 @@ from persona_assets.checkpoints import Checkpoint, CheckpointError, DigestCache,
 from persona_assets.inference.hidden_states import decoder_blocks, last_token_states
 from persona_assets.inference.inspection import inspect as inspect_checkpoint
 from persona_assets.inference.loading import LoadedModel, choose_hardware, load_model
-from persona_assets.inference.scoring.choice import choose_scorer
+from persona_assets.inference.packed_attention import why_not_packed_rows
+from persona_assets.inference.scoring.choice import choose_scorer, why_not_fused_family
+from persona_assets.inference.scoring.packed import PackedScorer
+from persona_assets.inference.scoring.padded import Scored
+from persona_assets.inference.scoring.whole import whole_logits
 from persona_assets.inference.self_check import Finding, self_check
 from persona_assets.inference.training.example import build_example
 from persona_assets.inference.training.losses import label_log_prob
@@ -119,7 +123,10 @@ RESPONSE = "Leaders listen, decide and explain."
 
 
 class Tried(NamedTuple):
-    """What was found of a family: `refused` or `problem` says why, or `findings` has every comparison."""
+    """What was found of a family: `refused` or `problem` says why, or `findings` has every comparison.
+
+    `scorer` is the one for a GPU in 16 bits; elsewhere `PrefixScorer` takes the place of packed ones.
+    """
 
     refused: str | None
     findings: tuple[Finding, ...] = ()
@@ -146,9 +153,21 @@ def try_family(directory: Path) -> Tried:
     chat, tokenizer = loaded.chat, loaded.chat.tokenizer
     prompts = [chat.prompt_ids(prompt, "What makes a good leader?") for prompt in PROMPTS]
     findings = [*self_check(loaded, prompts, tokenizer(RESPONSE)["input_ids"]), *_states(loaded, prompts[0])]
-    findings.append(_merged(loaded, checkpoint, directory / "adapter"))
     scorer = type(choose_scorer(loaded)).__name__
+    if scorer != "WholeScorer" and why_not_packed_rows(loaded.model) is None:
+        scorer = "FusedScorer" if why_not_fused_family(loaded.model.config) is None else "PackedScorer"
+        findings.append(_packed(loaded, prompts, tokenizer(RESPONSE)["input_ids"]))
+    findings.append(_merged(loaded, checkpoint, directory / "adapter"))
     return Tried(None, tuple(findings), scorer, loaded.model.config._attn_implementation)
+
+
+def _packed(loaded: LoadedModel, prompts: Sequence[list[int]], response: list[int]) -> Finding:
+    """Compare the scorer that a GPU would use with a plain forward pass."""
+    (pieces,) = (list(each) for each in PackedScorer(loaded).logits([Scored(prompts, response)]))
+    found = torch.cat(pieces, dim=1)
+    plain = torch.stack([whole_logits(loaded.model, each, response, 0, len(response)) for each in prompts])
+    gap = (found.softmax(-1) - plain.softmax(-1)).abs().max()
+    return Finding("scoring on a GPU", float(gap), 1e-4, "largest difference of a probability")
 
 
 def _states(loaded: LoadedModel, prompt: list[int]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Compilation of a model's blocks for training: one kernel for what is element-wise before and after attention."""
 
-from contextlib import AbstractContextManager
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,22 +19,18 @@ def compiling_pays(loaded: LoadedModel, tokens: int) -> bool:
     return loaded.device.type == "cuda" and tokens >= _WORTH and why_not_packed_rows(loaded.model) is None
 
 
-class CompiledBlocks(AbstractContextManager[None]):
-    """In this context the model's blocks are compiled, for rows of any length; outside of it they are as before.
+@contextmanager
+def compiled_blocks(model: Any) -> Iterator[None]:
+    """Compile the model's blocks, for rows of any length, until the context ends.
 
-    The first block is not compiled: its input has no gradient, so it would be compiled on its own.
+    What cannot be compiled runs uncompiled. The first block is left alone: its input has no gradient, so it would be compiled on its own.
     """
-
-    def __init__(self, model: Any) -> None:
-        self._blocks = list(decoder_blocks(model))[1:]
-        self._compiled = [torch.compile(block._call_impl, dynamic=True) for block in self._blocks]
-
-    def __enter__(self) -> None:
-        for block, compiled in zip(self._blocks, self._compiled, strict=True):
-            block._compiled_call_impl = compiled
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for block in self._blocks:
-            block._compiled_call_impl = None
+    blocks: list[Any] = list(decoder_blocks(model))[1:]
+    with torch._dynamo.config.patch(suppress_errors=True):
+        for block in blocks:
+            block._compiled_call_impl = torch.compile(block._call_impl, dynamic=True)  # as `Module.compile` does
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block._compiled_call_impl = None

@@ -11,7 +11,7 @@ from torch.nn import functional
 from persona_assets.checkpoints.architecture import architecture_of
 from persona_assets.inference.loading import LoadedModel
 from persona_assets.inference.packed_attention import Packed, layout_of, packed_attention, why_not_packed_rows
-from persona_assets.inference.training.compiled_blocks import CompiledBlocks
+from persona_assets.inference.training.compiled_blocks import compiled_blocks
 from persona_assets.inference.training.example import IGNORED, Example
 
 
@@ -25,7 +25,7 @@ def batch_loss(loaded: LoadedModel, compiled: bool = False) -> Iterator[Callable
     if why_not_packed_rows(loaded.model) is not None:
         yield lambda batch: mean_loss(loaded.model, batch, loaded.device)
         return
-    with packed_attention(loaded.model), CompiledBlocks(loaded.model) if compiled else nullcontext():
+    with packed_attention(loaded.model), compiled_blocks(loaded.model) if compiled else nullcontext():
         yield lambda batch: packed_loss(loaded.model, batch, loaded.device)
 
 

@@ -38,12 +38,14 @@ class TrainedAdapter:
         before, after: mean log-probability (nats) of the first example's labels under the model without and with the
             adapter; `after` can be used to check a merged adapter.
         layers: what the adapter consists of.
+        computation: how batches were computed, for display.
     """
 
     steps: list[Step]
     before: float
     after: float
     layers: AdaptedLayers
+    computation: str
 
 
 def train_adapter(
@@ -68,6 +70,8 @@ def train_adapter(
     Raises:
         RuntimeError: the loss is not finite.
     """
+    why_padded = why_not_packed_rows(loaded.model)
+    computation = f"padded batches: {why_padded}" if why_padded else "packed batches"
     before = label_log_prob(loaded.model, examples[0], loaded.device)
     torch.manual_seed(recipe.training.seed)
     model, layers = add_adapter(loaded.model, recipe.lora, say)
@@ -75,9 +79,11 @@ def train_adapter(
         checkpointing = needs_checkpointing(loaded, examples, recipe.training.batch_size, layers.inputs)
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            computation += ", activations recomputed in the backward pass"
         tokens = recipe.training.epochs * sum(len(example.token_ids) for example in examples)
         compiled = not checkpointing and compiling_pays(loaded, tokens)
         if compiled:
+            computation += ", blocks compiled"
             say("training: compiling the model's blocks, which takes about a minute the first time on a machine")
         steps = _optimise(model, loaded, examples, recipe.training, on_step, follow, compiled)
         after = label_log_prob(model.eval(), examples[0], loaded.device)
@@ -90,7 +96,7 @@ def train_adapter(
         model.unload()
         loaded.model.gradient_checkpointing_disable()
         loaded.model.eval().requires_grad_(False)
-    return TrainedAdapter(steps, before, after, layers)
+    return TrainedAdapter(steps, before, after, layers, computation)
 
 
 def _sort_modules(file: Path) -> None:
