@@ -23,7 +23,8 @@ def compiling_pays(loaded: LoadedModel, tokens: int) -> bool:
 def compiled_blocks(model: Any) -> Iterator[None]:
     """Compile the model's blocks, for rows of any length, until the context ends.
 
-    What cannot be compiled runs uncompiled. The first block is left alone: its input has no gradient, so it would be compiled on its own.
+    What cannot be compiled runs uncompiled. The first block is left alone: its input has no gradient, so it would be
+    compiled on its own.
     """
     blocks: list[Any] = list(decoder_blocks(model))[1:]
     with torch._dynamo.config.patch(suppress_errors=True):
