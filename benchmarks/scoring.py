@@ -37,6 +37,7 @@ from persona_assets.inference import (
     last_token_states,
     measured,
 )
+from persona_assets.inference.scoring.fused import FusedScorer
 from persona_assets.inference.scoring.packed import PackedScorer
 from persona_assets.metrics import ResponseDivergence, compile_ahead, divergence_of_response
 
@@ -157,9 +158,11 @@ def main() -> None:
     row("generic: Transformers, prompts' keys cached", lambda g, r: by(generic, g, r), slow)
     text = f"{(__doc__ or '').splitlines()[0]}\n\n`python -m benchmarks.scoring`, {heading()}\n"
     if device == "cuda":
-        packed = PackedScorer(loaded)
-        row("**packed: no padding, fused (the default)**", lambda g, r: by(packed, g, r), every)
-        alone: Scorer = PackedScorer(loaded, deterministic=True)
+        general = PackedScorer(loaded)
+        row("packed: no padding, Transformers' modules", lambda g, r: by(general, g, r), every)
+        packed = FusedScorer(loaded)
+        row("**packed and fused (the default)**", lambda g, r: by(packed, g, r), every)
+        alone: Scorer = FusedScorer(loaded, deterministic=True)
         row("packed, `deterministic: true`", lambda g, r: by(alone, g, r), every - 1 if published else every)
         text += f"{packed.plan['scorer']}, {packed.plan['positions_at_once']} positions of logits; "
         text += f"clocks afterwards: {heading().partition('found: ')[2].partition(')')[0]}.\n"
@@ -233,7 +236,7 @@ def _first_generator() -> float:
 
     def first() -> None:
         compile_ahead(len(work), loaded.vocabulary, loaded.model.dtype, loaded.device)
-        by(PackedScorer(loaded), 0, work[0])
+        by(FusedScorer(loaded), 0, work[0])
 
     return timed(first, "cuda")[0]
 

@@ -1,10 +1,12 @@
 """Cost estimate of the assets that train a marker and measure its leakage."""
 
 from persona_assets.planning.memory import Need
-from persona_assets.planning.rates import Machine
+from persona_assets.planning.rates import MEASURED, Machine
 from persona_assets.planning.stage import Sizes, Stage, per_machine, reply_length, sampled, usable
 from persona_assets.study.recipe import Recipe
 
+# Tokens of one training from which on its blocks are compiled on a GPU, as `inference.training` does.
+COMPILED_FROM = 4_000_000
 # Tokens of a reply truncated after its first sentence.
 SENTENCE = 16
 # Tokens of a marker.
@@ -52,9 +54,12 @@ def _marker_adapter(sizes: Sizes, recipe: Recipe, need: Need) -> Stage:
     )
     flops = 2 * passes * sizes.shape.forward_flops(length, with_logits=recipe.loss.where == "completion")
 
+    compiled = examples * recipe.training.epochs * length >= COMPILED_FROM
+
     def seconds(machine: Machine) -> float:
-        keeps = not machine.gib or need.on(usable(sizes.study, machine)) == need.words[0]
-        return flops / (machine.train if keeps else machine.retrain)
+        if machine.gib and need.on(usable(sizes.study, machine)) != need.words[0]:
+            return flops / machine.retrain
+        return flops / (machine.train if compiled or not machine.gib else machine.train * MEASURED["uncompiled"].value)
 
     return Stage("marker_adapter", passes, 0, 0, passes * length, flops, per_machine(seconds))
 

@@ -114,6 +114,9 @@ def _time(plan: Plan) -> str:
     notes = ["Measured: H200 with 7B parameters, two CPU cores with 135M. All others are scaled, not measured."]
     first = MEASURED["first"].value
     notes.append(f"The first run on a GPU takes {first:.0f} s longer to compile. Loading weights is not included.")
+    if plan.study.marker:
+        blocks = MEASURED["blocks"].value
+        notes.append(f"The first long training on a GPU takes {blocks:.0f} s longer to compile the model's blocks.")
     if plan.shape.parameters < SMALL:
         notes.append("Below 1 G parameters kernel launches dominate, so GPU times are underestimated.")
     return "\n".join((_table([("time", *names), *rows]), *notes))
