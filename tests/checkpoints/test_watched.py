@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from persona_assets.checkpoints import CheckpointError
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watch, Watched
+from persona_assets.cli import app
 from tests.local_hub import LocalHub
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
@@ -162,7 +164,8 @@ def test_a_checkpoint_is_added_with_its_training_step(
     tiny_directory: Path, tmp_path: Path, options: list[str], step: int, series: str | None
 ) -> None:
     directory = tiny_directory.rename(tmp_path / "checkpoint-40")
-    added = command(tmp_path, "checkpoint", "add", "mine", "--path", str(directory), *options)
-    assert added.returncode == 0, added.stderr
+    line = ["checkpoint", "add", "mine", "--path", str(directory), *options]
+    added = CliRunner().invoke(app, line, env={"DAGSTER_HOME": str(tmp_path)})
+    assert added.exit_code == 0, added.output
     registered = Registry(tmp_path / "checkpoints.yaml").get("mine")
     assert (registered.step, registered.series) == (step, series)

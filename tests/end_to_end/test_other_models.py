@@ -15,11 +15,16 @@ import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
+from persona_assets.cli import app
+from persona_assets.definitions import build_definitions
 from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
+from persona_assets.runs.run import Run
 from persona_assets.study.files import load_study
 from tests.commands import run
+from tests.end_to_end.conftest import new_home
 from tests.inference.families import write_family
 from tests.tiny_model import SPECIAL, write_tokenizer
 
@@ -112,14 +117,23 @@ def command(home: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, shape: Shape) -> None:
-    directory, study, home = tmp_path / "model", tmp_path / "study.yaml", tmp_path / "home"
+def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, repository: Path, shape: Shape) -> None:
+    """In this process, which has imported everything; the test below does the same by commands."""
+    directory, root = tmp_path / "model", tmp_path / "home"
     write_family(directory, shape.family, vocab_size=256 + len(shape.special))
     write_tokenizer(directory, shape.template, shape.special, shape.end)
-    study.write_text(f"{STUDY}chat: {shape.chat}\n")
-    assert shape.said in command(home, "checkpoint", "add", "tiny", "--path", str(directory))
-    assert "\nreport " in command(home, "run", "--study", str(study), "--checkpoint", "tiny")
-    store = Home(home).store
+    (tmp_path / "study.yaml").write_text(f"{STUDY}chat: {shape.chat}\n")
+    home, study = new_home(root, repository, directory), load_study(str(tmp_path / "study.yaml"))
+    environment = {"DAGSTER_HOME": str(root)}
+    added = CliRunner().invoke(app, ["checkpoint", "add", "tiny", "--path", str(directory)], env=environment)
+    assert added.exit_code == 0, added.output
+    assert shape.said in added.output
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        session = Run(instance, build_definitions(study, home), home, study, "tiny")
+        session.prepare()
+        session.materialise()
+        assert latest_events(instance, "report", ["tiny"])
+    store = home.store
     stored = {dataset.attrs["generator"]: dataset for dataset in (each.read() for each in store.all("logit_js"))}
     responses = {table.persona.iloc[0]: table for table in (each.read() for each in store.all("generations"))}
     assert set(stored) == set(responses) == set(PROMPTS)

@@ -52,7 +52,7 @@ if CARD:
 def test_every_pair_agrees_with_float64(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     if not CARD and dtype != torch.bfloat16 and shape[0] > 11:
         pytest.skip("the interpreter takes seconds for many pairs; one dtype is enough")
-    for gap in (0.05, 2.0):
+    for gap in (0.05, 2.0) if CARD or shape[0] <= 12 else (2.0,):
         logits = logits_of(*shape, gap=gap).to(dtype)
         js, kl = by_kernel(logits)
         true_js, true_kl = truth(logits)
@@ -61,7 +61,7 @@ def test_every_pair_agrees_with_float64(shape: tuple[int, int, int], dtype: torc
 
 
 def test_111_scorers_are_split_into_groups() -> None:
-    logits = logits_of(111, 1, 31)
+    logits = logits_of(111, 1, 7)
     np.testing.assert_allclose(pairwise_js(logits, "triton").cpu(), truth(logits)[0], rtol=0, atol=1e-6)
 
 
