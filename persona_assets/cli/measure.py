@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from persona_assets.cli.shared import CheckpointOption, StudyOption, open_registry, open_run
+from persona_assets.cli.shared import CheckpointOption, StudyOption, choose_study, open_registry, open_run
+from persona_assets.inference.vllm.process import import_early
 from persona_assets.study.files import load_study
 
 
@@ -14,6 +15,9 @@ def run(
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Materialise everything that is missing or out of date for a checkpoint, and print the main results."""
+    choose_study(study)
+    if load_study().decoding:  # an imported run has its responses
+        import_early(load_study().inference)
     session = open_run(study, checkpoint)
     compared = session.compare()
     for asset, why in session.stale_reasons(compared).items():

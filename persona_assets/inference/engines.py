@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from persona_assets.inference.loading import Hardware
 from persona_assets.study import StudyError
 from persona_assets.study.settings import Inference
+
+if TYPE_CHECKING:  # it imports PyTorch, and a run asks here before it does that
+    from persona_assets.inference.loading import Hardware
 
 # Python interpreter with vLLM, which may need its own environment because it pins PyTorch and NumPy versions.
 PYTHON_VARIABLE = "PERSONA_ASSETS_VLLM_PYTHON"
@@ -40,7 +43,7 @@ class Engine:
         return {"engine": f"vllm {self.version}"} if self.version else {}
 
 
-def choose_engine(inference: Inference, hardware: Hardware) -> Engine:
+def choose_engine(inference: Inference, hardware: "Hardware") -> Engine:
     """Return the engine to use: by default vLLM if it is installed and there is a GPU, else Transformers.
 
     Raises:
@@ -67,6 +70,11 @@ def vllm_python() -> str:
     return os.environ.get(PYTHON_VARIABLE) or sys.executable
 
 
+def may_have_vllm() -> bool:
+    """Return whether the interpreter of `vllm_python` may have vLLM; another one than this is not asked."""
+    return vllm_python() != sys.executable or find_spec("vllm") is not None
+
+
 def vllm_version() -> str | None:
     """Return the installed version of vLLM, or None if it is not installed.
 
@@ -74,7 +82,7 @@ def vllm_version() -> str | None:
         StudyError: the environment variable does not name a file.
     """
     python = vllm_python()
-    if python == sys.executable and find_spec("vllm") is None:
+    if not may_have_vllm():
         return None
     if not Path(python).is_file():
         raise StudyError(f"{PYTHON_VARIABLE}: found {python!r}, which is not a file; expected a Python that has vLLM")

@@ -108,7 +108,7 @@ def read_message(header: Mapping[str, Any], blobs: list[bytes], worker: str) -> 
         Exception: the worker's own error, if its class is one of this package's.
     """
     from persona_assets.inference import NonFiniteError
-    from persona_assets.inference.vllm.settings import EngineError
+    from persona_assets.inference.vllm.process import EngineError
 
     if "broken" in header:
         ours = {kind.__name__: kind for kind in (*_OUR_ERRORS, EngineError)}

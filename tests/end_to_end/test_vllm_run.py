@@ -88,10 +88,10 @@ def test_a_sources_adapter_is_in_what_vllm_writes(small_run: Run, station: Model
 
     # The engine that is up takes the base's weights, and nothing of the adapter's is left in it.
     engine, example = station.generator(marker_adapter=adapter.path), first_example(training_examples(adapter))
-    process = engine._process  # type: ignore[attr-defined]
+    process = engine._worker  # type: ignore[attr-defined]
     again = station.generator()
     assert again is engine
-    assert again._process is process  # type: ignore[attr-defined]
+    assert again._worker is process  # type: ignore[attr-defined]
     assert again.label_log_prob(example) == pytest.approx(found["label_log_prob_base"], abs=0.01)
     decoding = study.decoding
     assert decoding

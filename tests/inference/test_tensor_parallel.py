@@ -47,8 +47,8 @@ def test_one_gpu_keeps_the_digests_of_earlier_versions() -> None:
 
 def test_vllm_gets_the_tensor_parallel_size_and_indivisible_heads_are_rejected(tmp_path: Path) -> None:
     settings = VllmSettings(tmp_path, TWO, memory=EngineMemory(0.5, 1 << 30))
-    assert settings.for_worker()["engine"]["tensor_parallel_size"] == 2
-    assert "tensor_parallel_size" not in replace(settings, hardware=CPU).for_worker()["engine"]
+    assert settings.for_worker()["tensor_parallel_size"] == 2
+    assert "tensor_parallel_size" not in replace(settings, hardware=CPU).for_worker()
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 28}))
     require_divisible(tmp_path, TWO)
     with pytest.raises(StudyError, match=r"found 3, but .* has 28 attention heads; expected a number that divides 28"):

@@ -4,30 +4,20 @@ The chat template is applied in this process, so token ids are the same as for e
 all personas and questions in one call, because vLLM does its own batching and prefix caching.
 """
 
-import json
-import os
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from select import select
 from typing import Any
 
 from persona_assets.inference.chat import Chat
-from persona_assets.inference.child_process import end
-from persona_assets.inference.engines import vllm_python
 from persona_assets.inference.generation import Progress, Response, no_progress
 from persona_assets.inference.sampling import row_seeds
 from persona_assets.inference.training.example import IGNORED, Example
-from persona_assets.inference.vllm import worker
-from persona_assets.inference.vllm.environment import worker_environment
-from persona_assets.inference.vllm.settings import EngineError, VllmSettings
+from persona_assets.inference.vllm.process import EngineError, WorkerProcess, started_process
+from persona_assets.inference.vllm.settings import VllmSettings
 from persona_assets.study.settings import Decoding
 
-_LINES_SHOWN = 15
 # The maximum sequence length is rounded up to a multiple of this, so that a slightly longer batch needs no restart.
 _LENGTH_STEP = 512
 
@@ -45,7 +35,7 @@ class VllmGenerator:
     def __init__(self, settings: VllmSettings, chat: Chat, stop_ids: Sequence[int], say: Callable[[str], None]) -> None:
         self.settings, self.chat, self.stop_ids, self._say = settings, chat, list(stop_ids), say
         self.stays_up = False
-        self._process: subprocess.Popen[str] | None = None
+        self._worker: WorkerProcess | None = None
         self._is_ready = False
         self._cost: dict[str, float] = {}
 
@@ -114,7 +104,7 @@ class VllmGenerator:
         if longest is not None and longest > self.settings.longest:
             self.close()
             self.settings = replace(self.settings, longest=-(-longest // _LENGTH_STEP) * _LENGTH_STEP)
-        if self._process is None:
+        if self._worker is None:
             self._launch()
         if wait and not self._is_ready:
             self._receive()
@@ -123,12 +113,10 @@ class VllmGenerator:
 
     def close(self) -> None:
         """Stop the engine's process, which frees its GPU memory."""
-        if self._process is None:
+        if self._worker is None:
             return
-        process, self._process = self._process, None
-        end(process)
-        self._answers.close()
-        self._log.close()
+        worker, self._worker = self._worker, None
+        worker.end()
 
     def _response(self, ids: list[int]) -> Response:
         stopped = bool(ids) and ids[-1] in self.stop_ids
@@ -139,7 +127,7 @@ class VllmGenerator:
         """Return whether the running engine only needs other weights to serve these settings."""
         own = self.settings
         same_model = self._config == _config(settings.directory) and own.hardware == settings.hardware
-        return self._process is not None and same_model
+        return self._worker is not None and same_model
 
     def swap_weights(self, directory: Path, chat: Chat, stop_ids: Sequence[int]) -> None:
         """Load another checkpoint's weights into the running engine.
@@ -150,14 +138,12 @@ class VllmGenerator:
         self.start()
         self._say(f"loading the weights of {directory} into the running engine")
         start = time.perf_counter()
-        self._send({"weights": str(directory)})
-        self._receive()
+        self._ask({"weights": str(directory)})
         self._cost["engine_start_seconds"] = round(time.perf_counter() - start, 2)
         self.settings, self.chat, self.stop_ids = replace(self.settings, directory=directory), chat, list(stop_ids)
 
     def _batch(self, prompts: Sequence[Sequence[int]], parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        self._send({"prompts": [list(prompt) for prompt in prompts], "parameters": parameters})
-        answer = self._receive()
+        answer = self._ask({"prompts": [list(prompt) for prompt in prompts], "parameters": parameters})
         self._cost["peak_memory_gib"] = answer["peak_memory_gib"]
         outputs: list[dict[str, Any]] = answer["outputs"]
         return outputs
@@ -165,46 +151,22 @@ class VllmGenerator:
     def _launch(self) -> None:
         self._config = _config(self.settings.directory)
         self._say(f"starting vLLM on {self.settings.hardware.device_name} in {self.settings.hardware.dtype}")
-        read, write = os.pipe()
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (closed by close)
-        self._answers = os.fdopen(read, encoding="utf-8")
-        self._process = subprocess.Popen(
-            [vllm_python(), "-P", worker.__file__, str(write)],
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            pass_fds=[write],
-            env=worker_environment(os.environ),
-            text=True,
-        )
-        os.close(write)
+        self._worker = started_process(self.settings.on_cpu)
         self._launched, self._is_ready = time.perf_counter(), False
-        self._send(self.settings.for_worker())
+        self._worker.send(self.settings.for_worker())
 
-    def _send(self, question: object) -> None:
-        """Send a request; if the engine has exited, `_receive` reports it."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
+    def _ask(self, question: object) -> Any:
+        assert self._worker is not None
+        self._worker.send(question)
+        return self._receive()
 
     def _receive(self) -> Any:
-        """Wait for the next answer; the error says whether the engine exited or timed out."""
-        process = self._process
-        assert process is not None
-        ready, _, _ = select([self._answers], [], [], self.settings.timeout)
-        answer = self._answers.readline() if ready else None
-        if answer:
-            return json.loads(answer)
-        if answer is None:
-            process.kill()
-        code = process.wait()
-        self._log.seek(0)
-        printed = "\n".join(self._log.read().splitlines()[-_LINES_SHOWN:])
-        self.close()
-        what = f"did not answer in {self.settings.timeout:.0f} s" if answer is None else f"exited with code {code}"
-        raise EngineError(f"vLLM {what}; its last output:\n{printed}")
+        assert self._worker is not None
+        try:
+            return self._worker.receive(self.settings.timeout)
+        except EngineError:
+            self._worker = None
+            raise
 
 
 def _config(directory: Path) -> bytes:

@@ -9,16 +9,13 @@ import torch
 
 from persona_assets.checkpoints.files import weight_names
 from persona_assets.inference.loading import Hardware
+from persona_assets.inference.vllm.process import EngineError
 from persona_assets.study import StudyError
 
 # Batch sizes with a CUDA graph for decoding; capturing each one takes 0.1 s at start-up.
 _GRAPHS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 768, 1024)
 # Memory for activations, CUDA graphs and the CUDA context.
 _ACTIVATIONS = 4 << 30
-
-
-class EngineError(RuntimeError):
-    """vLLM exited or did not answer; the message contains its last output."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,12 @@ class VllmSettings:
     memory: EngineMemory | None = None
     timeout: float = 1800.0
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.hardware.device == "cpu"
+
     def for_worker(self) -> dict[str, Any]:
-        on_cpu = self.hardware.device == "cpu"
+        """Return the arguments of vLLM's engine."""
         engine: dict[str, Any] = {
             "model": str(self.directory),
             "dtype": self.hardware.dtype,
@@ -106,7 +107,7 @@ class VllmSettings:
             "trust_remote_code": False,
             "load_format": "safetensors",
         }
-        if on_cpu:
+        if self.on_cpu:
             # With chunked prefill, seeded sampling crashed on batches of more than 4,096 prompt tokens.
             engine |= {"enforce_eager": True, "enable_chunked_prefill": False}
             engine["max_num_batched_tokens"] = max(4096, self.longest)
@@ -122,4 +123,4 @@ class VllmSettings:
                 "cudagraph_capture_sizes": list(_GRAPHS),
             }
             engine["max_num_seqs"] = _GRAPHS[-1]
-        return {"on_cpu": on_cpu, "engine": engine}
+        return engine

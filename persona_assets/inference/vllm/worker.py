@@ -1,8 +1,8 @@
 """Worker process that runs vLLM; its GPU memory is freed when it exits.
 
 `VllmGenerator` starts it as a script, because the Python that has vLLM may not have this package. It reads lines of
-JSON from standard input: first the settings, then batches of prompts or directories with other weights. It writes its
-answers as lines of JSON to the file descriptor given as its only argument, since vLLM itself prints to standard output.
+JSON from standard input: first whether it runs on a CPU, then the engine's arguments, then batches of prompts or
+directories with other weights. It writes its answers as lines of JSON to the file descriptor given as its only argument, since vLLM itself prints to standard output.
 """
 
 import json
@@ -40,8 +40,7 @@ def serve() -> None:
         os.fdopen(int(sys.argv[1]), "w", buffering=1, encoding="utf-8") as answers,
         tempfile.TemporaryDirectory(prefix="persona-assets-vllm-") as folder,
     ):
-        settings = json.loads(sys.stdin.readline())
-        if settings["on_cpu"]:
+        if json.loads(sys.stdin.readline())["on_cpu"]:
             for name in _NOT_NEEDED:
                 sys.modules[name] = None  # type: ignore[assignment]
         from vllm import LLM, SamplingParams
@@ -52,7 +51,10 @@ def serve() -> None:
             # a process that forks does not initialise CUDA. This process does not fork.
             registry._run_in_subprocess = lambda inspect: inspect()
         use_file_rendezvous(folder)
-        engine = LLM(**settings["engine"])
+        settings = json.loads(sys.stdin.readline() or "null")
+        if settings is None:  # it was started early, and its run needed no engine
+            return
+        engine = LLM(**settings)
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
             batch = json.loads(line)
@@ -68,7 +70,7 @@ def serve() -> None:
             )
             answer = {"outputs": [_output(output) for output in outputs], "peak_memory_gib": _peak_memory()}
             print(json.dumps(answer), file=answers)
-        if settings["engine"].get("tensor_parallel_size", 1) > 1:
+        if settings.get("tensor_parallel_size", 1) > 1:
             engine.llm_engine.engine_core.shutdown()  # stops the processes of the other GPUs
 
 

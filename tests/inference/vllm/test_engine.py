@@ -19,9 +19,10 @@ from persona_assets.inference import LoadedModel, TransformersGenerator
 from persona_assets.inference.engines import PYTHON_VARIABLE, choose_engine, vllm_version
 from persona_assets.inference.training.example import IGNORED, Example
 from persona_assets.inference.training.losses import label_log_prob
-from persona_assets.inference.vllm import worker
+from persona_assets.inference.vllm import process, worker
 from persona_assets.inference.vllm.engine import VllmGenerator
-from persona_assets.inference.vllm.settings import EngineError, VllmSettings
+from persona_assets.inference.vllm.process import EngineError
+from persona_assets.inference.vllm.settings import VllmSettings
 from persona_assets.study import StudyError
 from persona_assets.study.files import load_study
 from persona_assets.study.settings import Decoding, Inference
@@ -46,9 +47,9 @@ def engine(embedded: LoadedModel, settings: VllmSettings) -> Iterator[VllmGenera
         if outside := outward_interface():  # as clusters set it for their jobs
             patch.setenv("GLOO_SOCKET_IFNAME", outside)
         yield generator
-        process = generator._process
-    assert process
-    assert process.poll() is not None  # closing the generator stops the process
+        worker = generator._worker
+    assert worker
+    assert worker.process.poll() is not None  # closing the generator stops the process
 
 
 def outward_interface() -> str | None:
@@ -81,11 +82,13 @@ def test_the_engine_listens_on_loopback_only_and_gets_no_secrets(
     engine: VllmGenerator, prompts: list[list[int]]
 ) -> None:
     engine.generate(prompts[:1], Decoding(max_new_tokens=1))
-    assert engine._process
-    found = listeners(engine._process.pid)
+    assert engine._worker
+    found = listeners(engine._worker.process.pid)
     assert found  # the sockets of torch.distributed, which shows that sockets are found
     assert [each for each in found if not each.is_ours_alone] == []
-    assert [name for process in tree(engine._process.pid) for name in process.environ() if "HF_TOKEN" in name] == []
+    assert [
+        name for process in tree(engine._worker.process.pid) for name in process.environ() if "HF_TOKEN" in name
+    ] == []
 
 
 @needs_vllm
@@ -123,8 +126,8 @@ def test_a_killed_engine_is_an_error_and_the_next_batch_starts_a_new_one(
     engine: VllmGenerator, prompts: list[list[int]]
 ) -> None:
     before = engine.generate(prompts[:1], Decoding(max_new_tokens=4))
-    assert engine._process
-    os.kill(engine._process.pid, signal.SIGKILL)
+    assert engine._worker
+    os.kill(engine._worker.process.pid, signal.SIGKILL)
     with pytest.raises(EngineError, match="exited with code -9"):
         engine.generate(prompts[:1], Decoding(max_new_tokens=4))
     assert engine.generate(prompts[:1], Decoding(max_new_tokens=4)) == before
@@ -137,6 +140,53 @@ def test_the_error_of_a_failed_start_contains_the_engines_output(embedded: Loade
         pytest.raises(EngineError, match=r"(?s)exited with code 1; its last output:.*Error"),
     ):
         generator.generate([[1, 2]], Decoding(max_new_tokens=4))
+
+
+@pytest.fixture
+def no_vllm_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A fake Python that never answers, because only starting and ending it is tested."""
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv(PYTHON_VARIABLE, str(fake))
+    monkeypatch.setattr(process, "_early", None)
+    yield
+    process._discard()
+
+
+@pytest.mark.usefixtures("no_vllm_yet")
+def test_the_first_engine_takes_the_process_that_was_started_early() -> None:
+    process.import_early(Inference(engine="vllm", device="cpu"))
+    process.import_early(Inference(engine="vllm", device="cpu"))
+    waiting = process._early
+    assert waiting is not None
+    first = process.started_process(on_cpu=True)
+    assert first is waiting
+    second = process.started_process(on_cpu=True)
+    assert second is not first
+    for each in (first, second):
+        each.process.kill()
+        each.end()
+
+
+@pytest.mark.usefixtures("no_vllm_yet")
+def test_a_process_for_other_devices_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    process.import_early(Inference(engine="vllm", device="cpu"))
+    waiting = process._early
+    assert waiting is not None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    other = process.started_process(on_cpu=True)
+    assert other is not waiting
+    assert waiting.process.poll() is not None
+    other.process.kill()
+    other.end()
+
+
+@pytest.mark.usefixtures("no_vllm_yet")
+@pytest.mark.parametrize("inference", [Inference(engine="transformers"), Inference(engine="auto", device="cpu")])
+def test_no_process_is_started_early_that_no_run_needs(inference: Inference) -> None:
+    process.import_early(inference)
+    assert process._early is None
 
 
 def test_an_engine_that_does_not_answer_is_killed(
@@ -205,10 +255,10 @@ def test_a_longer_batch_restarts_the_engine_with_a_higher_limit(
     engine: VllmGenerator, settings: VllmSettings, prompts: list[list[int]]
 ) -> None:
     engine.generate(prompts[:1], Decoding(max_new_tokens=1))
-    before, long = engine._process, prompts[0] * (settings.longest // len(prompts[0]) + 1)
+    before, long = engine._worker, prompts[0] * (settings.longest // len(prompts[0]) + 1)
     (response,) = engine.generate([long], Decoding(max_new_tokens=4))
     assert engine.settings.longest == 512
-    assert engine._process is not before
+    assert engine._worker is not before
     assert len(response.token_ids) in range(1, 5)
 
 
