@@ -1,8 +1,9 @@
 """Worker process that runs vLLM; its GPU memory is freed when it exits.
 
-`VllmGenerator` starts it as a script, because the Python that has vLLM may not have this package. It reads lines of
+`WorkerProcess` starts it as a script, because the Python that has vLLM may not have this package. It reads lines of
 JSON from standard input: first whether it runs on a CPU, then the engine's arguments, then batches of prompts or
-directories with other weights. It writes its answers as lines of JSON to the file descriptor given as its only argument, since vLLM itself prints to standard output.
+directories with other weights. It writes its answers as lines of JSON to the file descriptor given as its only
+argument, since vLLM itself prints to standard output.
 """
 
 import json

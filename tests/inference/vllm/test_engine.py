@@ -232,7 +232,8 @@ def test_the_worker_exits_at_end_of_input_despite_running_threads(tmp_path: Path
         text=True,
     )
     os.close(write)
-    _, printed = process.communicate(json.dumps({"on_cpu": False, "engine": {"starts": starts}}) + "\n", timeout=60)
+    said = json.dumps({"on_cpu": False}) + "\n" + json.dumps({"starts": starts}) + "\n"
+    _, printed = process.communicate(said, timeout=60)
     with os.fdopen(read) as answers:
         assert answers.read() == ('"ready"\n' if starts else "")
     assert process.returncode == (0 if starts else 1)
