@@ -1,6 +1,7 @@
 """Resource `gpu`: the hardware that models run on (a CPU works too) and the models loaded in this process."""
 
 import atexit
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,14 @@ from pydantic import Field, PrivateAttr
 
 from persona_assets.checkpoints import Checkpoint, Identity
 from persona_assets.graph.provenance import GENERATING
+from persona_assets.inference.vllm.process import import_early
 from persona_assets.study.settings import Inference
 
 if TYPE_CHECKING:
     from persona_assets.inference import Chat
+
+# Variable with a number of worker processes, `cards` for one per GPU, or `ray`.
+WORKERS = "PERSONA_ASSETS_WORKERS"
 
 # Model and engine of this process, at most one each, by key. They are module globals because Dagster creates a new
 # resource for each run, and one process may execute several runs of a checkpoint in a row.
@@ -55,6 +60,11 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     _hardware: Any = PrivateAttr(default=None)
     _engine: Any = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Let vLLM's imports begin with a run's own, unless workers run the model."""
+        if not self.workers and os.environ.get(WORKERS, "1") == "1":
+            import_early(self.settings)
 
     @property
     def hardware(self) -> Any:

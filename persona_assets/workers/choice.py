@@ -4,13 +4,10 @@ import os
 from typing import Any
 
 from persona_assets.graph.home import Home
-from persona_assets.graph.resources import Gpu
+from persona_assets.graph.resources import WORKERS, Gpu
 from persona_assets.workers.cards import visible_cards
 from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.tasks import WorkerError, Workers
-
-# A number of processes, `cards` for one per GPU, or `ray`.
-VARIABLE = "PERSONA_ASSETS_WORKERS"
 
 
 def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
@@ -19,7 +16,7 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     Raises:
         WorkerError: the setting is not a number, `cards` or `ray`, or needs more GPUs than are visible.
     """
-    setting = gpu.workers or os.environ.get(VARIABLE, "1")
+    setting = gpu.workers or os.environ.get(WORKERS, "1")
     if setting == "ray":
         from persona_assets.workers.ray_actors import RayWorkers
 
@@ -31,10 +28,10 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     elif setting.isascii() and setting.isdigit() and int(setting) > 0:
         count = int(setting)
     else:
-        raise WorkerError(f"{VARIABLE}: found {setting!r}; expected a number of workers, 'cards' or 'ray'")
+        raise WorkerError(f"{WORKERS}: found {setting!r}; expected a number of workers, 'cards' or 'ray'")
     if count * each > len(cards):
         raise WorkerError(
-            f"{VARIABLE}: {count} worker(s) with {each} card(s) each need {count * each} cards, "
+            f"{WORKERS}: {count} worker(s) with {each} card(s) each need {count * each} cards, "
             f"but only {len(cards)} are visible"
         )
     # With several GPUs a single worker gets its own process too, so that it can use any free GPU, not only the first.

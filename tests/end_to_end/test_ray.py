@@ -19,7 +19,7 @@ import dagster as dg
 import pytest
 
 from persona_assets.graph.jobs import HEAVY_ASSETS
-from persona_assets.workers.choice import VARIABLE
+from persona_assets.graph.resources import WORKERS
 from tests.end_to_end.conftest import emptied, heavy_files, tiny_run_of
 from tests.end_to_end.postgres_server import postgres
 from tests.on_loopback import UNSHARE, why_not
@@ -55,7 +55,7 @@ def measured(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory, repo
         str(out),
     ]
     with TemporaryDirectory(prefix="ray") as session, postgres() as server:  # a short path, for the sockets in it
-        environment = os.environ | {VARIABLE: "ray", "PYTHONPATH": path, "RAY_TMPDIR": session}
+        environment = os.environ | {WORKERS: "ray", "PYTHONPATH": path, "RAY_TMPDIR": session}
         environment["DATABASE_URL"] = server.url_of_socket
         done = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]

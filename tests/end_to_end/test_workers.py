@@ -22,14 +22,14 @@ from persona_assets.graph.history import latest_artefacts
 from persona_assets.graph.home import Home
 from persona_assets.graph.jobs import HEAVY_ASSETS
 from persona_assets.graph.partitions import STUDY, partition_key
-from persona_assets.graph.resources import Gpu
+from persona_assets.graph.resources import WORKERS, Gpu
 from persona_assets.inference import NonFiniteError
 from persona_assets.runs.heavy import recorded_checkpoint
 from persona_assets.runs.run import Run
 from persona_assets.study import Study
 from persona_assets.workers import processes
 from persona_assets.workers.cards import Cards
-from persona_assets.workers.choice import VARIABLE, choose_workers
+from persona_assets.workers.choice import choose_workers
 from persona_assets.workers.in_process import InProcess
 from persona_assets.workers.processes import COMMAND, ProcessWorkers
 from persona_assets.workers.tasks import Result, Task, WorkerError
@@ -49,7 +49,7 @@ def run(measured_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "2")
+    monkeypatch.setenv(WORKERS, "2")
 
 
 def records(run: Run, asset: str) -> dict[str, dict[str, object]]:
@@ -140,11 +140,11 @@ def test_numbers_that_are_none_fail_their_persona_alone_in_a_worker_too(run: Run
 def test_workers_of_another_kind_are_refused_with_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu(device="cpu")
     for asked in ("several", "0", "-1", "2.5"):
-        monkeypatch.setenv(VARIABLE, asked)
-        expected = f"{VARIABLE}: found '{asked}'; expected a number of workers, 'cards' or 'ray'"
+        monkeypatch.setenv(WORKERS, asked)
+        expected = f"{WORKERS}: found '{asked}'; expected a number of workers, 'cards' or 'ray'"
         with pytest.raises(WorkerError, match=expected):
             choose_workers(gpu, run.home, None)
-    monkeypatch.setenv(VARIABLE, "cards")  # a CPU is one place to compute
+    monkeypatch.setenv(WORKERS, "cards")  # a CPU is one place to compute
     assert isinstance(choose_workers(gpu, run.home, None), InProcess)
     assert isinstance(choose_workers(Gpu(device="cpu", workers="2"), run.home, None), ProcessWorkers)
 
@@ -160,7 +160,7 @@ def test_a_worker_on_other_hardware_computes_nothing(run: Run) -> None:
 
 def test_where_it_is_computed_is_no_part_of_what_is_computed(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tiny_run.staleness()
-    monkeypatch.setenv(VARIABLE, "2")
+    monkeypatch.setenv(WORKERS, "2")
     again = replace(tiny_run, defs=build_definitions(STUDY, tiny_run.home))
     assert again.staleness() == before
     assert again.materialise() == []
@@ -170,7 +170,7 @@ def test_the_workers_of_a_killed_run_end_with_it(measured_tiny: Path, tmp_path: 
     root = shutil.copytree(measured_tiny, tmp_path / "home")
     shutil.rmtree(root / "artefacts" / "generations")
     command = [sys.executable, "-m", "persona_assets.cli", "run", "--checkpoint", "tiny"]
-    environment = os.environ | {VARIABLE: "2", "DAGSTER_HOME": str(root), "PERSONA_ASSETS_STUDY": str(SMALL_STUDY)}
+    environment = os.environ | {WORKERS: "2", "DAGSTER_HOME": str(root), "PERSONA_ASSETS_STUDY": str(SMALL_STUDY)}
     killed = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert killed.stdout is not None
     said = []

@@ -89,16 +89,18 @@ def _where(on_cpu: bool) -> tuple[bool, str, str | None]:
     return on_cpu, vllm_python(), os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
+# The process that waits for the first engine, and whether there has been one.
 _early: WorkerProcess | None = None
+_begun = False
 
 
 def import_early(inference: Inference) -> None:
-    """Start a process that imports vLLM, if a run with these settings will need it; see the module docstring."""
-    global _early
+    """Start a process that imports vLLM, once, if a run with these settings will need it; see the module docstring."""
+    global _early, _begun
     on_cpu = inference.device == "cpu" or not Path("/proc/driver/nvidia").exists()
     wanted = inference.engine == "vllm" or (inference.engine == "auto" and not on_cpu)
-    if _early is None and wanted and may_have_vllm() and Path(vllm_python()).is_file():
-        _early = WorkerProcess(on_cpu)
+    if not _begun and wanted and may_have_vllm() and Path(vllm_python()).is_file():
+        _early, _begun = WorkerProcess(on_cpu), True
         atexit.register(_discard)
 
 

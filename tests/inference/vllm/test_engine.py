@@ -150,6 +150,7 @@ def no_vllm_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     fake.chmod(0o755)
     monkeypatch.setenv(PYTHON_VARIABLE, str(fake))
     monkeypatch.setattr(process, "_early", None)
+    monkeypatch.setattr(process, "_begun", False)
     yield
     process._discard()
 
@@ -164,6 +165,8 @@ def test_the_first_engine_takes_the_process_that_was_started_early() -> None:
     assert first is waiting
     second = process.started_process(on_cpu=True)
     assert second is not first
+    process.import_early(Inference(engine="vllm", device="cpu"))
+    assert process._early is None  # a run that has had its engine needs no other
     for each in (first, second):
         each.process.kill()
         each.end()
