@@ -7,7 +7,7 @@ import dagster as dg
 
 from persona_assets.graph.history import latest_artefacts, latest_fingerprints
 from persona_assets.graph.page_urls import link_to_report
-from persona_assets.graph.partitions import keys_of_run, require_known_personas, split_key
+from persona_assets.graph.partitions import MAY_BE_MISSING, keys_of_run, require_known_personas, split_key
 from persona_assets.graph.processes import claim_run
 from persona_assets.graph.provenance import HEAVY, study_part
 from persona_assets.graph.schemas import actual_schema, record
@@ -50,8 +50,8 @@ class ArtefactIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         asset, keys = context.asset_key.to_user_string(), context.asset_partition_keys
-        if asset == "marker_log_probs" and not latest_fingerprints(context.instance, asset, keys):
-            # Instances of 0.1.0 have sampled rates alone, and perhaps no model any more.
+        optional = MAY_BE_MISSING in (context.definition_metadata or {})
+        if optional and not latest_fingerprints(context.instance, asset, keys):
             self._loaded.setdefault(context.op_def.name, {})[asset] = {}
             return {}
         artefacts = latest_artefacts(context.instance, self.store, asset, keys)

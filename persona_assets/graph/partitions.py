@@ -15,6 +15,8 @@ STUDY = load_study()
 
 # What to do when the page still has the study as it was before an edit.
 RELOAD = "reload them in the page (Deployment, then Reload)"
+# Input metadata key: whether the asset may never have been materialised; it is then an empty mapping.
+MAY_BE_MISSING = "persona_assets/may_be_missing"
 # Run tags of Dagster that name partitions: one, or the first and the last of a range.
 _PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -61,9 +63,13 @@ def inference_input(study: Study) -> dict[str, dg.AssetIn]:
 
 
 def source_inputs(study: Study, *assets: str) -> dict[str, dg.AssetIn]:
-    """Return those of `marker_log_probs` and `marker_rates` that the study measures, as inputs of every source."""
+    """Return those of `marker_log_probs` and `marker_rates` that the study measures, as inputs of every source.
+
+    Instances of 0.1.0 have sampled rates alone, and perhaps no model any more: log-probabilities may be missing.
+    """
     wanted = [asset for asset in of_sources(study) if asset in assets]
-    return {asset: dg.AssetIn(partition_mapping=every_source) for asset in wanted}
+    marks = {"marker_log_probs": {MAY_BE_MISSING: True}}
+    return {asset: dg.AssetIn(partition_mapping=every_source, metadata=marks.get(asset)) for asset in wanted}
 
 
 def partition_key(checkpoint: str, persona: str) -> str:
