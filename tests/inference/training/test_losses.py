@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import LoadedModel, choose_hardware, load_model, train_adapter
+from persona_assets.inference.hidden_states import decoder_blocks
 from persona_assets.inference.packed_attention import why_not_packed_rows
-from persona_assets.inference.training import losses
+from persona_assets.inference.training import losses, train
 from persona_assets.inference.training.example import IGNORED, Example
 from persona_assets.inference.training.losses import batch_loss, mean_loss
 from persona_assets.study.recipe import Recipe, with_defaults
@@ -111,3 +112,31 @@ def test_the_adapter_computes_in_16_bits_and_is_saved_in_32(tmp_path: Path) -> N
     assert {weight.dtype for weight in saved.values()} == {torch.float32}
     # The published learning rate is below what bfloat16 resolves: the float32 weights keep it.
     assert any(torch.count_nonzero(weight - weight.bfloat16().float()) for weight in saved.values())
+
+
+def test_blocks_are_compiled_once_for_all_sources_and_left_alone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Dynamo alone, because generating code for a CPU takes long and a GPU is what it is for."""
+    loaded = loaded_family(tmp_path, "qwen2")
+    recipe = Recipe.model_validate(
+        with_defaults({"recipe": "marker_only", "lora": {"dropout": 0.0}, "training": {"epochs": 1, "batch_size": 4}})
+    )
+
+    def losses_of(name: str) -> list[float]:
+        trained = train_adapter(loaded, examples(12), recipe, tmp_path / name, lambda *_: None)
+        assert ("blocks compiled" in trained.computation) == name.startswith("compiled")
+        return [step.loss for step in trained.steps]
+
+    expected = losses_of("plain")
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda block, dynamic: compile_(block, dynamic=dynamic, backend="eager"))
+    monkeypatch.setattr(train, "compiling_pays", lambda *_: True)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    assert losses_of("compiled") == pytest.approx(expected, abs=1e-6)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert 0 < graphs < 2 * len(decoder_blocks(loaded.model))
+    assert losses_of("compiled again") == pytest.approx(expected, abs=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    assert all(block._compiled_call_impl is None for block in decoder_blocks(loaded.model))
