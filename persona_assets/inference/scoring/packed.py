@@ -132,13 +132,20 @@ class PackedScorer:
 
     def _head(self, hidden: Tensor) -> Tensor:
         """Return the logits (K, t, V) of the model's own head, given the output (K, t, hidden) of its decoder."""
-        model, decoder = self.loaded.model, self._decoder
+        model, decoder, asked = self.loaded.model, self._decoder, list[Any]()
+
+        def give(*arguments: Any, **_: Any) -> Any:
+            asked.append(arguments)
+            return self._output_type(last_hidden_state=hidden)
+
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-        decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)  # hides the method
+        decoder.forward = give  # hides the method
         try:
             logits: Tensor = model(input_ids=ids, use_cache=False).logits
         finally:
             del decoder.forward
+        if not asked:  # the logits would be those of `ids`
+            raise NotImplementedError(f"{type(model).__name__} does not call {type(decoder).__name__} for its logits")
         return logits
 
     def _tokens_that_fit(self) -> int:
