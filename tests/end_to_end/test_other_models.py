@@ -15,16 +15,11 @@ import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 
-from persona_assets.cli import app
-from persona_assets.definitions import build_definitions
 from persona_assets.graph.history import latest_events
 from persona_assets.graph.home import Home
-from persona_assets.runs.run import Run
 from persona_assets.study.files import load_study
 from tests.commands import run
-from tests.end_to_end.conftest import new_home
 from tests.inference.families import write_family
 from tests.tiny_model import SPECIAL, write_tokenizer
 
@@ -117,23 +112,28 @@ def command(home: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, repository: Path, shape: Shape) -> None:
-    """In this process, which has imported everything; the test below does the same by commands."""
-    directory, root = tmp_path / "model", tmp_path / "home"
+# Registers a model and measures it in one process, because imports take longer than such a model.
+ADD_AND_RUN = """
+import sys
+from persona_assets.cli import app
+directory, study = sys.argv[1:]
+app(["checkpoint", "add", "tiny", "--path", directory], standalone_mode=False)
+app(["run", "--study", study, "--checkpoint", "tiny"], standalone_mode=False)
+"""
+
+
+def test_a_model_is_measured_as_its_own_forward_pass(tmp_path: Path, shape: Shape) -> None:
+    directory, study, home = tmp_path / "model", tmp_path / "study.yaml", tmp_path / "home"
     write_family(directory, shape.family, vocab_size=256 + len(shape.special))
     write_tokenizer(directory, shape.template, shape.special, shape.end)
-    (tmp_path / "study.yaml").write_text(f"{STUDY}chat: {shape.chat}\n")
-    home, study = new_home(root, repository, directory), load_study(str(tmp_path / "study.yaml"))
-    environment = {"DAGSTER_HOME": str(root)}
-    added = CliRunner().invoke(app, ["checkpoint", "add", "tiny", "--path", str(directory)], env=environment)
-    assert added.exit_code == 0, added.output
-    assert shape.said in added.output
-    with dg.DagsterInstance.from_config(str(root)) as instance:
-        session = Run(instance, build_definitions(study, home), home, study, "tiny")
-        session.prepare()
-        session.materialise()
-        assert latest_events(instance, "report", ["tiny"])
-    store = home.store
+    study.write_text(f"{STUDY}chat: {shape.chat}\n")
+    environment = {"DAGSTER_HOME": str(home), "PERSONA_ASSETS_STUDY": str(study)}
+    done = run(["-c", ADD_AND_RUN, str(directory), str(study)], environment)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert shape.said in said
+    assert "\nreport " in said
+    store = Home(home).store
     stored = {dataset.attrs["generator"]: dataset for dataset in (each.read() for each in store.all("logit_js"))}
     responses = {table.persona.iloc[0]: table for table in (each.read() for each in store.all("generations"))}
     assert set(stored) == set(responses) == set(PROMPTS)
