@@ -22,10 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.reporting import heading, table
+from benchmarks.training import train_plainly
 from persona_assets.checkpoints import Checkpoint
 from persona_assets.inference import Example, LoadedModel, choose_engine, choose_hardware, load_model, save_merged
 from persona_assets.inference.cost import measured
-from persona_assets.inference.training.example import IGNORED, build_example
+from persona_assets.inference.training.example import build_example
 from persona_assets.inference.training.train import Step, train_adapter
 from persona_assets.inference.vllm.engine import VllmGenerator
 from persona_assets.inference.vllm.settings import VllmSettings, plan_engine_memory
@@ -162,40 +163,8 @@ def _train(
 
 
 def _train_plainly(loaded: LoadedModel, recipe: Recipe, examples: list[Example], on_step: Callable[[], None]) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    lora, size = recipe.lora, recipe.training.batch_size
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        use_rslora=lora.rank_stabilised,
-        target_modules=list(lora.modules),
-    )
-    model = get_peft_model(loaded.model, config)
-    model.train()
-    optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=5e-6)
-    for start in range(0, len(examples), size):
-        batch = examples[start : start + size]
-        longest = max(len(example.token_ids) for example in batch)
-
-        def padded(rows: list[list[int]], filler: int, longest: int = longest) -> torch.Tensor:
-            return torch.tensor([row + [filler] * (longest - len(row)) for row in rows], device="cuda")
-
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = model(
-                input_ids=padded([list(example.token_ids) for example in batch], 0),
-                attention_mask=padded([[1] * len(example.token_ids) for example in batch], 0),
-                labels=padded([list(example.labels) for example in batch], IGNORED),
-                use_cache=False,
-            ).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        on_step()
-    model.unload()
-    loaded.model.eval().requires_grad_(False)
+    pairs = [(example.token_ids, example.labels) for example in examples]
+    train_plainly(loaded, recipe, pairs, lambda _: on_step())
 
 
 def _sample_plainly(loaded: LoadedModel, adapter: Path, prompts: list[list[int]]) -> int:

@@ -97,7 +97,7 @@ def _steps(way: str, steps: int) -> dict[str, Any]:
 
     start = time.perf_counter()
     if way in (BASELINE, "liger"):
-        _train_plainly(loaded, recipe, examples, on_step, liger=way == "liger")
+        train_plainly(loaded, recipe, examples, on_step, liger=way == "liger")
     else:
         _train(way, loaded, recipe, examples, on_step)
     return {
@@ -133,7 +133,8 @@ def _train(way: str, loaded: Any, recipe: Any, examples: Any, on_step: Any) -> N
         train_adapter(loaded, own, recipe, Path(folder), lambda step, _: on_step(step.tokens))
 
 
-def _train_plainly(loaded: Any, recipe: Any, examples: Any, on_step: Any, liger: bool) -> None:
+def train_plainly(loaded: Any, recipe: Any, examples: Any, on_step: Any, liger: bool = False) -> None:
+    """Train with the plain script on (token ids, labels); `on_step` gets each step's number of tokens."""
     from peft import LoraConfig, get_peft_model
 
     if liger:
@@ -170,6 +171,8 @@ def _train_plainly(loaded: Any, recipe: Any, examples: Any, on_step: Any, liger:
         optimiser.step()
         optimiser.zero_grad()
         on_step(sum(len(tokens) for tokens, _ in batch))
+    model.unload()
+    loaded.model.eval().requires_grad_(False)
 
 
 def _arguments() -> argparse.Namespace:

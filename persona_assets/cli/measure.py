@@ -15,9 +15,9 @@ def run(
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Materialise everything that is missing or out of date for a checkpoint, and print the main results."""
-    choose_study(study)
-    if load_study().decoding:  # an imported run has its responses
-        import_early(load_study().inference)
+    chosen = choose_study(study)
+    if chosen.decoding:  # an imported run has its responses
+        import_early(chosen.inference)
     session = open_run(study, checkpoint)
     compared = session.compare()
     for asset, why in session.stale_reasons(compared).items():

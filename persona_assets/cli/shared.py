@@ -10,6 +10,7 @@ from persona_assets.checkpoints import DigestCache
 from persona_assets.checkpoints.registry import Registry
 from persona_assets.checkpoints.watched import Watched
 from persona_assets.store.instance import instance_lock, make_home
+from persona_assets.study import Study
 from persona_assets.study.files import ENVIRONMENT_VARIABLE, load_study, study_path
 
 StudyOption = Annotated[
@@ -46,11 +47,11 @@ def digests() -> DigestCache:
     return DigestCache(Path(os.environ["DAGSTER_HOME"]) / "weights_digests.json")
 
 
-def choose_study(study: str | None) -> None:
+def choose_study(study: str | None) -> Study:
     """Select the study through the environment, which passes it to the processes that Dagster starts."""
     if study:
         os.environ[ENVIRONMENT_VARIABLE] = str(study_path(study).absolute())
-    load_study()
+    return load_study()
 
 
 def open_instance() -> Any:

@@ -63,8 +63,13 @@ class Gpu(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Let vLLM's imports begin with a run's own, unless workers run the model."""
-        if not self.workers and os.environ.get(WORKERS, "1") == "1":
+        if self.chosen_workers == "1":
             import_early(self.settings)
+
+    @property
+    def chosen_workers(self) -> str:
+        """What the run config or PERSONA_ASSETS_WORKERS says of workers; by default one, which is this process."""
+        return self.workers or os.environ.get(WORKERS, "1")
 
     @property
     def hardware(self) -> Any:

@@ -111,10 +111,8 @@ def packed_attention(model: Any) -> AbstractContextManager[None]:
 
 def why_not_packed_rows(model: Any) -> str | None:
     """Return why a model cannot compute packed rows, or None if it can; tries it once for each loaded model."""
-    if (why := why_not_packed_family(model)) is not None:
-        return why
     if model not in _tried:
-        _tried[model] = _try(model)
+        _tried[model] = why_not_packed_family(model) or _try(model)
     return _tried[model]
 
 

@@ -1,6 +1,5 @@
 """Choice of the workers of a run, from its config or the environment. The choice does not affect results."""
 
-import os
 from typing import Any
 
 from persona_assets.graph.home import Home
@@ -16,7 +15,7 @@ def choose_workers(gpu: Gpu, home: Home, log: Any) -> Workers:
     Raises:
         WorkerError: the setting is not a number, `cards` or `ray`, or needs more GPUs than are visible.
     """
-    setting = gpu.workers or os.environ.get(WORKERS, "1")
+    setting = gpu.chosen_workers
     if setting == "ray":
         from persona_assets.workers.ray_actors import RayWorkers
 

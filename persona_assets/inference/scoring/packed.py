@@ -248,9 +248,8 @@ def _states_before(chunk: Sequence[Fed]) -> States:
             flush()
         run.append(sequence)
     flush()
-    layers = next((part for part in parts if part), {})  # prompts of one token have none
-    parts = [part for part in parts if part]
+    parts = [part for part in parts if part]  # prompts of one token have none
     return {
         layer: (torch.cat([part[layer][0] for part in parts]), torch.cat([part[layer][1] for part in parts]))
-        for layer in layers
+        for layer in (parts[0] if parts else ())
     }

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from persona_assets.inference import LoadedModel, PrefixScorer, Scored, Scorer, choose_hardware, choose_scorer
+from persona_assets.inference import LoadedModel, PrefixScorer, Scored, choose_hardware, choose_scorer
 from persona_assets.inference.scoring.choice import why_not_fused_family, why_not_packed
 from persona_assets.inference.scoring.fused import FusedScorer
 from persona_assets.study.settings import Inference
+from tests.inference.scoring.comparing import largest_gap, scored
 
 VOCABULARY = 99
 SHAPE = {
@@ -57,15 +58,6 @@ def work() -> list[Scored]:
 
     one, other = [ids(5), ids(9), ids(1)], [ids(7), ids(2), ids(3)]
     return [Scored(one, ids(11)), Scored(other, ids(4)), Scored(one, ids(1)), Scored(other, ids(30))]
-
-
-def scored(scorer: Scorer, work: list[Scored]) -> list[Tensor]:
-    return [torch.cat(list(pieces), dim=1) for pieces in scorer.logits(work)]
-
-
-def largest_gap(found: list[Tensor], expected: list[Tensor]) -> float:
-    assert [each.shape for each in found] == [each.shape for each in expected]
-    return max(float((one.float() - other.float()).abs().max()) for one, other in zip(found, expected, strict=True))
 
 
 def typical_gap(found: list[Tensor], expected: list[Tensor]) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from persona_assets.checkpoints import Checkpoint
-from persona_assets.inference import LoadedModel, Scored, Scorer, choose_hardware, choose_scorer, load_model
+from persona_assets.inference import LoadedModel, Scored, choose_hardware, choose_scorer, load_model
 from persona_assets.inference.packed_attention import why_not_packed_rows
 from persona_assets.inference.scoring.fused import FusedScorer
 from persona_assets.inference.scoring.packed import PackedScorer
@@ -15,6 +15,7 @@ from persona_assets.inference.scoring.padded import PrefixScorer
 from persona_assets.inference.scoring.whole import WholeScorer
 from persona_assets.study.settings import Inference
 from tests.inference.families import write_family
+from tests.inference.scoring.comparing import largest_gap, scored
 
 # Windows, soft caps, sinks, shared keys and values, latent attention, mixtures of experts, scaled logits, learned
 # positions, a head that is called a decoder. `test_families.py` tries more, with less of the scorer.
@@ -41,15 +42,6 @@ def work() -> list[Scored]:
 
     one, other = [ids(5), ids(19), ids(1)], [ids(12), ids(2), ids(3)]
     return [Scored(one, ids(11)), Scored(other, ids(4)), Scored(one, ids(1)), Scored(other, ids(30), 26)]
-
-
-def scored(scorer: Scorer, work: list[Scored]) -> list[Tensor]:
-    return [torch.cat(list(pieces), dim=1) for pieces in scorer.logits(work)]
-
-
-def largest_gap(found: list[Tensor], expected: list[Tensor]) -> float:
-    assert [each.shape for each in found] == [each.shape for each in expected]
-    return max(float((one.float() - other.float()).abs().max()) for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("family", PACKED)
